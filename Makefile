@@ -1,0 +1,34 @@
+# Needs only python3 (3.11 or newer) with venv, pip and make. Everything lives in .venv; stamps make a second call start at once.
+PYTHON ?= python3
+PORT ?= 8501
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install app test lint bench clean
+
+install: $(VENV)/.installed
+app: $(VENV)/.app
+	$(BIN)/python -m streamlit run streamlit_app.py --server.address 127.0.0.1 --server.port $(PORT)
+test: install
+	$(BIN)/python -m pytest
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+bench: install
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# What the explorer needs, and nothing else; the full installation serves as well.
+$(VENV)/.app: pyproject.toml | $(BIN)/python
+	test -e $(VENV)/.installed || $(BIN)/python -m pip install --quiet --editable ".[app]"
+	touch $@
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.app
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,22 @@
+"""Attribution classes with Captum's API."""
+
+from .deconvnet import DeconvNet
+from .deconvolution import Deconvolution, NeuronDeconvolution
+from .guided import GuidedBackprop, NeuronGuidedBackprop
+from .guided_grad_cam import GuidedGradCam
+from .lrp import LayerLRPTranspose, LRPTranspose, NeuronLRPTranspose
+from .modified import ModifiedBackprop, NeuronModifiedBackprop
+
+__all__ = [
+    "DeconvNet",
+    "Deconvolution",
+    "NeuronDeconvolution",
+    "GuidedBackprop",
+    "NeuronGuidedBackprop",
+    "GuidedGradCam",
+    "ModifiedBackprop",
+    "NeuronModifiedBackprop",
+    "LRPTranspose",
+    "LayerLRPTranspose",
+    "NeuronLRPTranspose",
+]

@@ -1,0 +1,224 @@
+"""Deconvnet without an image: what one unit looks for, from the weights alone (Springenberg et al. 2015).
+
+In a network without max-pooling the deconvnet's backward pass depends on no image, so none is needed: the unit's
+signal is handed down to the pixels through the transpose of each linear operation, and clamped at 0 at each ReLU,
+
+    m_lower = W^T relu(m_upper).
+
+Biases are dropped, batch norm becomes its scale, additions copy the signal, concatenations split it, and average
+pooling spreads it. Max-pooling needs one of the modes of `plugin.rules.unpooling`.
+
+>>> DeconvNet(model, "features.conv5", (3, 32, 32)).reconstruct([0, 1, 2])                   # (3, 3, 32, 32)
+"""
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled, check_visible, describe, find_layer
+from ..rules import DECONVNET, LINEAR_ADJOINT, SWITCH_FREE, SignalRule
+from ..rules.transposed import OfOneExample
+from ._base import building_graph
+from ._walk import RecordedWalk, Walk, agree, dependent_module
+from .modified import operations_of
+
+Unit: TypeAlias = int | tuple[int | slice, ...]
+
+# Units per backward pass: more do not keep two cores busier, and would leave the cache.
+_CHUNK = 16
+
+
+def _image_free_operations(rule: SignalRule) -> dict[type, Callable[[Any], Any]]:
+    return operations_of(rule) | {ConvolutionLayer: lambda operation: OfOneExample.apply(operation.input, operation)}
+
+
+class DeconvNet:
+    """Pictures of units, without an image."""
+
+    def __init__(
+        self, model: nn.Module, layer: nn.Module | str, input_shape: tuple[int, ...], unpooling: str | None = None
+    ) -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            layer: whose units to reconstruct: a module, or its name. Of a layer that is used several times, the last
+                use counts. What comes after it is not needed.
+            input_shape: shape of one example, such as (3, 32, 32).
+            unpooling: where max-pooling on the way to the layer hands its signal: "center", "corner", "uniform" or
+                "replicate". None for networks without max-pooling.
+
+        Raises:
+            AssertionError: `model` is no `nn.Module`.
+            ValueError: the network has no such layer, does not reach it, or cannot process this shape; there is
+                max-pooling and no `unpooling`; or an operation on the way hands down a signal that depends on the data
+                (softmax, gates, products of two signals, layer norm, recurrent layers): the message names its layer.
+        """
+        assert isinstance(model, nn.Module), f"the model must be an nn.Module, not a {type(model).__name__}"
+        check_visible(model)
+        if unpooling is not None and unpooling not in SWITCH_FREE:
+            hint = ", or explain an image with NeuronDeconvolution" if unpooling == "switches" else ""
+            choices = ", ".join(SWITCH_FREE)
+            raise ValueError(f"unpooling {unpooling!r} is not possible without an image: choose one of {choices}{hint}")
+        self.model, self.layer = model, find_layer(model, layer)
+        self.input_shape, self.unpooling = tuple(input_shape), unpooling
+        if not self.input_shape or min(self.input_shape) < 1:
+            raise ValueError(f"input_shape {self.input_shape} holds no values: give the shape of one example")
+        self._rule = DECONVNET.with_unpooling(unpooling or "center")
+        self._uses: int | None = None
+        with building_graph():
+            self._check()
+
+    def reconstruct(
+        self,
+        neurons: Unit | slice | Iterable[Unit],
+        position: tuple[int, ...] | None = None,
+        seed_value: float = 1.0,
+    ) -> Tensor:
+        """Hand the signal of units down to the pixels, each unit by itself.
+
+        Args:
+            neurons: a unit, or several: an int is a channel, a tuple an index into the layer's output without the
+                batch, such as `(channel, row, column)`, whose slices are seeded together; a slice is a range of
+                channels; a list (or a range, or a 1-d tensor) has one unit per entry.
+            position: the position that is seeded in each channel, such as `(row, column)`; None seeds them all.
+            seed_value: the signal at the unit. The result is proportional to it, if it is positive.
+
+        Returns:
+            One picture per unit `(n, *input_shape)`, signed, detached.
+
+        Raises:
+            TypeError: a unit is none of these.
+            ValueError: the layer has no such unit, or none was asked for.
+        """
+        units = self._indices(neurons, position)
+        passes = -(-len(units) // _CHUNK)
+        batch = -(-len(units) // passes)
+        results = []
+        with building_graph():
+            leaf, output = self._graph(batch)
+            for start in range(0, len(units), batch):
+                chunk = units[start : start + batch]
+                seeds = torch.zeros_like(output)
+                for seed, unit in zip(seeds, chunk, strict=False):
+                    seed[unit] = seed_value
+                more = start + batch < len(units)
+                (signal,) = torch.autograd.grad(output, leaf, seeds, retain_graph=more)
+                results.append(signal[: len(chunk)])
+        return torch.cat(results)
+
+    def _graph(self, batch: int) -> tuple[Tensor, Tensor]:
+        """The input `(batch, *input_shape)` and the layer's output, whose graph is the deconvnet; values are noise."""
+        leaf = self._input(batch, seed=0)
+        walk = Walk(self.model, self.layer, self._uses)
+        walk.run(_image_free_operations(self._rule), leaf)
+        return leaf, self._output(walk, batch)
+
+    def _input(self, batch: int, seed: int) -> Tensor:
+        """Anything of the right shape, type and device; random, so that a dependence on it shows."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+        values = torch.randn(batch, *self.input_shape, generator=torch.Generator().manual_seed(seed))
+        return values.to(like).requires_grad_()
+
+    def _output(self, walk: Walk, batch: int) -> Tensor:
+        """The layer's output `(batch, ...)`."""
+        output = walk.output()
+        if output.shape[:1] != (batch,):
+            raise ValueError(
+                f"layer {describe(self.model, self.layer)} returns {tuple(output.shape)} for {batch} examples: "
+                "choose a layer with one entry per example"
+            )
+        return output
+
+    def _check(self) -> None:
+        """Note what later runs need, and refuse what has no deconvnet without an image."""
+        rule = LINEAR_ADJOINT.with_unpooling(self._rule.unpooling)  # lets all signal pass: no dependence can hide
+        pooled: list[tuple[Tensor, str]] = []
+        walk, leaf = RecordedWalk(self.model, self.layer), self._input(1, seed=0)
+
+        def note_pooling(operation: MaxPooling) -> Tensor | tuple[Tensor, Tensor]:
+            result = rule.max_pooling(operation)
+            pooled.append((result if isinstance(result, Tensor) else result[0], walk.running))
+            return result
+
+        try:
+            propagation = walk.run(_image_free_operations(rule) | {MaxPooling: note_pooling}, leaf)
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"the {type(self.model).__name__} cannot process an input of shape {self.input_shape} ({reason}): "
+                "input_shape is the shape of one example, such as (3, 32, 32)"
+            ) from error
+        output = self._output(walk, 1)
+        check_all_handled(output, propagation.handled)
+        self._uses, self._shape = walk.uses, tuple(output.shape[1:])
+        if self.unpooling is None:
+            self._refuse_pooling(output, pooled)
+        self._refuse_dependence(walk, leaf, rule)
+
+    def _refuse_pooling(self, output: Tensor, pooled: list[tuple[Tensor, str]]) -> None:
+        tensors = [tensor for tensor, _ in pooled]
+        if not tensors:
+            return
+        signals = torch.autograd.grad(output, tensors, torch.ones_like(output), allow_unused=True, retain_graph=True)
+        for signal, (_, layer) in zip(signals, pooled, strict=True):
+            if signal is not None:
+                raise ValueError(
+                    f"{layer} takes maxima, and without an image there are no switches to undo them: "
+                    f"choose unpooling= one of {', '.join(SWITCH_FREE)}"
+                )
+
+    def _refuse_dependence(self, walk: RecordedWalk, leaf: Tensor, rule: SignalRule) -> None:
+        """Hand the same signal down on other data: the pixels must receive the same."""
+        other, other_leaf = RecordedWalk(self.model, self.layer, self._uses), self._input(1, seed=1)
+        other.run(_image_free_operations(rule), other_leaf)
+        output = walk.output()
+        seed = torch.randn(output.shape, generator=torch.Generator().manual_seed(2)).to(output)
+        (signal,) = torch.autograd.grad(output, leaf, seed, retain_graph=True)
+        (other_signal,) = torch.autograd.grad(other.output(), other_leaf, seed, retain_graph=True)
+        if agree(signal, other_signal):
+            return
+        module = dependent_module(walk, other)
+        remedy = "choose a layer before it, or explain an image with NeuronDeconvolution"
+        if module.training and isinstance(module, (_NormBase, _DropoutNd)):
+            remedy = "call model.eval() first"
+        raise ValueError(
+            f"what {describe(self.model, module)} hands down depends on the data (as in softmax, gates, products of "
+            f"two signals, layer norm and recurrent layers), so nothing can be reconstructed without an image: {remedy}"
+        )
+
+    def _indices(
+        self, neurons: Unit | slice | Iterable[Unit], position: tuple[int, ...] | None
+    ) -> list[tuple[int | slice, ...]]:
+        """Each unit as an index into the layer's output for one example."""
+        if isinstance(neurons, slice):
+            entries: Iterable[Unit] = range(*neurons.indices(self._shape[0]))
+        else:
+            entries = neurons if isinstance(neurons, Iterable) and not isinstance(neurons, tuple) else [neurons]
+        units = [self._index(unit, position) for unit in entries]
+        if not units:
+            raise ValueError(f"no unit was asked for: name channels between 0 and {self._shape[0] - 1}")
+        return units
+
+    def _index(self, unit: Unit, position: tuple[int, ...] | None) -> tuple[int | slice, ...]:
+        if position is not None and (isinstance(unit, tuple) or len(position) != len(self._shape) - 1):
+            raise ValueError(
+                f"position {position} does not go with unit {unit}: give a channel and {len(self._shape) - 1} numbers, "
+                f"as the layer's shape per example is {self._shape}"
+            )
+        index = unit if isinstance(unit, tuple) else (operator.index(unit), *(position or ()))
+        try:
+            empty = torch.empty(self._shape, device="meta")[index].numel() == 0
+        except IndexError:
+            empty = True
+        if empty:
+            raise ValueError(
+                f"layer {describe(self.model, self.layer)} has no unit {index}: "
+                f"its shape per example is {self._shape}, so channels are 0 to {self._shape[0] - 1}"
+            )
+        return index

@@ -1,0 +1,56 @@
+"""Deconvnet (Zeiler and Fergus 2014): the positive signal is handed down, whatever fired on the way up.
+
+    backward signal of y = relu(x):   relu(m)
+
+Max-pooling hands its signal to the position that won on the way up, the "switch", or, with another `unpooling`, to
+where a fixed rule says (`plugin.rules.unpooling`). With such a rule, or in a network without max-pooling, nothing in
+the backward pass depends on the image; `DeconvNet` then needs none. The values at the pixels are not rectified.
+
+>>> Deconvolution(model).attribute(inputs, target=3)         # (N, C, H, W) -> (N, C, H, W)
+"""
+
+from torch import nn
+
+from ..rules import DECONVNET
+from .modified import ModifiedBackprop, NeuronModifiedBackprop
+
+
+class Deconvolution(ModifiedBackprop):
+    """Deconvnet of an output; the API of `captum.attr.Deconvolution`, and the choice of `unpooling`."""
+
+    def __init__(self, model: nn.Module, unpooling: str = "switches") -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            unpooling: where max-pooling hands its signal: "switches" (Zeiler and Fergus), "center", "corner", "uniform"
+                or "replicate".
+
+        Raises:
+            AssertionError: `model` is no `nn.Module`.
+            ValueError: there is no such unpooling, or the model was scripted or compiled.
+        """
+        super().__init__(model, DECONVNET.with_unpooling(unpooling))
+
+
+class NeuronDeconvolution(NeuronModifiedBackprop):
+    """Deconvnet of one neuron; the API of `captum.attr.NeuronDeconvolution`, and the choice of `unpooling`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str,
+        device_ids: list[int] | None = None,
+        unpooling: str = "switches",
+    ) -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            layer: one of its modules, or the name of one.
+            device_ids: accepted as Captum does; not needed.
+            unpooling: where max-pooling hands its signal, as in `Deconvolution`.
+
+        Raises:
+            AssertionError: `model` is no `nn.Module`.
+            ValueError: there is no such unpooling or layer, or the model was scripted or compiled.
+        """
+        super().__init__(model, layer, DECONVNET.with_unpooling(unpooling), device_ids)

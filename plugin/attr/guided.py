@@ -1,0 +1,75 @@
+"""Guided backprop (Springenberg et al. 2015): only positive signal, only through units that fired.
+
+    backward signal of y = relu(x):   relu(m) * 1[x > 0]
+
+Every spelling of ReLU counts, and other activations have the rule of `plugin.rules.signal`. The values at the pixels
+are not rectified: negative ones mean that a darker pixel would raise the output.
+
+>>> GuidedBackprop(model).attribute(inputs, target=3)        # (N, C, H, W) -> (N, C, H, W)
+"""
+
+from typing import Any
+
+from ..propagation import Activation
+from ..rules import GUIDED
+from ._base import NeuronSignalAttribution, SignalAttribution
+from ._captum import Inputs, Neuron, Target, log_usage
+
+
+class GuidedBackprop(SignalAttribution):
+    """Guided backprop of an output; the API of `captum.attr.GuidedBackprop`."""
+
+    rules = {Activation: GUIDED.activation}
+
+    @log_usage(part_of_slo=True)
+    def attribute(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Inputs:
+        """Explain one output per example.
+
+        Args:
+            inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
+            target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
+                entry per example, as in Captum.
+            additional_forward_args: further arguments of the model; nothing is attributed to them.
+
+        Returns:
+            The signal at each input, in the inputs' shapes, detached; zeros for an input that is not used.
+
+        Raises:
+            AssertionError: there is no such target.
+            TypeError: an input is not floating point.
+            ValueError: an input is empty or not finite, or the output does not depend on any.
+        """
+        return self._attribute(inputs, target, additional_forward_args)
+
+
+class NeuronGuidedBackprop(NeuronSignalAttribution):
+    """Guided backprop of one neuron; the API of `captum.attr.NeuronGuidedBackprop`."""
+
+    method = GuidedBackprop
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        neuron_selector: Neuron,
+        additional_forward_args: Any = None,
+        attribute_to_neuron_input: bool = False,
+    ) -> Inputs:
+        """Explain one neuron per example.
+
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of tensors; floating point.
+            neuron_selector: index in the layer's output without the batch dimension, such as `(channel, row, column)`;
+                slices in a tuple are summed over; or a function of the output that returns `(N,)`.
+            additional_forward_args: further arguments of the model; nothing is attributed to them.
+            attribute_to_neuron_input: select in what the layer receives instead of what it returns.
+
+        Returns:
+            The signal at each input, in the inputs' shapes, detached.
+
+        Raises:
+            AssertionError: the layer has no such neuron.
+            TypeError: an input is not floating point.
+            ValueError: the layer was not reached, or an input is empty or not finite.
+        """
+        return self._attribute(inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input)

@@ -1,0 +1,102 @@
+"""Guided Grad-CAM (Selvaraju et al. 2017): guided backprop, weighted by where a layer speaks for the class.
+
+With A the layer's activations `(N, K, h, w)` and y the explained output,
+
+    L = relu(sum_k  mean_{i,j}(dy / dA_kij) * A_k),      result = guided backprop * L enlarged to the input's size.
+
+>>> GuidedGradCam(model, model.layer4).attribute(inputs, target=3)      # (N, C, H, W) -> (N, C, H, W)
+"""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..propagation import find_layer
+from ._base import LayerCapture, ModifiedGradientAttribution, building_graph, make_leaves, run_under_rules, signals_at
+from ._captum import Inputs, LayerAttribution, Target, as_given, as_tuple, log_usage, select_target
+from .guided import GuidedBackprop
+
+
+class GuidedGradCam(ModifiedGradientAttribution):
+    """Guided Grad-CAM of an output; the API of `captum.attr.GuidedGradCam`."""
+
+    def __init__(self, model: nn.Module, layer: nn.Module, device_ids: list[int] | None = None) -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            layer: one of its modules, or the name of one; usually the last with spatial extent.
+            device_ids: accepted as Captum does; not needed.
+
+        Raises:
+            AssertionError: `model` is no `nn.Module`.
+            ValueError: the model was scripted or compiled, or has no such layer.
+        """
+        self.guided_backprop = GuidedBackprop(model)
+        super().__init__(model)
+        self.model, self.layer = model, find_layer(model, layer)
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        interpolate_mode: str = "nearest",
+        attribute_to_layer_input: bool = False,
+    ) -> Inputs:
+        """Explain one output per example.
+
+        Args:
+            inputs: tensor `(N, C, ...)` or a tuple of tensors; floating point.
+            target: output to explain, see `GuidedBackprop.attribute`.
+            additional_forward_args: further arguments of the model; nothing is attributed to them.
+            interpolate_mode: how the layer's map is enlarged, a mode of `torch.nn.functional.interpolate`.
+            attribute_to_layer_input: take what the layer receives instead of what it returns.
+
+        Returns:
+            The product at each input, in the inputs' shapes, detached; an empty tensor (and a warning) for an input
+            whose dimensions the layer's map cannot be enlarged to.
+
+        Raises:
+            AssertionError: there is no such target, or the layer handles more than one tensor.
+            ValueError: the layer was not reached, or the output does not depend on it.
+        """
+        values = as_tuple(inputs)
+        cam = self._grad_cam(values, target, additional_forward_args, attribute_to_layer_input)
+        guided = self.guided_backprop.attribute(values, target, additional_forward_args)
+        return as_given(inputs, tuple(_weigh(signal, cam, interpolate_mode) for signal in guided))
+
+    def _grad_cam(
+        self, inputs: tuple[Tensor, ...], target: Target, additional_forward_args: Any, at_input: bool
+    ) -> Tensor:
+        """The layer's map `(N, 1, h, w)`."""
+        capture = LayerCapture(self.model, self.layer, at_input)
+        with building_graph():
+            leaves = make_leaves(inputs)
+            select = partial(select_target, target=target)
+            selected = run_under_rules(self.model, {}, leaves, additional_forward_args, select, capture)
+            activations = capture.tensors()
+            assert len(activations) == 1, (
+                f"Guided Grad-CAM needs a layer with one tensor; this one has {len(activations)}: choose another layer"
+            )
+            activation = activations[0]
+            (gradient,) = signals_at((activation,), selected)
+        weights = gradient.flatten(2).mean(2) if gradient.ndim > 2 else gradient
+        weights = weights.reshape(*weights.shape, *(1,) * (gradient.ndim - weights.ndim))
+        return (weights * activation.detach()).sum(1, keepdim=True).relu()
+
+
+def _weigh(signal: Tensor, cam: Tensor, mode: str) -> Tensor:
+    try:
+        enlarged = LayerAttribution.interpolate(cam, tuple(signal.shape[2:]), mode)
+        return signal * enlarged
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        warnings.warn(
+            f"the layer's map {tuple(cam.shape)} cannot be enlarged to the input {tuple(signal.shape)} ({error}): "
+            "an empty tensor is returned for it",
+            stacklevel=2,
+        )
+        return torch.empty(0)

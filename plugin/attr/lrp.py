@@ -1,0 +1,339 @@
+"""Layer-wise relevance propagation with transposed layers (Bach et al. 2015).
+
+Relevance is conserved: what arrives at the inputs, plus what biases and stabilisers absorbed, is the explained output.
+Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the default is LRP-epsilon, as Captum's.
+
+>>> LRPTranspose(model, rules="epsilon_plus_flat").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..propagation import backward, check_visible, describe, find_layer
+from ..propagation.layers import WeightCache
+from ..propagation.ledger import Ledger, build_ledger
+from ..propagation.relevance import RelevancePropagation
+from ..rules.composite import Composite
+from ..rules.presets import preset
+from ..rules.relevance import per_example
+from ._base import LayerCapture, ModifiedGradientAttribution, building_graph, make_leaves
+from ._captum import (
+    Inputs,
+    LayerAttribution,
+    Neuron,
+    NeuronAttribution,
+    Target,
+    additional_arguments,
+    as_given,
+    as_tuple,
+    log_usage,
+    run_forward,
+    select_neuron,
+    select_target,
+)
+from ._captum_rules import rule_on_module
+
+
+class RelevanceAttribution(ModifiedGradientAttribution):
+    """What the LRP classes share: a model, its rules, and a forward pass under them."""
+
+    def __init__(self, model: nn.Module, rules: str | Composite = "epsilon", unknown: str = "raise") -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            rules: the name of a preset, or a composite. A rule of Captum's in `module.rule` goes before either.
+            unknown: "raise" for operations without LRP meaning, or "gradient" to let their gradient stand in.
+
+        Raises:
+            AssertionError: `model` is no `nn.Module`.
+            ValueError: unknown preset, or a model that was scripted or compiled.
+            TypeError: `rules` is neither, or a module's `rule` is not one of Captum's.
+        """
+        assert isinstance(model, nn.Module), f"the model must be an nn.Module, not a {type(model).__name__}"
+        check_visible(model)
+        if unknown not in ("raise", "gradient"):
+            raise ValueError(f"unknown = {unknown!r}: it must be 'raise' or 'gradient'")
+        if not isinstance(rules, (str, Composite)):
+            raise TypeError(f"rules = {rules!r}: give the name of a preset or a Composite")
+        for module in model.modules():
+            rule_on_module(module)
+        super().__init__(model)
+        self.model, self.unknown = model, unknown
+        self.composite = preset(rules) if isinstance(rules, str) else rules
+        self._cache = WeightCache()
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True: relevance is in units of the output."""
+        return True
+
+    def has_convergence_delta(self) -> bool:
+        """True: see `compute_convergence_delta`."""
+        return True
+
+    def compute_convergence_delta(self, attributions: Inputs, output: Tensor) -> Tensor:
+        """Output minus the sum of the relevance, per example: what biases and stabilisers absorbed.
+
+        Args:
+            attributions: relevance `(N, ...)`, or a tuple of such tensors.
+            output: the explained values `(N,)`.
+
+        Returns:
+            `(N,)`.
+        """
+        return output - torch.stack([per_example(part) for part in as_tuple(attributions)]).sum(0)
+
+    def _propagation(
+        self, additional: Any, capture: LayerCapture | None = None, account: bool = False
+    ) -> RelevancePropagation:
+        return RelevancePropagation(
+            self.model,
+            self.composite,
+            self._cache,
+            self.unknown,
+            account,
+            additional_arguments(additional),
+            None if capture is None else capture.on_enter,
+            None if capture is None else capture.on_exit,
+            rule_on_module,
+        )
+
+    def _forward(
+        self,
+        propagation: RelevancePropagation,
+        inputs: tuple[Tensor, ...],
+        additional: Any,
+        select: Callable[[Any], Tensor],
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+        """Leaves, their zero-valued carriers, and the explained values."""
+        leaves = make_leaves(inputs)
+        carriers = tuple(torch.zeros_like(leaf, requires_grad=True) for leaf in leaves)
+        copies = tuple(leaf.clone() for leaf in leaves)
+        for copy, carrier in zip(copies, carriers, strict=True):
+            propagation.carry(copy, carrier)
+        with propagation:
+            output = propagation.current(run_forward(self.forward_func, copies, additional))
+        propagation.assign_rules()
+        return leaves, carriers, select(output)
+
+
+def _relevance(
+    tensors: Sequence[Tensor], carriers: Sequence[Tensor | None], selected: Tensor, keep: bool = False
+) -> tuple[Tensor, ...]:
+    """Relevance of the selected values at each tensor: value times multiplier, plus what its carrier received."""
+    carried = [carrier for carrier in carriers if carrier is not None]
+    signals = backward(selected, [*tensors, *carried], keep)
+    received = iter(signals[len(tensors) :])
+    results = []
+    for tensor, multiplier, carrier in zip(tensors, signals, carriers, strict=False):
+        relevance = torch.zeros_like(tensor) if multiplier is None else tensor.detach() * multiplier
+        own = next(received) if carrier is not None else None
+        results.append(relevance if own is None else relevance + own)
+    return tuple(results)
+
+
+class LRPTranspose(RelevanceAttribution):
+    """LRP of an output at the inputs; the API of `captum.attr.LRP`."""
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        verbose: bool = False,
+    ) -> Any:
+        """Explain one output per example.
+
+        Args:
+            inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
+            target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
+                entry per example, as in Captum.
+            additional_forward_args: further arguments of the model; nothing is attributed to them.
+            return_convergence_delta: also return what was absorbed on the way, `(N,)`.
+            verbose: print which rule each layer had.
+
+        Returns:
+            Relevance in the inputs' shapes, in units of the output, detached; zeros for an input that is not used.
+            With `return_convergence_delta`, a pair of that and the delta.
+
+        Raises:
+            AssertionError: there is no such target.
+            NotImplementedError: an operation has no LRP rule.
+            TypeError: an input is not floating point, or a module's `rule` is not one of Captum's.
+            ValueError: an input is empty or not finite, or the output does not depend on any.
+        """
+        with building_graph():
+            propagation = self._propagation(additional_forward_args)
+            leaves, carriers, selected = self._forward(
+                propagation, as_tuple(inputs), additional_forward_args, partial(select_target, target=target)
+            )
+            if verbose:
+                for record in propagation.trail.layers:
+                    print(f"{record.name or type(record.module).__name__}: {record.rule}")
+            relevance = _relevance(leaves, carriers, selected)
+        result = as_given(inputs, relevance)
+        if return_convergence_delta:
+            return result, self.compute_convergence_delta(relevance, selected.detach())
+        return result
+
+    def attribute_targets(
+        self, inputs: Inputs, targets: Sequence[Target], additional_forward_args: Any = None
+    ) -> Inputs:
+        """Explain several outputs with one forward pass.
+
+        Args:
+            inputs: as in `attribute`.
+            targets: T targets, each as `attribute` takes it.
+            additional_forward_args: as in `attribute`.
+
+        Returns:
+            Relevance `(T, N, ...)`, in the inputs' order, detached.
+        """
+        if not targets:
+            raise ValueError("targets is empty: name at least one")
+        with building_graph():
+            propagation = self._propagation(additional_forward_args)
+            leaves, carriers, output = self._forward(
+                propagation, as_tuple(inputs), additional_forward_args, lambda o: o
+            )
+            selections = [select_target(output, target) for target in targets]
+            last = len(selections) - 1
+            parts = [_relevance(leaves, carriers, chosen, keep=i < last) for i, chosen in enumerate(selections)]
+        return as_given(inputs, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
+
+    def ledger(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Ledger:
+        """Where the relevance of an output went, layer by layer.
+
+        Returns:
+            A table with, for each layer, the relevance that entered from above, that left below, and that its bias and
+            its stabiliser absorbed, each summed over the examples. Arguments and errors as in `attribute`.
+        """
+        with building_graph():
+            propagation = self._propagation(additional_forward_args, account=True)
+            leaves, carriers, selected = self._forward(
+                propagation, as_tuple(inputs), additional_forward_args, partial(select_target, target=target)
+            )
+            return build_ledger(propagation.trail, leaves, carriers, selected)
+
+
+class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
+    """LRP of an output at layers; the API of `captum.attr.LayerLRP`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str | list[nn.Module | str],
+        device_ids: list[int] | None = None,
+        rules: str | Composite = "epsilon",
+        unknown: str = "raise",
+    ) -> None:
+        """
+        Args:
+            model, rules, unknown: see `LRPTranspose`.
+            layer: a module of the model or its name, or a list of them.
+            device_ids: accepted as Captum does; not needed.
+        """
+        RelevanceAttribution.__init__(self, model, rules, unknown)
+        if isinstance(layer, nn.Module | str):
+            LayerAttribution.__init__(self, model, find_layer(model, layer), device_ids)
+        else:
+            LayerAttribution.__init__(self, model, [find_layer(model, one) for one in layer], device_ids)
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+    ) -> Any:
+        """Relevance at what the layer returns, or receives.
+
+        Returns:
+            Relevance in the layer's shape (a tuple for a layer with several tensors, a list for a list of layers),
+            detached; with `return_convergence_delta`, a pair of that and the delta (a list for a list of layers).
+            Arguments and errors as in `LRPTranspose.attribute`; ValueError for a layer that was not reached.
+        """
+        layers = self.layer if isinstance(self.layer, list) else [self.layer]
+        captures = [LayerCapture(self.model, layer, attribute_to_layer_input) for layer in layers]
+        with building_graph():
+            propagation = self._propagation(additional_forward_args, _Captures(captures))
+            _, _, selected = self._forward(
+                propagation, as_tuple(inputs), additional_forward_args, partial(select_target, target=target)
+            )
+            results, deltas = [], []
+            for capture in captures:
+                pairs = [propagation.explained(tensor) for tensor in capture.tensors()]
+                relevance = _relevance([t for t, _ in pairs], [c for _, c in pairs], selected, keep=True)
+                results.append(relevance if len(relevance) > 1 else relevance[0])
+                deltas.append(self.compute_convergence_delta(relevance, selected.detach()))
+        several = isinstance(self.layer, list)
+        result, delta = (results, deltas) if several else (results[0], deltas[0])
+        return (result, delta) if return_convergence_delta else result
+
+
+class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
+    """LRP of one neuron at the inputs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str,
+        device_ids: list[int] | None = None,
+        rules: str | Composite = "epsilon",
+        unknown: str = "raise",
+    ) -> None:
+        """
+        Args:
+            model, rules, unknown: see `LRPTranspose`.
+            layer: a module of the model, or its name.
+            device_ids: accepted as Captum does; not needed.
+        """
+        RelevanceAttribution.__init__(self, model, rules, unknown)
+        NeuronAttribution.__init__(self, model, find_layer(model, layer), device_ids)
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        neuron_selector: Neuron,
+        additional_forward_args: Any = None,
+        attribute_to_neuron_input: bool = False,
+    ) -> Inputs:
+        """Explain one neuron per example; the relevance sums to its activation, less what was absorbed.
+
+        Arguments and errors as in `NeuronGuidedBackprop.attribute`, result as in `LRPTranspose.attribute`.
+        """
+        capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
+        with building_graph():
+            propagation = self._propagation(additional_forward_args, capture)
+
+            def select(_: Any) -> Tensor:
+                found = tuple(propagation.explained(tensor)[0] for tensor in capture.tensors())
+                return select_neuron(found, neuron_selector, describe(self.model, self.layer))
+
+            leaves, carriers, selected = self._forward(propagation, as_tuple(inputs), additional_forward_args, select)
+            return as_given(inputs, _relevance(leaves, carriers, selected))
+
+
+class _Captures(LayerCapture):
+    """Several layers at once."""
+
+    def __init__(self, captures: Sequence[LayerCapture]) -> None:
+        self.captures = captures
+
+    def on_enter(self, module: nn.Module, args: Any) -> None:
+        for capture in self.captures:
+            capture.on_enter(module, args)
+
+    def on_exit(self, module: nn.Module, output: Any) -> None:
+        for capture in self.captures:
+            capture.on_exit(module, output)

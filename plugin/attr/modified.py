@@ -1,0 +1,83 @@
+"""Backpropagation under any row of the table in `plugin.rules.signal`, by name or as a rule of your own.
+
+>>> ModifiedBackprop(model, "guided without switches").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ..propagation import Activation, MaxPooling
+from ..rules import SIGNAL_RULES, SignalRule
+from ._base import NeuronSignalAttribution, SignalAttribution
+from ._captum import Inputs, Neuron, Target, log_usage
+
+
+def operations_of(rule: SignalRule) -> dict[type, Callable[[Any], Any]]:
+    """The operations that a rule computes; pooling with switches is autograd's own."""
+    if rule.unpooling == "switches":
+        return {Activation: rule.activation}
+    return {Activation: rule.activation, MaxPooling: rule.max_pooling}
+
+
+class ModifiedBackprop(SignalAttribution):
+    """The signal at the inputs under one rule of the family."""
+
+    def __init__(self, model: nn.Module, rule: str | SignalRule) -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            rule: a name in `plugin.rules.SIGNAL_RULES`, or a rule.
+
+        Raises:
+            AssertionError: `model` is no `nn.Module`.
+            ValueError: there is no such rule, or the model was scripted or compiled.
+        """
+        super().__init__(model)
+        if isinstance(rule, str) and rule not in SIGNAL_RULES:
+            raise ValueError(f"unknown rule {rule!r}: choose one of {', '.join(SIGNAL_RULES)}")
+        self.rule = SIGNAL_RULES[rule] if isinstance(rule, str) else rule
+        self.rules = operations_of(self.rule)
+
+    @log_usage(part_of_slo=True)
+    def attribute(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Inputs:
+        """Explain one output per example; arguments, result and errors as in `GuidedBackprop.attribute`."""
+        return self._attribute(inputs, target, additional_forward_args)
+
+
+class NeuronModifiedBackprop(NeuronSignalAttribution):
+    """The signal of one neuron of any layer at the inputs under one rule of the family."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str,
+        rule: str | SignalRule,
+        device_ids: list[int] | None = None,
+    ) -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            layer: one of its modules, or the name of one.
+            rule: a name in `plugin.rules.SIGNAL_RULES`, or a rule.
+            device_ids: accepted as Captum does; not needed.
+
+        Raises:
+            AssertionError: `model` is no `nn.Module`.
+            ValueError: there is no such rule or layer, or the model was scripted or compiled.
+        """
+        self.method = partial(ModifiedBackprop, rule=rule)
+        super().__init__(model, layer, device_ids)
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        neuron_selector: Neuron,
+        additional_forward_args: Any = None,
+        attribute_to_neuron_input: bool = False,
+    ) -> Inputs:
+        """Explain one neuron per example; arguments, result and errors as in `NeuronGuidedBackprop.attribute`."""
+        return self._attribute(inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input)

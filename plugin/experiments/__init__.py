@@ -1,0 +1,1 @@
+"""The paper's questions, as functions and command lines."""

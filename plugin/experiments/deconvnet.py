@@ -1,0 +1,286 @@
+"""What units look for, layer by layer, with an image and without (Springenberg et al. 2015, Section 4 and Figures 2-4).
+
+    python -m plugin.experiments.deconvnet --data FOLDER --out FOLDER
+
+For a few layers of each network, and a few units of each layer in the middle of the picture, the best images of a data
+set are found and five pictures are drawn: the deconvnet without an image, and on the best image the deconvnet with
+and without switches, guided backprop and the gradient. Numbers go with them:
+
+* response: the unit's response to the picture instead of an image, over its best response to any image. The picture is
+  first scaled to the norm that the best image has on the pixels the unit sees. Near 1 or above: what the picture shows
+  is what the unit looks for. Near 0: it is not.
+* cosine: between the pictures from the unit's three best images, mean over the pairs. 1: the image has no influence.
+
+* likeness, one number per layer and method: the cosine between the pictures of different units. At 1 all units look
+  for the same.
+
+Units are taken evenly over the channels that respond at all, not chosen by how well their pictures look.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..attr import DeconvNet, NeuronModifiedBackprop
+from ..models import LoadedModel, load, names
+from ..models.data import cifar10, normalise
+from ..propagation.modules import ModuleTrace
+from .deconvnet_report import write_report
+
+IMAGE_FREE = "no image"
+CONDITIONED = {
+    "switches": "deconvnet",
+    "no switches": "deconvnet without switches",
+    "guided": "guided",
+    "gradient": "gradient",
+}
+METHODS = (IMAGE_FREE, *CONDITIONED)
+BEST = 3
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class UnitFinding:
+    """What was found of one unit.
+
+    Attributes:
+        layer: the layer's name.
+        unit: channel, row and column in the layer's output.
+        image: its best image, normalised `(3, H, W)`.
+        best: its response to that image.
+        box: the pixels it sees, as two slices.
+        pictures: for each method the picture `(3, H, W)` of the best image.
+        response: for each method the response to its picture over `best`.
+        cosine: for each conditioned method the cosine between pictures from different images.
+    """
+
+    layer: str
+    unit: tuple[int, int, int]
+    image: Tensor
+    best: float
+    box: tuple[slice, slice]
+    pictures: dict[str, Tensor]
+    response: dict[str, float]
+    cosine: dict[str, float]
+
+
+@dataclass(frozen=True)
+class NetworkFindings:
+    """All units of a network, in the order of its layers."""
+
+    model: LoadedModel
+    images: int
+    units: list[UnitFinding]
+    seconds: float
+
+    @property
+    def layers(self) -> dict[str, list[UnitFinding]]:
+        """The units by layer."""
+        found: dict[str, list[UnitFinding]] = {}
+        for unit in self.units:
+            found.setdefault(unit.layer, []).append(unit)
+        return found
+
+    @property
+    def likeness(self) -> dict[str, dict[str, float]]:
+        """For each layer and method the mean cosine between the pictures of different units; NaN of a single unit."""
+        return {
+            layer: {name: _mean_cosine(torch.stack([unit.pictures[name] for unit in units])) for name in METHODS}
+            for layer, units in self.layers.items()
+        }
+
+
+def examine(
+    model: LoadedModel,
+    images: Tensor,
+    layers: int | Sequence[str] = 6,
+    units: int = 4,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> NetworkFindings:
+    """Find what units of a network look for.
+
+    Args:
+        model: the network.
+        images: normalised images to find the best in `(N, 3, H, W)`, at least three.
+        layers: their names, or how many to take evenly over the convolutions.
+        units: how many units of each layer.
+        progress: wraps the loop over the layers, to show how far it is.
+
+    Raises:
+        ValueError: there are too few images, or the network has no convolutions with maps.
+    """
+    if len(images) < BEST:
+        raise ValueError(f"{len(images)} images are too few: give at least {BEST}")
+    start = time.perf_counter()
+    responses = responses_in_the_middle(model.network, images)
+    chosen = _evenly(list(responses), layers) if isinstance(layers, int) else list(layers)
+    missing = [name for name in chosen if name not in responses]
+    if missing or not chosen:
+        raise ValueError(f"{model.name} has no convolution {missing}: choose among {', '.join(responses)}")
+    found = []
+    for layer in progress(chosen):
+        values, position = responses[layer]
+        alive = (values.amax(0) > 0).nonzero().flatten().tolist()
+        channels = _evenly(alive, units)
+        if not channels:
+            continue
+        free = DeconvNet(model.network, layer, tuple(images.shape[1:]), "center").reconstruct(channels, position)
+        for channel, picture in zip(channels, free, strict=True):
+            best = values[:, channel].topk(BEST)
+            unit = (channel, *position)
+            found.append(
+                _examine_unit(model.network, layer, unit, images[best.indices], float(best.values[0]), picture)
+            )
+    return NetworkFindings(model, len(images), found, time.perf_counter() - start)
+
+
+def responses_in_the_middle(
+    network: nn.Module, images: Tensor, batch_size: int = 100
+) -> dict[str, tuple[Tensor, tuple[int, int]]]:
+    """For each convolution that returns maps: its responses `(N, channels)` in their middle, and where that is."""
+    convolutions = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    parts: dict[str, list[Tensor]] = {}
+    middles: dict[str, tuple[int, int]] = {}
+
+    def note(module: nn.Module, output: Tensor) -> None:
+        name = convolutions.get(module) if isinstance(module, nn.Conv2d) else None
+        if name is not None and output.ndim == 4 and min(output.shape[2:]) > 1:
+            row, column = middles[name] = (output.shape[2] // 2, output.shape[3] // 2)
+            parts.setdefault(name, []).append(output[:, :, row, column].clone())
+
+    with torch.no_grad(), ModuleTrace(network, on_exit=note):
+        for batch in images.split(batch_size):
+            network(batch)
+    return {name: (torch.cat(values), middles[name]) for name, values in parts.items()}
+
+
+def _evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` of the items from the first to the last, evenly spaced; all if there are fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
+
+
+def _examine_unit(
+    network: nn.Module, layer: str, unit: tuple[int, int, int], images: Tensor, best: float, free: Tensor
+) -> UnitFinding:
+    """Draw a unit's pictures on its best images `(BEST, 3, H, W)`, best first, and measure them."""
+    maps = {
+        name: NeuronModifiedBackprop(network, layer, rule).attribute(images, unit) for name, rule in CONDITIONED.items()
+    }
+    pictures = {IMAGE_FREE: free, **{name: values[0] for name, values in maps.items()}}
+    box = _box(torch.cat([free[None], *maps.values()]))
+    norm = images[0][:, *box].norm()
+    scaled = torch.stack([picture * norm / picture.norm().clamp(min=1e-12) for picture in pictures.values()])
+    values = responses_in_the_middle(network, scaled)[layer][0][:, unit[0]] / best
+    return UnitFinding(
+        layer=layer,
+        unit=unit,
+        image=images[0],
+        best=best,
+        box=box,
+        pictures=pictures,
+        response=dict(zip(pictures, values.tolist(), strict=True)),
+        cosine={name: _mean_cosine(values) for name, values in maps.items()},
+    )
+
+
+def _box(maps: Tensor) -> tuple[slice, slice]:
+    """The rows and columns where any map `(n, 3, H, W)` is not zero; everything if all are."""
+    used = maps.ne(0).any(0).any(0)
+    if not bool(used.any()):
+        return slice(0, used.shape[0]), slice(0, used.shape[1])
+    rows, columns = (used.any(dimension).nonzero().flatten().tolist() for dimension in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _mean_cosine(maps: Tensor) -> float:
+    """Mean cosine over the pairs of maps `(n, ...)`."""
+    directions = F.normalize(maps.flatten(1), dim=1)
+    cosines = directions @ directions.T
+    first, second = torch.triu_indices(len(maps), len(maps), offset=1)
+    return float(cosines[first, second].mean())
+
+
+def read_images(model: LoadedModel, folder: Path, limit: int) -> Tensor:
+    """Normalised images `(N, 3, H, W)`: CIFAR-10's test set for the bundled networks, else the pictures in a folder.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    if model.name in names():
+        return normalise(cifar10(folder, train=False)[0][:limit])
+    inputs: list[Tensor] = []
+    for path in sorted(folder.glob("*")):
+        try:
+            with Image.open(path) as picture:
+                inputs.append(model.preprocess(picture))
+        except (UnidentifiedImageError, IsADirectoryError):
+            continue
+        if len(inputs) == limit:
+            break
+    if not inputs:
+        raise FileNotFoundError(f"no pictures in {folder}: give a folder with image files for {model.name}")
+    return torch.cat(inputs)
+
+
+def run(
+    models: Sequence[LoadedModel],
+    images: Sequence[Tensor],
+    folder: Path,
+    layers: int | Sequence[str] = 6,
+    units: int = 4,
+) -> list[NetworkFindings]:
+    """Examine networks, with progress on the standard error, and write `report.html` and one PNG per layer.
+
+    Args:
+        models: the networks.
+        images: for each the images to find the best in, normalised `(N, 3, H, W)`.
+        folder: where the files go; it is made.
+        layers, units: see `examine`.
+    """
+    findings = [
+        examine(model, inputs, layers, units, partial(tqdm, desc=model.name, unit="layer"))
+        for model, inputs in zip(models, images, strict=True)
+    ]
+    write_report(findings, METHODS, folder)
+    return findings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m plugin.experiments.deconvnet", description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=list(names()), metavar="NETWORK[=CHECKPOINT]")
+    parser.add_argument("--data", type=Path, required=True, help="CIFAR-10, or a folder of pictures for other networks")
+    parser.add_argument("--out", type=Path, default=Path("runs/deconvnet"), help="folder for report.html and the PNGs")
+    parser.add_argument("--images", type=int, default=2000, help="how many images the best are found in")
+    parser.add_argument("--layers", type=int, default=6, help="how many layers, evenly over the convolutions")
+    parser.add_argument("--units", type=int, default=4, help="how many units of each layer")
+    options = parser.parse_args(arguments)
+    try:
+        pairs = [network.partition("=") for network in options.networks]
+        models = [load(name, checkpoint=checkpoint or None) for name, _, checkpoint in pairs]
+        images = [read_images(model, options.data, options.images) for model in models]
+        findings = run(models, images, options.out, options.layers, options.units)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for found in findings:
+        print(f"{found.model.name}: {len(found.units)} units in {found.seconds:.0f} s")
+    print(options.out / "report.html")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

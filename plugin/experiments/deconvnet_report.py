@@ -1,0 +1,154 @@
+"""The findings of `plugin.experiments.deconvnet` as pictures and as one HTML file that needs nothing else."""
+
+import base64
+import html
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..figures import as_image
+from ..models import Preprocessing
+
+if TYPE_CHECKING:
+    from .deconvnet import NetworkFindings, UnitFinding
+
+_TILE, _GAP, _HEADER, _MARGIN = 128, 6, 22, 74
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .25rem .8rem; text-align: right }
+th { font-weight: 600; border-bottom: 1px solid #999 } th:first-child, td:first-child { text-align: left }
+img { max-width: 100%; height: auto } caption { text-align: left; font-weight: 600 }
+"""
+
+
+def write_report(findings: Sequence["NetworkFindings"], methods: Sequence[str], folder: Path) -> Path:
+    """Write one PNG per layer and `report.html`, which holds them all.
+
+    Args:
+        findings: one per network.
+        methods: names of the pictures, in the order of the columns.
+        folder: is made; files of the same names are replaced.
+
+    Returns:
+        The HTML file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for found in findings:
+        parts.append(_section(found, methods))
+        for layer, units in found.layers.items():
+            picture = draw_layer(units, methods, found.model.preprocessing)
+            name = f"{found.model.name}-{layer}.png"
+            picture.save(folder / name, optimize=True)
+            parts.append(f"<h3>{html.escape(layer)}</h3>{_embedded(picture, f'{found.model.name}, {layer}')}")
+    target = folder / "report.html"
+    target.write_text(_page("".join(parts)), encoding="utf-8")
+    return target
+
+
+def draw_layer(units: Sequence["UnitFinding"], methods: Sequence[str], preprocessing: Preprocessing) -> Image.Image:
+    """One row per unit: the best image and the picture of each method, cut to what the unit sees, with the response."""
+    columns = ("best image", *methods)
+    size = (_MARGIN + len(columns) * (_TILE + _GAP), _HEADER + len(units) * (_TILE + _HEADER))
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for column, name in enumerate(columns):
+        draw.text((_MARGIN + column * (_TILE + _GAP), 4), name, fill="#222", font=font)
+    for row, unit in enumerate(units):
+        top = _HEADER + row * (_TILE + _HEADER)
+        draw.text((4, top + _TILE // 2 - 8), f"unit {unit.unit[0]}", fill="#222", font=font)
+        tiles = {"best image": _photograph(unit.image[:, *unit.box].numpy(), preprocessing)}
+        tiles |= {name: as_image(unit.pictures[name][:, *unit.box].numpy()) for name in methods}
+        for column, name in enumerate(columns):
+            left = _MARGIN + column * (_TILE + _GAP)
+            sheet.paste(_enlarged(tiles[name]), (left, top))
+            if name in unit.response:
+                draw.text((left, top + _TILE + 1), f"response {unit.response[name]:.2f}", fill="#555", font=font)
+    return sheet
+
+
+def median_table(
+    layers: Mapping[str, Sequence["UnitFinding"]], methods: Sequence[str], measure: str
+) -> list[tuple[str, list[float]]]:
+    """For each layer the median over its units of a measure ("response" or "cosine"), one number per method."""
+    return [
+        (layer, [statistics.median(getattr(unit, measure)[method] for unit in units) for method in methods])
+        for layer, units in layers.items()
+    ]
+
+
+def _photograph(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    return np.rint(255 * np.clip(image * std + mean, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _enlarged(pixels: np.ndarray) -> Image.Image:
+    """A tile that the picture fills along its longer side."""
+    image = Image.fromarray(pixels)
+    scale = _TILE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def _section(found: "NetworkFindings", methods: Sequence[str]) -> str:
+    conditioned = [method for method in methods if all(method in unit.cosine for unit in _first(found))]
+    accuracy = found.model.metadata.get("accuracy")
+    known = f"test accuracy {accuracy:.1%}, " if accuracy is not None else ""
+    likeness = [(layer, [row[method] for method in methods]) for layer, row in found.likeness.items()]
+    response, cosine = "Response to the picture over the best response to an image", "Cosine between the pictures from"
+    return (
+        f"<h2>{html.escape(found.model.name)}</h2><p>{known}{found.images} images, {found.seconds:.0f} seconds.</p>"
+        + _table(f"{response} (median)", methods, median_table(found.layers, methods, "response"))
+        + _table(f"{cosine} three images (median)", conditioned, median_table(found.layers, conditioned, "cosine"))
+        + _table(f"{cosine} different units (mean)", methods, likeness)
+    )
+
+
+def _first(found: "NetworkFindings") -> Sequence["UnitFinding"]:
+    return next(iter(found.layers.values()), ())
+
+
+def _table(caption: str, methods: Sequence[str], lines: Sequence[tuple[str, Sequence[float]]]) -> str:
+    head = "".join(f"<th>{html.escape(method)}</th>" for method in methods)
+    rows = "".join(
+        f"<tr><td>{html.escape(layer)}</td>" + "".join(_cell(value) for value in values) + "</tr>"
+        for layer, values in lines
+    )
+    return f"<table><caption>{caption}</caption><tr><th>layer</th>{head}</tr>{rows}</table>"
+
+
+def _cell(value: float) -> str:
+    strength = min(max(value, 0.0), 1.0)
+    return f'<td style="background: rgba(33, 102, 172, {0.6 * strength:.2f})">{value:.2f}</td>'
+
+
+def _embedded(picture: Image.Image, description: str) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
+
+
+_TITLE = "What units look for: deconvnet with and without an image"
+_INTRODUCTION = """
+<p>Each row is a unit in the middle of the picture: its best image, cut to the pixels the unit sees, and what five
+methods draw there; grey is zero. <b>No image</b>: the deconvnet from the weights alone (max-pooling hands its signal to
+the middle of the window). <b>Switches</b>: the deconvnet on the best image, max-pooling undone by the image's switches.
+<b>No switches</b>: the same without them. <b>Guided</b>: guided backprop. <b>Gradient</b>: the plain one.</p>
+<p><b>Response</b>: the unit's response to the picture, scaled to the norm of the best image on those pixels, over its
+best response to any image. Near 1 or above, the picture shows what the unit looks for. <b>Cosine</b>: between the
+pictures from the unit's three best images (at 1 the image has no influence), and between the pictures of different
+units (at 1 all units look for the same).</p>
+"""
+
+
+def _page(body: str) -> str:
+    head = f'<meta charset="utf-8"><title>{_TITLE}</title><style>{_STYLE}</style>'
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{_TITLE}</h1>{_INTRODUCTION}{body}</body></html>'
+    )

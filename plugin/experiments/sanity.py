@@ -1,0 +1,169 @@
+"""Does a map depend on what the network has learned? (Adebayo et al. 2018, "Sanity checks for saliency maps".)
+
+The weights of the last layers are replaced by random ones of the same mean and deviation, from the output down, one
+layer more each time. A map that explains the network must change. How much is the rank correlation (Spearman) of the
+map before and after, once with signs and once of the absolute values; 1 means that nothing changed. Methods that
+mostly show edges keep their absolute values, whatever the weights say.
+
+>>> check = randomisation_check(GuidedBackprop, model, images, target=3, layers=2)
+>>> check.steps[-1].magnitude                                                       # between -1 and 1
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..propagation.modules import ModuleTrace
+
+TARGET = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+
+
+class Attributing(Protocol):
+    """An attribution with Captum's API."""
+
+    def attribute(self, inputs: Tensor, *, target: TARGET) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one more random layer did.
+
+    Attributes:
+        layer: the layer that was randomised, in addition to those of the steps before.
+        signed: rank correlation with the map of the untouched network, in [-1, 1], mean over the examples.
+        magnitude: the same of absolute values.
+    """
+
+    layer: str
+    signed: float
+    magnitude: float
+
+
+@dataclass(frozen=True)
+class RandomisationCheck:
+    """How a map changes as the network is randomised from the output down.
+
+    Attributes:
+        steps: one per layer.
+        maps: the map before, and after each step `(steps + 1, *inputs.shape)`.
+        threshold: magnitude above which a map counts as hardly changed.
+    """
+
+    steps: tuple[Step, ...]
+    maps: Tensor
+    threshold: float
+
+    @property
+    def hardly_changes(self) -> bool:
+        """Whether the map is still much the same when all of the layers are random."""
+        return self.steps[-1].magnitude > self.threshold
+
+    @property
+    def summary(self) -> str:
+        """The finding in one sentence."""
+        last = self.steps[-1]
+        layers = f"{last.layer} is" if len(self.steps) == 1 else f"the last {len(self.steps)} layers are"
+        verdict = (
+            "it hardly depends on what they have learned, so do not read it as the reason for an output"
+            if self.hardly_changes
+            else "it depends on what they have learned"
+        )
+        return f"rank correlation {last.magnitude:.2f} with the map before {layers} random: {verdict}"
+
+
+def randomisation_check(
+    method: Callable[[nn.Module], Attributing],
+    model: nn.Module,
+    inputs: Tensor,
+    target: TARGET = None,
+    layers: int | Sequence[str] = 1,
+    seed: int = 0,
+    threshold: float = 0.7,
+) -> RandomisationCheck:
+    """Randomise the last layers of a copy, and compare its maps with the model's.
+
+    Args:
+        method: makes the attribution of a network: a class such as `GuidedBackprop`, or
+            `lambda network: Deconvolution(network, unpooling="center")`.
+        model: the network; it is copied, never changed.
+        inputs: examples `(N, ...)`.
+        target: output to explain, as `attribute` takes it.
+        layers: how many of the last layers with weights, in the order they run; or their names, from the output down.
+        seed: decides the random weights.
+        threshold: rank correlation of absolute values above which there is a warning.
+
+    Returns:
+        The correlations and the maps after each step.
+
+    Raises:
+        ValueError: the model has no such layers.
+
+    Warns:
+        UserWarning: the map is much the same with all of the layers random.
+    """
+    names = _last_layers(model, inputs, layers) if isinstance(layers, int) else list(layers)
+    network = copy.deepcopy(model)
+    modules = dict(network.named_modules())
+    unknown = [name for name in names if name not in modules]
+    if unknown or not names:
+        missing = f"has no layer {unknown[0]!r}" if unknown else "cannot be randomised without a layer"
+        raise ValueError(f"{type(model).__name__} {missing}: name layers with weights, from the output down")
+    random = torch.Generator().manual_seed(seed)
+    maps, steps = [method(model).attribute(inputs, target=target)], []
+    for name in names:
+        _randomise(modules[name], random)
+        maps.append(method(network).attribute(inputs, target=target))
+        signed = rank_correlation(maps[0], maps[-1])
+        magnitude = rank_correlation(maps[0].abs(), maps[-1].abs())
+        steps.append(Step(name, float(signed.mean()), float(magnitude.mean())))
+    check = RandomisationCheck(tuple(steps), torch.stack(maps), threshold)
+    if check.hardly_changes:
+        warnings.warn(check.summary, stacklevel=2)
+    return check
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's correlation of each pair of maps `(N, ...)`, in [-1, 1] `(N,)`; 0 if either is constant."""
+    ranks = [torch.stack([_ranks(example.flatten()) for example in maps]) for maps in (first, second)]
+    one, other = (rank - rank.mean(1, keepdim=True) for rank in ranks)
+    norms = one.norm(dim=1) * other.norm(dim=1)
+    return (one * other).sum(1) / norms.where(norms > 0, 1.0)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """The rank of each value, float64; values that are equal share their mean rank."""
+    _, which, counts = values.unique(return_inverse=True, return_counts=True)
+    counts = counts.double()
+    return (counts.cumsum(0) - counts / 2)[which]
+
+
+def _last_layers(model: nn.Module, inputs: Tensor, count: int) -> list[str]:
+    """The names of the `count` layers with weights that run last, from the output down."""
+    order: dict[nn.Module, None] = {}
+
+    def note(module: nn.Module, _: object) -> None:
+        if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False)):
+            order.pop(module, None)
+            order[module] = None
+
+    with torch.no_grad(), ModuleTrace(model, on_exit=note):
+        model(inputs[:1])
+    names = {module: name for name, module in model.named_modules()}
+    found = [names[module] for module in reversed(order)]
+    if not 1 <= count <= len(found):
+        raise ValueError(f"layers={count}: {type(model).__name__} has {len(found)} layers with weights")
+    return found[:count]
+
+
+@torch.no_grad()
+def _randomise(module: nn.Module, random: torch.Generator) -> None:
+    for parameter in module.parameters():
+        values = parameter.detach().double().cpu()
+        deviation = values.std(correction=0) if values.numel() > 1 else values.abs().sum()
+        noise = torch.randn(values.shape, generator=random, dtype=torch.float64)
+        parameter.copy_(values.mean() + deviation * noise)

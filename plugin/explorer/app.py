@@ -1,0 +1,20 @@
+"""The explorer's frame: the list of pages. A new page is a file in `views/` and a row here."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from .views import attribute, lrp
+
+# Title, path in the URL (empty for the first page), and the function that draws the page.
+PAGES: tuple[tuple[str, str, Callable[[], None]], ...] = (
+    ("Attribute", "", attribute.page),
+    ("LRP", "lrp", lrp.page),
+)
+
+
+def main() -> None:
+    """Draw the page that the URL asks for."""
+    st.set_page_config(page_title="Attribution explorer", layout="wide")
+    pages = [st.Page(draw, title=title, url_path=path, default=not path) for title, path, draw in PAGES]
+    st.navigation(pages, position="top").run()

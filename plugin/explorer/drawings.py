@@ -1,0 +1,77 @@
+"""How a result is shown and saved: the same values as a figure, a PNG and an NPZ."""
+
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from PIL import Image
+
+from plugin import figures
+
+from .attributions import Question, Result
+from .images import Picture
+from .snippets import channel_choice
+from .state import Settings
+
+# Pixels that a colour picture does not need below it.
+_COLOUR_BAR = 45
+_PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "numpy", "pillow")
+
+
+def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
+    """Where the colours of each map end: on its own scale, or for all at the same magnitude."""
+    shown = {key: _signed(result, settings) for key, result in results.items()}
+    if settings.scale == "shared":
+        shared = figures.symmetric_limit(shown.values(), settings.percentile)
+        return dict.fromkeys(shown, shared)
+    return {key: figures.symmetric_limit([values], settings.percentile) for key, values in shown.items()}
+
+
+def figure(result: Result, settings: Settings, limit: float, visible: Image.Image, height: int) -> go.Figure:
+    """The map over what the network saw (`visible`)."""
+    values, opacity = _signed(result, settings), settings.opacity
+    if settings.view == "colour":
+        return figures.colour_map(values, visible, opacity, limit=limit, height=height - _COLOUR_BAR)
+    return figures.signed_map(values, visible, opacity, limit=limit, height=height)
+
+
+def png(result: Result, settings: Settings, limit: float, visible: Image.Image) -> bytes:
+    """The same as a PNG file."""
+    values = _signed(result, settings)
+    paint = figures.signed_colours if settings.view != "colour" else figures.as_image
+    colours = paint(values, limit=limit)
+    return figures.to_png(colours, visible, settings.opacity)
+
+
+def npz(result: Result, settings: Settings, question: Question, picture: Picture, limit: float) -> bytes:
+    """An NPZ file with `attribution` (C, H, W), `map` as it is on screen, settings and versions."""
+    recorded: dict[str, Any] = asdict(settings) | {
+        "question": asdict(question),
+        "image_sha256": picture.digest,
+        "limit": limit,
+        "seconds": result.seconds,
+        "peak_bytes": result.peak_bytes,
+    }
+    arrays = {"attribution": result.attribution, "map": _signed(result, settings)}
+    return figures.to_npz(arrays, recorded, {package: _version(package) for package in _PACKAGES})
+
+
+def cost(result: Result) -> str:
+    """Time and peak memory for people, such as "28 ms, 3.5 MB"."""
+    seconds = f"{result.seconds * 1000:.0f} ms" if result.seconds < 1 else f"{result.seconds:.1f} s"
+    return seconds if result.peak_bytes is None else f"{seconds}, {result.peak_bytes / 2**20:.1f} MB"
+
+
+def _signed(result: Result, settings: Settings) -> NDArray[Any]:
+    if settings.view == "colour":
+        return result.attribution
+    return figures.reduce_channels(result.attribution, channel_choice(settings.view))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"

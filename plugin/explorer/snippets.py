@@ -1,0 +1,105 @@
+"""Python that gives the map on screen, from the public names only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from plugin.models import LoadedModel
+
+from . import lrp_rules
+from .attributions import Question, arguments
+from .images import Picture
+from .methods import METHODS
+from .state import Settings
+
+_CHANNELS = {"red": 0, "green": 1, "blue": 2}
+
+
+def channel_choice(view: str) -> str | int:
+    """The argument of `figures.reduce_channels` for a view other than "colour"."""
+    return _CHANNELS.get(view, "sum")
+
+
+def snippet(settings: Settings, question: Question, picture: Picture, limit: float, model: LoadedModel) -> str:
+    """A program whose `attribution` (C, H, W) and `figure` are those on screen.
+
+    Args:
+        settings: how the map is drawn.
+        question: what it answers.
+        picture: what it was asked of.
+        limit: where its colours end.
+        model: the network.
+    """
+    return "\n".join([*_imports(question, picture, model), "", *_computation(settings, question, picture, model), "",
+                      *_drawing(settings, limit)]) + "\n"  # fmt: skip
+
+
+def _imports(question: Question, picture: Picture, model: LoadedModel) -> list[str]:
+    method = METHODS[question.method]
+    lines = ["from plugin import figures, models", f"from {method.module} import {_class_name(question)}"]
+    if question.contrast is not None:
+        lines.append("from plugin.explorer.attributions import LogitDifference")
+    for value in arguments(model, question).values():
+        lines += value.imports if isinstance(value, lrp_rules.Call) else ()
+    standard = [line for line in picture.imports if "pathlib" in line]
+    names: dict[str, set[str]] = {}
+    for line in {*lines, *picture.imports} - {*standard}:
+        _, module, _, imported = line.split(maxsplit=3)
+        names.setdefault(module, set()).update(imported.split(", "))
+    others = [f"from {module} import {', '.join(sorted(names[module]))}" for module in sorted(names)]
+    return [*standard, "", *others] if standard else others
+
+
+def _class_name(question: Question) -> str:
+    return METHODS[question.method].class_name(bool(question.neuron))
+
+
+def _computation(settings: Settings, question: Question, picture: Picture, model: LoadedModel) -> list[str]:
+    method, class_names = METHODS[question.method], model.classes
+    lines = [
+        f"model = models.load({settings.network!r})",
+        f"image = {picture.source}",
+        "inputs = model.preprocess(image)",
+    ]
+    network = "model.network"
+    call: dict[str, Any] = {"target": question.target, **method.call}
+    if question.neuron:
+        call = {"neuron_selector": question.neuron}
+    comment = ""
+    if question.contrast is not None:
+        network = f"LogitDifference(model.network, {question.target}, {question.contrast})"
+        comment = f"  # {_named(question.target, class_names)} minus {_named(question.contrast, class_names)}"
+        call["target"] = 0
+    elif question.target is not None:
+        comment = f"  # {_named(question.target, class_names)}"
+    layer = [f"model.network.get_submodule({question.layer!r})"] if question.layer else []
+    keywords = arguments(model, question)
+    # A call stands on a line of its own, under the name of the argument.
+    calls = {name: value for name, value in keywords.items() if isinstance(value, lrp_rules.Call)}
+    shown = [f"{name}={name}" if name in calls else f"{name}={value!r}" for name, value in keywords.items()]
+    construct = ", ".join([network, *layer, *shown])
+    return [
+        *lines,
+        *(f"{name} = {value!r}" for name, value in calls.items()),
+        f"explain = {_class_name(question)}({construct})",
+        f"attribution = explain.attribute(inputs, {', '.join(_keywords(call))})[0].numpy(){comment}",
+    ]
+
+
+def _drawing(settings: Settings, limit: float) -> list[str]:
+    arguments = f"image=model.visible(image), opacity={settings.opacity!r}, limit={limit!r}"
+    if settings.view == "colour":
+        drawn = [f"figure = figures.colour_map(attribution, {arguments})"]
+    else:
+        drawn = [
+            f"values = figures.reduce_channels(attribution, {channel_choice(settings.view)!r})",
+            f"figure = figures.signed_map(values, {arguments})",
+        ]
+    return [*drawn, "figure.show()"]
+
+
+def _keywords(arguments: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value!r}" for name, value in arguments.items()]
+
+
+def _named(index: int | None, class_names: tuple[str, ...]) -> str:
+    return repr(class_names[index]) if index is not None and index < len(class_names) else f"class {index}"

@@ -1,0 +1,1 @@
+"""One file per page; `plugin.explorer.app.PAGES` lists them."""

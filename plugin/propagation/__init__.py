@@ -1,0 +1,21 @@
+"""Running a network under backward rules: the function mode, and what it knows of operations and modules."""
+
+from .backward import backward
+from .convolution import ConvolutionLayer
+from .mode import Propagation
+from .modules import describe, find_layer
+from .operations import Activation
+from .pooling import MaxPooling
+from .visibility import check_all_handled, check_visible
+
+__all__ = [
+    "Activation",
+    "ConvolutionLayer",
+    "MaxPooling",
+    "Propagation",
+    "backward",
+    "check_all_handled",
+    "check_visible",
+    "describe",
+    "find_layer",
+]

@@ -1,0 +1,29 @@
+"""The one backward pass that every attribution ends with."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = False) -> tuple[Tensor | None, ...]:
+    """The signal of the selected values `(N,)` at each tensor, each example's own value with weight 1.
+
+    Args:
+        selected: the explained values, with their graph.
+        tensors: where the signal is wanted.
+        keep_graph: another backward pass will follow.
+
+    Returns:
+        One signal per tensor, in its shape; None where the values do not depend on it.
+
+    Raises:
+        ValueError: they depend on none of them.
+    """
+    signals: tuple[Tensor | None, ...] = (None,) * len(tensors)
+    if selected.requires_grad:
+        ones = torch.ones_like(selected)
+        signals = torch.autograd.grad(selected, tensors, ones, retain_graph=keep_graph, allow_unused=True)
+    if all(signal is None for signal in signals):
+        raise ValueError("the explained output does not depend on the inputs: check the target and the model")
+    return signals

@@ -1,0 +1,67 @@
+"""Convolutions of 1, 2 and 3 dimensions, as a linear map and the tensors it is applied to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ..rules.linear import Convolution
+from .spellings import spellings
+
+
+@dataclass(frozen=True)
+class ConvolutionLayer:
+    """y = W x + b for a weight that no signal goes to.
+
+    Attributes:
+        input: x `(N, C, ...)`.
+        weight: W `(outputs, C / groups, ...)`.
+        linear: the geometry.
+        function: computes y.
+    """
+
+    input: Tensor
+    weight: Tensor
+    linear: Convolution
+    function: Callable[[Tensor], Tensor]
+
+
+def per_dimension(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:
+    """A size that is given once for all dimensions, or once for each."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * dimensions if len(values) == 1 else values
+
+
+def _convolution(
+    dimensions: int,
+    function: Callable[..., Tensor],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> ConvolutionLayer | None:
+    """None where the plain gradient must do: padding by name, no batch, a weight that is computed."""
+    if isinstance(padding, str) or input.ndim != dimensions + 2 or weight.grad_fn is not None:
+        return None
+    strides, paddings, dilations = (per_dimension(value, dimensions) for value in (stride, padding, dilation))
+    rest = (weight, bias, strides, paddings, dilations, groups)
+    linear = Convolution(strides, paddings, dilations, groups)
+    return ConvolutionLayer(input, weight, linear, partial(_apply, function, rest))
+
+
+def _apply(function: Callable[..., Tensor], rest: tuple[Any, ...], value: Tensor) -> Tensor:
+    return function(value, *rest)
+
+
+def parsers() -> dict[Callable[..., Any], Callable[..., ConvolutionLayer | None]]:
+    """The parser of each function that convolves."""
+    return {
+        function: partial(_convolution, dimensions)
+        for dimensions in (1, 2, 3)
+        for function in spellings(f"conv{dimensions}d")
+    }

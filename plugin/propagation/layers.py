@@ -1,0 +1,162 @@
+"""What the forward pass of LRP leaves for its backward pass: layers with their rules, and what absorbs relevance."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..rules.linear import LinearMap
+from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
+from .tensors import TensorTable
+
+
+@dataclass(eq=False)
+class LayerRecord:
+    """One linear layer at work, from the forward pass to the backward pass.
+
+    Attributes:
+        name, module: the layer; of the parameter if it has one, else of the module that was running.
+        linear: its map; `weight` and `bias` are as used, with a following batch norm folded in.
+        reads_input: the input is an input of the model.
+        non_negative: the input is known to have no negative entry.
+        rule: set when the forward pass is over and positions are known.
+        entered, left, to_bias: what the last backward pass brought, per example `(N,)`.
+    """
+
+    name: str
+    module: nn.Module
+    linear: LinearMap
+    weight: Tensor
+    bias: Tensor | None
+    reads_input: bool
+    non_negative: bool
+    cached: Callable[[str, Callable[[], Tensor]], Tensor]
+    rule: Rule | None = None
+    terms: Sequence[Term] | None = None
+    account: bool = False
+    entered: Tensor | None = None
+    left: Tensor | None = None
+    to_bias: Tensor | None = None
+
+    def pass_down(self, value: Tensor, output: Tensor, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """(m, None) or (None, R) at the input for m at the output, by the layer's rule."""
+        assert self.rule is not None
+        working = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+        value, output, multiplier = value.to(working), output.to(working), multiplier.to(working)
+        bias = None if self.bias is None else self.linear.per_channel(self.bias.to(working), output.ndim)
+        operation = LinearOperation(
+            self.linear, value, output, self.weight.to(working), bias, self.non_negative, self.cached
+        )
+        if self.terms is None and self.rule.proportional:
+            self.terms = tuple(self.rule.terms(operation))
+        passage = pass_down(self.rule, operation, self.terms or (), multiplier, self.account)
+        if self.account:
+            self.entered = per_example((output * multiplier).double())
+            below = passage.relevance if passage.multiplier is None else value * passage.multiplier
+            assert below is not None
+            self.left, self.to_bias = per_example(below.double()), passage.to_bias
+        return passage.multiplier, passage.relevance
+
+
+class LinearLayer(torch.autograd.Function):
+    """y = W x + b forwards; backwards the multiplier at x, and the relevance itself at a zero-valued carrier."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, carrier: Tensor | None, compute: Callable[[], Tensor], record: LayerRecord
+    ) -> Tensor:
+        output = compute()
+        ctx.save_for_backward(value, output)
+        ctx.record, ctx.carried = record, carrier is not None
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        value, output = ctx.saved_tensors
+        below, relevance = ctx.record.pass_down(value, output, multiplier)
+        if relevance is not None and not ctx.carried:
+            # Inside the network relevance travels as a multiplier; where nothing fired there is none to multiply.
+            below, relevance = torch.where(value == 0, 0.0, relevance / torch.where(value == 0, 1.0, value)), None
+        return (
+            None if below is None else below.to(value.dtype),
+            None if relevance is None else relevance.to(value.dtype),
+            None,
+            None,
+        )
+
+
+class ActivationLayer(torch.autograd.Function):
+    """y = f(x) forwards, m * f(x) / x backwards: relevance passes unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.function = function
+        return function(value)
+
+    @staticmethod
+    def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor, None]:
+        (value,) = ctx.saved_tensors
+        zero = value == 0
+        ratio = ctx.function(value) / torch.where(zero, 1.0, value)
+        if bool(zero.any()):
+            ratio = torch.where(zero, _slope_at_zero(ctx.function, value), ratio)
+        return multiplier * ratio, None
+
+
+def _slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """f'(0) if f(0) = 0; else 0, as relevance at x = 0 cannot be written as a multiple of x."""
+    with torch.enable_grad():
+        origin = torch.zeros_like(like, requires_grad=True)
+        result = function(origin)
+        (slope,) = torch.autograd.grad(result.sum(), origin)
+    return torch.where(result.detach() == 0, slope, 0.0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Something added that does not depend on the input: it absorbs relevance as a bias does.
+
+    Attributes:
+        name: where it was added.
+        leaf: its values; the signal there tells how much it absorbed.
+    """
+
+    name: str
+    leaf: Tensor
+
+
+@dataclass
+class Trail:
+    """What a forward pass left for the backward pass and for the ledger."""
+
+    layers: list[LayerRecord] = field(default_factory=list)
+    constants: list[Constant] = field(default_factory=list)
+
+
+class WeightCache:
+    """What rules derive from weights alone, kept as long as the weight and its version are the same."""
+
+    def __init__(self) -> None:
+        self._derived: TensorTable[dict[str, tuple[int, Tensor]]] = TensorTable()
+        self._constants: TensorTable[Tensor] = TensorTable()
+
+    def constant(self, parameter: Tensor) -> Tensor:
+        """The parameter without gradient: the same tensor object at every call."""
+        constant = self._constants.get(parameter)
+        if constant is None:
+            constant = self._constants[parameter] = parameter.detach()
+        return constant
+
+    def get(self, weight: Tensor, name: str, compute: Callable[[], Tensor], version: int | None = None) -> Tensor:
+        """`compute()`, or what it returned before for this weight."""
+        entries = self._derived.get(weight)
+        if entries is None:
+            entries = self._derived[weight] = {}
+        current = weight._version if version is None else version
+        if name not in entries or entries[name][0] != current:
+            with torch.no_grad():
+                entries[name] = (current, compute().detach())
+        return entries[name][1]

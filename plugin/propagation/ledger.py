@@ -1,0 +1,106 @@
+"""The conservation ledger: for each layer the relevance that entered, that left, and that was absorbed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .backward import backward
+from .layers import Trail
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line; all numbers are sums over positions and examples, in units of the output.
+
+    Attributes:
+        layer: the layer's name, or where a constant was added.
+        rule: its rule; "-" for constants.
+        entered: relevance that came from above.
+        left: relevance that went on below.
+        to_bias: absorbed by the bias, or by the constant.
+        to_stabiliser: the remainder: absorbed by the stabiliser, or lost where nothing fired.
+    """
+
+    layer: str
+    rule: str
+    entered: float
+    left: float
+    to_bias: float
+    to_stabiliser: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Entries from the output down to the input; iterable, prints as a table.
+
+    Attributes:
+        output: the explained value, summed over the examples.
+        input: the relevance that arrived at the inputs.
+    """
+
+    entries: tuple[Entry, ...]
+    output: float
+    input: float
+
+    @property
+    def absorbed(self) -> float:
+        """What all biases, constants and stabilisers absorbed together; `output - input` up to rounding."""
+        return sum(entry.to_bias + entry.to_stabiliser for entry in self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __str__(self) -> str:
+        header = f"{'layer':<32} {'rule':<28} {'entered':>11} {'left':>11} {'to bias':>11} {'stabiliser':>11}"
+        lines = [
+            f"{entry.layer[:32]:<32} {entry.rule[:28]:<28} {entry.entered:>11.4g} {entry.left:>11.4g} "
+            f"{entry.to_bias:>11.4g} {entry.to_stabiliser:>11.4g}"
+            for entry in self.entries
+        ]
+        total = f"output {self.output:.6g} = input {self.input:.6g} + absorbed {self.absorbed:.6g}"
+        return "\n".join([header, "-" * len(header), *lines, total])
+
+    def to_pandas(self) -> Any:
+        """The entries as a `pandas.DataFrame`.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        import pandas
+
+        return pandas.DataFrame([asdict(entry) for entry in self.entries])
+
+
+def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tensor], selected: Tensor) -> Ledger:
+    """Run the backward pass of `selected` `(N,)` and read what every layer noted."""
+    constants = [constant.leaf for constant in trail.constants]
+    tensors = [*leaves, *carriers, *constants]
+    signals = backward(selected, tensors)
+    count = len(leaves)
+    arrived = sum(_total(leaf, m) for leaf, m in zip(leaves, signals, strict=False))
+    arrived += sum(float(m.double().sum()) for m in signals[count : 2 * count] if m is not None)
+
+    entries = [
+        Entry(record.name or type(record.module).__name__, str(record.rule), *_passage(record))
+        for record in reversed(trail.layers)
+        if record.entered is not None
+    ]
+    for constant, m in zip(reversed(trail.constants), reversed(signals[2 * count :]), strict=True):
+        amount = _total(constant.leaf, m)
+        if amount:
+            entries.append(Entry(constant.name, "-", amount, 0.0, amount, 0.0))
+    return Ledger(tuple(entries), float(selected.detach().double().sum()), arrived)
+
+
+def _total(values: Tensor, multiplier: Tensor | None) -> float:
+    return 0.0 if multiplier is None else float((values.detach() * multiplier).double().sum())
+
+
+def _passage(record: Any) -> tuple[float, float, float, float]:
+    entered, left, to_bias = (float(part.sum()) for part in (record.entered, record.left, record.to_bias))
+    return entered, left, to_bias, entered - left - to_bias

@@ -1,0 +1,234 @@
+"""The function mode: PyTorch's own autograd, in which a few operations get another backward rule.
+
+While a `Propagation` is open, every torch function that this thread calls passes through it. Operations of the table
+in `operations` are handed to the rule for their kind; everything else runs as it is, so that autograd differentiates
+it. In-place operations are computed out of place, and the object they would have overwritten stands for the result
+from then on: no tensor of the user's, and none that a rule has saved, is ever written to.
+"""
+
+import operator
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from .in_place import InPlace, in_place_form
+from .modules import ModuleTrace, Observer, describe
+from .operations import recognise
+from .tensors import TensorTable
+
+Handler = Callable[[Any], Any]
+
+# Where the running statistics stand, which these functions overwrite in train mode.
+_STATISTICS: dict[Callable[..., Any], tuple[int, int]] = {
+    F.batch_norm: (1, 2),
+    F.instance_norm: (1, 2),
+    torch.batch_norm: (3, 4),
+    torch.instance_norm: (3, 4),
+}
+# Where the argument stands that makes these functions random, or dependent on the rest of the batch.
+_TRAINING: dict[Callable[..., Any], int] = {
+    F.dropout: 2,
+    F.dropout1d: 2,
+    F.dropout2d: 2,
+    F.dropout3d: 2,
+    F.alpha_dropout: 2,
+    F.feature_alpha_dropout: 2,
+    F.batch_norm: 5,
+}
+
+
+class _Cell:
+    """The value that an overwritten tensor has now, shared by all objects that are the same tensor to the model."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+
+class Propagation(TorchFunctionMode):
+    """Runs a model under backward rules, on this thread, leaving the model as it is.
+
+    Args:
+        model: the network that is about to be called.
+        rules: for each type of operation, a function of the operation that returns its result, differentiable by the
+            rule. Operations without an entry are differentiated as usual.
+        protected: the user's tensors besides parameters and buffers; nothing is written into their memory.
+        on_enter, on_exit: see `ModuleTrace`; tensors arrive as what they stand for now.
+
+    Attributes:
+        trace: the modules that are running.
+        handled: the autograd nodes of all operations that a rule was applied to.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rules: Mapping[type, Handler],
+        protected: Iterable[Any] = (),
+        on_enter: Observer | None = None,
+        on_exit: Observer | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.rules, self.protected = model, rules, protected
+        self.trace = ModuleTrace(model, self._resolving(on_enter), self._resolving(on_exit))
+        self.handled: set[Any] = set()
+        self._cells: TensorTable[_Cell] = TensorTable()
+        self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
+        self._protected_memory: frozenset[int] | None = None
+        self._warned: set[nn.Module] = set()
+
+    def __enter__(self) -> "Propagation":
+        self.trace.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self.trace.__exit__(kind, error, traceback)
+        self._cells.clear()
+        self._newest.clear()
+
+    @contextmanager
+    def seeing(self) -> Iterator[None]:
+        """Inside a rule, where the mode is off: look at the parts of a composite function as well."""
+        super().__enter__()
+        try:
+            yield
+        finally:
+            super().__exit__(None, None, None)
+
+    def current(self, value: Any) -> Any:
+        """`value` with every tensor in it, however nested, replaced by what it stands for now."""
+        if isinstance(value, Tensor):
+            cell = self._cells.get(value)
+            return value if cell is None else cell.value
+        if isinstance(value, (tuple, list)) and value:
+            items = [self.current(item) for item in value]
+            if all(map(operator.is_, items, value)):
+                return value
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        if isinstance(value, dict):
+            return {key: self.current(item) for key, item in value.items()}
+        return value
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        destination = kwargs.get("out")
+        given = args
+        if len(self._cells):
+            args, kwargs = self.current(args), self.current(kwargs)
+        if destination is not None:
+            result = self._call(function, args, {name: value for name, value in kwargs.items() if name != "out"})
+            return tree_map(self._overwrite, destination, result)
+        form = in_place_form(function)
+        if form is None or not form.requested(args, kwargs):
+            return self._call(function, args, kwargs)
+        if not given:  # by keyword: F.relu(input=x, inplace=True), init.zeros_(tensor=x)
+            name = next(iter(kwargs))
+            given, args, kwargs = (kwargs[name],), (kwargs[name],), {k: v for k, v in kwargs.items() if k != name}
+        return self._call_in_place(form, function, given[0], args, kwargs)
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An out-of-place call: by its rule if it has one, else as it is."""
+        if function in _TRAINING:
+            self._warn_if_training(function, args, kwargs)
+        if function in _STATISTICS and (len(args) <= 5 or args[5]):  # the sixth argument says: use the batch's own
+            args, kwargs = _with_own_statistics(_STATISTICS[function], args, kwargs)
+        operation = recognise(function, args, kwargs)
+        rule = None if operation is None else self.rules.get(type(operation))
+        if operation is None or rule is None or not operation.input.requires_grad:
+            return function(*args, **kwargs)
+        result = rule(operation)
+        self.handled.update(tensor.grad_fn for tensor in tree_leaves(result))
+        return result
+
+    def _call_in_place(
+        self, form: InPlace, function: Callable[..., Any], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """The same values as an in-place call, and the same consequences for whoever holds the target."""
+        value = self.current(target)
+        if value._is_view() and form.writes_values:
+            return self._write_into_view(form, function, value, args, kwargs)
+        if form.functional is not None:
+            result = self._call(form.functional, *form.out_of_place(args, kwargs))
+        else:
+            result = value.clone()
+            function(result, *args[1:], **kwargs)
+        result = self._overwrite(target, result)
+        # `self.count += 1` assigns what it gets to the module: that must remain the user's own tensor.
+        return target if self._is_users(target) else result
+
+    def _write_into_view(
+        self, form: InPlace, function: Callable[..., Any], view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """Really in place, so that the base and its other views see it; but never in the user's memory."""
+        if view._base is not None and self._is_users(view):
+            base = view._base.clone()
+            self._overwrite(view._base, base)
+            view = self._overwrite(view, base.as_strided(view.size(), view.stride(), view.storage_offset()))
+        if form.functional is None:
+            function(view, *args[1:], **kwargs)
+            return view
+        args, kwargs = form.out_of_place(args, kwargs)
+        return view.copy_(self._call(form.functional, (view, *args[1:]), kwargs))
+
+    def _overwrite(self, target: Tensor, result: Tensor) -> Tensor:
+        """From now on `target`, and every object that is the same tensor to the model, stands for `result`."""
+        result = result.to(target.dtype)
+        newest = self._newest.get(target)
+        cell = self._cells.get(target) or (newest() if newest is not None else None) or _Cell(target)
+        self._cells[cell.value] = self._cells[target] = cell
+        cell.value = result
+        self._newest[result] = weakref.ref(cell)
+        return result
+
+    def _is_users(self, tensor: Tensor) -> bool:
+        """Whether the memory belongs to the model or to an argument, rather than to this forward pass."""
+        if self._protected_memory is None:
+            tensors = [*self.model.parameters(), *self.model.buffers(), *tree_leaves(self.protected)]
+            self._protected_memory = frozenset(
+                tensor.untyped_storage().data_ptr() for tensor in tensors if isinstance(tensor, Tensor)
+            )
+        return tensor.untyped_storage().data_ptr() in self._protected_memory
+
+    def _resolving(self, observer: Observer | None) -> Observer | None:
+        return None if observer is None else lambda module, value: observer(module, self.current(value))
+
+    def _warn_if_training(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        position = _TRAINING[function]
+        training = args[position] if len(args) > position else kwargs.get("training", function is not F.batch_norm)
+        module = self.trace.stack[-1] if self.trace.stack else self.model
+        if training and module.training and module not in self._warned:
+            self._warned.add(module)
+            warnings.warn(
+                f"{describe(self.model, module)} is in train mode: the map is random (dropout) or depends on the rest "
+                "of the batch (batch norm); call model.eval() first",
+                stacklevel=2,
+            )
+
+
+def _with_own_statistics(
+    positions: tuple[int, int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call with copies of the running statistics, which a module in train mode would update."""
+    own = list(args)
+    for position in positions:
+        if position < len(own) and own[position] is not None:
+            own[position] = own[position].clone()
+    copies = {
+        name: value.clone() if name in ("running_mean", "running_var") and value is not None else value
+        for name, value in kwargs.items()
+    }
+    return tuple(own), copies

@@ -1,0 +1,112 @@
+"""Which module is running, known without touching the user's modules.
+
+PyTorch lets a process observe every module call. The observer registered here is shared by all attributions that run
+at the same time and acts only on the thread whose attribution asks for it; it is gone when the last of them ends.
+"""
+
+import difflib
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+Observer = Callable[[nn.Module, Any], None]
+
+
+class ModuleTrace:
+    """While open, follows the calls of modules on this thread.
+
+    Args:
+        model: its modules' names are used to say where something happened.
+        on_enter: called with a module and its positional arguments before it runs.
+        on_exit: called with a module and its output after it ran.
+    """
+
+    def __init__(self, model: nn.Module, on_enter: Observer | None = None, on_exit: Observer | None = None) -> None:
+        self.model, self.on_enter, self.on_exit = model, on_enter, on_exit
+        self.stack: list[nn.Module] = []
+
+    @property
+    def layer(self) -> str:
+        """The innermost running module, as an error should name it: `'layer1.0.conv1' (Conv2d)`."""
+        return describe(self.model, self.stack[-1] if self.stack else self.model)
+
+    def __enter__(self) -> "ModuleTrace":
+        _observe(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _stop_observing()
+
+
+def describe(model: nn.Module, module: nn.Module) -> str:
+    """A module's name in the model and its type, for messages."""
+    name = next((name for name, candidate in model.named_modules() if candidate is module), None)
+    return f"{name!r} ({type(module).__name__})" if name else f"the {type(module).__name__}"
+
+
+def find_layer(model: nn.Module, layer: nn.Module | str) -> nn.Module:
+    """The module of `model` that `layer` is, or that is called so.
+
+    Raises:
+        ValueError: the model has no such layer; the message lists names that are close.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if isinstance(layer, nn.Module):
+        if any(module is layer for module in modules.values()):
+            return layer
+        raise ValueError(f"the layer {layer} is not a module of the {type(model).__name__}: pass one of its modules")
+    if layer in modules:
+        return modules[layer]
+    close = difflib.get_close_matches(layer, list(modules), n=5, cutoff=0.0)
+    raise ValueError(
+        f"{type(model).__name__} has no layer {layer!r}; near are: {', '.join(name for name in close if name)}"
+    )
+
+
+_active = threading.local()
+_lock = threading.Lock()
+_observers = 0
+_handles: list[Any] = []
+
+
+def _observe(trace: ModuleTrace) -> None:
+    global _observers
+    with _lock:
+        if _observers == 0:
+            _handles.append(register_module_forward_pre_hook(_entering))
+            _handles.append(register_module_forward_hook(_leaving, always_call=True))
+        _observers += 1
+    _active.traces = [*getattr(_active, "traces", []), trace]
+
+
+def _stop_observing() -> None:
+    global _observers
+    _active.traces = _active.traces[:-1]
+    with _lock:
+        _observers -= 1
+        if _observers == 0:
+            for handle in _handles:
+                handle.remove()
+            _handles.clear()
+
+
+def _entering(module: nn.Module, args: Any) -> None:
+    for trace in getattr(_active, "traces", ())[-1:]:
+        trace.stack.append(module)
+        if trace.on_enter is not None:
+            trace.on_enter(module, args)
+
+
+def _leaving(module: nn.Module, args: Any, output: Any) -> None:
+    for trace in getattr(_active, "traces", ())[-1:]:
+        # A module that raised is reported too, with no output; one that was running before the trace began is not ours.
+        if trace.stack and trace.stack[-1] is module:
+            trace.stack.pop()
+            if trace.on_exit is not None and output is not None:
+                trace.on_exit(module, output)

@@ -1,0 +1,540 @@
+"""Layer-wise relevance propagation as a function mode.
+
+The signal that travels is the multiplier m = R / a, so whatever is linear and sign-preserving needs no rule: the plain
+vector-Jacobian product is LRP-0. What is not is listed here, each operation with every spelling:
+
+* convolutions and linear layers: the rule of the composite; a batch norm that follows is folded in, and the
+  convolution is not computed again;
+* activations other than piecewise linear ones: m * f(x) / x, with f'(0) at x = 0 if f(0) = 0;
+* layer, group, instance and RMS norm, `F.normalize`: linear, with the deviation held constant;
+* products: all to the signal if the other factor is a gate (the output of a sigmoid or softmax), else half to each;
+* softmax: its gradient, or held constant; attention: expressed in these parts.
+
+An operation that is on no list has no LRP meaning that is known, and raises.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..rules.composite import Composite, Layer
+from ..rules.linear import Convolution, LinearMap, MatrixProduct, Scaling
+from ..rules.relevance import Rule
+from . import attention
+from .convolution import per_dimension
+from .layers import ActivationLayer, Constant, LayerRecord, LinearLayer, Trail, WeightCache
+from .mode import Propagation
+from .modules import Observer, describe
+from .operations import Activation, recognise
+from .spellings import spellings
+from .tensors import TensorTable
+
+# Linear in what they move, and blind to its values.
+MOVEMENTS = frozenset(
+    "view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t squeeze "
+    "unsqueeze contiguous clone narrow select expand expand_as broadcast_to repeat tile roll flip rot90 unbind split "
+    "tensor_split chunk index_select gather pixel_shuffle pixel_unshuffle channel_shuffle unfold fold as_strided "
+    "__getitem__ to type type_as float double half bfloat16 cpu cuda pad constant_pad_nd alias detach_copy "
+    "repeat_interleave diagonal tril triu take_along_dim hsplit vsplit dsplit T mT H mH data meshgrid".split()
+)
+# Linear or piecewise linear through 0 in all their signals together: the vector-Jacobian product is LRP-0.
+_HOMOGENEOUS = MOVEMENTS | frozenset(
+    "add sub subtract rsub neg negative positive __add__ __radd__ __sub__ __rsub__ __neg__ __pos__ sum mean cat concat "
+    "concatenate stack hstack vstack dstack dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout "
+    "feature_dropout max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices fn "
+    "max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate upsample grid_sample "
+    "max amax maximum min amin minimum topk sort where masked_fill masked_select index_put index_add scatter "
+    "scatter_add masked_scatter index_fill cumsum lerp relu leaky_relu prelu rrelu requires_grad_ register_hook".split()
+)
+_PIECEWISE_LINEAR = frozenset({"relu", "leaky_relu", "prelu", "rrelu"})
+_NON_NEGATIVE = frozenset({"relu", "relu6", "hardtanh", "softplus"})
+_SIGN_PRESERVING = MOVEMENTS | frozenset(
+    "add __add__ __radd__ sum mean cat concat concatenate stack dropout dropout1d dropout2d dropout3d feature_dropout "
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax max maximum boolean_dispatch "
+    "fn".split()
+)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that at least one signal goes into."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    signals: list[Tensor]
+    owner: nn.Module
+
+    @property
+    def name(self) -> str:
+        """The function's own name, without the overload of an ATen operator."""
+        return getattr(self.function, "__name__", str(self.function)).split(".")[0]
+
+    def run(self) -> Any:
+        """The plain call."""
+        return self.function(*self.args, **self.kwargs)
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """One argument, given by position or by name."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+
+@dataclass
+class _Produced:
+    """How a tensor came to be, for the batch norm that may follow."""
+
+    record: LayerRecord
+    value: Tensor
+    carrier: Tensor | None
+
+
+class RelevancePropagation(Propagation):
+    """Runs a model so that the backward pass is LRP.
+
+    Args:
+        model: the network.
+        composite: the rule of each linear layer, and of softmax.
+        cache: quantities derived from weights, kept between calls.
+        unknown: "raise" for operations without LRP meaning, or "gradient".
+        account: keep what each layer and constant absorbed, for the ledger.
+        protected, on_enter, on_exit: see `Propagation`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        composite: Composite,
+        cache: WeightCache,
+        unknown: str = "raise",
+        account: bool = False,
+        protected: Iterable[Any] = (),
+        on_enter: Observer | None = None,
+        on_exit: Observer | None = None,
+        layer_rules: Callable[[nn.Module], Rule | None] | None = None,
+    ) -> None:
+        super().__init__(model, {}, protected, on_enter, on_exit)
+        self.composite, self.cache, self.unknown, self.account = composite, cache, unknown, account
+        self.layer_rules = layer_rules
+        self.trail = Trail()
+        self._names = {module: name for name, module in model.named_modules()}
+        self._owners = {
+            id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)
+        }
+        self._carriers: TensorTable[Tensor] = TensorTable()
+        self._non_negative: TensorTable[bool] = TensorTable()
+        self._gates: TensorTable[bool] = TensorTable()
+        self._produced: TensorTable[_Produced] = TensorTable()
+        self._folded: TensorTable[Tensor] = TensorTable()
+        self._superseded: list[tuple[LayerRecord, LayerRecord]] = []
+
+    def carry(self, value: Tensor, carrier: Tensor) -> None:
+        """Let the zero-valued leaf `carrier` receive relevance that is not a multiple of the input `value`."""
+        self._carriers[value] = carrier
+
+    def explained(self, value: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Where a captured tensor's relevance is found: (the tensor the signal passes, its carrier)."""
+        folded = self._folded.get(value)
+        return value if folded is None else folded, self._carriers.get(value)
+
+    def assign_rules(self) -> None:
+        """Give every layer its rule, now that the forward pass is over."""
+        count = len(self.trail.layers)
+        for index, record in enumerate(self.trail.layers):
+            layer = Layer(record.name, record.module, index, count, record.reads_input)
+            own = self.layer_rules(record.module) if self.layer_rules is not None else None
+            record.rule, record.account = own or self.composite.rule_for(layer), self.account
+        for before, record in reversed(self._superseded):  # reached where a layer's output goes past its batch norm too
+            before.rule = record.rule
+
+    # -- dispatch ------------------------------------------------------------------------------------------------------
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        if not any(tensor.requires_grad for tensor in tensors):
+            return super()._call(function, args, kwargs)
+        owner = self._owner(args, kwargs)
+        args, kwargs = tree_map(self._as_constant, (args, kwargs))
+        signals = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.requires_grad]
+        if not signals:
+            return super()._call(function, args, kwargs)
+        handler = _HANDLERS.get(function)
+        if handler is not None:
+            return handler(self, _Call(function, args, kwargs, signals, owner))
+        activation = recognise(function, args, kwargs)
+        if isinstance(activation, Activation):
+            return self._activation(activation)
+        return self._as_it_is(_Call(function, args, kwargs, signals, owner))
+
+    def _as_constant(self, value: Any) -> Any:
+        """Parameters do not depend on the input: what requires grad afterwards does."""
+        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf and self._carriers.get(value) is None:
+            return self.cache.constant(value)
+        return value
+
+    def _owner(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and id(value) in self._owners:
+                return self._owners[id(value)]
+        return self.trace.stack[-1] if self.trace.stack else self.model
+
+    def _as_it_is(self, call: "_Call") -> Any:
+        """An operation whose vector-Jacobian product is right, or one that is not known."""
+        name = call.name
+        if self.account and name in _ADDITIVE:
+            call = self._watch_constants(call)
+        result = super()._call(call.function, call.args, call.kwargs)
+        if name not in _HOMOGENEOUS and any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves(result)):
+            if self.unknown == "raise":
+                raise NotImplementedError(
+                    f"{name} in layer {self.trace.layer} has no LRP rule: express it in operations that have one, or "
+                    'pass unknown="gradient" to let its gradient stand in'
+                )
+            return result
+        if name in MOVEMENTS:
+            self._move(self._carriers, call, result)
+            self._move(self._gates, call, result)
+        elif "dropout" in name:
+            self._move(self._gates, call, result)
+        if name in _SIGN_PRESERVING and self._is_non_negative(call):
+            tree_map(self._mark_non_negative, result)
+        return result
+
+    def _is_non_negative(self, call: "_Call") -> bool:
+        others = [t for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, Tensor) and not t.requires_grad]
+        numbers = [v for v in call.args if isinstance(v, (int, float)) and v < 0] if call.name in _ADDITIVE else []
+        floating = [t for t in others if t.is_floating_point()]
+        return not floating and not numbers and all(self._non_negative.get(signal) for signal in call.signals)
+
+    def _mark_non_negative(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            self._non_negative[value] = True
+        return value
+
+    def _move(self, table: TensorTable[Any], call: "_Call", result: Any) -> None:
+        """What is noted of a tensor moves with it."""
+        shaped_like_another = call.name.endswith("_as")
+        noted = table.get(call.signals[0]) if len(call.signals) == 1 or shaped_like_another else None
+        if noted is None:
+            return
+        if isinstance(noted, Tensor):
+            swap = {id(call.signals[0]): noted}
+            args, kwargs = tree_map(lambda value: swap.get(id(value), value), (call.args, call.kwargs))
+            noted_results = tree_leaves(call.function(*args, **kwargs))
+        else:
+            noted_results = [noted] * len(tree_leaves(result))
+        for tensor, value in zip(tree_leaves(result), noted_results, strict=True):
+            if isinstance(tensor, Tensor):
+                table[tensor] = value
+
+    def _watch_constants(self, call: _Call) -> _Call:
+        """Constants that are added become leaves whose signal tells what they absorb."""
+
+        def watch(value: Any) -> Any:
+            if isinstance(value, float | int) and call.name in _SUMS:
+                value = call.signals[0].new_full((), value)
+            if not isinstance(value, Tensor) or value.requires_grad or not value.is_floating_point():
+                return value
+            leaf = value.detach().clone().requires_grad_()
+            self.trail.constants.append(Constant(f"constant in {describe(self.model, call.owner)}", leaf))
+            return leaf
+
+        watched = tuple(tree_map(watch, call.args[:2])) if call.name in _SUMS else tree_map(watch, call.args)
+        return replace(call, args=(*watched, *call.args[len(watched) :]))
+
+    # -- linear layers -------------------------------------------------------------------------------------------------
+
+    def _linear_layer(
+        self,
+        call: _Call,
+        value: Tensor,
+        linear: LinearMap,
+        weight: Tensor,
+        bias: Tensor | None,
+        compute: Callable[[], Tensor] | None = None,
+    ) -> Tensor:
+        record = LayerRecord(
+            name=self._names.get(call.owner, ""),
+            module=call.owner,
+            linear=linear,
+            weight=weight,
+            bias=bias,
+            reads_input=self._carriers.get(value) is not None,
+            non_negative=bool(self._non_negative.get(value)),
+            cached=partial(self.cache.get, weight),
+        )
+        return self._record(_Produced(record, value, self._carriers.get(value)), compute or call.run)
+
+    def _record(self, layer: _Produced, compute: Callable[[], Tensor]) -> Tensor:
+        self.trail.layers.append(layer.record)
+        output = LinearLayer.apply(layer.value, layer.carrier, compute, layer.record)
+        self._produced[output] = layer
+        return output
+
+    def _convolution(self, call: _Call) -> Tensor:
+        value, weight, bias = call.args[0] if call.args else call.kwargs["input"], call.argument(1, "weight"), None
+        bias = call.argument(2, "bias")
+        if weight.requires_grad:
+            return self._as_it_is(call)
+        dimensions = weight.ndim - 2
+        if value.ndim == dimensions + 1:  # without batch dimension
+            with self.seeing():
+                return call.function(value.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
+        stride, padding = call.argument(3, "stride", 1), call.argument(4, "padding", 0)
+        dilation = per_dimension(call.argument(5, "dilation", 1), dimensions)
+        if isinstance(padding, str):
+            reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+            padding = [total // 2 if padding == "same" else 0 for total in reach]
+            if call.argument(4, "padding") == "same" and any(total % 2 for total in reach):
+                extra = [amount for total in reversed(reach) for amount in (0, total % 2)]
+                with self.seeing():
+                    return call.function(
+                        F.pad(value, extra), weight, bias, stride, padding, dilation, call.argument(6, "groups", 1)
+                    )
+        linear = Convolution(
+            per_dimension(stride, dimensions),
+            per_dimension(padding, dimensions),
+            dilation,
+            call.argument(6, "groups", 1),
+        )
+        return self._linear_layer(call, value, linear, weight, bias)
+
+    def _transposed_convolution(self, call: _Call) -> Tensor:
+        value, weight = call.argument(0, "input"), call.argument(1, "weight")
+        if weight.requires_grad:
+            return self._as_it_is(call)
+        dimensions = weight.ndim - 2
+        if value.ndim == dimensions + 1:
+            with self.seeing():
+                return call.function(value.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
+        linear = Convolution(
+            stride=per_dimension(call.argument(3, "stride", 1), dimensions),
+            padding=per_dimension(call.argument(4, "padding", 0), dimensions),
+            dilation=per_dimension(call.argument(7, "dilation", 1), dimensions),
+            groups=call.argument(6, "groups", 1),
+            transposed=True,
+            output_padding=per_dimension(call.argument(5, "output_padding", 0), dimensions),
+        )
+        return self._linear_layer(call, value, linear, weight, call.argument(2, "bias"))
+
+    def _linear(self, call: _Call) -> Tensor:
+        value, weight = call.argument(0, "input"), call.argument(1, "weight")
+        if weight.requires_grad:
+            return self._as_it_is(call)
+        return self._linear_layer(call, value, MatrixProduct(), weight, call.argument(2, "bias"))
+
+    def _batch_norm(self, call: _Call) -> Tensor:
+        """y * s + t: folded into the layer that produced its input, else a linear layer of its own (epsilon)."""
+        value, weight, bias = call.argument(0, "input"), call.argument(3, "weight"), call.argument(4, "bias")
+        mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
+        training, epsilon = call.argument(5, "training", False), call.argument(7, "eps", 1e-5)
+        if training or mean is None:
+            dims = [0, *range(2, value.ndim)]
+            mean, variance = value.detach().mean(dims), value.detach().var(dims, unbiased=False)
+        versions = [t._version for t in (weight, bias, mean, variance) if t is not None]
+        scale = (variance + epsilon).rsqrt() * (1.0 if weight is None else weight)
+        shift = (0.0 if bias is None else bias) - mean * scale
+        compute = partial(
+            super()._call, call.function, tree_map(_detached, call.args), tree_map(_detached, call.kwargs)
+        )
+        produced = self._produced.get(value)
+        if produced is None or isinstance(produced.record.linear, Scaling):
+            return self._linear_layer(call, value, Scaling(), scale, shift, compute)
+        before = produced.record
+        self.trail.layers = [record for record in self.trail.layers if record is not before]
+
+        def fold() -> Tensor:
+            return before.linear.scale_outputs(before.weight, scale)
+
+        if training:  # the batch decides: nothing to keep
+            folded = fold()
+        else:
+            version = before.weight._version + sum(versions)
+            folded = self.cache.get(before.weight, f"folded {id(variance)}", fold, version)
+        total = shift if before.bias is None else shift + before.bias * scale
+        record = replace(before, weight=folded, bias=total, cached=partial(self.cache.get, folded))
+        self._superseded.append((before, record))
+        output = self._record(replace(produced, record=record), compute)
+        self._folded[value] = output
+        return output
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def _activation(self, activation: Activation) -> Tensor:
+        if activation.name in _PIECEWISE_LINEAR:
+            result = activation.function(activation.input)
+        else:
+            result = ActivationLayer.apply(activation.input, activation.function)
+        if activation.name in _NON_NEGATIVE or (
+            activation.name in ("leaky_relu", "prelu") and self._non_negative.get(activation.input)
+        ):
+            self._non_negative[result] = True
+        return result
+
+    def _squashing(self, call: _Call) -> Tensor:
+        result = ActivationLayer.apply(
+            call.signals[0], lambda value: call.function(value, *call.args[1:], **call.kwargs)
+        )
+        if call.name in ("sigmoid", "hardsigmoid"):
+            self._gates[result] = True
+            self._non_negative[result] = True
+        return result
+
+    def _softmax(self, call: _Call) -> Tensor:
+        result = call.run()
+        if self.composite.softmax == "constant":
+            return result.detach()
+        self._gates[result] = True
+        self._non_negative[result] = True
+        return result
+
+    def _product(self, call: _Call) -> Tensor:
+        """a * b: all to the signal if the other is a gate, else half to each; linear if one is constant."""
+        if len(call.signals) == 1:
+            return self._scaled(call)
+        gates = [signal for signal in call.signals if self._gates.get(signal)]
+        if gates and len(gates) < len(call.signals) and call.name in _ELEMENTWISE:
+            swap = {id(gate): gate.detach() for gate in gates}
+        else:
+            swap = {id(signal): _weigh_signal(signal, 1 / len(call.signals)) for signal in call.signals}
+        args, kwargs = tree_map(lambda value: swap.get(id(value), value), (call.args, call.kwargs))
+        result = call.function(*args, **kwargs)
+        if all(self._non_negative.get(signal) for signal in call.signals):
+            self._non_negative[result] = True
+        return result
+
+    def _scaled(self, call: _Call) -> Tensor:
+        """One factor is constant; a matrix on the right is the weight of a linear layer, written by hand."""
+        if call.name in ("matmul", "__matmul__", "mm") and len(call.args) == 2:
+            value, weight = call.args
+            if value is call.signals[0] and isinstance(weight, Tensor) and weight.ndim == 2 and value.ndim >= 2:
+                return self._linear_layer(call, value, MatrixProduct(), weight.t(), None)
+        return call.run()
+
+    def _added_product(self, call: _Call) -> Tensor:
+        """`addmm(bias, x, weight)` and `baddbmm`, as a product and a sum."""
+        bias, first, second = call.args[:3]
+        with self.seeing():
+            return torch.matmul(first, second) * call.kwargs.get("alpha", 1) + bias * call.kwargs.get("beta", 1)
+
+    def _quotient(self, call: _Call) -> Tensor:
+        if any(divisor is call.signals[-1] for divisor in call.args[1:2]):
+            return self._as_it_is(call)
+        return call.run()
+
+    def _normalised(self, value: Tensor, dims: list[int], epsilon: float, centre: bool = True) -> Tensor:
+        """(x - mean) / deviation, linear in x, with the deviation held constant."""
+        centred = value - value.mean(dims, keepdim=True) if centre else value
+        deviation = (centred.detach().square().mean(dims, keepdim=True) + epsilon).sqrt()
+        return centred / deviation
+
+    def _layer_norm(self, call: _Call) -> Tensor:
+        value, shape = call.argument(0, "input"), call.argument(1, "normalized_shape")
+        weight, bias = call.argument(2, "weight"), call.argument(3, "bias")
+        epsilon, centre = call.argument(4, "eps", 1e-5), True
+        if call.name == "rms_norm":
+            bias, epsilon, centre = None, call.argument(3, "eps"), False
+            epsilon = torch.finfo(value.dtype).eps if epsilon is None else epsilon
+        normal = self._normalised(value, list(range(-len(shape), 0)), epsilon, centre)
+        return self._affine(normal, weight, bias)
+
+    def _group_norm(self, call: _Call) -> Tensor:
+        value, groups = call.argument(0, "input"), call.argument(1, "num_groups")
+        weight, bias, epsilon = call.argument(2, "weight"), call.argument(3, "bias"), call.argument(4, "eps", 1e-5)
+        grouped = value.reshape(value.shape[0], groups, -1)
+        normal = self._normalised(grouped, [-1], epsilon).reshape(value.shape)
+        return self._affine(normal, *(_per_channel(t, value.ndim) for t in (weight, bias)))
+
+    def _instance_norm(self, call: _Call) -> Tensor:
+        value = call.argument(0, "input")
+        mean, weight, bias = call.argument(1, "running_mean"), call.argument(3, "weight"), call.argument(4, "bias")
+        if not call.argument(5, "use_input_stats", True) and mean is not None:
+            with self.seeing():
+                return F.batch_norm(
+                    value,
+                    mean,
+                    call.argument(2, "running_var"),
+                    weight,
+                    bias,
+                    False,
+                    0.0,
+                    call.argument(7, "eps", 1e-5),
+                )
+        normal = self._normalised(value, list(range(2, value.ndim)), call.argument(7, "eps", 1e-5))
+        return self._affine(normal, *(_per_channel(t, value.ndim) for t in (weight, bias)))
+
+    def _affine(self, normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """normal * weight + bias; the bias absorbs relevance and is seen by the ledger."""
+        scaled = normal if weight is None else normal * weight
+        if bias is None:
+            return scaled
+        with self.seeing():
+            return scaled + bias
+
+    def _normalize(self, call: _Call) -> Tensor:
+        value, order = call.argument(0, "input"), call.argument(1, "p", 2.0)
+        dim, epsilon = call.argument(2, "dim", 1), call.argument(3, "eps", 1e-12)
+        return value / value.detach().norm(order, dim, keepdim=True).clamp_min(epsilon)
+
+    def _gated_linear_unit(self, call: _Call) -> Tensor:
+        with self.seeing():
+            signal, gate = call.signals[0].chunk(2, call.argument(1, "dim", -1))
+            return signal * torch.sigmoid(gate)
+
+    def _attention(self, call: _Call) -> Any:
+        """Attention in its parts, so that softmax and products are seen."""
+        expressed = getattr(attention, call.name)
+        with self.seeing():
+            return expressed(*call.args, **call.kwargs)
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _per_channel(values: Tensor | None, ndim: int) -> Tensor | None:
+    return None if values is None else values.view(-1, *(1,) * (ndim - 2))
+
+
+def _weigh_signal(tensor: Tensor, weight: float) -> Tensor:
+    """The same tensor; the signal that passes it is multiplied by `weight`."""
+    alias = tensor.view_as(tensor)
+    alias.register_hook(lambda signal: signal * weight)
+    return alias
+
+
+_SUMS = frozenset("add sub subtract rsub __add__ __radd__ __sub__ __rsub__".split())
+_ADDITIVE = _SUMS | frozenset("cat concat concatenate stack where hstack vstack".split())
+_ELEMENTWISE = frozenset("mul multiply __mul__ __rmul__".split())
+_METHODS: dict[Callable[..., Any], str] = {
+    RelevancePropagation._convolution: "conv1d conv2d conv3d",
+    RelevancePropagation._transposed_convolution: "conv_transpose1d conv_transpose2d conv_transpose3d",
+    RelevancePropagation._linear: "linear",
+    RelevancePropagation._batch_norm: "batch_norm",
+    RelevancePropagation._squashing: "sigmoid hardsigmoid tanh softsign logsigmoid tanhshrink softshrink hardshrink",
+    RelevancePropagation._softmax: "softmax softmin",
+    RelevancePropagation._product: "mul multiply __mul__ __rmul__ matmul __matmul__ __rmatmul__ mm bmm mv einsum",
+    RelevancePropagation._added_product: "addmm baddbmm",
+    RelevancePropagation._quotient: "div divide true_divide __truediv__ __rtruediv__",
+    RelevancePropagation._layer_norm: "layer_norm rms_norm",
+    RelevancePropagation._group_norm: "group_norm",
+    RelevancePropagation._instance_norm: "instance_norm",
+    RelevancePropagation._normalize: "normalize",
+    RelevancePropagation._gated_linear_unit: "glu",
+    RelevancePropagation._attention: "multi_head_attention_forward scaled_dot_product_attention",
+}
+# Spelled in F alone: the functions of the same name elsewhere take other arguments.
+_ONLY_FUNCTIONAL = frozenset({"batch_norm", "instance_norm", "multi_head_attention_forward", "normalize"})
+_HANDLERS: dict[Callable[..., Any], Callable[[RelevancePropagation, _Call], Any]] = {
+    function: method
+    for method, names in _METHODS.items()
+    for name in names.split()
+    for function in ([getattr(F, name)] if name in _ONLY_FUNCTIONAL else spellings(name))
+}

@@ -1,0 +1,115 @@
+"""Linear maps and their transposes: what a rule needs of a convolution, a transposed convolution or a linear layer."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class LinearMap(Protocol):
+    """z = W x for a weight given at each call, so that rules may pass modified weights."""
+
+    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
+        """W x, without bias."""
+        ...
+
+    def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        """W^T s, in the shape of `like`."""
+        ...
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """The weight of diag(scale) W, with one scale per output channel."""
+        ...
+
+    def per_channel(self, values: Tensor, ndim: int) -> Tensor:
+        """One entry per output channel, in a shape that broadcasts over an output with `ndim` dimensions."""
+        ...
+
+    def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        """1^T s, the transpose of the map whose weights are all 1, in the shape of `like`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Convolutions of 1, 2 and 3 dimensions and their transposes; geometry as in `torch.nn.functional.conv2d`."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+
+    def _geometry(self, groups: int) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+        output_padding = list(self.output_padding or (0,) * len(self.stride))
+        return list(self.stride), list(self.padding), list(self.dilation), self.transposed, output_padding, groups
+
+    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
+        return torch.convolution(value, weight, None, *self._geometry(self.groups))
+
+    def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        # The transposed operator of both kinds; unlike conv_transpose it knows the size that a stride made ambiguous.
+        backward = torch.ops.aten.convolution_backward
+        geometry = self._geometry(self.groups)
+        return backward(signal, like, weight, None, *geometry, [True, False, False])[0]
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        if not self.transposed:
+            return weight * scale.view(-1, *(1,) * (weight.ndim - 1))
+        grouped = weight.unflatten(0, (self.groups, -1))
+        return (grouped * scale.view(self.groups, 1, -1, *(1,) * (weight.ndim - 2))).flatten(0, 1)
+
+    def per_channel(self, values: Tensor, ndim: int) -> Tensor:
+        return values.view(-1, *(1,) * (ndim - 2))
+
+    def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        # All input channels of a group receive the same, so one channel per group is enough.
+        summed = signal.unflatten(1, (self.groups, -1)).sum(2)
+        ones = weight.new_ones(self.groups, 1, *weight.shape[2:])
+        one_each = like[:, :1].expand(-1, self.groups, *like.shape[2:])
+        backward = torch.ops.aten.convolution_backward
+        spread = backward(summed, one_each, ones, None, *self._geometry(self.groups), [True, False, False])[0]
+        return spread.repeat_interleave(like.shape[1] // self.groups, 1)
+
+
+@dataclass(frozen=True)
+class MatrixProduct:
+    """`F.linear`: the last dimension is mapped by a matrix `(outputs, inputs)`, the others are examples."""
+
+    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(value, weight)
+
+    def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return signal @ weight
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        return weight * scale[:, None]
+
+    def per_channel(self, values: Tensor, ndim: int) -> Tensor:
+        return values
+
+    def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return signal.sum(-1, keepdim=True).expand_as(like)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """z = w * x with one number per channel: a batch norm that follows no linear layer."""
+
+    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
+        return value * self.per_channel(weight, value.ndim)
+
+    def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return signal * self.per_channel(weight, like.ndim)
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        return weight * scale
+
+    def per_channel(self, values: Tensor, ndim: int) -> Tensor:
+        return values.view(-1, *(1,) * (ndim - 2))
+
+    def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return signal

@@ -1,0 +1,94 @@
+"""The presets of the literature, with the constants that zennit uses, so that results can be compared."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from .composite import CONVOLUTIONS, Composite
+from .relevance import AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+
+
+def lrp_0() -> Composite:
+    """LRP-0 everywhere: on a ReLU network, input times gradient."""
+    return Composite(default=Epsilon(0.0))
+
+
+def epsilon(epsilon: float = 1e-6) -> Composite:
+    """LRP-epsilon everywhere."""
+    return Composite(default=Epsilon(epsilon))
+
+
+def _convolutions(rule: Rule, first: Rule | None = None) -> Composite:
+    return Composite([(CONVOLUTIONS, rule)], first=first, default=Epsilon())
+
+
+def epsilon_plus() -> Composite:
+    """z+ for convolutions, epsilon for linear layers."""
+    return _convolutions(ZPlus())
+
+
+def epsilon_plus_flat() -> Composite:
+    """z+ for convolutions, epsilon for linear layers, flat for what reads the input."""
+    return _convolutions(ZPlus(), first=Flat())
+
+
+def epsilon_gamma_box(low: float | Tensor = -2.2, high: float | Tensor = 2.7) -> Composite:
+    """Gamma 0.25 for convolutions, epsilon for linear layers, z^B for what reads the input.
+
+    Args:
+        low, high: the smallest and the largest value of the input; the defaults enclose ImageNet's normalised pixels.
+    """
+    return _convolutions(Gamma(0.25), first=ZBox(low, high))
+
+
+def epsilon_alpha2_beta1() -> Composite:
+    """Alpha 2, beta 1 for convolutions, epsilon for linear layers."""
+    return _convolutions(AlphaBeta(2, 1))
+
+
+def epsilon_alpha2_beta1_flat() -> Composite:
+    """Alpha 2, beta 1 for convolutions, epsilon for linear layers, flat for what reads the input."""
+    return _convolutions(AlphaBeta(2, 1), first=Flat())
+
+
+def excitation_backprop() -> Composite:
+    """z+ for every linear layer, no share to the bias (Zhang et al. 2016)."""
+    return Composite(default=ZPlus(bias=False))
+
+
+def attn_lrp() -> Composite:
+    """LRP-0 for linear layers, the gradient of softmax, half of a product to each factor (Achtibat et al. 2024)."""
+    return Composite(default=Epsilon(0.0), softmax="gradient")
+
+
+def cp_lrp() -> Composite:
+    """LRP-0 for linear layers, softmax held constant, so that attention is a weighted sum (Ali et al. 2022)."""
+    return Composite(default=Epsilon(0.0), softmax="constant")
+
+
+PRESETS: dict[str, Callable[[], Composite]] = {
+    preset.__name__: preset
+    for preset in (
+        lrp_0,
+        epsilon,
+        epsilon_plus,
+        epsilon_plus_flat,
+        epsilon_gamma_box,
+        epsilon_alpha2_beta1,
+        epsilon_alpha2_beta1_flat,
+        excitation_backprop,
+        attn_lrp,
+        cp_lrp,
+    )
+}
+
+
+def preset(name: str) -> Composite:
+    """The preset called `name`, with its default constants.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: choose among {', '.join(PRESETS)}")
+    return PRESETS[name]()

@@ -1,0 +1,352 @@
+"""The LRP rules for linear layers y = W x + b (Bach et al. 2015; Montavon et al. 2017, 2019; Andeol et al. 2021).
+
+What travels is the multiplier m = R / a, not the relevance R. Every rule of the family redistributes R_j = y_j m_j in
+proportion to contributions that are linear in the input, so it is a sum of terms
+
+    m_i  =  sum_t  g_t,i  (W_t^T (m * y / den_t))_i
+
+with a modified weight W_t, a denominator den_t of y's shape, and a gate g_t that is 1, or 1 where x has one sign. Rules
+whose relevance is not proportional to x (w^2, flat, z^B) return R_i itself.
+
+A new rule is a class with one of two methods; `LinearOperation` tells what it may read.
+
+>>> class Quarter(Rule):
+...     def terms(self, operation):
+...         yield Term(operation.weight, operation.output / stabilise(operation.output, 0.25))
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .linear import LinearMap
+
+STABILISER = 1e-6
+
+
+def stabilise(denominator: Tensor, epsilon: float = STABILISER) -> Tensor:
+    """d + eps * sgn(d) with sgn(0) = +1."""
+    # Two passes over memory instead of four.
+    return torch.copysign(denominator.new_tensor(epsilon), denominator).add_(denominator)
+
+
+@dataclass(frozen=True)
+class LinearOperation:
+    """A linear layer at work, as a rule sees it.
+
+    Attributes:
+        linear: the map z = W x, callable with any weight, and its transpose.
+        input: x.
+        output: y = W x + b.
+        weight, bias: W and b (a following batch norm is folded into both); the bias broadcasts over y.
+        non_negative: x is known to have no negative entry.
+        cached: `cached(name, compute)` keeps what depends on the weight alone.
+    """
+
+    linear: LinearMap
+    input: Tensor
+    output: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    non_negative: bool
+    cached: Callable[[str, Callable[[], Tensor]], Tensor]
+
+    @property
+    def positive_weight(self) -> Tensor:
+        """W+ = max(W, 0)."""
+        return self.cached("positive", lambda: self.weight.clamp(min=0))
+
+    @property
+    def negative_weight(self) -> Tensor:
+        """W- = min(W, 0)."""
+        return self.cached("negative", lambda: self.weight.clamp(max=0))
+
+    def positive_part(self) -> Tensor:
+        """z+ = x+ W+ + x- W-, the sum of the positive products."""
+        if self.non_negative:
+            return self.linear(self.input, self.positive_weight)
+        positive, negative = self.input.clamp(min=0), self.input.clamp(max=0)
+        return self.linear(positive, self.positive_weight) + self.linear(negative, self.negative_weight)
+
+    def negative_part(self) -> Tensor:
+        """z- = x+ W- + x- W+, the sum of the negative products."""
+        if self.non_negative:
+            return self.linear(self.input, self.negative_weight)
+        positive, negative = self.input.clamp(min=0), self.input.clamp(max=0)
+        return self.linear(positive, self.negative_weight) + self.linear(negative, self.positive_weight)
+
+    def bias_part(self, sign: int) -> Tensor:
+        """b+ or b-; zero without bias."""
+        if self.bias is None:
+            return self.output.new_zeros(())
+        return self.bias.clamp(min=0) if sign > 0 else self.bias.clamp(max=0)
+
+    def along_sign(
+        self, upward: Tensor, downward: Tensor, factor: Tensor, bias: Tensor | None, rare: bool = False
+    ) -> "Iterator[Term]":
+        """Terms with weight `upward` for inputs >= 0 and `downward` for inputs < 0, and one common factor."""
+        if self.non_negative:
+            yield Term(upward, factor, bias, rare=rare)
+        else:
+            yield Term(upward, factor, bias, self.input >= 0, rare)
+            yield Term(downward, factor, None, self.input < 0, rare)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a rule.
+
+    Attributes:
+        weight: W_t.
+        factor: y / den_t, of y's shape, times whatever part of the relevance the term distributes; None for 1.
+        bias: what the bias contributes to den_t: that part of the relevance ends there.
+        gate: boolean, of x's shape: where the term counts; None for everywhere.
+        rare: often no relevance takes part at all; worth a look before the transposed operator is applied.
+    """
+
+    weight: Tensor
+    factor: Tensor | None
+    bias: Tensor | None = None
+    gate: Tensor | None = None
+    rare: bool = False
+
+
+class Rule:
+    """How relevance passes a linear layer. A subclass defines `terms`, or `relevance` if R is not proportional to x."""
+
+    proportional = True
+
+    def terms(self, operation: LinearOperation) -> Iterator[Term]:
+        """The summands of the rule."""
+        raise NotImplementedError
+
+    def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
+        """R at the input, of x's shape, for R at the output; for rules with `proportional = False`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Epsilon(Rule):
+    """R_i = x_i (W^T (R / st(y)))_i with st(d) = d + eps sgn(d); LRP-0 for eps = 0 (Bach et al. 2015, eq. 58)."""
+
+    epsilon: float = STABILISER
+
+    def terms(self, operation: LinearOperation) -> Iterator[Term]:
+        factor = operation.output / stabilise(operation.output, self.epsilon) if self.epsilon else None
+        yield Term(operation.weight, factor, operation.bias)
+
+
+@dataclass(frozen=True)
+class ZPlus(Rule):
+    """Relevance in proportion to the positive products: alpha-beta with alpha 1, beta 0 (Montavon et al. 2017).
+
+    With `bias=False` the bias takes no share (excitation backprop, Zhang et al. 2016).
+    """
+
+    bias: bool = True
+    epsilon: float = STABILISER
+
+    def terms(self, operation: LinearOperation) -> Iterator[Term]:
+        bias = operation.bias_part(+1) if self.bias else operation.output.new_zeros(())
+        factor = operation.output / stabilise(operation.positive_part() + bias, self.epsilon)
+        yield from operation.along_sign(operation.positive_weight, operation.negative_weight, factor, bias)
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    """alpha times the share of z+ + b+, minus beta times the share of z- + b- (Bach et al. 2015, eq. 60).
+
+    Raises:
+        ValueError: unless alpha - beta = 1 and both are >= 0.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    epsilon: float = STABILISER
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
+            raise ValueError(f"alpha = {self.alpha}, beta = {self.beta}: both must be >= 0 and alpha - beta = 1")
+
+    def terms(self, operation: LinearOperation) -> Iterator[Term]:
+        up, down = operation.positive_weight, operation.negative_weight
+        bias = operation.bias_part(+1)
+        factor = self.alpha * operation.output / stabilise(operation.positive_part() + bias, self.epsilon)
+        yield from operation.along_sign(up, down, factor, bias)
+        if self.beta:
+            bias = operation.bias_part(-1)
+            factor = -self.beta * operation.output / stabilise(operation.negative_part() + bias, self.epsilon)
+            yield from operation.along_sign(down, up, factor, bias)
+
+
+@dataclass(frozen=True)
+class Gamma(Rule):
+    """Positive products count (1 + gamma)-fold where y > 0, negative ones where y < 0 (Andeol et al. 2021).
+
+    `plain=True` is the rule of Montavon et al. 2019, W -> W + gamma W+ and b -> b + gamma b+ everywhere: the same for
+    x >= 0 and y >= 0, but it explodes where y < 0 receives relevance, as before residual additions.
+
+    Raises:
+        ValueError: gamma is negative.
+    """
+
+    gamma: float = 0.25
+    plain: bool = False
+    epsilon: float = STABILISER
+
+    def __post_init__(self) -> None:
+        if self.gamma < 0:
+            raise ValueError(f"gamma = {self.gamma}: it must be >= 0")
+
+    def terms(self, operation: LinearOperation) -> Iterator[Term]:
+        name, gamma, weight = f"gamma {self.gamma}", self.gamma, operation.weight
+        up = operation.cached(name + " up", lambda: weight + gamma * operation.positive_weight)
+        bias = operation.bias if operation.bias is not None else operation.output.new_zeros(())
+        if self.plain:
+            bias = bias + gamma * operation.bias_part(+1)
+            denominator = stabilise(operation.linear(operation.input, up) + bias, self.epsilon)
+            yield Term(up, operation.output / denominator, bias)
+            return
+        down = operation.cached(name + " down", lambda: weight + gamma * operation.negative_weight)
+        positive = operation.positive_part()
+        negative = operation.output - bias - positive
+        for sign, part, weights in ((+1, positive, (up, down)), (-1, negative, (down, up))):
+            extra = bias + gamma * operation.bias_part(sign)
+            denominator = operation.output - bias + gamma * part + extra
+            there = operation.output.clamp(min=0) if sign > 0 else operation.output.clamp(max=0)
+            factor = there / stabilise(denominator, self.epsilon)
+            # Relevance at y < 0 exists only where y is not rectified at once, as before residual additions.
+            yield from operation.along_sign(*weights, factor, extra, rare=sign < 0)
+
+
+@dataclass(frozen=True)
+class Pass(Rule):
+    """R unchanged, for layers whose output has the input's shape."""
+
+    proportional = False
+
+    def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
+        if relevance.shape != operation.input.shape:
+            raise ValueError(
+                f"Pass needs an output of the input's shape, not {tuple(relevance.shape)} for "
+                f"{tuple(operation.input.shape)}: give this layer another rule"
+            )
+        return relevance
+
+
+@dataclass(frozen=True)
+class WSquare(Rule):
+    """R_i = sum_j W_ij^2 / (sum_i' W_i'j^2) R_j, whatever the input; no bias (Montavon et al. 2017)."""
+
+    epsilon: float = STABILISER
+    proportional = False
+
+    def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
+        squared = operation.cached("squared", lambda: operation.weight**2)
+        ones = torch.ones_like(operation.input[:1])
+        # Padding counts for nothing, so the sum depends on the position and on nothing else.
+        total = operation.cached(f"squared total {tuple(ones.shape)}", lambda: operation.linear(ones, squared))
+        return operation.linear.transpose(relevance / stabilise(total, self.epsilon), squared, operation.input)
+
+
+@dataclass(frozen=True)
+class Flat(Rule):
+    """R_j spread evenly over the real (unpadded) inputs of unit j (Lapuschkin et al. 2019)."""
+
+    epsilon: float = STABILISER
+    proportional = False
+
+    def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
+        ones = torch.ones_like(operation.input[:1])
+
+        def count() -> Tensor:
+            return operation.linear(ones, torch.ones_like(operation.weight))
+
+        fan_in = operation.cached(f"fan in {tuple(ones.shape)}", count)
+        share = relevance / stabilise(fan_in, self.epsilon)
+        return operation.linear.spread(share, operation.weight, operation.input)
+
+
+@dataclass(frozen=True)
+class ZBox(Rule):
+    """R in proportion to x W - l W+ - h W- for inputs between l <= 0 and h >= 0 (Montavon et al. 2017).
+
+    Args:
+        low, high: the bounds, numbers or tensors that broadcast over the input, such as `(C, 1, 1)`.
+    """
+
+    low: float | Tensor
+    high: float | Tensor
+    epsilon: float = STABILISER
+    proportional = False
+
+    def __post_init__(self) -> None:
+        if bool((torch.as_tensor(self.low) > 0).any()) or bool((torch.as_tensor(self.high) < 0).any()):
+            raise ValueError(f"low = {self.low}, high = {self.high}: they must enclose 0")
+
+    def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
+        # With c = (l + h) / 2 and d = (l - h) / 2: l W+ + h W- = c W + d |W|.
+        x, linear, weight = operation.input, operation.linear, operation.weight
+        low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (self.low, self.high))
+        centre, half = ((bound / 2).expand_as(x[:1]) for bound in (low + high, low - high))
+        magnitude = operation.cached("magnitude", weight.abs)
+        offset = operation.cached(
+            f"box {self.low} {self.high} {tuple(x.shape[1:])}",
+            lambda: linear(centre.contiguous(), weight) + linear(half.contiguous(), magnitude),
+        )
+        output = operation.output if operation.bias is None else operation.output - operation.bias
+        share = relevance / stabilise(output - offset, self.epsilon)
+        return (x - centre) * linear.transpose(share, weight, x) - half * linear.transpose(share, magnitude, x)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What a rule made of the relevance that arrived at one layer.
+
+    Attributes:
+        multiplier: m at the input, or None for rules that give R itself.
+        relevance: R at the input, or None.
+        to_bias: the relevance that ended in the bias, per example `(N,)`; None unless it was asked for.
+    """
+
+    multiplier: Tensor | None
+    relevance: Tensor | None
+    to_bias: Tensor | None
+
+
+def pass_down(
+    rule: Rule, operation: LinearOperation, terms: Sequence[Term], multiplier: Tensor, account: bool = False
+) -> Passage:
+    """Apply a rule to the multiplier at a layer's output.
+
+    Args:
+        rule: the layer's rule.
+        operation: the layer at work.
+        terms: `rule.terms(operation)`, which do not depend on the multiplier; empty for rules that give R.
+        multiplier: m at the output, of y's shape.
+        account: also compute what ends in the bias.
+    """
+    to_bias = torch.zeros_like(operation.output) if account else None
+    if not rule.proportional:
+        relevance = rule.relevance(operation, operation.output * multiplier)
+        return Passage(None, relevance, to_bias if to_bias is None else per_example(to_bias))
+    result: Tensor | None = None
+    for term in terms:
+        signal = multiplier if term.factor is None else multiplier * term.factor
+        if term.rare and not bool(signal.any()):
+            continue
+        if to_bias is not None and term.bias is not None:
+            to_bias = to_bias + term.bias * signal
+        passed = operation.linear.transpose(signal, term.weight, operation.input)
+        passed = passed if term.gate is None else passed * term.gate
+        result = passed if result is None else result + passed
+    if result is None:
+        result = torch.zeros_like(operation.input)
+    return Passage(result, None, to_bias if to_bias is None else per_example(to_bias))
+
+
+def per_example(values: Tensor) -> Tensor:
+    """Sums over everything but the first dimension: `(N, ...)` to `(N,)`."""
+    return values.flatten(1).sum(1) if values.ndim > 1 else values

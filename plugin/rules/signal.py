@@ -1,0 +1,128 @@
+"""The rules of the deconvnet family: gradient, deconvnet, guided backprop, the linear adjoint, and what is between.
+
+Three switches make the family (Mahendran and Vedaldi 2016; Springenberg et al. 2015, Figure 1). With m the signal that
+arrives at y = f(x) from above, the first two decide what an activation hands down:
+
+    =============  ==============  ==============  ======================  ======================
+    forward mask   backward relu   for example     for y = relu(x)         for any activation f
+    =============  ==============  ==============  ======================  ======================
+    yes            no              gradient        m * 1[x > 0]            m * f'(x)
+    no             yes             deconvnet       relu(m)                 relu(m)
+    yes            yes             guided          relu(m) * 1[x > 0]      relu(m) * relu(f'(x))
+    no             no              linear adjoint  m                       m
+    =============  ==============  ==============  ======================  ======================
+
+For other activations than ReLU the definition is ours, and reduces to the column beside it for ReLU: the deconvnet
+lets positive signal through unchanged, guided backprop lets it through times the derivative, clamped at 0.
+
+The third decides where max-pooling hands its signal: to the position that won (its switch), or to where a mode of
+`plugin.rules.unpooling` says, whatever the data. `SIGNAL_RULES` has a row for each of the eight combinations.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .unpooling import SWITCH_FREE, Pooling, SwitchFree
+
+UNPOOLING = ("switches", *SWITCH_FREE)
+
+
+class Pointwise(Protocol):
+    """What a rule must know of an activation: x, the function f, and whether f' is nowhere negative."""
+
+    @property
+    def input(self) -> Tensor: ...
+
+    @property
+    def function(self) -> Callable[[Tensor], Tensor]: ...
+
+    @property
+    def non_decreasing(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class SignalRule:
+    """One row of the table.
+
+    Attributes:
+        name: the method's name.
+        forward_mask: the signal is multiplied with f'(x), so the data below decide what passes.
+        backward_relu: the signal is clamped at 0, so its own sign decides what passes.
+        unpooling: where max-pooling hands its signal: "switches", "center", "corner", "uniform" or "replicate".
+
+    Raises:
+        ValueError: there is no such mode of unpooling.
+    """
+
+    name: str
+    forward_mask: bool
+    backward_relu: bool
+    unpooling: str = "switches"
+
+    def __post_init__(self) -> None:
+        if self.unpooling not in UNPOOLING:
+            raise ValueError(f"unknown unpooling {self.unpooling!r}: choose one of {', '.join(UNPOOLING)}")
+
+    def with_unpooling(self, unpooling: str) -> "SignalRule":
+        """The same rule, but for where max-pooling hands its signal."""
+        return replace(self, unpooling=unpooling)
+
+    def activation(self, operation: Pointwise) -> Tensor:
+        """y = f(x), with this rule as its backward pass."""
+        value = operation.input
+        if not self.forward_mask:
+            result = _WithoutMask.apply(value, operation.function)
+        elif self.backward_relu and not operation.non_decreasing:
+            result = operation.function(_clamp_signal(value.view_as(value)))
+        else:
+            result = operation.function(value)
+        return _clamp_signal(result) if self.backward_relu else result
+
+    def max_pooling(self, operation: Pooling) -> Tensor | tuple[Tensor, Tensor]:
+        """The maximum of each window (and where it is, if asked for), with this rule as its backward pass."""
+        if self.unpooling == "switches":
+            return operation.function(operation.input)
+        return SwitchFree.apply(operation.input, operation, self.unpooling)
+
+
+GRADIENT = SignalRule("gradient", forward_mask=True, backward_relu=False)
+DECONVNET = SignalRule("deconvnet", forward_mask=False, backward_relu=True)
+GUIDED = SignalRule("guided", forward_mask=True, backward_relu=True)
+LINEAR_ADJOINT = SignalRule("linear adjoint", forward_mask=False, backward_relu=False, unpooling="center")
+
+SIGNAL_RULES = {
+    rule.name: rule
+    for rule in (
+        GRADIENT,
+        replace(GRADIENT, name="gradient without switches", unpooling="center"),
+        DECONVNET,
+        replace(DECONVNET, name="deconvnet without switches", unpooling="center"),
+        GUIDED,
+        replace(GUIDED, name="guided without switches", unpooling="center"),
+        replace(LINEAR_ADJOINT, name="linear adjoint with switches", unpooling="switches"),
+        LINEAR_ADJOINT,
+    )
+}
+
+
+class _WithoutMask(torch.autograd.Function):
+    """y = f(x) forwards, the identity backwards; nothing is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return function(value)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
+        return signal, None
+
+
+def _clamp_signal(tensor: Tensor) -> Tensor:
+    """The same tensor; the signal that arrives at it is clamped at 0."""
+    if tensor.requires_grad:
+        tensor.register_hook(lambda signal: signal.clamp(min=0))
+    return tensor

@@ -1,0 +1,5 @@
+"""The explorer: `streamlit run streamlit_app.py`."""
+
+from plugin.explorer.app import main
+
+main()

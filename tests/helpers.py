@@ -1,0 +1,53 @@
+"""Small networks, and a snapshot that shows any change of a model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ActivationNet(nn.Module):
+    """Two convolutions and a linear layer; `activate(index, x)` is called after each of the first two."""
+
+    def __init__(self, activate: Callable[[int, Tensor], Tensor], modules: list[nn.Module] | None = None) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, stride=2)
+        self.head = nn.Linear(8, 5)
+        self.activations = nn.ModuleList(modules or [])
+        self.activate = activate
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.activate(0, self.conv1(images))
+        hidden = self.activate(1, self.conv2(hidden))
+        return self.head(hidden.mean(dim=(2, 3)))
+
+
+def with_module(*modules: nn.Module) -> ActivationNet:
+    """The network with one activation module that is reused, or two of its own."""
+    net = ActivationNet(lambda index, x: modules[index % len(modules)](x), list(modules))
+    return net.eval()
+
+
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    """Everything an attribution might have changed: values, versions, flags, hooks and attributes of every module."""
+    state: dict[str, Any] = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        state[name] = (tensor.clone(), tensor._version, tensor.requires_grad, tensor.grad, id(tensor), dir(tensor))
+    for name, module in model.named_modules():
+        hooks = {key: list(value) for key, value in vars(module).items() if isinstance(value, dict) and "hook" in key}
+        state[f"module {name}"] = (sorted(vars(module)), hooks, module.training)
+    shared = vars(torch.nn.modules.module)
+    state["global hooks"] = {key: list(shared[key]) for key in shared if key.startswith("_global_") and "hooks" in key}
+    return state
+
+
+def assert_unchanged(before: dict[str, Any], model: nn.Module) -> None:
+    """Fail with the name of the first thing that changed."""
+    after = snapshot(model)
+    assert before.keys() == after.keys()
+    for name, (was, now) in {name: (before[name], after[name]) for name in before}.items():
+        if isinstance(was, tuple) and isinstance(was[0], Tensor):
+            assert torch.equal(was[0], now[0]), f"the values of {name} changed"
+            was, now = was[1:], now[1:]
+        assert was == now, f"{name} changed"

@@ -1,0 +1,408 @@
+"""LRP on whole networks: conservation, composites, targets, layers, neurons, dtypes, and what Captum's tests assert."""
+
+import gc
+import warnings
+
+import captum.attr
+import pytest
+import torch
+from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
+from helpers import assert_unchanged, snapshot, with_module
+from test_torchvision import FAMILIES, build, picture
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plugin.attr import LayerLRPTranspose, LRPTranspose, NeuronLRPTranspose
+from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, Pass, WSquare, ZBox, ZPlus
+from plugin.rules.presets import PRESETS
+
+ATTENTION = {"vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"}
+
+
+def without_biases(model: nn.Module) -> nn.Module:
+    for name, parameter in model.named_parameters():
+        if "bias" in name or name in ("class_token", "encoder.pos_embedding"):
+            nn.init.zeros_(parameter)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.zero_()
+    return model
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_relevance_is_conserved_on_torchvision_networks(name) -> None:
+    model, image = build(name), picture(name)
+    attribution = LRPTranspose(model, "cp_lrp" if name in ATTENTION else "lrp_0")
+    ledger = attribution.ledger(image, 7)
+    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-3)
+    without_biases(model)
+    before = snapshot(model)
+    relevance, delta = attribution.attribute(image, 7, return_convergence_delta=True)
+    logit = model(image)[:, 7].detach()
+    assert_unchanged(before, model)
+    assert abs(delta.item()) <= 1e-3 * abs(logit.item())
+    torch.testing.assert_close(relevance.sum(dim=(1, 2, 3)), logit - delta, rtol=1e-3, atol=1e-5)
+
+
+class Small(nn.Module):
+    """Everything a ResNet is made of: batch norm, in-place ReLU, max-pooling, a residual addition, a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+        self.pool = nn.MaxPool2d(2)
+        self.branch = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.pool(self.stem(images))
+        branch = self.branch(hidden)
+        branch += hidden
+        hidden = F.relu(branch, inplace=True)
+        return self.head(hidden.mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    net = Small().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.3)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+    return net
+
+
+def folded(net: Small) -> nn.Module:
+    """The same network with its batch norms multiplied into the convolutions by hand."""
+    copy = Small().eval()
+    copy.load_state_dict(net.state_dict())
+    for sequence in (copy.stem, copy.branch):
+        sequence[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(sequence[0], sequence[1])
+        sequence[1] = nn.Identity()
+    return copy
+
+
+@pytest.fixture
+def pictures() -> Tensor:
+    return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_batch_norm_is_folded_on_the_fly(preset, small, pictures) -> None:
+    expected = LRPTranspose(folded(small), preset).attribute(pictures, 1)
+    torch.testing.assert_close(LRPTranspose(small, preset).attribute(pictures, 1), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_keeps_its_books(preset, small, pictures) -> None:
+    attribution = LRPTranspose(small, preset)
+    ledger = attribution.ledger(pictures, 2)
+    relevance, delta = attribution.attribute(pictures, 2, return_convergence_delta=True)
+    output = small(pictures)[:, 2].detach()
+    assert ledger.output == pytest.approx(output.sum().item(), rel=1e-5)
+    assert ledger.input == pytest.approx(relevance.sum().item(), rel=1e-4, abs=1e-5)
+    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-4, abs=1e-5)
+    torch.testing.assert_close(delta, output - relevance.sum(dim=(1, 2, 3)))
+    assert [entry.layer for entry in ledger] == ["head", "branch.0", "stem.0"]
+    for entry in ledger:
+        assert entry.entered == pytest.approx(entry.left + entry.to_bias + entry.to_stabiliser, rel=1e-5, abs=1e-6)
+    assert "branch.0" in str(ledger)
+    assert "absorbed" in str(ledger)
+
+
+def test_lrp_0_is_input_times_gradient(small, pictures) -> None:
+    expected = captum.attr.InputXGradient(small).attribute(pictures, 1)
+    torch.testing.assert_close(LRPTranspose(small, "lrp_0").attribute(pictures, 1), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_many_targets_equal_single_calls(small, pictures) -> None:
+    for preset in ("epsilon", "epsilon_gamma_box", "epsilon_plus_flat"):
+        attribution = LRPTranspose(small, preset)
+        targets = [2, 0, [1, 2, 3], torch.tensor([0, 0, 1])]
+        together = attribution.attribute_targets(pictures, targets)
+        assert together.shape == (4, *pictures.shape)
+        for target, relevance in zip(targets, together, strict=True):
+            torch.testing.assert_close(relevance, attribution.attribute(pictures, target))
+    with pytest.raises(ValueError, match="targets is empty"):
+        attribution.attribute_targets(pictures, [])
+
+
+def test_results_do_not_depend_on_the_batch(small, pictures) -> None:
+    attribution = LRPTranspose(small, "epsilon_gamma_box")
+    single = torch.cat([attribution.attribute(image[None], 1) for image in pictures])
+    torch.testing.assert_close(attribution.attribute(pictures, 1), single, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_dtypes(dtype, small, pictures) -> None:
+    expected = LRPTranspose(small, "epsilon_gamma_box").attribute(pictures, 1)
+    relevance = LRPTranspose(small.to(dtype), "epsilon_gamma_box").attribute(pictures.to(dtype), 1)
+    assert relevance.dtype == dtype
+    error = (relevance.float() - expected).norm() / expected.norm()
+    assert error < {torch.float16: 0.02, torch.bfloat16: 0.15, torch.float64: 1e-4}[dtype]
+
+
+@pytest.mark.parametrize("preset", ["epsilon", "epsilon_plus_flat", "epsilon_gamma_box"])
+def test_memory_formats(preset, small, pictures) -> None:
+    expected = LRPTranspose(small, preset).attribute(pictures, 1)
+    for images in (pictures.contiguous(memory_format=torch.channels_last), pictures.mT.contiguous().mT):
+        torch.testing.assert_close(LRPTranspose(small, preset).attribute(images, 1), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_layer_relevance_sums_to_what_the_ledger_says(small, pictures) -> None:
+    """Relevance at a layer's output enters it, at its input leaves it; a batch norm belongs to the layer before it."""
+    entries = {entry.layer: entry for entry in LRPTranspose(small, "epsilon_plus").ledger(pictures, 1)}
+    for name in ("stem.0", "branch.0", "head"):
+        for at_input in (False, True):
+            layer = LayerLRPTranspose(small, name, rules="epsilon_plus")
+            relevance = layer.attribute(pictures, 1, attribute_to_layer_input=at_input)
+            if name == "branch.0" and at_input:
+                continue  # the residual branch leaves its input too: only the sum of both is at that tensor
+            expected = entries[name].left if at_input else entries[name].entered
+            assert relevance.sum().item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    several = LayerLRPTranspose(small, ["stem.0", small.head], rules="epsilon_plus")
+    relevances, deltas = several.attribute(pictures, 1, return_convergence_delta=True)
+    assert [relevance.shape for relevance in relevances] == [(3, 6, 8, 8), (3, 4)]
+    assert [delta.shape for delta in deltas] == [(3,), (3,)]
+
+
+def test_neuron_relevance_sums_to_its_activation(small, pictures) -> None:
+    without_biases(small)
+    relevance = NeuronLRPTranspose(small, "branch.0", rules="lrp_0").attribute(pictures, (2, 1, 3))
+    activation = small.branch(small.pool(small.stem(pictures)))[:, 2, 1, 3]
+    torch.testing.assert_close(relevance.sum(dim=(1, 2, 3)), activation.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_composite_selectors_and_their_table(small, pictures) -> None:
+    composite = Composite(
+        [(nn.Linear, AlphaBeta(2, 1)), ("branch.*", Gamma(0.5)), (lambda layer: layer.depth == 0, Flat())],
+        default=ZPlus(),
+    )
+    rules = {entry.layer: entry.rule for entry in LRPTranspose(small, composite).ledger(pictures, 1)}
+    assert rules == {"head": str(AlphaBeta(2, 1)), "branch.0": str(Gamma(0.5)), "stem.0": str(Flat())}
+    entries = [((nn.Conv2d, nn.Linear), Epsilon(0.1)), (0, ZPlus())]
+    first_and_last = Composite(entries, first=WSquare(), last=Epsilon(0.5))
+    rules = {entry.layer: entry.rule for entry in LRPTranspose(small, first_and_last).ledger(pictures, 1)}
+    assert rules == {"head": str(Epsilon(0.5)), "branch.0": str(Epsilon(0.1)), "stem.0": str(WSquare())}
+    by_index = Composite([(-1, Epsilon(0.5)), (0, Flat())])
+    rules = {entry.layer: entry.rule for entry in LRPTranspose(small, by_index).ledger(pictures, 1)}
+    assert rules == {"head": str(Epsilon(0.5)), "branch.0": str(Epsilon()), "stem.0": str(Flat())}
+    table = str(composite.explain(small))
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["stem.0", "branch.0", "head"]
+    with pytest.raises(TypeError, match="is no rule"):
+        Composite([(nn.Linear, Epsilon)])
+    with pytest.raises(ValueError, match="unknown preset 'epsilom'"):
+        LRPTranspose(small, "epsilom")
+
+
+def test_reused_layers_and_functional_additions(pictures) -> None:
+    """Captum refuses a reused module and doubles relevance at additions; both are ordinary here, and conserved."""
+
+    class Reused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4, bias=False)
+
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return F.relu(self.layer(F.relu(self.layer(first) + second))).sum(1)
+
+    torch.manual_seed(0)
+    net, first, second = Reused(), torch.randn(3, 4), torch.randn(3, 4)
+    relevances, delta = LRPTranspose(net, "lrp_0").attribute((first, second), return_convergence_delta=True)
+    torch.testing.assert_close(sum(r.sum(1) for r in relevances), net(first, second).detach())
+    assert delta.abs().max() < 1e-5
+
+
+def test_inputs_and_modules_that_are_not_used(small, pictures) -> None:
+    small.spare = nn.LSTM(3, 3)
+    assert LRPTranspose(small).attribute(pictures, 1).any()
+
+    class Ignores(nn.Module):
+        def forward(self, first: Tensor, second: Tensor, scale: float) -> Tensor:
+            return first.sum(dim=(1, 2, 3)) * scale
+
+    used, unused = LRPTranspose(Ignores()).attribute((pictures, pictures), additional_forward_args=2.0)
+    torch.testing.assert_close(used, 2 * pictures)
+    assert not unused.any()
+
+
+def test_captum_rules_on_modules_are_honoured_and_kept(pictures) -> None:
+    torch.manual_seed(0)
+    net = with_module(nn.ReLU(), nn.ReLU())
+    net.conv1.rule, net.conv2.rule, net.head.rule = GammaRule(0.3), Alpha1_Beta0_Rule(), EpsilonRule(0.01)
+    rules = [net.conv1.rule, net.conv2.rule, net.head.rule]
+    ours = [LRPTranspose(net).attribute(pictures, 1) for _ in range(2)]
+    assert torch.equal(*ours)
+    assert [net.conv1.rule, net.conv2.rule, net.head.rule] == rules
+
+    class Modules(nn.Module):
+        """The same network as Captum wants it: modules only."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(net.conv1, nn.ReLU(), net.conv2, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+            self.head = net.head
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.body(images).flatten(1))
+
+    expected = captum.attr.LRP(Modules()).attribute(pictures, 1)
+    torch.testing.assert_close(ours[0], expected, rtol=1e-4, atol=1e-6)
+
+    identity = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    identity[0].rule = IdentityRule()
+    by_composite = LRPTranspose(nn.Sequential(*identity), Composite([(0, Pass())])).attribute(pictures[:, 0, 0, :4], 1)
+    torch.testing.assert_close(LRPTranspose(identity).attribute(pictures[:, 0, 0, :4], 1), by_composite)
+
+    net.conv1.rule = 1
+    with pytest.raises(TypeError, match="only Captum's rules"):
+        LRPTranspose(net)
+
+
+def test_an_operation_without_rule_raises_and_can_be_let_through(pictures) -> None:
+    class Exponential(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.exp().sum(dim=(1, 2, 3))
+
+    net = nn.Sequential(Exponential())
+    with pytest.raises(NotImplementedError, match=r"exp in layer '0' \(Exponential\) has no LRP rule"):
+        LRPTranspose(net).attribute(pictures)
+    let_through = LRPTranspose(net, unknown="gradient").attribute(pictures)
+    torch.testing.assert_close(let_through, pictures * pictures.exp())
+
+
+@pytest.mark.parametrize(
+    ("function", "at_zero"),
+    [(F.silu, 0.5), (F.gelu, 0.5), (F.hardswish, 0.5), (F.mish, 0.6), (F.elu, 1.0), (F.relu6, 0.0), (torch.tanh, 1.0)],
+)
+def test_activations_pass_relevance_unchanged(function, at_zero) -> None:
+    """R at x is R at f(x); the multiplier at x = 0 is f'(0)."""
+
+    class Pointwise(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return function(values).sum(1)
+
+    x = torch.tensor([[-2.0, -0.5, 0.0, 0.5, 9.0]], dtype=torch.float64)
+    torch.testing.assert_close(LRPTranspose(Pointwise()).attribute(x), function(x))
+    shifted = nn.Sequential(Shift(), Pointwise())  # through an addition the multiplier at 0 itself can be seen
+    relevance = LRPTranspose(shifted).attribute(torch.ones(1, 1, dtype=torch.float64))
+    assert relevance.item() == pytest.approx(at_zero, abs=1e-3)
+
+
+class Shift(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values - 1
+
+
+@pytest.mark.parametrize("gate", [torch.sigmoid, F.hardsigmoid, lambda x: torch.softmax(x, 1)])
+def test_a_gate_gets_nothing(gate, pictures) -> None:
+    class Gated(nn.Module):
+        def forward(self, signal: Tensor, control: Tensor) -> Tensor:
+            return (signal * gate(control.mean(dim=(2, 3), keepdim=True)).expand_as(signal)).sum(dim=(1, 2, 3))
+
+    signal, control = LRPTranspose(Gated()).attribute((pictures, pictures))
+    expected = pictures * gate(pictures.mean(dim=(2, 3), keepdim=True))
+    torch.testing.assert_close(signal, expected)
+    assert not control.any()
+
+
+def test_a_product_of_two_signals_is_halved(pictures) -> None:
+    class Product(nn.Module):
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return (first * second).sum(dim=(1, 2, 3))
+
+    first, second = LRPTranspose(Product()).attribute((pictures, pictures + 1))
+    torch.testing.assert_close(first, pictures * (pictures + 1) / 2)
+    torch.testing.assert_close(second, first)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(8), nn.GroupNorm(3, 3), nn.InstanceNorm2d(3, affine=True), nn.RMSNorm(8)]
+)
+def test_norms_are_linear_with_constant_deviation(norm, pictures) -> None:
+    net = nn.Sequential(norm, nn.Flatten(), nn.Linear(192, 2, bias=False))
+    relevance, delta = LRPTranspose(net, "lrp_0").attribute(pictures, 1, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-4, "without biases a norm conserves"
+    assert relevance.any()
+
+
+@pytest.mark.parametrize("preset", ["attn_lrp", "cp_lrp"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_attention_is_expressed_in_its_parts(preset, batch_first) -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=batch_first, bias=False).eval()
+
+    class SelfAttention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = attention
+
+        def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+            mixed = self.attention(tokens, tokens, tokens, attn_mask=mask, need_weights=False)[0]
+            return mixed.sum(dim=(1, 2)) if batch_first else mixed.sum(dim=(0, 2))
+
+    tokens = torch.randn((2, 5, 8) if batch_first else (5, 2, 8))
+    relevance = LRPTranspose(SelfAttention(), preset).attribute(tokens)
+    total = relevance.sum(dim=(1, 2)) if batch_first else relevance.sum(dim=(0, 2))
+    conserved = torch.allclose(total, SelfAttention()(tokens), rtol=1e-4, atol=1e-5)
+    assert conserved == (preset == "cp_lrp"), "the gradient of softmax gives relevance to queries and keys as well"
+
+
+def test_what_was_overwritten_before_a_composite_function_stays_so() -> None:
+    """Attention is expressed in its parts; in-place changes before it must survive that."""
+    torch.manual_seed(0)
+
+    class Overwrites(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, bias=False)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            tokens = tokens * 1.0
+            tokens.mul_(3)
+            mixed = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+            return (mixed + tokens).sum(dim=(1, 2))
+
+    tokens = torch.randn(5, 3, 4)
+    net = Overwrites().eval()
+    relevance = LRPTranspose(net, "cp_lrp").attribute(tokens)
+    torch.testing.assert_close(relevance.sum(), net(tokens).sum().detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_two_calls_agree_and_memory_returns(small, pictures) -> None:
+    attribution = LRPTranspose(small, "epsilon_gamma_box")
+    first = attribution.attribute(pictures, 1)
+    gc.collect()
+    before = sum(isinstance(o, Tensor) for o in gc.get_objects())
+    for _ in range(100):
+        assert torch.equal(attribution.attribute(pictures, 1), first)
+    gc.collect()
+    assert sum(isinstance(o, Tensor) for o in gc.get_objects()) <= before + 2
+
+
+def test_a_changed_weight_is_noticed(small, pictures) -> None:
+    """What is cached of a weight belongs to its version."""
+    attribution = LRPTranspose(small, "epsilon_plus")
+    before = attribution.attribute(pictures, 1)
+    with torch.no_grad():
+        small.branch[0].weight.mul_(-1)
+        small.stem[1].weight.mul_(2)
+    after = attribution.attribute(pictures, 1)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, LRPTranspose(small, "epsilon_plus").attribute(pictures, 1))
+
+
+def test_captum_tools(small, pictures) -> None:
+    attribution = LRPTranspose(small, Composite(first=ZBox(-4.0, 4.0)))
+    assert attribution.multiplies_by_inputs
+    assert attribution.has_convergence_delta()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        smooth, delta = captum.attr.NoiseTunnel(attribution).attribute(
+            pictures, nt_samples=2, target=1, return_convergence_delta=True
+        )
+    assert smooth.shape == pictures.shape
+    assert delta.shape == (6,)

@@ -1,0 +1,181 @@
+"""Each LRP rule against zennit's and against the formula, in float64, on every kind of linear layer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+import zennit.rules
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plugin.attr import LRPTranspose
+from plugin.rules import (
+    AlphaBeta,
+    Composite,
+    Epsilon,
+    Flat,
+    Gamma,
+    LinearOperation,
+    Pass,
+    Rule,
+    Term,
+    WSquare,
+    ZBox,
+    ZPlus,
+    stabilise,
+)
+
+LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "linear": (nn.Linear(7, 5), (3, 7)),
+    "linear on sequences": (nn.Linear(7, 5), (3, 4, 7)),
+    "convolution": (nn.Conv2d(3, 4, 3), (2, 3, 8, 8)),
+    "strided, padded": (nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 9, 8)),
+    "grouped": (nn.Conv2d(4, 6, 3, groups=2, padding=1), (2, 4, 7, 7)),
+    "depthwise": (nn.Conv2d(4, 4, 3, groups=4), (2, 4, 7, 7)),
+    "dilated": (nn.Conv2d(3, 4, 3, dilation=2), (2, 3, 9, 9)),
+    "without bias": (nn.Conv2d(3, 4, 3, bias=False), (2, 3, 8, 8)),
+    "padding same": (nn.Conv2d(3, 4, (3, 5), padding="same"), (2, 3, 8, 8)),
+    "1-d": (nn.Conv1d(3, 4, 3, stride=2), (2, 3, 11)),
+    "3-d": (nn.Conv3d(2, 3, 3, padding=1), (2, 2, 5, 5, 5)),
+    "transposed": (nn.ConvTranspose2d(3, 4, 3, stride=2, output_padding=1, padding=1), (2, 3, 5, 5)),
+    "transposed 1-d, grouped": (nn.ConvTranspose1d(4, 6, 3, groups=2), (2, 4, 7)),
+    "transposed 3-d": (nn.ConvTranspose3d(2, 3, 2, stride=2), (1, 2, 3, 3, 3)),
+}
+# zennit lets the bias into the sums of w^2; methods of the literature do not, so it is taken out there.
+RULES: dict[str, tuple[Rule, zennit.core.Hook]] = {
+    "epsilon": (Epsilon(), zennit.rules.Epsilon()),
+    "epsilon 0.25": (Epsilon(0.25), zennit.rules.Epsilon(0.25)),
+    "z+": (ZPlus(), zennit.rules.ZPlus()),
+    "z+ without bias": (ZPlus(bias=False), zennit.rules.ZPlus(zero_params="bias")),
+    "alpha 2 beta 1": (AlphaBeta(2, 1), zennit.rules.AlphaBeta(2, 1)),
+    "alpha 1 beta 0": (AlphaBeta(1, 0), zennit.rules.AlphaBeta(1, 0)),
+    "gamma": (Gamma(0.25), zennit.rules.Gamma(0.25)),
+    "w^2": (WSquare(), zennit.rules.WSquare(zero_params="bias")),
+    "flat": (Flat(), zennit.rules.Flat()),
+    "z^B": (ZBox(-3.0, 3.0), zennit.rules.ZBox(-3.0, 3.0)),
+}
+
+
+class Readout(nn.Module):
+    """A layer, then fixed signed weights on its output: R = y * weights reaches it."""
+
+    def __init__(self, layer: nn.Module, weights: Tensor, rectify: bool) -> None:
+        super().__init__()
+        self.layer, self.weights, self.rectify = layer, weights, rectify
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.layer(x.relu() if self.rectify else x) * self.weights).flatten(1).sum(1)
+
+
+def configure(name: str, positive: bool) -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    layer, shape = LAYERS[name]
+    layer = layer.double()
+    x = torch.randn(shape, dtype=torch.float64).clamp(-3, 3)
+    x = x.abs() if positive else x
+    return layer, x, torch.randn_like(layer(x))
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("layer_name", LAYERS)
+def test_equals_zennit(layer_name, rule, positive) -> None:
+    layer, x, weights = configure(layer_name, positive)
+    ours, theirs = RULES[rule]
+    # Through a ReLU the input is known to be non-negative, which takes the one-sided path.
+    net = Readout(layer, weights, rectify=positive and ours.proportional)
+    relevance = LRPTranspose(net, Composite(default=ours)).attribute(x)
+
+    leaf = x.clone().requires_grad_()
+    handles = theirs.copy().register(layer)
+    output = layer(leaf)
+    (expected,) = torch.autograd.grad(output, leaf, (output * weights).detach())
+    handles.remove()
+    torch.testing.assert_close(relevance, expected, rtol=1e-6, atol=1e-9)
+
+
+def literal(rule: str, x: Tensor, weight: Tensor, bias: Tensor, relevance: Tensor, gamma: float) -> Tensor:
+    """R_i as a sum over pairs (i, j), from the table of formulas, for one example and a matrix."""
+    z = x[:, None] * weight.T  # contribution of input i to output j
+    y = z.sum(0) + bias
+    if rule == "plain gamma":
+        z = x[:, None] * (weight + gamma * weight.clamp(min=0)).T
+        return (z * (relevance / stabilise(z.sum(0) + bias + gamma * bias.clamp(min=0)))).sum(1)
+    positive, negative = z.clamp(min=0), z.clamp(max=0)
+    up = (z + gamma * positive) / stabilise((z + gamma * positive).sum(0) + bias + gamma * bias.clamp(min=0))
+    down = (z + gamma * negative) / stabilise((z + gamma * negative).sum(0) + bias + gamma * bias.clamp(max=0))
+    return (torch.where(y > 0, up, torch.where(y < 0, down, 0.0)) * relevance).sum(1)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("plain", [False, True])
+def test_gamma_equals_its_formula(gamma, plain) -> None:
+    layer, x, weights = configure("linear", positive=False)
+    relevance = LRPTranspose(Readout(layer, weights, False), Composite(default=Gamma(gamma, plain))).attribute(x)
+    for index in range(len(x)):
+        arriving = layer(x[index]) * weights[index]
+        name = "plain gamma" if plain else "gamma"
+        expected = literal(name, x[index], layer.weight, layer.bias, arriving, gamma)
+        torch.testing.assert_close(relevance[index], expected.detach())
+
+
+def test_pass_keeps_relevance() -> None:
+    layer = nn.Linear(5, 5).double()
+    x = torch.randn(2, 5, dtype=torch.float64)
+    weights = torch.randn(2, 5, dtype=torch.float64)
+    relevance = LRPTranspose(Readout(layer, weights, False), Composite(default=Pass())).attribute(x)
+    torch.testing.assert_close(relevance, (layer(x) * weights).detach())
+    with pytest.raises(ValueError, match="Pass needs an output of the input's shape"):
+        LRPTranspose(Readout(nn.Linear(5, 3), torch.ones(3), False), Composite(default=Pass())).attribute(x.float())
+
+
+@pytest.mark.parametrize("bound", [torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1), 3.0])
+def test_box_bounds_may_be_tensors(bound) -> None:
+    layer, x, weights = configure("convolution", positive=False)
+    bound = bound.double() if isinstance(bound, Tensor) else bound
+    relevance = LRPTranspose(Readout(layer, weights, False), Composite(first=ZBox(-bound, bound))).attribute(x)
+    low, high = (torch.as_tensor(sign * bound, dtype=x.dtype).expand_as(x) for sign in (-1, 1))
+    leaves = [value.clone().requires_grad_() for value in (x, low, high)]
+    weight = layer.weight.detach()
+    weights_of = (weight, weight.clamp(min=0), weight.clamp(max=0))
+    parts = [F.conv2d(value, matrix) for value, matrix in zip(leaves, weights_of, strict=True)]
+    denominator = parts[0] - parts[1] - parts[2]
+    share = layer(x).detach() * weights / stabilise(denominator.detach())
+    gradients = torch.autograd.grad(denominator, leaves, share)
+    expected = sum(leaf.detach() * gradient for leaf, gradient in zip(leaves, gradients, strict=True))
+    torch.testing.assert_close(relevance, expected)
+
+
+@pytest.mark.parametrize("arguments", [(2.0, 0.5), (-1.0, -2.0), (1.0, 1.0)])
+def test_alpha_beta_are_checked(arguments) -> None:
+    with pytest.raises(ValueError, match="alpha - beta = 1"):
+        AlphaBeta(*arguments)
+
+
+def test_other_bad_constants() -> None:
+    with pytest.raises(ValueError, match="gamma = -1"):
+        Gamma(-1)
+    with pytest.raises(ValueError, match="enclose 0"):
+        ZBox(0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Magnitude(Rule):
+    """A rule of a user: in proportion to |x_i| |W_ij|."""
+
+    def terms(self, operation: LinearOperation) -> Iterator[Term]:
+        magnitude = operation.weight.abs()
+        total = operation.linear(operation.input.abs(), magnitude)
+        factor = operation.output / stabilise(total, 1e-12)
+        yield Term(magnitude, factor, gate=operation.input >= 0)
+        yield Term(-magnitude, factor, gate=operation.input < 0)
+
+
+@pytest.mark.parametrize("layer_name", LAYERS)
+def test_a_new_rule_works_on_every_layer(layer_name) -> None:
+    layer, x, weights = configure(layer_name, positive=False)
+    relevance = LRPTranspose(Readout(layer, weights, False), Composite(default=Magnitude())).attribute(x)
+    arriving = (layer(x) * weights).flatten(1).sum(1).detach()
+    torch.testing.assert_close(relevance.flatten(1).sum(1), arriving, rtol=1e-4, atol=1e-4)
+    assert not relevance.allclose(LRPTranspose(Readout(layer, weights, False)).attribute(x))

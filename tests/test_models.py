@@ -1,0 +1,192 @@
+"""The bundled networks, loading, preprocessing, and training that survives being killed."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from plugin import models
+from plugin.attr import Deconvolution, GuidedBackprop
+from plugin.models.checkpoints import load_weights, read_metadata, save_checkpoint
+from plugin.models.data import cifar10, normalise
+from plugin.models.train import Recipe, Trainer, accuracy, add_batch_norm, fold_batch_norm, main, train
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_bundled_networks_are_the_papers(name) -> None:
+    model = models.load(name)
+    convolutions = [m for m in model.network.modules() if isinstance(m, nn.Conv2d)]
+    channels = [96, 96, 96, 192, 192, 192, 192, 192, 10] if name == "all-cnn-c" else [96, 96, 192, 192, 192, 192, 10]
+    assert [c.out_channels for c in convolutions] == channels
+    assert [c.kernel_size[0] for c in convolutions] == [3] * (len(channels) - 2) + [1, 1]
+    pools = [m for m in model.network.modules() if isinstance(m, nn.MaxPool2d)]
+    strides = [index for index, c in enumerate(convolutions, 1) if c.stride == (2, 2)]
+    assert (strides, len(pools)) == (([3, 6], 0) if name == "all-cnn-c" else ([], 2))
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.network.modules())
+    with torch.no_grad():
+        assert model.network.features(torch.zeros(1, 3, 32, 32)).shape == (1, 10, 6, 6)
+    assert not model.network.training
+    assert {"seed", "data", "accuracy", "recipe", "history"} <= model.metadata.keys()
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_bundled_networks_are_as_accurate_as_they_say(name, real_data) -> None:
+    model = models.load(name)
+    images, labels = cifar10(real_data / "cifar10", train=False)
+    measured = accuracy(model.network, images[:2000], labels[:2000])
+    assert measured == pytest.approx(model.metadata["accuracy"], abs=0.025)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_the_cat_is_a_cat(name) -> None:
+    model = models.load(name)
+    cat = model.preprocess(models.sample_images()["cat"])
+    assert model.classes[model.network(cat).argmax()] == "cat"
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_pictures_of_the_paper(name) -> None:
+    """The deconvnet depends on the image through switches alone; guided backprop always does."""
+    model = models.load(name)
+    cat, rocket = (model.preprocess(models.sample_images()[image]) for image in ("cat", "rocket"))
+    same = Deconvolution(model.network).attribute(cat, 3).equal(Deconvolution(model.network).attribute(rocket, 3))
+    assert same == (name == "all-cnn-c")
+    guided = GuidedBackprop(model.network)
+    assert not torch.allclose(guided.attribute(cat, 3), guided.attribute(rocket, 3))
+
+
+def test_preprocessing_shows_what_the_network_sees() -> None:
+    model = models.load("all-cnn-c")
+    for size, mode in itertools.product([(300, 200), (20, 50), (32, 32)], ["RGB", "L", "RGBA", "P"]):
+        image = Image.new(mode, size, color=7 if mode in "LP" else None)
+        assert model.visible(image).size == (32, 32)
+        assert model.preprocess(image).shape == (1, 3, 32, 32)
+    cat = models.sample_images()["cat"]
+    pixels = torch.from_numpy(np.array(model.visible(cat))).permute(2, 0, 1)[None]
+    torch.testing.assert_close(model.preprocess(cat), normalise(pixels))
+
+
+def test_loading_torchvision_and_own_networks(tmp_path, monkeypatch) -> None:
+    random = models.load("resnet18", weights=None)
+    assert len(random.classes) == 1000
+    assert random.preprocess(models.sample_images()["coffee"]).shape == (1, 3, 224, 224)
+
+    own = nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2))
+    expected = own[1].weight.detach().clone()
+    save_checkpoint(tmp_path / "own.safetensors", own, {"seed": 3})
+    torch.save({"state_dict": own.state_dict()}, tmp_path / "own.pt")
+    nn.init.zeros_(own[1].weight)
+    loaded = models.load(own, checkpoint=tmp_path / "own.safetensors", classes=["a", "b"])
+    assert loaded.network is own
+    assert loaded.classes == ("a", "b")
+    torch.testing.assert_close(own[1].weight, expected.half().float())
+    models.load(own, checkpoint=tmp_path / "own.pt")
+    assert torch.equal(own[1].weight, expected)
+    assert read_metadata(tmp_path / "own.safetensors") == {"seed": 3}
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", _offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", _offline)
+    with pytest.raises(models.WeightsUnavailable, match=r"weights of resnet18 .* connect once, or pass checkpoint="):
+        models.load("resnet18")
+
+
+def _offline(*arguments: object, **options: object) -> None:
+    from urllib.error import URLError
+
+    raise URLError("no network")
+
+
+class Executes:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("executed"),))
+
+
+def test_bad_names_and_checkpoints_get_one_sentence(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="unknown network 'resnet19'"):
+        models.load("resnet19")
+    with pytest.raises(ValueError, match="not an image classification network"):
+        models.load("fcn_resnet50")
+    with pytest.raises(ValueError, match="has no weights 'BEST': choose among"):
+        models.load("resnet18", weights="BEST")
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    torch.save(Executes(), tmp_path / "hostile.pt")
+    torch.save({"epoch": 3}, tmp_path / "other.pt")
+    save_checkpoint(tmp_path / "small.safetensors", nn.Linear(2, 2), {})
+    for name in ("broken.safetensors", "hostile.pt", "other.pt", "small.safetensors"):
+        with pytest.raises(ValueError, match=name):
+            models.load("all-cnn-c", checkpoint=tmp_path / name)
+    assert not Path("executed").exists()
+    with pytest.raises(FileNotFoundError):
+        models.load("all-cnn-c", checkpoint="missing.safetensors")
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path) -> Path:
+    """Forty images of noise in CIFAR-10's npz layout."""
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        images = random.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=np.arange(40) % 10)
+    return tmp_path
+
+
+def test_folding_keeps_the_function(tiny_cifar) -> None:
+    torch.manual_seed(0)
+    network = add_batch_norm(models.ModelC())
+    images = normalise(cifar10(tiny_cifar, train=True)[0])
+    network.train()(images)
+    network.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(fold_batch_norm(network)(images), network(images), rtol=1e-3, atol=1e-4)
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, capsys) -> None:
+    recipe = Recipe("model-c", epochs=2, batch_size=20, seed=5)
+    whole = train(recipe, tiny_cifar, tiny_cifar / "whole")
+
+    broken = Trainer(recipe, tiny_cifar / "broken")  # one epoch, then as if killed in the second
+    broken.run_epoch(*cifar10(tiny_cifar, train=True))
+    broken.progress.epoch = 1
+    broken.progress.history = whole["history"][:1]
+    broken.save()
+    resumed = train(recipe, tiny_cifar, tiny_cifar / "broken")
+
+    assert [entry["loss"] for entry in resumed["history"]] == [entry["loss"] for entry in whole["history"]]
+    first, second = (load_weights(tiny_cifar / run / "model-c.safetensors") for run in ("whole", "broken"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert json.loads((tiny_cifar / "whole" / "history.json").read_text())[1]["epoch"] == 2
+    with pytest.raises(ValueError, match="another recipe"):
+        train(Recipe("model-c", epochs=3, batch_size=20), tiny_cifar, tiny_cifar / "broken")
+
+    further = Recipe("model-c", epochs=1, batch_size=20, started_from=str(tiny_cifar / "whole" / "model-c.safetensors"))
+    metadata = train(further, tiny_cifar, tiny_cifar / "further")
+    assert metadata["earlier"]["history"] == whole["history"]
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path, tiny_cifar, capsys) -> None:
+    assert main(["all-cnn-c", "--data", str(tmp_path / "nothing")]) == 2
+    assert "no CIFAR-10 in" in capsys.readouterr().err
+    out = tmp_path / "run"
+    command = ["model-c", "--data", str(tiny_cifar), "--out", str(out), "--epochs", "1", "--batch-size", "20"]
+    assert main([*command, "--learning-rate", "nan"]) == 2
+    assert "lower --learning-rate" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "good")]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_layouts_of_cifar(tmp_path, real_data) -> None:
+    images, labels = cifar10(real_data / "cifar10", train=False)
+    assert images.shape == (10000, 3, 32, 32)
+    assert labels.bincount().tolist() == [1000] * 10
+    for index in range(4):
+        folder = tmp_path / "test" / str(labels[index].item())
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[index].permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
+    again, _ = cifar10(tmp_path, train=False)
+    assert sorted(image.sum().item() for image in again) == sorted(image.sum().item() for image in images[:4].long())
