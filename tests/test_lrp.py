@@ -172,7 +172,7 @@ def test_layer_relevance_sums_to_what_the_ledger_says(small, pictures) -> None:
 def test_neuron_relevance_sums_to_its_activation(small, pictures) -> None:
     without_biases(small)
     relevance = NeuronLRPTranspose(small, "branch.0", rules="lrp_0").attribute(pictures, (2, 1, 3))
-    activation = small.branch(small.pool(small.stem(pictures)))[:, 2, 1, 3]
+    activation = small.branch[0](small.pool(small.stem(pictures)))[:, 2, 1, 3]
     torch.testing.assert_close(relevance.sum(dim=(1, 2, 3)), activation.detach(), rtol=1e-4, atol=1e-6)
 
 

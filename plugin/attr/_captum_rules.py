@@ -12,7 +12,7 @@ from captum.attr._utils.lrp_rules import (
 )
 from torch import Tensor, nn
 
-from ..rules.relevance import Epsilon, LinearOperation, Pass, Rule, Term, stabilise
+from ..rules.relevance import Epsilon, LinearOperation, Pass, Rule, Term, divide, stabilise
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,9 @@ class ModifiedWeight(Rule):
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         weight = operation.cached(self.name, lambda: self.modify(operation.weight))
-        output = operation.linear(operation.input, weight)
         bias = None if self.without_bias else operation.bias
-        denominator = output if bias is None else output + bias
-        yield Term(weight, operation.output / stabilise(denominator, self.epsilon), bias)
+        denominator = stabilise(operation.linear(operation.input, weight, bias), self.epsilon)
+        yield Term(weight, divide(operation.output, denominator), bias)
 
 
 def rule_on_module(module: nn.Module) -> Rule | None:

@@ -88,7 +88,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         return output - torch.stack([per_example(part) for part in as_tuple(attributions)]).sum(0)
 
     def _propagation(
-        self, additional: Any, capture: LayerCapture | None = None, account: bool = False
+        self, additional: Any, capture: LayerCapture | None = None, account: bool = False, repeated: bool = False
     ) -> RelevancePropagation:
         return RelevancePropagation(
             self.model,
@@ -96,6 +96,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
             self._cache,
             self.unknown,
             account,
+            repeated,
             additional_arguments(additional),
             None if capture is None else capture.on_enter,
             None if capture is None else capture.on_exit,
@@ -198,7 +199,7 @@ class LRPTranspose(RelevanceAttribution):
         if not targets:
             raise ValueError("targets is empty: name at least one")
         with building_graph():
-            propagation = self._propagation(additional_forward_args)
+            propagation = self._propagation(additional_forward_args, repeated=True)
             leaves, carriers, output = self._forward(
                 propagation, as_tuple(inputs), additional_forward_args, lambda o: o
             )
@@ -271,8 +272,17 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             )
             results, deltas = [], []
             for capture in captures:
-                pairs = [propagation.explained(tensor) for tensor in capture.tensors()]
-                relevance = _relevance([t for t, _ in pairs], [c for _, c in pairs], selected, keep=True)
+                tensors = capture.tensors()
+                places = [propagation.found_at(tensor) for tensor in tensors]
+                found = iter(
+                    _relevance(
+                        [place for several in places for place in several],
+                        [propagation.carrier(place) for several in places for place in several],
+                        selected,
+                        keep=True,
+                    )
+                )
+                relevance = tuple(torch.stack([next(found) for _ in several]).sum(0) for several in places)
                 results.append(relevance if len(relevance) > 1 else relevance[0])
                 deltas.append(self.compute_convergence_delta(relevance, selected.detach()))
         several = isinstance(self.layer, list)
@@ -317,8 +327,7 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
             propagation = self._propagation(additional_forward_args, capture)
 
             def select(_: Any) -> Tensor:
-                found = tuple(propagation.explained(tensor)[0] for tensor in capture.tensors())
-                return select_neuron(found, neuron_selector, describe(self.model, self.layer))
+                return select_neuron(capture.tensors(), neuron_selector, describe(self.model, self.layer))
 
             leaves, carriers, selected = self._forward(propagation, as_tuple(inputs), additional_forward_args, select)
             return as_given(inputs, _relevance(leaves, carriers, selected))

@@ -1,8 +1,9 @@
 """What the forward pass of LRP leaves for its backward pass: layers with their rules, and what absorbs relevance."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from ..rules.linear import LinearMap
 from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
 from .tensors import TensorTable
+
+Derived = TypeVar("Derived")
 
 
 @dataclass(eq=False)
@@ -21,7 +24,10 @@ class LayerRecord:
         linear: its map; `weight` and `bias` are as used, with a following batch norm folded in.
         reads_input: the input is an input of the model.
         non_negative: the input is known to have no negative entry.
+        rectified: the output is max(W x + b, 0), the ReLU that follows being part of the layer.
         rule: set when the forward pass is over and positions are known.
+        terms: the rule's terms, kept where several backward passes follow (`repeated`).
+        account: whether the following are noted.
         entered, left, to_bias: what the last backward pass brought, per example `(N,)`.
     """
 
@@ -33,9 +39,11 @@ class LayerRecord:
     reads_input: bool
     non_negative: bool
     cached: Callable[[str, Callable[[], Tensor]], Tensor]
+    rectified: bool = False
     rule: Rule | None = None
     terms: Sequence[Term] | None = None
     account: bool = False
+    repeated: bool = False
     entered: Tensor | None = None
     left: Tensor | None = None
     to_bias: Tensor | None = None
@@ -45,13 +53,22 @@ class LayerRecord:
         assert self.rule is not None
         working = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
         value, output, multiplier = value.to(working), output.to(working), multiplier.to(working)
-        bias = None if self.bias is None else self.linear.per_channel(self.bias.to(working), output.ndim)
         operation = LinearOperation(
-            self.linear, value, output, self.weight.to(working), bias, self.non_negative, self.cached
+            self.linear,
+            value,
+            output,
+            self.weight.to(working),
+            None if self.bias is None else self.bias.to(working),
+            self.non_negative,
+            self.rectified,
+            self.cached,
         )
-        if self.terms is None and self.rule.proportional:
-            self.terms = tuple(self.rule.terms(operation))
-        passage = pass_down(self.rule, operation, self.terms or (), multiplier, self.account)
+        terms = self.terms
+        if terms is None and self.rule.proportional:
+            terms = tuple(self.rule.terms(operation))
+        if self.repeated:
+            self.terms = terms
+        passage = pass_down(self.rule, operation, terms or (), multiplier, self.account)
         if self.account:
             self.entered = per_example((output * multiplier).double())
             below = passage.relevance if passage.multiplier is None else value * passage.multiplier
@@ -130,33 +147,52 @@ class Constant:
 
 @dataclass
 class Trail:
-    """What a forward pass left for the backward pass and for the ledger."""
+    """What a forward pass left for the backward pass and for the ledger.
+
+    Attributes:
+        layers: in the order in which they ran, each with what was folded into it.
+        superseded: pairs of a layer and the same layer with a batch norm or ReLU folded in. Relevance passes the first
+            too where its output has another reader, such as an addition.
+        constants: what was added.
+    """
 
     layers: list[LayerRecord] = field(default_factory=list)
+    superseded: list[tuple[LayerRecord, LayerRecord]] = field(default_factory=list)
     constants: list[Constant] = field(default_factory=list)
+
+    def supersede(self, before: LayerRecord, record: LayerRecord) -> None:
+        """`record` is `before` with something folded in."""
+        self.layers = [other for other in self.layers if other is not before]
+        self.superseded.append((before, record))
+
+    @property
+    def passed(self) -> list[LayerRecord]:
+        """Every record that relevance may have passed, in order."""
+        return [*self.layers, *(before for before, _ in self.superseded)]
 
 
 class WeightCache:
-    """What rules derive from weights alone, kept as long as the weight and its version are the same."""
+    """What rules derive from weights alone, kept as long as the weights and their versions are the same."""
 
     def __init__(self) -> None:
-        self._derived: TensorTable[dict[str, tuple[int, Tensor]]] = TensorTable()
+        self._derived: TensorTable[dict[str, tuple[Sequence[Tensor], list[int], Any]]] = TensorTable()
         self._constants: TensorTable[Tensor] = TensorTable()
 
     def constant(self, parameter: Tensor) -> Tensor:
-        """The parameter without gradient: the same tensor object at every call."""
+        """The parameter without gradient: the same tensor object at every call, until its memory is replaced."""
         constant = self._constants.get(parameter)
-        if constant is None:
+        if constant is None or constant.dtype != parameter.dtype or not constant.is_set_to(parameter):
             constant = self._constants[parameter] = parameter.detach()
         return constant
 
-    def get(self, weight: Tensor, name: str, compute: Callable[[], Tensor], version: int | None = None) -> Tensor:
-        """`compute()`, or what it returned before for this weight."""
+    def get(self, weight: Tensor, name: str, compute: Callable[[], Derived], others: Sequence[Tensor] = ()) -> Derived:
+        """`compute()`, or what it returned before for this weight and these other tensors that it depends on."""
         entries = self._derived.get(weight)
         if entries is None:
             entries = self._derived[weight] = {}
-        current = weight._version if version is None else version
-        if name not in entries or entries[name][0] != current:
+        versions = [source._version for source in (weight, *others)]
+        entry = entries.get(name)
+        if entry is None or entry[1] != versions or any(map(operator.is_not, entry[0], others)):
             with torch.no_grad():
-                entries[name] = (current, compute().detach())
-        return entries[name][1]
+                entry = entries[name] = (others, versions, compute())
+        return cast(Derived, entry[2])

@@ -87,7 +87,7 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
 
     entries = [
         Entry(record.name or type(record.module).__name__, str(record.rule), *_passage(record))
-        for record in reversed(trail.layers)
+        for record in reversed(trail.passed)
         if record.entered is not None
     ]
     for constant, m in zip(reversed(trail.constants), reversed(signals[2 * count :]), strict=True):

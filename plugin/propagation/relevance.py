@@ -16,7 +16,7 @@ An operation that is on no list has no LRP meaning that is known, and raises.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,7 @@ class RelevancePropagation(Propagation):
         cache: quantities derived from weights, kept between calls.
         unknown: "raise" for operations without LRP meaning, or "gradient".
         account: keep what each layer and constant absorbed, for the ledger.
+        repeated: several backward passes will follow.
         protected, on_enter, on_exit: see `Propagation`.
     """
 
@@ -115,6 +116,7 @@ class RelevancePropagation(Propagation):
         cache: WeightCache,
         unknown: str = "raise",
         account: bool = False,
+        repeated: bool = False,
         protected: Iterable[Any] = (),
         on_enter: Observer | None = None,
         on_exit: Observer | None = None,
@@ -122,7 +124,7 @@ class RelevancePropagation(Propagation):
     ) -> None:
         super().__init__(model, {}, protected, on_enter, on_exit)
         self.composite, self.cache, self.unknown, self.account = composite, cache, unknown, account
-        self.layer_rules = layer_rules
+        self.layer_rules, self.repeated = layer_rules, repeated
         self.trail = Trail()
         self._names = {module: name for name, module in model.named_modules()}
         self._owners = {
@@ -132,17 +134,19 @@ class RelevancePropagation(Propagation):
         self._non_negative: TensorTable[bool] = TensorTable()
         self._gates: TensorTable[bool] = TensorTable()
         self._produced: TensorTable[_Produced] = TensorTable()
-        self._folded: TensorTable[Tensor] = TensorTable()
-        self._superseded: list[tuple[LayerRecord, LayerRecord]] = []
+        self._folded: TensorTable[list[Tensor]] = TensorTable()
 
     def carry(self, value: Tensor, carrier: Tensor) -> None:
         """Let the zero-valued leaf `carrier` receive relevance that is not a multiple of the input `value`."""
         self._carriers[value] = carrier
 
-    def explained(self, value: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Where a captured tensor's relevance is found: (the tensor the signal passes, its carrier)."""
-        folded = self._folded.get(value)
-        return value if folded is None else folded, self._carriers.get(value)
+    def found_at(self, value: Tensor) -> list[Tensor]:
+        """Where a tensor's relevance is found: there, and at the results of what was folded into its layer."""
+        return [value, *(found for folded in self._folded.get(value) or () for found in self.found_at(folded))]
+
+    def carrier(self, value: Tensor) -> Tensor | None:
+        """The leaf that receives relevance of `value` that is not a multiple of it, if it has one."""
+        return self._carriers.get(value)
 
     def assign_rules(self) -> None:
         """Give every layer its rule, now that the forward pass is over."""
@@ -150,9 +154,11 @@ class RelevancePropagation(Propagation):
         for index, record in enumerate(self.trail.layers):
             layer = Layer(record.name, record.module, index, count, record.reads_input)
             own = self.layer_rules(record.module) if self.layer_rules is not None else None
-            record.rule, record.account = own or self.composite.rule_for(layer), self.account
-        for before, record in reversed(self._superseded):  # reached where a layer's output goes past its batch norm too
+            record.rule = own or self.composite.rule_for(layer)
+        for before, record in reversed(self.trail.superseded):
             before.rule = record.rule
+        for record in self.trail.passed:
+            record.account, record.repeated = self.account, self.repeated
 
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
@@ -260,12 +266,13 @@ class RelevancePropagation(Propagation):
         bias: Tensor | None,
         compute: Callable[[], Tensor] | None = None,
     ) -> Tensor:
+        weight = self.cache.constant(weight)
         record = LayerRecord(
             name=self._names.get(call.owner, ""),
             module=call.owner,
             linear=linear,
             weight=weight,
-            bias=bias,
+            bias=None if bias is None else self.cache.constant(bias),
             reads_input=self._carriers.get(value) is not None,
             non_negative=bool(self._non_negative.get(value)),
             cached=partial(self.cache.get, weight),
@@ -275,7 +282,18 @@ class RelevancePropagation(Propagation):
     def _record(self, layer: _Produced, compute: Callable[[], Tensor]) -> Tensor:
         self.trail.layers.append(layer.record)
         output = LinearLayer.apply(layer.value, layer.carrier, compute, layer.record)
-        self._produced[output] = layer
+        if not layer.record.rectified:
+            self._produced[output] = layer
+        return output
+
+    def _fold(self, value: Tensor, compute: Callable[[Tensor], Tensor], **changed: Any) -> Tensor:
+        """What follows a layer becomes a part of it; `value` is the layer's output, which others may still read."""
+        before = self._produced.get(value)
+        assert before is not None
+        record = replace(before.record, **changed)
+        self.trail.supersede(before.record, record)
+        output = self._record(replace(before, record=record), partial(compute, value.detach()))
+        self._folded[value] = [*(self._folded.get(value) or ()), output]
         return output
 
     def _convolution(self, call: _Call) -> Tensor:
@@ -335,40 +353,44 @@ class RelevancePropagation(Propagation):
         value, weight, bias = call.argument(0, "input"), call.argument(3, "weight"), call.argument(4, "bias")
         mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
         training, epsilon = call.argument(5, "training", False), call.argument(7, "eps", 1e-5)
-        if training or mean is None:
+        if training or mean is None:  # the batch decides: nothing to keep
             dims = [0, *range(2, value.ndim)]
             mean, variance = value.detach().mean(dims), value.detach().var(dims, unbiased=False)
-        versions = [t._version for t in (weight, bias, mean, variance) if t is not None]
-        scale = (variance + epsilon).rsqrt() * (1.0 if weight is None else weight)
-        shift = (0.0 if bias is None else bias) - mean * scale
-        compute = partial(
-            super()._call, call.function, tree_map(_detached, call.args), tree_map(_detached, call.kwargs)
-        )
+        parts = [self.cache.constant(part) for part in (variance, mean, weight, bias) if part is not None]
+
+        def scale_and_shift() -> tuple[Tensor, Tensor]:
+            scale = (variance + epsilon).rsqrt() * (1.0 if weight is None else weight)
+            return scale, (0.0 if bias is None else bias) - mean * scale
+
+        plain = super()._call
+
+        def normalise(value: Tensor) -> Tensor:
+            return cast(Tensor, plain(call.function, (value, *call.args[1:]), call.kwargs))
+
         produced = self._produced.get(value)
         if produced is None or isinstance(produced.record.linear, Scaling):
-            return self._linear_layer(call, value, Scaling(), scale, shift, compute)
+            scale, shift = self.cache.get(parts[0], f"batch norm {epsilon}", scale_and_shift, parts)
+            return self._linear_layer(call, value, Scaling(), scale, shift, partial(normalise, value.detach()))
         before = produced.record
-        self.trail.layers = [record for record in self.trail.layers if record is not before]
 
-        def fold() -> Tensor:
-            return before.linear.scale_outputs(before.weight, scale)
+        def folded() -> tuple[Tensor, Tensor]:
+            scale, shift = scale_and_shift()
+            bias = shift if before.bias is None else shift + before.bias * scale
+            return before.linear.scale_outputs(before.weight, scale), bias
 
-        if training:  # the batch decides: nothing to keep
-            folded = fold()
-        else:
-            version = before.weight._version + sum(versions)
-            folded = self.cache.get(before.weight, f"folded {id(variance)}", fold, version)
-        total = shift if before.bias is None else shift + before.bias * scale
-        record = replace(before, weight=folded, bias=total, cached=partial(self.cache.get, folded))
-        self._superseded.append((before, record))
-        output = self._record(replace(produced, record=record), compute)
-        self._folded[value] = output
-        return output
+        others = parts if before.bias is None else [*parts, before.bias]
+        new_weight, new_bias = self.cache.get(before.weight, f"batch norm {epsilon}", folded, others)
+        return self._fold(
+            value, normalise, weight=new_weight, bias=new_bias, cached=partial(self.cache.get, new_weight)
+        )
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
     def _activation(self, activation: Activation) -> Tensor:
-        if activation.name in _PIECEWISE_LINEAR:
+        if activation.name == "relu" and self._produced.get(activation.input) is not None:
+            # The layer remembers max(y, 0), which the next one reads anyway, in place of y.
+            result = self._fold(activation.input, activation.function, rectified=True)
+        elif activation.name in _PIECEWISE_LINEAR:
             result = activation.function(activation.input)
         else:
             result = ActivationLayer.apply(activation.input, activation.function)
@@ -493,10 +515,6 @@ class RelevancePropagation(Propagation):
         expressed = getattr(attention, call.name)
         with self.seeing():
             return expressed(*call.args, **call.kwargs)
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _per_channel(values: Tensor | None, ndim: int) -> Tensor | None:

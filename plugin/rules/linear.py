@@ -11,8 +11,12 @@ from torch.nn import functional as F
 class LinearMap(Protocol):
     """z = W x for a weight given at each call, so that rules may pass modified weights."""
 
-    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
-        """W x, without bias."""
+    def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """W x + b, with one entry of b per output channel."""
+        ...
+
+    def channels(self, output: Tensor) -> int:
+        """How many output channels there are."""
         ...
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
@@ -47,8 +51,11 @@ class Convolution:
         output_padding = list(self.output_padding or (0,) * len(self.stride))
         return list(self.stride), list(self.padding), list(self.dilation), self.transposed, output_padding, groups
 
-    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
-        return torch.convolution(value, weight, None, *self._geometry(self.groups))
+    def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return torch.convolution(value, weight, bias, *self._geometry(self.groups))
+
+    def channels(self, output: Tensor) -> int:
+        return output.shape[1]
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         # The transposed operator of both kinds; unlike conv_transpose it knows the size that a stride made ambiguous.
@@ -79,8 +86,11 @@ class Convolution:
 class MatrixProduct:
     """`F.linear`: the last dimension is mapped by a matrix `(outputs, inputs)`, the others are examples."""
 
-    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(value, weight)
+    def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(value, weight, bias)
+
+    def channels(self, output: Tensor) -> int:
+        return output.shape[-1]
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         return signal @ weight
@@ -99,8 +109,12 @@ class MatrixProduct:
 class Scaling:
     """z = w * x with one number per channel: a batch norm that follows no linear layer."""
 
-    def __call__(self, value: Tensor, weight: Tensor) -> Tensor:
-        return value * self.per_channel(weight, value.ndim)
+    def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        scaled = value * self.per_channel(weight, value.ndim)
+        return scaled if bias is None else scaled + self.per_channel(bias, value.ndim)
+
+    def channels(self, output: Tensor) -> int:
+        return output.shape[1]
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         return signal * self.per_channel(weight, like.ndim)

@@ -27,9 +27,14 @@ STABILISER = 1e-6
 
 
 def stabilise(denominator: Tensor, epsilon: float = STABILISER) -> Tensor:
-    """d + eps * sgn(d) with sgn(0) = +1."""
+    """d + eps * sgn(d) with sgn(0) = +1; a new tensor."""
     # Two passes over memory instead of four.
     return torch.copysign(denominator.new_tensor(epsilon), denominator).add_(denominator)
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """n / d, in the memory of `denominator`: the passes over memory are what a rule costs beside its convolutions."""
+    return torch.div(numerator, denominator, out=denominator)
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,10 @@ class LinearOperation:
     Attributes:
         linear: the map z = W x, callable with any weight, and its transpose.
         input: x.
-        output: y = W x + b.
-        weight, bias: W and b (a following batch norm is folded into both); the bias broadcasts over y.
+        output: y = W x + b; max(y, 0) if `rectified`.
+        weight, bias: W and b, one entry per output channel (a following batch norm is folded into both).
         non_negative: x is known to have no negative entry.
+        rectified: a ReLU is all that reads y here, so that no relevance arrives where y <= 0.
         cached: `cached(name, compute)` keeps what depends on the weight alone.
     """
 
@@ -51,6 +57,7 @@ class LinearOperation:
     weight: Tensor
     bias: Tensor | None
     non_negative: bool
+    rectified: bool
     cached: Callable[[str, Callable[[], Tensor]], Tensor]
 
     @property
@@ -63,25 +70,29 @@ class LinearOperation:
         """W- = min(W, 0)."""
         return self.cached("negative", lambda: self.weight.clamp(max=0))
 
-    def positive_part(self) -> Tensor:
-        """z+ = x+ W+ + x- W-, the sum of the positive products."""
-        if self.non_negative:
-            return self.linear(self.input, self.positive_weight)
-        positive, negative = self.input.clamp(min=0), self.input.clamp(max=0)
-        return self.linear(positive, self.positive_weight) + self.linear(negative, self.negative_weight)
+    def positive_part(self, offset: Tensor) -> Tensor:
+        """z+ = x+ W+ + x- W-, the sum of the positive products, plus an offset per output channel; a new tensor."""
+        return self._one_sided(self.positive_weight, self.negative_weight, offset)
 
-    def negative_part(self) -> Tensor:
-        """z- = x+ W- + x- W+, the sum of the negative products."""
-        if self.non_negative:
-            return self.linear(self.input, self.negative_weight)
-        positive, negative = self.input.clamp(min=0), self.input.clamp(max=0)
-        return self.linear(positive, self.negative_weight) + self.linear(negative, self.positive_weight)
+    def negative_part(self, offset: Tensor) -> Tensor:
+        """z- = x+ W- + x- W+, the sum of the negative products, plus an offset per output channel; a new tensor."""
+        return self._one_sided(self.negative_weight, self.positive_weight, offset)
 
-    def bias_part(self, sign: int) -> Tensor:
-        """b+ or b-; zero without bias."""
+    def _one_sided(self, upward: Tensor, downward: Tensor, offset: Tensor) -> Tensor:
+        if self.non_negative:
+            return self.linear(self.input, upward, offset)
+        part = self.linear(self.input.clamp(min=0), upward, offset)
+        return part.add_(self.linear(self.input.clamp(max=0), downward))
+
+    def bias_part(self, sign: int = 0) -> Tensor:
+        """b, b+ or b-, one entry per output channel; zeros without bias."""
         if self.bias is None:
-            return self.output.new_zeros(())
-        return self.bias.clamp(min=0) if sign > 0 else self.bias.clamp(max=0)
+            return self.output.new_zeros(self.linear.channels(self.output))
+        return self.bias if sign == 0 else self.bias.clamp(min=0) if sign > 0 else self.bias.clamp(max=0)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One entry per output channel, in a shape that broadcasts over y."""
+        return self.linear.per_channel(values, self.output.ndim)
 
     def along_sign(
         self, upward: Tensor, downward: Tensor, factor: Tensor, bias: Tensor | None, rare: bool = False
@@ -101,7 +112,8 @@ class Term:
     Attributes:
         weight: W_t.
         factor: y / den_t, of y's shape, times whatever part of the relevance the term distributes; None for 1.
-        bias: what the bias contributes to den_t: that part of the relevance ends there.
+            It must vanish where `operation.output` does.
+        bias: what the bias contributes to den_t, one entry per output channel: that part of the relevance ends there.
         gate: boolean, of x's shape: where the term counts; None for everywhere.
         rare: often no relevance takes part at all; worth a look before the transposed operator is applied.
     """
@@ -134,7 +146,9 @@ class Epsilon(Rule):
     epsilon: float = STABILISER
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
-        factor = operation.output / stabilise(operation.output, self.epsilon) if self.epsilon else None
+        output, factor = operation.output, None
+        if self.epsilon:
+            factor = divide(output, output + self.epsilon if operation.rectified else stabilise(output, self.epsilon))
         yield Term(operation.weight, factor, operation.bias)
 
 
@@ -149,8 +163,9 @@ class ZPlus(Rule):
     epsilon: float = STABILISER
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
-        bias = operation.bias_part(+1) if self.bias else operation.output.new_zeros(())
-        factor = operation.output / stabilise(operation.positive_part() + bias, self.epsilon)
+        bias = operation.bias_part(+1) if self.bias else torch.zeros_like(operation.bias_part())
+        # The sum has one sign, so the stabiliser is an offset like the bias.
+        factor = divide(operation.output, operation.positive_part(bias + self.epsilon))
         yield from operation.along_sign(operation.positive_weight, operation.negative_weight, factor, bias)
 
 
@@ -173,11 +188,11 @@ class AlphaBeta(Rule):
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         up, down = operation.positive_weight, operation.negative_weight
         bias = operation.bias_part(+1)
-        factor = self.alpha * operation.output / stabilise(operation.positive_part() + bias, self.epsilon)
+        factor = divide(operation.output, operation.positive_part(bias + self.epsilon)).mul_(self.alpha)
         yield from operation.along_sign(up, down, factor, bias)
         if self.beta:
             bias = operation.bias_part(-1)
-            factor = -self.beta * operation.output / stabilise(operation.negative_part() + bias, self.epsilon)
+            factor = divide(operation.output, operation.negative_part(bias - self.epsilon)).mul_(-self.beta)
             yield from operation.along_sign(down, up, factor, bias)
 
 
@@ -201,24 +216,28 @@ class Gamma(Rule):
             raise ValueError(f"gamma = {self.gamma}: it must be >= 0")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
-        name, gamma, weight = f"gamma {self.gamma}", self.gamma, operation.weight
+        name, gamma, weight, output = f"gamma {self.gamma}", self.gamma, operation.weight, operation.output
+        if not gamma:
+            yield from Epsilon(self.epsilon).terms(operation)
+            return
         up = operation.cached(name + " up", lambda: weight + gamma * operation.positive_weight)
-        bias = operation.bias if operation.bias is not None else operation.output.new_zeros(())
+        bias = operation.bias_part() + gamma * operation.bias_part(+1)
         if self.plain:
-            bias = bias + gamma * operation.bias_part(+1)
-            denominator = stabilise(operation.linear(operation.input, up) + bias, self.epsilon)
-            yield Term(up, operation.output / denominator, bias)
+            yield Term(up, divide(output, stabilise(operation.linear(operation.input, up, bias), self.epsilon)), bias)
             return
         down = operation.cached(name + " down", lambda: weight + gamma * operation.negative_weight)
-        positive = operation.positive_part()
-        negative = operation.output - bias - positive
-        for sign, part, weights in ((+1, positive, (up, down)), (-1, negative, (down, up))):
-            extra = bias + gamma * operation.bias_part(sign)
-            denominator = operation.output - bias + gamma * part + extra
-            there = operation.output.clamp(min=0) if sign > 0 else operation.output.clamp(max=0)
-            factor = there / stabilise(denominator, self.epsilon)
+        # p = z+ + b+ + eps / gamma; the denominators are y + gamma p where y > 0 and y + gamma (y - p) where y < 0.
+        part = operation.positive_part(operation.bias_part(+1) + self.epsilon / gamma)
+        rest = None if operation.rectified else output - part
+        above = output if operation.rectified else output.clamp(min=0)
+        factor = divide(above, torch.add(above, part, alpha=gamma, out=part))
+        yield from operation.along_sign(up, down, factor, bias)
+        if rest is not None:
+            below = output.clamp(max=0)
+            factor = divide(below, torch.add(below, rest, alpha=gamma, out=rest))
+            bias = operation.bias_part() + gamma * operation.bias_part(-1)
             # Relevance at y < 0 exists only where y is not rectified at once, as before residual additions.
-            yield from operation.along_sign(*weights, factor, extra, rare=sign < 0)
+            yield from operation.along_sign(down, up, factor, bias, rare=True)
 
 
 @dataclass(frozen=True)
@@ -296,8 +315,9 @@ class ZBox(Rule):
             f"box {self.low} {self.high} {tuple(x.shape[1:])}",
             lambda: linear(centre.contiguous(), weight) + linear(half.contiguous(), magnitude),
         )
-        output = operation.output if operation.bias is None else operation.output - operation.bias
-        share = relevance / stabilise(output - offset, self.epsilon)
+        # Where y is rectified no relevance arrives, and any denominator will do.
+        denominator = operation.output - (offset + operation.spread(operation.bias_part()))
+        share = divide(relevance, stabilise(denominator, self.epsilon))
         return (x - centre) * linear.transpose(share, weight, x) - half * linear.transpose(share, magnitude, x)
 
 
@@ -329,6 +349,8 @@ def pass_down(
         account: also compute what ends in the bias.
     """
     to_bias = torch.zeros_like(operation.output) if account else None
+    if operation.rectified and any(term.factor is None for term in terms):
+        multiplier = torch.ops.aten.threshold_backward(multiplier, operation.output, 0)
     if not rule.proportional:
         relevance = rule.relevance(operation, operation.output * multiplier)
         return Passage(None, relevance, to_bias if to_bias is None else per_example(to_bias))
@@ -338,7 +360,7 @@ def pass_down(
         if term.rare and not bool(signal.any()):
             continue
         if to_bias is not None and term.bias is not None:
-            to_bias = to_bias + term.bias * signal
+            to_bias = to_bias + operation.spread(term.bias) * signal
         passed = operation.linear.transpose(signal, term.weight, operation.input)
         passed = passed if term.gate is None else passed * term.gate
         result = passed if result is None else result + passed
