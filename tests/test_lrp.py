@@ -395,6 +395,64 @@ def test_a_changed_weight_is_noticed(small, pictures) -> None:
     torch.testing.assert_close(after, LRPTranspose(small, "epsilon_plus").attribute(pictures, 1))
 
 
+@pytest.mark.parametrize("preset", ["epsilon_plus", "epsilon_gamma_box"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_replaced_weight_is_noticed(preset, frozen, small, pictures) -> None:
+    small.requires_grad_(not frozen)
+    attribution = LRPTranspose(small, preset)
+
+    def agrees(inputs: Tensor) -> None:
+        assert torch.equal(attribution.attribute(inputs, 1), LRPTranspose(small, preset).attribute(inputs, 1))
+
+    agrees(pictures)
+    small.double()
+    agrees(pictures.double())
+    small.float()
+    agrees(pictures)
+    for tensor in [*small.parameters(), *small.buffers()]:
+        if tensor.is_floating_point():
+            tensor.data = torch.rand_like(tensor)
+    agrees(pictures)
+    small.branch[1].weight = nn.Parameter(torch.rand(6))
+    small.branch[1].running_mean = torch.rand(6)
+    agrees(pictures)
+
+
+class ManyReaders(nn.Module):
+    """A convolution whose output is read by a ReLU, a batch norm and an addition; with copies, by one each."""
+
+    def __init__(self, copies: bool) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList([nn.Conv2d(3, 4, 3, padding=1) for _ in range(3 if copies else 1)])
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs = [convolution(images) for convolution in self.convolutions]
+        first, second, third = outputs if len(outputs) == 3 else outputs * 3
+        return self.head((first.relu() + self.norm(second).relu() + third).mean((2, 3)))
+
+
+@pytest.mark.parametrize("preset", ["lrp_0", "epsilon", "epsilon_plus", "epsilon_gamma_box"])
+def test_what_is_folded_into_a_layer_may_have_other_readers(preset, pictures) -> None:
+    torch.manual_seed(0)
+    one, three = ManyReaders(copies=False).eval(), ManyReaders(copies=True).eval()
+    nn.init.uniform_(one.norm.bias)
+    nn.init.uniform_(one.norm.running_mean)
+    for copy in three.convolutions:
+        copy.load_state_dict(one.convolutions[0].state_dict())
+    three.norm.load_state_dict(one.norm.state_dict())
+    three.head.load_state_dict(one.head.state_dict())
+
+    relevance = LRPTranspose(one, preset).attribute(pictures, 1)
+    torch.testing.assert_close(relevance, LRPTranspose(three, preset).attribute(pictures, 1), rtol=1e-4, atol=1e-6)
+    ledger = LRPTranspose(one, preset).ledger(pictures, 1)
+    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-4)
+    at_layer = LayerLRPTranspose(one, "convolutions.0", rules=preset).attribute(pictures, 1)
+    apart = LayerLRPTranspose(three, list(three.convolutions), rules=preset).attribute(pictures, 1)
+    torch.testing.assert_close(at_layer, sum(apart), rtol=1e-4, atol=1e-6)
+
+
 def test_captum_tools(small, pictures) -> None:
     attribution = LRPTranspose(small, Composite(first=ZBox(-4.0, 4.0)))
     assert attribution.multiplies_by_inputs

@@ -167,9 +167,7 @@ class Magnitude(Rule):
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         magnitude = operation.weight.abs()
         total = operation.linear(operation.input.abs(), magnitude)
-        factor = operation.output / stabilise(total, 1e-12)
-        yield Term(magnitude, factor, gate=operation.input >= 0)
-        yield Term(-magnitude, factor, gate=operation.input < 0)
+        yield Term(magnitude, total, epsilon=1e-12, weight_below=-magnitude)
 
 
 @pytest.mark.parametrize("layer_name", LAYERS)
@@ -179,3 +177,14 @@ def test_a_new_rule_works_on_every_layer(layer_name) -> None:
     arriving = (layer(x) * weights).flatten(1).sum(1).detach()
     torch.testing.assert_close(relevance.flatten(1).sum(1), arriving, rtol=1e-4, atol=1e-4)
     assert not relevance.allclose(LRPTranspose(Readout(layer, weights, False)).attribute(x))
+
+
+def test_gamma_is_finite_where_no_product_is_negative() -> None:
+    """Large positive sums: what is left for the negative side is rounding, and must not be divided by."""
+    layer = nn.Linear(64, 32)
+    nn.init.uniform_(layer.weight, 0, 100)
+    nn.init.uniform_(layer.bias, 0, 100)
+    x = torch.rand(16, 64, generator=torch.Generator().manual_seed(0)) * 100
+    relevance = LRPTranspose(layer, Composite(default=Gamma(0.25))).attribute(x, 3)
+    assert relevance.isfinite().all()
+    assert relevance.sum(1).max() <= layer(x)[:, 3].max()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..propagation import Propagation, backward, check_all_handled, check_visible, describe, find_layer
 from ..propagation.mode import Handler
+from ..tracing import is_tracing
 from ._captum import (
     GradientAttribution,
     Inputs,
@@ -160,6 +161,13 @@ def make_leaves(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         TypeError: an input is no tensor, or not floating point.
         ValueError: an input is empty, or holds NaN or infinity.
     """
+    if not is_tracing():
+        check_finite(inputs)
+    return tuple((value.clone() if value.is_inference() else value.detach()).requires_grad_() for value in inputs)
+
+
+def check_finite(inputs: tuple[Tensor, ...]) -> None:
+    """Refuse what has no gradient or no meaning; errors as for `make_leaves`."""
     for position, value in enumerate(inputs):
         if not isinstance(value, Tensor):
             raise TypeError(f"input {position} is a {type(value).__name__}: pass tensors")
@@ -169,7 +177,6 @@ def make_leaves(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             raise ValueError(f"input {position} is empty: its shape is {tuple(value.shape)}")
         if not bool(value.isfinite().all()):
             raise ValueError(f"input {position} holds NaN or infinite values: clean it before attributing")
-    return tuple((value.clone() if value.is_inference() else value.detach()).requires_grad_() for value in inputs)
 
 
 def run_under_rules(

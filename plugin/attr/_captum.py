@@ -15,7 +15,9 @@ from captum.attr import GradientAttribution, LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+Target: TypeAlias = (
+    int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Tensor], Tensor] | None
+)
 Neuron: TypeAlias = int | tuple[int | slice, ...] | Callable[..., Tensor]
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
@@ -61,7 +63,8 @@ def select_target(output: Tensor, target: Target) -> Tensor:
 
     Args:
         output: what the model returned, `(N, ...)`; one value per example if `target` is None.
-        target: Captum's grammar: an int, a tuple, a tensor or a list with one entry per example.
+        target: Captum's grammar: an int, a tuple, a tensor or a list with one entry per example; or a function of the
+            output that returns the values.
 
     Raises:
         AssertionError: there is no such target, or more than one value per example is left.
@@ -70,6 +73,8 @@ def select_target(output: Tensor, target: Target) -> Tensor:
         raise AssertionError(f"the model returned a {type(output).__name__}: wrap it so that it returns one tensor")
     if target is None:
         selected = output.reshape(1) if output.ndim == 0 else output
+    elif callable(target):
+        selected = target(output)
     else:
         _check_target(output, target)
         selected = _select_targets(output, target)

@@ -12,7 +12,7 @@ from captum.attr._utils.lrp_rules import (
 )
 from torch import Tensor, nn
 
-from ..rules.relevance import Epsilon, LinearOperation, Pass, Rule, Term, divide, stabilise
+from ..rules.relevance import Epsilon, LinearOperation, Pass, Rule, Term
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class ModifiedWeight(Rule):
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         weight = operation.cached(self.name, lambda: self.modify(operation.weight))
         bias = None if self.without_bias else operation.bias
-        denominator = stabilise(operation.linear(operation.input, weight, bias), self.epsilon)
-        yield Term(weight, divide(operation.output, denominator), bias)
+        yield Term(weight, operation.linear(operation.input, weight, bias), self.epsilon, bias=bias)
 
 
 def rule_on_module(module: nn.Module) -> Rule | None:

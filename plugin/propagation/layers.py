@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..rules.linear import LinearMap
 from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
+from ..tracing import is_tracing
 from .tensors import TensorTable
 
 Derived = TypeVar("Derived")
@@ -51,23 +52,18 @@ class LayerRecord:
     def pass_down(self, value: Tensor, output: Tensor, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(m, None) or (None, R) at the input for m at the output, by the layer's rule."""
         assert self.rule is not None
-        working = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-        value, output, multiplier = value.to(working), output.to(working), multiplier.to(working)
+        weight, bias = self.weight, self.bias
+        if value.dtype in (torch.float16, torch.bfloat16):
+            value, output, multiplier, weight = value.float(), output.float(), multiplier.float(), weight.float()
+            bias = None if bias is None else bias.float()
         operation = LinearOperation(
-            self.linear,
-            value,
-            output,
-            self.weight.to(working),
-            None if self.bias is None else self.bias.to(working),
-            self.non_negative,
-            self.rectified,
-            self.cached,
+            self.linear, value, output, weight, bias, self.non_negative, self.rectified, self.cached
         )
         terms = self.terms
         if terms is None and self.rule.proportional:
             terms = tuple(self.rule.terms(operation))
-        if self.repeated:
-            self.terms = terms
+            if self.repeated:
+                terms = self.terms = tuple(term.prepared(output) for term in terms)
         passage = pass_down(self.rule, operation, terms or (), multiplier, self.account)
         if self.account:
             self.entered = per_example((output * multiplier).double())
@@ -118,7 +114,7 @@ class ActivationLayer(torch.autograd.Function):
         (value,) = ctx.saved_tensors
         zero = value == 0
         ratio = ctx.function(value) / torch.where(zero, 1.0, value)
-        if bool(zero.any()):
+        if is_tracing() or bool(zero.any()):
             ratio = torch.where(zero, _slope_at_zero(ctx.function, value), ratio)
         return multiplier * ratio, None
 
@@ -167,8 +163,8 @@ class Trail:
 
     @property
     def passed(self) -> list[LayerRecord]:
-        """Every record that relevance may have passed, in order."""
-        return [*self.layers, *(before for before, _ in self.superseded)]
+        """Every record that relevance may have passed."""
+        return list(dict.fromkeys([*self.layers, *(before for before, _ in self.superseded)]))
 
 
 class WeightCache:

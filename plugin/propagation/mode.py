@@ -6,7 +6,6 @@ it. In-place operations are computed out of place, and the object they would hav
 from then on: no tensor of the user's, and none that a rule has saved, is ever written to.
 """
 
-import operator
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .in_place import InPlace, in_place_form
 from .modules import ModuleTrace, Observer, describe
 from .operations import recognise
-from .tensors import TensorTable
+from .tensors import TensorTable, map_tensors, tensors_in
 
 Handler = Callable[[Any], Any]
 
@@ -33,6 +32,13 @@ _STATISTICS: dict[Callable[..., Any], tuple[int, int]] = {
     F.instance_norm: (1, 2),
     torch.batch_norm: (3, 4),
     torch.instance_norm: (3, 4),
+}
+# The name and default of the sixth argument, which says that the batch's own statistics are used, and updates them.
+_USES_BATCH: dict[Callable[..., Any], tuple[str, bool]] = {
+    F.batch_norm: ("training", False),
+    F.instance_norm: ("use_input_stats", True),
+    torch.batch_norm: ("training", True),
+    torch.instance_norm: ("use_input_stats", True),
 }
 # Where the argument stands that makes these functions random, or dependent on the rest of the batch.
 _TRAINING: dict[Callable[..., Any], int] = {
@@ -109,17 +115,11 @@ class Propagation(TorchFunctionMode):
 
     def current(self, value: Any) -> Any:
         """`value` with every tensor in it, however nested, replaced by what it stands for now."""
-        if isinstance(value, Tensor):
-            cell = self._cells.get(value)
-            return value if cell is None else cell.value
-        if isinstance(value, (tuple, list)) and value:
-            items = [self.current(item) for item in value]
-            if all(map(operator.is_, items, value)):
-                return value
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        if isinstance(value, dict):
-            return {key: self.current(item) for key, item in value.items()}
-        return value
+        return map_tensors(self._now, value)
+
+    def _now(self, tensor: Tensor) -> Tensor:
+        cell = self._cells.get(tensor)
+        return tensor if cell is None else cell.value
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -144,14 +144,14 @@ class Propagation(TorchFunctionMode):
         """An out-of-place call: by its rule if it has one, else as it is."""
         if function in _TRAINING:
             self._warn_if_training(function, args, kwargs)
-        if function in _STATISTICS and (len(args) <= 5 or args[5]):  # the sixth argument says: use the batch's own
+        if function in _STATISTICS and (args[5] if len(args) > 5 else kwargs.get(*_USES_BATCH[function])):
             args, kwargs = _with_own_statistics(_STATISTICS[function], args, kwargs)
         operation = recognise(function, args, kwargs)
         rule = None if operation is None else self.rules.get(type(operation))
         if operation is None or rule is None or not operation.input.requires_grad:
             return function(*args, **kwargs)
         result = rule(operation)
-        self.handled.update(tensor.grad_fn for tensor in tree_leaves(result))
+        self.handled.update(tensor.grad_fn for tensor in tensors_in(result))
         return result
 
     def _call_in_place(

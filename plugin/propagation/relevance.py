@@ -13,7 +13,7 @@ vector-Jacobian product is LRP-0. What is not is listed here, each operation wit
 An operation that is on no list has no LRP meaning that is known, and raises.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from ..rules.composite import Composite, Layer
 from ..rules.linear import Convolution, LinearMap, MatrixProduct, Scaling
@@ -33,7 +33,7 @@ from .mode import Propagation
 from .modules import Observer, describe
 from .operations import Activation, recognise
 from .spellings import spellings
-from .tensors import TensorTable
+from .tensors import TensorTable, map_tensors, tensors_in
 
 # Linear in what they move, and blind to its values.
 MOVEMENTS = frozenset(
@@ -127,9 +127,7 @@ class RelevancePropagation(Propagation):
         self.layer_rules, self.repeated = layer_rules, repeated
         self.trail = Trail()
         self._names = {module: name for name, module in model.named_modules()}
-        self._owners = {
-            id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)
-        }
+        self._owners = {id(parameter): module for module in self._names for parameter in module._parameters.values()}
         self._carriers: TensorTable[Tensor] = TensorTable()
         self._non_negative: TensorTable[bool] = TensorTable()
         self._gates: TensorTable[bool] = TensorTable()
@@ -163,12 +161,15 @@ class RelevancePropagation(Propagation):
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        tensors = tensors_in((args, kwargs))
         if not any(tensor.requires_grad for tensor in tensors):
             return super()._call(function, args, kwargs)
-        owner = self._owner(args, kwargs)
-        args, kwargs = tree_map(self._as_constant, (args, kwargs))
-        signals = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.requires_grad]
+        owner = self._owner(tensors)
+        # Parameters do not depend on the input: what requires grad afterwards does.
+        constants = {id(t): self.cache.constant(t) for t in tensors if t.requires_grad and self._is_constant(t)}
+        signals = [tensor for tensor in tensors if tensor.requires_grad and id(tensor) not in constants]
+        if constants:
+            args, kwargs = _with_tensors(args, kwargs, constants)
         if not signals:
             return super()._call(function, args, kwargs)
         handler = _HANDLERS.get(function)
@@ -179,16 +180,13 @@ class RelevancePropagation(Propagation):
             return self._activation(activation)
         return self._as_it_is(_Call(function, args, kwargs, signals, owner))
 
-    def _as_constant(self, value: Any) -> Any:
-        """Parameters do not depend on the input: what requires grad afterwards does."""
-        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf and self._carriers.get(value) is None:
-            return self.cache.constant(value)
-        return value
+    def _is_constant(self, tensor: Tensor) -> bool:
+        return tensor.is_leaf and self._carriers.get(tensor) is None
 
-    def _owner(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
-        for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor) and id(value) in self._owners:
-                return self._owners[id(value)]
+    def _owner(self, tensors: Sequence[Tensor]) -> nn.Module:
+        for tensor in tensors:
+            if id(tensor) in self._owners:
+                return self._owners[id(tensor)]
         return self.trace.stack[-1] if self.trace.stack else self.model
 
     def _as_it_is(self, call: "_Call") -> Any:
@@ -197,7 +195,7 @@ class RelevancePropagation(Propagation):
         if self.account and name in _ADDITIVE:
             call = self._watch_constants(call)
         result = super()._call(call.function, call.args, call.kwargs)
-        if name not in _HOMOGENEOUS and any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves(result)):
+        if name not in _HOMOGENEOUS and any(tensor.requires_grad for tensor in tensors_in(result)):
             if self.unknown == "raise":
                 raise NotImplementedError(
                     f"{name} in layer {self.trace.layer} has no LRP rule: express it in operations that have one, or "
@@ -210,19 +208,15 @@ class RelevancePropagation(Propagation):
         elif "dropout" in name:
             self._move(self._gates, call, result)
         if name in _SIGN_PRESERVING and self._is_non_negative(call):
-            tree_map(self._mark_non_negative, result)
+            for tensor in tensors_in(result):
+                self._non_negative[tensor] = True
         return result
 
     def _is_non_negative(self, call: "_Call") -> bool:
-        others = [t for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, Tensor) and not t.requires_grad]
+        others = [tensor for tensor in tensors_in((call.args, call.kwargs)) if not tensor.requires_grad]
         numbers = [v for v in call.args if isinstance(v, (int, float)) and v < 0] if call.name in _ADDITIVE else []
-        floating = [t for t in others if t.is_floating_point()]
+        floating = [tensor for tensor in others if tensor.is_floating_point()]
         return not floating and not numbers and all(self._non_negative.get(signal) for signal in call.signals)
-
-    def _mark_non_negative(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            self._non_negative[value] = True
-        return value
 
     def _move(self, table: TensorTable[Any], call: "_Call", result: Any) -> None:
         """What is noted of a tensor moves with it."""
@@ -231,14 +225,12 @@ class RelevancePropagation(Propagation):
         if noted is None:
             return
         if isinstance(noted, Tensor):
-            swap = {id(call.signals[0]): noted}
-            args, kwargs = tree_map(lambda value: swap.get(id(value), value), (call.args, call.kwargs))
-            noted_results = tree_leaves(call.function(*args, **kwargs))
+            args, kwargs = _with_tensors(call.args, call.kwargs, {id(call.signals[0]): noted})
+            noted_results = tensors_in(call.function(*args, **kwargs))
         else:
-            noted_results = [noted] * len(tree_leaves(result))
-        for tensor, value in zip(tree_leaves(result), noted_results, strict=True):
-            if isinstance(tensor, Tensor):
-                table[tensor] = value
+            noted_results = [noted] * len(tensors_in(result))
+        for tensor, value in zip(tensors_in(result), noted_results, strict=True):
+            table[tensor] = value
 
     def _watch_constants(self, call: _Call) -> _Call:
         """Constants that are added become leaves whose signal tells what they absorb."""
@@ -426,7 +418,7 @@ class RelevancePropagation(Propagation):
             swap = {id(gate): gate.detach() for gate in gates}
         else:
             swap = {id(signal): _weigh_signal(signal, 1 / len(call.signals)) for signal in call.signals}
-        args, kwargs = tree_map(lambda value: swap.get(id(value), value), (call.args, call.kwargs))
+        args, kwargs = _with_tensors(call.args, call.kwargs, swap)
         result = call.function(*args, **kwargs)
         if all(self._non_negative.get(signal) for signal in call.signals):
             self._non_negative[result] = True
@@ -515,6 +507,14 @@ class RelevancePropagation(Propagation):
         expressed = getattr(attention, call.name)
         with self.seeing():
             return expressed(*call.args, **call.kwargs)
+
+
+def _with_tensors(
+    args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with other tensors in place of those with these identities."""
+    swapped = map_tensors(lambda tensor: swap.get(id(tensor), tensor), [args, kwargs])
+    return swapped[0], swapped[1]
 
 
 def _per_channel(values: Tensor | None, ndim: int) -> Tensor | None:

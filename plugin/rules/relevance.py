@@ -3,24 +3,26 @@
 What travels is the multiplier m = R / a, not the relevance R. Every rule of the family redistributes R_j = y_j m_j in
 proportion to contributions that are linear in the input, so it is a sum of terms
 
-    m_i  =  sum_t  g_t,i  (W_t^T (m * y / den_t))_i
+    m_i  =  sum_t  (W_t^T (m * y / st(den_t)))_i
 
-with a modified weight W_t, a denominator den_t of y's shape, and a gate g_t that is 1, or 1 where x has one sign. Rules
-whose relevance is not proportional to x (w^2, flat, z^B) return R_i itself.
+with a modified weight W_t, which may depend on the sign of x_i, and a denominator den_t of y's shape. Rules whose
+relevance is not proportional to x (w^2, flat, z^B) return R_i itself.
 
 A new rule is a class with one of two methods; `LinearOperation` tells what it may read.
 
 >>> class Quarter(Rule):
 ...     def terms(self, operation):
-...         yield Term(operation.weight, operation.output / stabilise(operation.output, 0.25))
+...         yield Term(operation.weight, operation.output, epsilon=0.25)
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..tracing import is_tracing
+from .blocks import in_blocks
 from .linear import LinearMap
 
 STABILISER = 1e-6
@@ -30,11 +32,6 @@ def stabilise(denominator: Tensor, epsilon: float = STABILISER) -> Tensor:
     """d + eps * sgn(d) with sgn(0) = +1; a new tensor."""
     # Two passes over memory instead of four.
     return torch.copysign(denominator.new_tensor(epsilon), denominator).add_(denominator)
-
-
-def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """n / d, in the memory of `denominator`: the passes over memory are what a rule costs beside its convolutions."""
-    return torch.div(numerator, denominator, out=denominator)
 
 
 @dataclass(frozen=True)
@@ -94,35 +91,58 @@ class LinearOperation:
         """One entry per output channel, in a shape that broadcasts over y."""
         return self.linear.per_channel(values, self.output.ndim)
 
-    def along_sign(
-        self, upward: Tensor, downward: Tensor, factor: Tensor, bias: Tensor | None, rare: bool = False
-    ) -> "Iterator[Term]":
-        """Terms with weight `upward` for inputs >= 0 and `downward` for inputs < 0, and one common factor."""
-        if self.non_negative:
-            yield Term(upward, factor, bias, rare=rare)
-        else:
-            yield Term(upward, factor, bias, self.input >= 0, rare)
-            yield Term(downward, factor, None, self.input < 0, rare)
-
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of a rule.
+    """One summand of a rule: m -> W_t^T (m * n_t / st(den_t)).
 
     Attributes:
         weight: W_t.
-        factor: y / den_t, of y's shape, times whatever part of the relevance the term distributes; None for 1.
-            It must vanish where `operation.output` does.
+        denominator: den_t, of y's shape; None for no division.
+        epsilon: of the stabiliser.
+        numerator: n_t, the part of y that the term distributes; all of y by default. It vanishes where y does.
+        scale: a number that n_t is multiplied with.
         bias: what the bias contributes to den_t, one entry per output channel: that part of the relevance ends there.
-        gate: boolean, of x's shape: where the term counts; None for everywhere.
+        weight_below: W_t for inputs < 0, if that is another.
         rare: often no relevance takes part at all; worth a look before the transposed operator is applied.
     """
 
     weight: Tensor
-    factor: Tensor | None
+    denominator: Tensor | None
+    epsilon: float = 0.0
+    numerator: Tensor | None = None
+    scale: float = 1.0
     bias: Tensor | None = None
-    gate: Tensor | None = None
+    weight_below: Tensor | None = None
     rare: bool = False
+
+    def signal(self, multiplier: Tensor, output: Tensor) -> Tensor:
+        """m * n_t / st(den_t)."""
+        if self.denominator is None:
+            return multiplier if self.numerator is None else multiplier * self.numerator
+        numerator = output if self.numerator is None else self.numerator
+        return in_blocks(self._share, multiplier, numerator, self.denominator)
+
+    def _share(self, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> Tensor:
+        relevance = multiplier * numerator
+        if self.scale != 1:
+            relevance.mul_(self.scale)
+        return relevance.div_(stabilise(denominator, self.epsilon) if self.epsilon else denominator)
+
+    def prepared(self, output: Tensor) -> "Term":
+        """The same for many multipliers: the quotient n_t / st(den_t) is computed once."""
+        if self.denominator is None:
+            return self
+        quotient = self.signal(torch.ones_like(output), output)
+        return replace(self, denominator=None, numerator=quotient)
+
+    def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:
+        """W_t^T s."""
+        passed = operation.linear.transpose(signal, self.weight, operation.input)
+        if self.weight_below is None or operation.non_negative:
+            return passed
+        below = operation.linear.transpose(signal, self.weight_below, operation.input)
+        return torch.where(operation.input >= 0, passed, below)
 
 
 class Rule:
@@ -146,10 +166,7 @@ class Epsilon(Rule):
     epsilon: float = STABILISER
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
-        output, factor = operation.output, None
-        if self.epsilon:
-            factor = divide(output, output + self.epsilon if operation.rectified else stabilise(output, self.epsilon))
-        yield Term(operation.weight, factor, operation.bias)
+        yield Term(operation.weight, operation.output if self.epsilon else None, self.epsilon, bias=operation.bias)
 
 
 @dataclass(frozen=True)
@@ -164,9 +181,8 @@ class ZPlus(Rule):
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         bias = operation.bias_part(+1) if self.bias else torch.zeros_like(operation.bias_part())
-        # The sum has one sign, so the stabiliser is an offset like the bias.
-        factor = divide(operation.output, operation.positive_part(bias + self.epsilon))
-        yield from operation.along_sign(operation.positive_weight, operation.negative_weight, factor, bias)
+        up, down = operation.positive_weight, operation.negative_weight
+        yield Term(up, operation.positive_part(bias), self.epsilon, bias=bias, weight_below=down)
 
 
 @dataclass(frozen=True)
@@ -188,12 +204,10 @@ class AlphaBeta(Rule):
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         up, down = operation.positive_weight, operation.negative_weight
         bias = operation.bias_part(+1)
-        factor = divide(operation.output, operation.positive_part(bias + self.epsilon)).mul_(self.alpha)
-        yield from operation.along_sign(up, down, factor, bias)
+        yield Term(up, operation.positive_part(bias), self.epsilon, None, self.alpha, bias, weight_below=down)
         if self.beta:
             bias = operation.bias_part(-1)
-            factor = divide(operation.output, operation.negative_part(bias - self.epsilon)).mul_(-self.beta)
-            yield from operation.along_sign(down, up, factor, bias)
+            yield Term(down, operation.negative_part(bias), self.epsilon, None, -self.beta, bias, weight_below=up)
 
 
 @dataclass(frozen=True)
@@ -217,27 +231,23 @@ class Gamma(Rule):
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         name, gamma, weight, output = f"gamma {self.gamma}", self.gamma, operation.weight, operation.output
-        if not gamma:
-            yield from Epsilon(self.epsilon).terms(operation)
-            return
         up = operation.cached(name + " up", lambda: weight + gamma * operation.positive_weight)
         bias = operation.bias_part() + gamma * operation.bias_part(+1)
         if self.plain:
-            yield Term(up, divide(output, stabilise(operation.linear(operation.input, up, bias), self.epsilon)), bias)
+            yield Term(up, operation.linear(operation.input, up, bias), self.epsilon, bias=bias)
             return
         down = operation.cached(name + " down", lambda: weight + gamma * operation.negative_weight)
-        # p = z+ + b+ + eps / gamma; the denominators are y + gamma p where y > 0 and y + gamma (y - p) where y < 0.
-        part = operation.positive_part(operation.bias_part(+1) + self.epsilon / gamma)
+        # With p = z+ + b+ the denominators are y + gamma p where y > 0, and y + gamma (y - p) where y < 0.
+        part = operation.positive_part(operation.bias_part(+1))
         rest = None if operation.rectified else output - part
         above = output if operation.rectified else output.clamp(min=0)
-        factor = divide(above, torch.add(above, part, alpha=gamma, out=part))
-        yield from operation.along_sign(up, down, factor, bias)
+        yield Term(up, part.mul_(gamma).add_(above), self.epsilon, above, bias=bias, weight_below=down)
         if rest is not None:
             below = output.clamp(max=0)
-            factor = divide(below, torch.add(below, rest, alpha=gamma, out=rest))
             bias = operation.bias_part() + gamma * operation.bias_part(-1)
             # Relevance at y < 0 exists only where y is not rectified at once, as before residual additions.
-            yield from operation.along_sign(down, up, factor, bias, rare=True)
+            denominator = rest.mul_(gamma).add_(below)
+            yield Term(down, denominator, self.epsilon, below, bias=bias, weight_below=up, rare=True)
 
 
 @dataclass(frozen=True)
@@ -317,7 +327,7 @@ class ZBox(Rule):
         )
         # Where y is rectified no relevance arrives, and any denominator will do.
         denominator = operation.output - (offset + operation.spread(operation.bias_part()))
-        share = divide(relevance, stabilise(denominator, self.epsilon))
+        share = relevance / stabilise(denominator, self.epsilon)
         return (x - centre) * linear.transpose(share, weight, x) - half * linear.transpose(share, magnitude, x)
 
 
@@ -349,20 +359,19 @@ def pass_down(
         account: also compute what ends in the bias.
     """
     to_bias = torch.zeros_like(operation.output) if account else None
-    if operation.rectified and any(term.factor is None for term in terms):
+    if operation.rectified and any(term.denominator is None and term.numerator is None for term in terms):
         multiplier = torch.ops.aten.threshold_backward(multiplier, operation.output, 0)
     if not rule.proportional:
         relevance = rule.relevance(operation, operation.output * multiplier)
         return Passage(None, relevance, to_bias if to_bias is None else per_example(to_bias))
     result: Tensor | None = None
     for term in terms:
-        signal = multiplier if term.factor is None else multiplier * term.factor
-        if term.rare and not bool(signal.any()):
+        signal = term.signal(multiplier, operation.output)
+        if term.rare and not is_tracing() and not bool(signal.any()):
             continue
         if to_bias is not None and term.bias is not None:
             to_bias = to_bias + operation.spread(term.bias) * signal
-        passed = operation.linear.transpose(signal, term.weight, operation.input)
-        passed = passed if term.gate is None else passed * term.gate
+        passed = term.transpose(operation, signal)
         result = passed if result is None else result + passed
     if result is None:
         result = torch.zeros_like(operation.input)

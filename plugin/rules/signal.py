@@ -76,7 +76,10 @@ class SignalRule:
         value = operation.input
         if not self.forward_mask:
             result = _WithoutMask.apply(value, operation.function)
-        elif self.backward_relu and not operation.non_decreasing:
+        elif self.backward_relu and operation.non_decreasing:
+            # relu(m) f' = relu(m f') where f' >= 0: the product is this node's own, and can be clamped where it lies.
+            return _clamp_product(operation.function(value))
+        elif self.backward_relu:
             result = operation.function(_clamp_signal(value.view_as(value)))
         else:
             result = operation.function(value)
@@ -119,6 +122,13 @@ class _WithoutMask(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
         return signal, None
+
+
+def _clamp_product(result: Tensor) -> Tensor:
+    """The same tensor; what its backward pass hands down is clamped at 0."""
+    if result.grad_fn is not None:
+        result.grad_fn.register_hook(lambda products, _: tuple(p if p is None else p.clamp_(min=0) for p in products))
+    return result
 
 
 def _clamp_signal(tensor: Tensor) -> Tensor:
