@@ -181,8 +181,10 @@ class ZPlus(Rule):
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         bias = operation.bias_part(+1) if self.bias else torch.zeros_like(operation.bias_part())
-        up, down = operation.positive_weight, operation.negative_weight
-        yield Term(up, operation.positive_part(bias), self.epsilon, bias=bias, weight_below=down)
+        # A weight that is not needed is not kept.
+        down = None if operation.non_negative else operation.negative_weight
+        denominator = operation.positive_part(bias)
+        yield Term(operation.positive_weight, denominator, self.epsilon, bias=bias, weight_below=down)
 
 
 @dataclass(frozen=True)
@@ -236,18 +238,19 @@ class Gamma(Rule):
         if self.plain:
             yield Term(up, operation.linear(operation.input, up, bias), self.epsilon, bias=bias)
             return
-        down = operation.cached(name + " down", lambda: weight + gamma * operation.negative_weight)
+        def down() -> Tensor:
+            return operation.cached(name + " down", lambda: weight + gamma * operation.negative_weight)
+
         # With p = z+ + b+ the denominators are y + gamma p where y > 0, and y + gamma (y - p) where y < 0.
-        part = operation.positive_part(operation.bias_part(+1))
-        rest = None if operation.rectified else output - part
-        above = output if operation.rectified else output.clamp(min=0)
-        yield Term(up, part.mul_(gamma).add_(above), self.epsilon, above, bias=bias, weight_below=down)
-        if rest is not None:
-            below = output.clamp(max=0)
-            bias = operation.bias_part() + gamma * operation.bias_part(-1)
+        part, above = operation.positive_part(operation.bias_part(+1)), output
+        if not operation.rectified:
+            above, below = output.clamp(min=0), output.clamp(max=0)
+            denominator = (output - part).mul_(gamma).add_(below)
+            end = operation.bias_part() + gamma * operation.bias_part(-1)
             # Relevance at y < 0 exists only where y is not rectified at once, as before residual additions.
-            denominator = rest.mul_(gamma).add_(below)
-            yield Term(down, denominator, self.epsilon, below, bias=bias, weight_below=up, rare=True)
+            yield Term(down(), denominator, self.epsilon, below, bias=end, weight_below=up, rare=True)
+        other = None if operation.non_negative else down()
+        yield Term(up, part.mul_(gamma).add_(above), self.epsilon, above, bias=bias, weight_below=other)
 
 
 @dataclass(frozen=True)
