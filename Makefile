@@ -4,7 +4,12 @@ PORT ?= 8501
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install app test lint bench clean
+# Of `make bench` and `make bench-gpu`: what is not measured by then is left out, the least important first.
+MINUTES ?= 7
+BENCH = MINUTES=$(MINUTES) $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds \
+	--timeout=1200
+
+.PHONY: install app test lint bench bench-gpu report clean
 
 install: $(VENV)/.installed
 app: $(VENV)/.app
@@ -16,7 +21,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 bench: install
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+	$(BENCH) -k "not cuda"
+bench-gpu: install
+	$(BENCH) -k cuda
+report: install
+	$(BIN)/python benchmarks/report.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

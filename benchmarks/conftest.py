@@ -1,60 +1,78 @@
-"""What every benchmark needs: networks, the floor, and rounds in which floor and measured call take turns."""
+"""What every benchmark needs: rounds in turns with the floor, results written after each row, and an end in time.
 
-import statistics
-import time
-from collections.abc import Callable
+Under `make bench` everything is timed and goes to `benchmarks/results`. In the test run each benchmark runs once, on
+small networks, and only its map is compared.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
-from torchvision import models
+from benchmark_session import Comparison, Session
 
-torch.set_num_threads(2)
+from plugin.measuring.cases import Case, Row
+from plugin.measuring.memory import FreshProcesses
+from plugin.measuring.timing import rounds_within, seconds, warm_up
 
-
-@pytest.fixture(scope="session", params=["vgg16", "resnet50"])
-def network(request: pytest.FixtureRequest) -> nn.Module:
-    """A torchvision network with random weights, frozen, in eval mode."""
-    torch.manual_seed(0)
-    model = models.get_model(request.param, weights=None).eval().requires_grad_(False)
-    model.name = request.param
-    return model
+# For the rounds of one row.
+_ROW_SECONDS = {"cpu": 2.5, "cuda": 1.0}
 
 
-@pytest.fixture(scope="session", params=[1, 8], ids=["batch1", "batch8"])
-def images(request: pytest.FixtureRequest) -> Tensor:
-    """Random images `(N, 3, 224, 224)`; small ones where nothing is timed and the code only has to run."""
-    side = 224 if request.config.getoption("benchmark_enable") else 32
-    return torch.randn(request.param, 3, side, side, generator=torch.Generator().manual_seed(1))
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "priority(number): rows with a small number are measured first")
 
 
-def floor(model: nn.Module, images: Tensor, target: int = 3) -> Tensor:
-    """One forward pass plus one gradient at the input: what no backward-pass method can be faster than."""
-    leaf = images.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(model(leaf)[:, target].sum(), leaf)
-    return gradient
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The most important first, and apart from that as written. Other tests stay before the benchmarks."""
+
+    def priority(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("priority")
+        return marker.args[0] if marker else -1
+
+    if config.getoption("benchmark_enable"):
+        items.sort(key=priority)
+
+
+@pytest.fixture(scope="session")
+def session(pytestconfig: pytest.Config) -> Session:
+    return Session(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def fresh_processes(session: Session) -> Iterator[FreshProcesses]:
+    with FreshProcesses(small=not session.timed) as processes:
+        yield processes
 
 
 @pytest.fixture
-def against_floor(benchmark: Any, network: nn.Module, images: Tensor) -> Callable[[Callable[[], Any]], None]:
-    """Time a call; before each round the floor is timed, and the ratios of the pairs go into the result."""
+def measure(benchmark: Any, session: Session) -> Callable[..., None]:
+    """Time a case, or run it once where nothing is timed. `compared(map)` gives a difference, and what to say of it."""
 
-    def measure(call: Callable[[], Any], rounds: int = 7) -> None:
-        floors: list[float] = []
-
-        def run_floor() -> None:
-            start = time.perf_counter()
-            floor(network, images)
-            floors.append(time.perf_counter() - start)
-
-        benchmark.group = f"{network.name}, batch {len(images)}"
-        benchmark.pedantic(call, setup=run_floor, rounds=rounds, warmup_rounds=1, iterations=1)
-        if benchmark.disabled:
+    def run(row: Row, case: Case, compared: Comparison = lambda _: (None, "")) -> None:
+        benchmark.group = f"{row.network}, {row.method}, {row.device}"
+        if not session.timed:
+            compared(benchmark.pedantic(case.call))
             return
-        ratios = [ours / base for ours, base in zip(benchmark.stats.stats.data, floors[1:], strict=True)]
-        quartiles = statistics.quantiles(ratios, n=4)
-        benchmark.extra_info |= {"ratio_to_floor": quartiles[1], "ratio_quartiles": [quartiles[0], quartiles[2]]}
-        print(f"\n{benchmark.name}: {quartiles[1]:.3f} x floor [{quartiles[0]:.3f}, {quartiles[2]:.3f}]")
+        result, round_seconds = warm_up(case.call, case.floor, least=3 if row.device == "cuda" else 1)
+        difference, remark = compared(result)
+        del result
+        floors: list[float] = []
+        benchmark.pedantic(
+            case.call,
+            setup=lambda: floors.append(seconds(case.floor)),
+            rounds=rounds_within(_ROW_SECONDS[row.device], round_seconds),
+            warmup_rounds=0,  # it is warm, and its result was checked
+            iterations=1,
+        )
+        measurement = session.put(
+            row,
+            floor_seconds=tuple(floors),
+            call_seconds=tuple(benchmark.stats.stats.data),
+            difference=difference,
+            remark=remark,
+            error="",
+        )
+        benchmark.extra_info |= {"floors": measurement.ratio}
+        session.say(row, f"{measurement.ratio} floors, {len(floors)} rounds {remark}")
 
-    return measure
+    return run

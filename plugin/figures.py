@@ -23,6 +23,8 @@ Array = NDArray[Any]
 SIGNED_COLOURS: list[str] = list(diverging.RdBu_r)
 ZERO_MESSAGE = "zero everywhere"
 _BAR, _CHOSEN_BAR = "#b8c1cc", "#2166ac"
+# Seen on white and on black.
+_MARK = "#7a7a7a"
 # Told apart by people who confuse red and green, and none of them the red and blue that stand for signs.
 _PART_COLOURS = ("#b8c1cc", "#e69f00", "#5e3c99")
 
@@ -209,6 +211,61 @@ def side_by_side(
     return figure.update_layout(height=height, margin={"l": 0, "r": 0, "t": 30, "b": 0})
 
 
+def focused(figure: go.Figure, rows: tuple[int, int], columns: tuple[int, int]) -> go.Figure:
+    """The figure of a map with its axes set to rows and columns from the first up to, without, the second of a pair."""
+    figure.update_xaxes(range=[columns[0] - 0.5, columns[1] - 0.5])
+    return figure.update_yaxes(range=[rows[1] - 0.5, rows[0] - 0.5])
+
+
+def unit_squares(
+    values: Array, names: Sequence[str], columns: int, chosen: int | None = None, width: int = 480
+) -> go.Figure:
+    """Units as squares in rows, coloured by their signed values, that can be clicked: a square's custom data is its
+    index. The chosen one wears a dot.
+
+    Args:
+        values: `(n,)`.
+        names: of the units, shown with the values while hovering.
+        columns: squares in a row.
+        chosen: the index of the unit that is explained.
+        width: of the figure in pixels.
+
+    Raises:
+        ValueError: as many names as values are needed, and at least one.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) != len(names) or not len(values):
+        raise ValueError(f"{len(names)} units need as many values, not an array of shape {values.shape}")
+    limit = symmetric_limit([values], 100) or 1.0
+    index = np.arange(len(values))
+    rows, step = -(-len(values) // columns), width / columns
+    squares = go.Scatter(
+        x=index % columns,
+        y=index // columns,
+        mode="markers",
+        customdata=index,
+        text=list(names),
+        hovertemplate="%{text}<br>response <b>%{marker.color:.4g}</b><extra></extra>",
+        marker={
+            "symbol": "square", "size": max(2.0, 0.86 * step), "color": values, "colorscale": SIGNED_COLOURS,
+            "cmid": 0, "cmin": -limit, "cmax": limit, "line": {"width": 0.5, "color": "#888"},
+        },
+        # A chart that remembers a click would fade the squares that were not clicked.
+        unselected={"marker": {"opacity": 1}},
+    )  # fmt: skip
+    figure = go.Figure(squares)
+    if chosen is not None and 0 <= chosen < len(values):
+        # Seen on every shade: white in the middle of a dark rim.
+        dot = {"size": max(6.0, 0.5 * step), "color": "white", "line": {"width": 2, "color": "#111"}}
+        figure.add_scatter(x=[chosen % columns], y=[chosen // columns], mode="markers", marker=dot, hoverinfo="skip")
+    figure.update_xaxes(visible=False, fixedrange=True, range=[-0.5, columns - 0.5])
+    figure.update_yaxes(visible=False, fixedrange=True, range=[rows - 0.5, -0.5])
+    return figure.update_layout(
+        width=width, height=max(40, round(rows * step)), margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=False,
+        dragmode=False, clickmode="event+select", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+    )  # fmt: skip
+
+
 def top_k_bars(
     probabilities: Array,
     class_names: Sequence[str],
@@ -261,7 +318,7 @@ def ledger_bars(
 ) -> go.Figure:
     """Where relevance went in each layer: a stacked bar per layer, in the order given, the first on top.
 
-    The three parts of a layer sum to the relevance that entered it from above, which a black line marks. Parts of
+    The three parts of a layer sum to the relevance that entered it from above, which a short line marks. Parts of
     opposite sign are stacked on opposite sides of zero.
 
     Args:
@@ -297,7 +354,7 @@ def ledger_bars(
             y=positions,
             name="entered",
             mode="markers",
-            marker={"symbol": "line-ns", "size": 11, "line": {"width": 2, "color": "black"}},
+            marker={"symbol": "line-ns", "size": 11, "line": {"width": 2, "color": _MARK}},
             customdata=list(layers),
             hovertemplate="%{customdata}<br>entered <b>%{x:.5g}</b><extra></extra>",
         )

@@ -1,5 +1,8 @@
 """Small networks, and a snapshot that shows any change of a model."""
 
+import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -51,3 +54,22 @@ def assert_unchanged(before: dict[str, Any], model: nn.Module) -> None:
             assert torch.equal(was[0], now[0]), f"the values of {name} changed"
             was, now = was[1:], now[1:]
         assert was == now, f"{name} changed"
+
+
+def run_and_be_killed(function: Callable[..., Any], arguments: dict[str, Any], write: int) -> None:
+    """Call a function, and be killed when it is about to touch a file of its argument `out` for the n-th time.
+
+    Counted are files that are opened under a temporary name, and renamed. It must run in a process of its own; with
+    `write` 0 the function is left to return.
+    """
+    left = write
+
+    def count(event: str, details: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in ("open", "os.rename") and arguments["out"].name in str(details[0]):
+            left -= event == "os.rename" or str(details[0]).endswith(".partial")
+            if write and left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    function(**arguments)

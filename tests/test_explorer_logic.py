@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from plugin import models
-from plugin.explorer import attributions, drawings, images, ledgers, lrp_rules, networks, snippets, state
+from plugin.explorer import attributions, downloads, drawing, drawings, images, ledgers, networks, snippets, state
 from plugin.explorer.attributions import Question
-from plugin.explorer.methods import METHODS
+from plugin.explorer.methods import METHODS, OF_PICTURES
 from plugin.explorer.state import Settings
 from plugin.rules.presets import PRESETS
 
@@ -41,7 +41,9 @@ def subject():
     "settings",
     [
         Settings(),
-        Settings("model-c", "china", "", ("guided-grad-cam", "gradient"), target=3, contrast=5, layer="features.relu3"),
+        Settings("model-c", image="china", methods=("guided-grad-cam", "gradient"), target=3, layer="features.relu3"),
+        Settings(target=3, contrast=5, checkpoint="0123456789ab", randomise=3, unpooling="uniform", frame="whole"),
+        Settings(image="drawing", drawing=drawing.encode(np.eye(28, dtype=bool))),
         Settings(explain="neuron", layer="features.conv2", neuron=(95, 0, 31), view="colour", scale="shared"),
         Settings(preset="attn_lrp", rules=(("features.conv1", "box"), ("features.conv2", "flat"))),
         Settings(image="upload", picture="0123456789ab", percentile=97.5, opacity=0.25, target=0),
@@ -275,12 +277,13 @@ def test_networks_offer_bundled_and_torchvision():
 
 def test_download_is_announced_with_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert networks.missing_download("all-cnn-c") == ""
-    assert "45 MB" in networks.missing_download("resnet18")
+    for name in ("all-cnn-c", networks.DIGITS):
+        assert downloads.missing(name) == ""
+    assert "45 MB" in downloads.missing("resnet18")
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "resnet18-f37072fd.pth").touch()
-    assert networks.missing_download("resnet18") == ""
+    assert downloads.missing("resnet18") == ""
 
 
 def test_torchvision_network_by_name(real_data, tmp_path, monkeypatch):
@@ -289,7 +292,7 @@ def test_torchvision_network_by_name(real_data, tmp_path, monkeypatch):
     weights = load_file(real_data / "imagenet" / "squeezenet1_0_imagenet.safetensors")
     torch.save(weights, folder / "squeezenet1_0-b66bff10.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert networks.missing_download("squeezenet1_0") == ""
+    assert downloads.missing("squeezenet1_0") == ""
     subject = networks.open_network("squeezenet1_0")
     top = int(attributions.probabilities(subject, CAT.image).argmax())
     assert "cat" in subject.model.classes[top]
@@ -312,12 +315,15 @@ def test_layers_are_those_that_run_once(subject):
         def forward(self, images):
             return self.relu(self.head(self.relu(self.conv(images)))).mean((2, 3))
 
-    assert list(networks.layer_shapes(models.load(Reusing()))) == ["conv", "head"]
+    layers, outputs = networks.layer_shapes(models.load(Reusing()))
+    assert list(layers) == ["conv", "head"]
+    assert outputs == 2
 
 
 def test_every_method_names_classes_that_exist():
     for method in METHODS.values():
-        assert method.attribution_class(neuron=False).__name__ == method.explains_class
+        if method.explains_class:
+            assert method.attribution_class(neuron=False).__name__ == method.explains_class
         if method.explains_neuron:
             assert method.attribution_class(neuron=True).__name__ == method.explains_neuron
 
@@ -348,7 +354,7 @@ def test_failure_is_one_sentence_that_names_the_method(subject):
 
 
 def test_most_active_neuron_is_active(subject):
-    channel, row, column = attributions.most_active(subject, CAT.image, "features.relu3")
+    channel, row, column = attributions.largest(attributions.responses(subject, CAT.image, "features.relu3"))
     kept = []
     layer = subject.model.network.get_submodule("features.relu3")
     with torch.no_grad(), layer.register_forward_hook(lambda _m, _i, output: kept.append(output)):
@@ -429,7 +435,7 @@ def test_rules_without_a_layer_and_relevance_that_ends_between_layers_are_report
 @pytest.mark.parametrize("mean", [(0.5, 0.5, 0.5), (0.485, 0.456, 0.406), (0.0, 0.0, 1.0)])
 def test_bounds_enclose_every_picture(mean):
     preprocessing = models.Preprocessing(4, 4, mean, (0.229, 0.224, 0.225))
-    low, high = lrp_rules.input_range(preprocessing)
+    low, high = preprocessing.input_range
     black, white = (preprocessing(Image.new("RGB", (4, 4), colour)) for colour in ("black", "white"))
     assert low <= float(black.min()) < low + 0.002
     assert high - 0.002 < float(white.max()) <= high
@@ -438,7 +444,7 @@ def test_bounds_enclose_every_picture(mean):
 # Snippets, files, figures
 
 QUESTIONS = {
-    **{f"{name}, class": {"methods": (name,), "target": 3} for name in METHODS},
+    **{f"{name}, class": {"methods": (name,), "target": 3} for name in OF_PICTURES},
     **{
         f"{name}, neuron": {"methods": (name,), "explain": "neuron", "layer": "features.relu5"}
         for name, method in METHODS.items()
@@ -470,7 +476,8 @@ def test_snippet_gives_the_map_on_screen(name, subject, tmp_path, monkeypatch):
         (tmp_path / "it's a photo.jpg").write_bytes(data)
         picture = images.uploaded(data, "it's a photo.jpg")
     if settings.explain == "neuron":
-        settings = replace(settings, neuron=attributions.most_active(subject, picture.image, settings.layer))
+        responses = attributions.responses(subject, picture.image, settings.layer)
+        settings = replace(settings, neuron=attributions.largest(responses))
     if settings.methods:
         question = attributions.question_of(settings, settings.methods[0], top_class=3)
     else:
@@ -478,11 +485,11 @@ def test_snippet_gives_the_map_on_screen(name, subject, tmp_path, monkeypatch):
     method = question.method
     result = attributions.compute(subject, picture.image, question)
     limit = drawings.limits({method: result}, settings)[method]
-    visible = subject.model.visible(picture.image)
+    visible = subject.model.visible(picture.image) if question.needs_picture else None
     shown = drawings.figure(result, settings, limit, visible, height=360)
 
     program: dict = {}
-    exec(snippets.snippet(settings, question, picture, limit, subject.model), program)
+    exec(snippets.snippet(settings, question, picture, limit, subject), program)
 
     np.testing.assert_array_equal(program["attribution"], result.attribution)
     assert program["figure"].to_dict()["data"][-1].keys() == shown.to_dict()["data"][-1].keys()

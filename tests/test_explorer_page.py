@@ -3,20 +3,25 @@
 import io
 import re
 import tomllib
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from plugin import models
-from plugin.explorer import images
+from plugin.explorer import checkpoints, drawing
+from plugin.explorer.__main__ import OPTIONS
 
 ENTRY = Path(__file__).parents[1] / "streamlit_app.py"
 
 
 def opened(page="", **query):
-    at = AppTest.from_file(str(ENTRY), default_timeout=60)
+    at = AppTest.from_file(str(ENTRY), default_timeout=300)
     turn_to(at, page)
     for name, value in query.items():
         at.query_params[name] = value
@@ -43,7 +48,7 @@ def maps(at):
 
 
 def programs(at):
-    return [block.value for block in at.code if "models.load(" in block.value]
+    return [block.value for block in at.code if "explain = " in block.value]
 
 
 def png(image):
@@ -57,7 +62,16 @@ def test_server_listens_to_this_machine_only():
     assert server["address"] == "127.0.0.1"
     assert set(server["allowedHosts"]) == {"127.0.0.1", "localhost"}
     assert server["enableCORS"] is server["enableXsrfProtection"] is True
-    assert server["maxUploadSize"] * 2**20 == images.MAX_BYTES
+    assert server["maxUploadSize"] * 2**20 == checkpoints.MAX_BYTES
+
+
+def test_module_starts_the_server_with_the_same_options():
+    def flat(table, prefix=""):
+        for name, value in table.items():
+            yield from flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+
+    file = (ENTRY.parent / ".streamlit" / "config.toml").read_text()
+    assert dict(flat(tomllib.loads(file))) == OPTIONS
 
 
 def test_first_view_shows_three_methods_side_by_side():
@@ -148,11 +162,11 @@ def test_hostile_link_gets_sentences():
 def test_upload_and_its_removal():
     at = opened()
     photograph = models.sample_images()["astronaut"]
-    run(at.file_uploader[0].set_value(("photo.png", png(photograph), "image/png")))
+    run(widget(at, "file_uploader", "file").set_value(("photo.png", png(photograph), "image/png")))
     assert at.query_params["image"] == "upload"
     assert len(at.query_params["picture"]) == 12
     assert "photo.png" in programs(at)[0]
-    run(at.file_uploader[0].set_value(None))
+    run(widget(at, "file_uploader", "file").set_value(None))
     assert "'cat'" in programs(at)[0]
 
 
@@ -166,7 +180,7 @@ def test_upload_and_its_removal():
 )
 def test_bad_upload_gets_a_sentence_and_loses_nothing(data):
     at = opened(target="3")
-    run(at.file_uploader[0].set_value(("photo.png", data, "image/png")))
+    run(widget(at, "file_uploader", "file").set_value(("photo.png", data, "image/png")))
     assert len(at.error) == 1
     assert not maps(at)
     run(widget(at, "selectbox", "image").set_value("coffee"))
@@ -180,22 +194,114 @@ def test_link_to_an_upload_asks_for_the_file():
     assert at.query_params["picture"] == "0123456789ab"
 
 
+def finished(at, name):
+    """The page after the job of this name has ended."""
+    at.session_state[f"attribute.job.{name}"].wait(30)
+    return run(at)
+
+
 def test_weights_are_downloaded_on_request_only(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     asked = []
 
-    def offline(name):
-        asked.append(name)
-        raise models.WeightsUnavailable("the weights of resnet18 cannot be downloaded")
+    def offline(url, timeout):
+        asked.append(url)
+        raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(models, "load", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     at = opened(network="resnet18", target="281")
     assert "45 MB" in at.warning[0].value
     assert not asked
-    run(at.button[0].click())
-    assert asked == ["resnet18"]
+    run(widget(at, "button", "start.download.resnet18").click())
+    finished(at, "download.resnet18")
+    assert len(asked) == 1
     assert "cannot be downloaded" in at.error[0].value
     assert at.query_params == {"network": "resnet18", "target": "281"}
+
+
+def test_deconvnet_page_compares_the_twins():
+    at = opened("deconvnet", network="model-c", layer="features.relu4", neuron="3.4.5", view="colour")
+    assert not at.error
+    assert not at.warning
+    assert len(maps(at)) == len(programs(at)) == 8 + 4
+    assert sum("DeconvNet(" in program for program in programs(at)) == 2
+    assert "'features.relu4', (3, 32, 32), unpooling='center'" in programs(at)[0]
+    headings = [heading.value for heading in at.subheader]
+    assert headings[0].startswith("model-c\\: features.relu4, channel 3, row 4, column 5")
+    assert headings[1].startswith("all-cnn-c\\: features.relu5")
+    # The all-convolutional network has one deconvnet, with and without the picture.
+    assert sum("osine 1.00 with" in caption.value for caption in at.caption) == 2
+    run(widget(at, "selectbox", "unpooling").set_value("uniform"))
+    assert "unpooling='uniform'" in programs(at)[0]
+    run(widget(at, "number_input", "neuron.0").set_value(7))
+    assert at.query_params["neuron"] == "7.4.5"
+    again = opened("deconvnet", **at.query_params)
+    assert programs(at) == programs(again)
+
+
+def test_deconvnet_page_of_a_layer_without_positions_and_of_bad_links():
+    at = opened("deconvnet", network="mnist-classifier", image="digit-3", layer="body.relu4", neuron="5")
+    assert not at.warning
+    assert len(maps(at)) == 8
+    at = opened("deconvnet", layer="features.nothing", neuron="9.9.9", unpooling="sideways", frame="picture")
+    assert at.warning[0].value.count("The link's") == 2
+    assert "`features.nothing`" in at.warning[0].value
+    assert len(maps(at)) == 12
+
+
+def test_unit_goes_along_to_the_other_page():
+    at = opened(explain="neuron", layer="features.relu3", neuron="7.2.3")
+    turn_to(at, "deconvnet")
+    run(at)
+    assert "[(7, 2, 3)]" in programs(at)[0]
+
+
+def test_sanity_check_on_request_warns():
+    at = opened(methods="gradient,guided-backprop")
+    assert not at.dataframe
+    run(widget(at, "number_input", "randomise").set_value(2))
+    assert at.query_params["randomise"] == "2"
+    assert list(at.dataframe[0].value["Method"]) == ["Gradient", "Guided backprop"]
+    assert list(at.dataframe[0].value["Made random"]) == ["features.class_conv, features.conv8"] * 2
+    assert "Guided backprop: with random weights" in at.warning[0].value
+    at = opened(randomise="1", explain="neuron", layer="features.relu3")
+    assert any("for classes" in info.value for info in at.info)
+
+
+def test_digit_classifier_takes_digits_and_drawings():
+    at = opened(target="5")
+    run(widget(at, "selectbox", "network").set_value("mnist-classifier"))
+    assert at.query_params == {"network": "mnist-classifier", "image": "digit-3"}
+    assert "model = digit_classifier()" in programs(at)[0]
+    assert "most probable: 3" in widget(at, "selectbox", "target").options[0]
+    assert widget(at, "selectbox", "view").options == ["Sum of channels"]
+    run(widget(at, "selectbox", "image").set_value("drawing"))
+    assert "empty" in at.info[0].value
+    assert not maps(at)
+    ink = drawing.with_stroke(drawing.blank(), [14, 14], [5, 22])
+    at.query_params["drawing"] = drawing.encode(ink)
+    run(at)
+    assert "most probable: 1" in widget(at, "selectbox", "target").options[0]
+    assert f"picture('{drawing.encode(ink)}')" in programs(at)[0]
+    run(widget(at, "selectbox", "network").set_value("all-cnn-c"))
+    assert "'cat'" in programs(at)[0]
+
+
+def test_checkpoint_of_a_torchvision_network():
+    network = torchvision.models.squeezenet1_1(num_classes=4)
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    at = opened(network="squeezenet1_1", target="3")
+    uploader = f"weights.{'squeezenet1_1'}"
+    run(widget(at, "file_uploader", uploader).set_value(("mine.pth", file.getvalue(), "application/octet-stream")))
+    assert not at.error
+    assert "models.load(get_model('squeezenet1_1', num_classes=4), checkpoint='mine.pth')" in programs(at)[0]
+    assert len(at.query_params["checkpoint"]) == 12
+    assert widget(at, "selectbox", "target").options[1:] == [f"class {index} ({index})" for index in range(4)]
+    run(widget(at, "selectbox", "network").set_value("all-cnn-c"))
+    assert "checkpoint" not in at.query_params
+    at = opened(network="squeezenet1_1", checkpoint="0123456789ab")
+    assert "0123456789ab" in at.info[0].value
 
 
 def test_lrp_page_shows_map_ledger_and_table():
@@ -234,7 +340,11 @@ def test_lrp_page_follows_preset_class_and_rules():
 
 def test_choices_go_along_from_page_to_page():
     at = opened(methods="lrp-cp-lrp", target="5")
-    run(at.file_uploader[0].set_value(("photo.png", png(models.sample_images()["astronaut"]), "image/png")))
+    run(
+        widget(at, "file_uploader", "file").set_value(
+            ("photo.png", png(models.sample_images()["astronaut"]), "image/png")
+        )
+    )
     kept = dict(at.query_params)
     turn_to(at, "lrp")
     at.query_params.clear()  # as the browser does when a title is clicked

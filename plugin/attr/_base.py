@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..propagation import Propagation, backward, check_all_handled, check_visible, describe, find_layer
 from ..propagation.mode import Handler
@@ -95,9 +96,13 @@ class SignalAttribution(ModifiedGradientAttribution):
         self.model = model
         self.gradient_func = self._signals
 
-    def _attribute(self, inputs: Inputs, target: Target, additional_forward_args: Any) -> Inputs:
-        signals = self.gradient_func(self.forward_func, as_tuple(inputs), target, additional_forward_args)
-        return as_given(inputs, signals)
+    def _attribute(
+        self, inputs: Inputs, target: Target, additional_forward_args: Any, internal_batch_size: int | None
+    ) -> Inputs:
+        def explain(some: Inputs, target: Target, additional: Any) -> Inputs:
+            return as_given(some, self.gradient_func(self.forward_func, as_tuple(some), target, additional))
+
+        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
 
     def _signals(
         self, forward: nn.Module, inputs: tuple[Tensor, ...], target: Target = None, additional_forward_args: Any = None
@@ -131,20 +136,28 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
         self.model = model
 
     def _attribute(
-        self, inputs: Inputs, neuron_selector: Neuron, additional_forward_args: Any, attribute_to_neuron_input: bool
+        self,
+        inputs: Inputs,
+        neuron_selector: Neuron,
+        additional_forward_args: Any,
+        attribute_to_neuron_input: bool,
+        internal_batch_size: int | None,
     ) -> Inputs:
-        capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
-        with building_graph():
-            leaves = make_leaves(as_tuple(inputs))
-            selected = run_under_rules(
-                self.model,
-                self._attribution.rules,
-                leaves,
-                additional_forward_args,
-                lambda _: select_neuron(capture.tensors(), neuron_selector, describe(self.model, self.layer)),
-                capture,
-            )
-            return as_given(inputs, signals_at(leaves, selected))
+        def explain(some: Inputs, _: Target, additional: Any) -> Inputs:
+            capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
+            with building_graph():
+                leaves = make_leaves(as_tuple(some))
+                selected = run_under_rules(
+                    self.model,
+                    self._attribution.rules,
+                    leaves,
+                    additional,
+                    lambda _: select_neuron(capture.tensors(), neuron_selector, describe(self.model, self.layer)),
+                    capture,
+                )
+                return as_given(some, signals_at(leaves, selected))
+
+        return in_batches(explain, inputs, None, additional_forward_args, internal_batch_size)
 
 
 @contextmanager
@@ -152,6 +165,55 @@ def building_graph() -> Iterator[None]:
     """Autograd on, whatever the caller switched off (NoiseTunnel calls under `no_grad`)."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def in_batches(
+    explain: Callable[[Inputs, Target, Any], Any],
+    inputs: Inputs,
+    target: Target,
+    additional_forward_args: Any,
+    internal_batch_size: int | None,
+) -> Any:
+    """Explain some examples after the other, so that only their activations are held at a time.
+
+    Args:
+        explain: what is computed of inputs, target and additional arguments: a tensor `(N, ...)`, or tuples and lists
+            of such tensors.
+        inputs: tensor `(N, ...)`, or a tuple of them.
+        target: as Captum has it; a list or tensor with one entry per example is split.
+        additional_forward_args: further arguments of the model; tensors with one row per example are split.
+        internal_batch_size: how many examples at a time; None: all.
+
+    Returns:
+        What `explain` returns for all examples.
+
+    Raises:
+        AssertionError: there is not one target per example.
+        TypeError, ValueError: as `make_leaves`; the size is less than 1; or the inputs differ in length.
+    """
+    if internal_batch_size is None:
+        return explain(inputs, target, additional_forward_args)
+    if internal_batch_size < 1:
+        raise ValueError(f"internal_batch_size = {internal_batch_size}: it must be at least 1")
+    tensors, additional = as_tuple(inputs), additional_arguments(additional_forward_args)
+    if not is_tracing():
+        check_finite(tensors)
+    count = len(tensors[0])
+    if any(len(tensor) != count for tensor in tensors):
+        counts = [len(tensor) for tensor in tensors]
+        raise ValueError(f"the inputs have {counts} examples: with internal_batch_size they must have the same number")
+    targets = target if isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1) else None
+    assert targets is None or len(targets) == count, f"there are {len(targets)} targets for {count} examples"
+    results = []
+    for start in range(0, count, internal_batch_size):
+        rows = slice(start, start + internal_batch_size)
+        some = as_given(inputs, tuple(tensor[rows] for tensor in tensors))
+        given = tuple(
+            value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
+            for value in additional
+        )
+        results.append(explain(some, target if targets is None else targets[rows], given or None))
+    return tree_map(lambda *parts: torch.cat(parts), *results)
 
 
 def make_leaves(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

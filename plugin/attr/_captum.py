@@ -15,9 +15,7 @@ from captum.attr import GradientAttribution, LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-Target: TypeAlias = (
-    int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Tensor], Tensor] | None
-)
+Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 Neuron: TypeAlias = int | tuple[int | slice, ...] | Callable[..., Tensor]
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
@@ -58,7 +56,7 @@ def run_forward(forward: Callable[..., Any], inputs: tuple[Tensor, ...], additio
     return _run_forward(forward, inputs, None, additional_forward_args)
 
 
-def select_target(output: Tensor, target: Target) -> Tensor:
+def select_target(output: Tensor, target: Target | Callable[[Tensor], Tensor]) -> Tensor:
     """The values `(N,)` that are explained.
 
     Args:

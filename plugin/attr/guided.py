@@ -22,7 +22,13 @@ class GuidedBackprop(SignalAttribution):
     rules = {Activation: GUIDED.activation}
 
     @log_usage(part_of_slo=True)
-    def attribute(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Inputs:
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: int | None = None,
+    ) -> Inputs:
         """Explain one output per example.
 
         Args:
@@ -30,6 +36,8 @@ class GuidedBackprop(SignalAttribution):
             target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
                 entry per example, as in Captum.
             additional_forward_args: further arguments of the model; nothing is attributed to them.
+            internal_batch_size: how many examples are explained at a time, so that only their activations are held;
+                None: all. The result is the same where examples do not influence each other, as in eval mode.
 
         Returns:
             The signal at each input, in the inputs' shapes, detached; zeros for an input that is not used.
@@ -39,7 +47,7 @@ class GuidedBackprop(SignalAttribution):
             TypeError: an input is not floating point.
             ValueError: an input is empty or not finite, or the output does not depend on any.
         """
-        return self._attribute(inputs, target, additional_forward_args)
+        return self._attribute(inputs, target, additional_forward_args, internal_batch_size)
 
 
 class NeuronGuidedBackprop(NeuronSignalAttribution):
@@ -54,6 +62,7 @@ class NeuronGuidedBackprop(NeuronSignalAttribution):
         neuron_selector: Neuron,
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Inputs:
         """Explain one neuron per example.
 
@@ -63,6 +72,7 @@ class NeuronGuidedBackprop(NeuronSignalAttribution):
                 slices in a tuple are summed over; or a function of the output that returns `(N,)`.
             additional_forward_args: further arguments of the model; nothing is attributed to them.
             attribute_to_neuron_input: select in what the layer receives instead of what it returns.
+            internal_batch_size: as in `GuidedBackprop.attribute`.
 
         Returns:
             The signal at each input, in the inputs' shapes, detached.
@@ -72,4 +82,6 @@ class NeuronGuidedBackprop(NeuronSignalAttribution):
             TypeError: an input is not floating point.
             ValueError: the layer was not reached, or an input is empty or not finite.
         """
-        return self._attribute(inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input)
+        return self._attribute(
+            inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size
+        )

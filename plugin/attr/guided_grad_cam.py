@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..propagation import find_layer
-from ._base import LayerCapture, ModifiedGradientAttribution, building_graph, make_leaves, run_under_rules, signals_at
+from ._base import (
+    LayerCapture,
+    ModifiedGradientAttribution,
+    building_graph,
+    in_batches,
+    make_leaves,
+    run_under_rules,
+    signals_at,
+)
 from ._captum import Inputs, LayerAttribution, Target, as_given, as_tuple, log_usage, select_target
 from .guided import GuidedBackprop
 
@@ -46,6 +54,7 @@ class GuidedGradCam(ModifiedGradientAttribution):
         additional_forward_args: Any = None,
         interpolate_mode: str = "nearest",
         attribute_to_layer_input: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Inputs:
         """Explain one output per example.
 
@@ -55,6 +64,7 @@ class GuidedGradCam(ModifiedGradientAttribution):
             additional_forward_args: further arguments of the model; nothing is attributed to them.
             interpolate_mode: how the layer's map is enlarged, a mode of `torch.nn.functional.interpolate`.
             attribute_to_layer_input: take what the layer receives instead of what it returns.
+            internal_batch_size: as in `GuidedBackprop.attribute`.
 
         Returns:
             The product at each input, in the inputs' shapes, detached; an empty tensor (and a warning) for an input
@@ -64,10 +74,14 @@ class GuidedGradCam(ModifiedGradientAttribution):
             AssertionError: there is no such target, or the layer handles more than one tensor.
             ValueError: the layer was not reached, or the output does not depend on it.
         """
-        values = as_tuple(inputs)
-        cam = self._grad_cam(values, target, additional_forward_args, attribute_to_layer_input)
-        guided = self.guided_backprop.attribute(values, target, additional_forward_args)
-        return as_given(inputs, tuple(_weigh(signal, cam, interpolate_mode) for signal in guided))
+
+        def explain(some: Inputs, target: Target, additional: Any) -> Inputs:
+            values = as_tuple(some)
+            cam = self._grad_cam(values, target, additional, attribute_to_layer_input)
+            guided = self.guided_backprop.attribute(values, target, additional)
+            return as_given(some, tuple(_weigh(signal, cam, interpolate_mode) for signal in guided))
+
+        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
 
     def _grad_cam(
         self, inputs: tuple[Tensor, ...], target: Target, additional_forward_args: Any, at_input: bool

@@ -20,7 +20,7 @@ from ..propagation.relevance import RelevancePropagation
 from ..rules.composite import Composite
 from ..rules.presets import preset
 from ..rules.relevance import per_example
-from ._base import LayerCapture, ModifiedGradientAttribution, building_graph, make_leaves
+from ._base import LayerCapture, ModifiedGradientAttribution, building_graph, in_batches, make_leaves
 from ._captum import (
     Inputs,
     LayerAttribution,
@@ -148,6 +148,7 @@ class LRPTranspose(RelevanceAttribution):
         additional_forward_args: Any = None,
         return_convergence_delta: bool = False,
         verbose: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Any:
         """Explain one output per example.
 
@@ -158,6 +159,8 @@ class LRPTranspose(RelevanceAttribution):
             additional_forward_args: further arguments of the model; nothing is attributed to them.
             return_convergence_delta: also return what was absorbed on the way, `(N,)`.
             verbose: print which rule each layer had.
+            internal_batch_size: how many examples are explained at a time, so that only their activations are held;
+                None: all. The result is the same where examples do not influence each other, as in eval mode.
 
         Returns:
             Relevance in the inputs' shapes, in units of the output, detached; zeros for an input that is not used.
@@ -169,10 +172,20 @@ class LRPTranspose(RelevanceAttribution):
             TypeError: an input is not floating point, or a module's `rule` is not one of Captum's.
             ValueError: an input is empty or not finite, or the output does not depend on any.
         """
+
+        def explain(some: Inputs, target: Target, additional: Any) -> Any:
+            return self._explain(some, target, additional, return_convergence_delta, verbose)
+
+        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
+
+    def _explain(
+        self, inputs: Inputs, target: Target, additional: Any, return_convergence_delta: bool, verbose: bool
+    ) -> Any:
+        """As `attribute`, all examples at once."""
         with building_graph():
-            propagation = self._propagation(additional_forward_args)
+            propagation = self._propagation(additional)
             leaves, carriers, selected = self._forward(
-                propagation, as_tuple(inputs), additional_forward_args, partial(select_target, target=target)
+                propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )
             if verbose:
                 for record in propagation.trail.layers:
@@ -255,6 +268,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = False,
         verbose: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Any:
         """Relevance at what the layer returns, or receives.
 
@@ -263,12 +277,23 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             detached; with `return_convergence_delta`, a pair of that and the delta (a list for a list of layers).
             Arguments and errors as in `LRPTranspose.attribute`; ValueError for a layer that was not reached.
         """
+
+        def explain(some: Inputs, target: Target, additional: Any) -> tuple[Any, Any]:
+            return self._explain(some, target, additional, attribute_to_layer_input)
+
+        result, delta = in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
+        return (result, delta) if return_convergence_delta else result
+
+    def _explain(
+        self, inputs: Inputs, target: Target, additional: Any, attribute_to_layer_input: bool
+    ) -> tuple[Any, Any]:
+        """Relevance at each layer, and what was absorbed above it."""
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         captures = [LayerCapture(self.model, layer, attribute_to_layer_input) for layer in layers]
         with building_graph():
-            propagation = self._propagation(additional_forward_args, _Captures(captures))
+            propagation = self._propagation(additional, _Captures(captures))
             _, _, selected = self._forward(
-                propagation, as_tuple(inputs), additional_forward_args, partial(select_target, target=target)
+                propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )
             results, deltas = [], []
             for capture in captures:
@@ -285,9 +310,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
                 relevance = tuple(torch.stack([next(found) for _ in several]).sum(0) for several in places)
                 results.append(relevance if len(relevance) > 1 else relevance[0])
                 deltas.append(self.compute_convergence_delta(relevance, selected.detach()))
-        several = isinstance(self.layer, list)
-        result, delta = (results, deltas) if several else (results[0], deltas[0])
-        return (result, delta) if return_convergence_delta else result
+        return (results, deltas) if isinstance(self.layer, list) else (results[0], deltas[0])
 
 
 class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
@@ -317,20 +340,25 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
         neuron_selector: Neuron,
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Inputs:
         """Explain one neuron per example; the relevance sums to its activation, less what was absorbed.
 
         Arguments and errors as in `NeuronGuidedBackprop.attribute`, result as in `LRPTranspose.attribute`.
         """
-        capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
-        with building_graph():
-            propagation = self._propagation(additional_forward_args, capture)
 
-            def select(_: Any) -> Tensor:
-                return select_neuron(capture.tensors(), neuron_selector, describe(self.model, self.layer))
+        def explain(some: Inputs, _: Target, additional: Any) -> Inputs:
+            capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
+            with building_graph():
+                propagation = self._propagation(additional, capture)
 
-            leaves, carriers, selected = self._forward(propagation, as_tuple(inputs), additional_forward_args, select)
-            return as_given(inputs, _relevance(leaves, carriers, selected))
+                def select(_: Any) -> Tensor:
+                    return select_neuron(capture.tensors(), neuron_selector, describe(self.model, self.layer))
+
+                leaves, carriers, selected = self._forward(propagation, as_tuple(some), additional, select)
+                return as_given(some, _relevance(leaves, carriers, selected))
+
+        return in_batches(explain, inputs, None, additional_forward_args, internal_batch_size)
 
 
 class _Captures(LayerCapture):

@@ -42,9 +42,15 @@ class ModifiedBackprop(SignalAttribution):
         self.rules = operations_of(self.rule)
 
     @log_usage(part_of_slo=True)
-    def attribute(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Inputs:
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: int | None = None,
+    ) -> Inputs:
         """Explain one output per example; arguments, result and errors as in `GuidedBackprop.attribute`."""
-        return self._attribute(inputs, target, additional_forward_args)
+        return self._attribute(inputs, target, additional_forward_args, internal_batch_size)
 
 
 class NeuronModifiedBackprop(NeuronSignalAttribution):
@@ -78,6 +84,9 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
         neuron_selector: Neuron,
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Inputs:
         """Explain one neuron per example; arguments, result and errors as in `NeuronGuidedBackprop.attribute`."""
-        return self._attribute(inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input)
+        return self._attribute(
+            inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size
+        )

@@ -20,11 +20,10 @@ Units are taken evenly over the channels that respond at all, not chosen by how 
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -35,8 +34,8 @@ from tqdm import tqdm
 from ..attr import DeconvNet, NeuronModifiedBackprop
 from ..models import LoadedModel, load, names
 from ..models.data import cifar10, normalise
-from ..propagation.modules import ModuleTrace
 from .deconvnet_report import write_report
+from .units import evenly, responses_in_the_middle, seen_pixels
 
 IMAGE_FREE = "no image"
 CONDITIONED = {
@@ -47,7 +46,6 @@ CONDITIONED = {
 }
 METHODS = (IMAGE_FREE, *CONDITIONED)
 BEST = 3
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class UnitFinding:
 
     Attributes:
         layer: the layer's name.
-        unit: channel, row and column in the layer's output.
+        unit: channel, row and column in the layer's output; the channel alone where it returns no maps.
         image: its best image, normalised `(3, H, W)`.
         best: its response to that image.
         box: the pixels it sees, as two slices.
@@ -66,7 +64,7 @@ class UnitFinding:
     """
 
     layer: str
-    unit: tuple[int, int, int]
+    unit: tuple[int, ...]
     image: Tensor
     best: float
     box: tuple[slice, slice]
@@ -96,7 +94,9 @@ class NetworkFindings:
     def likeness(self) -> dict[str, dict[str, float]]:
         """For each layer and method the mean cosine between the pictures of different units; NaN of a single unit."""
         return {
-            layer: {name: _mean_cosine(torch.stack([unit.pictures[name] for unit in units])) for name in METHODS}
+            layer: {
+                name: _mean_cosine(torch.stack([unit.pictures[name] for unit in units])) for name in units[0].pictures
+            }
             for layer, units in self.layers.items()
         }
 
@@ -107,15 +107,18 @@ def examine(
     layers: int | Sequence[str] = 6,
     units: int = 4,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+    conditioned: Mapping[str, str] = CONDITIONED,
 ) -> NetworkFindings:
     """Find what units of a network look for.
 
     Args:
         model: the network.
         images: normalised images to find the best in `(N, 3, H, W)`, at least three.
-        layers: their names, or how many to take evenly over the convolutions.
+        layers: their names (any that return maps or one value per channel), or how many to take evenly over the
+            convolutions.
         units: how many units of each layer.
         progress: wraps the loop over the layers, to show how far it is.
+        conditioned: the methods that need an image: their names, and the rows of `plugin.rules.SIGNAL_RULES`.
 
     Raises:
         ValueError: there are too few images, or the network has no convolutions with maps.
@@ -123,8 +126,10 @@ def examine(
     if len(images) < BEST:
         raise ValueError(f"{len(images)} images are too few: give at least {BEST}")
     start = time.perf_counter()
-    responses = responses_in_the_middle(model.network, images)
-    chosen = _evenly(list(responses), layers) if isinstance(layers, int) else list(layers)
+    known = dict(model.network.named_modules())
+    named = [] if isinstance(layers, int) else [name for name in layers if name in known]
+    responses = responses_in_the_middle(model.network, images, named)
+    chosen = evenly(list(responses), layers) if isinstance(layers, int) else list(layers)
     missing = [name for name in chosen if name not in responses]
     if missing or not chosen:
         raise ValueError(f"{model.name} has no convolution {missing}: choose among {', '.join(responses)}")
@@ -132,7 +137,7 @@ def examine(
     for layer in progress(chosen):
         values, position = responses[layer]
         alive = (values.amax(0) > 0).nonzero().flatten().tolist()
-        channels = _evenly(alive, units)
+        channels = evenly(alive, units)
         if not channels:
             continue
         free = DeconvNet(model.network, layer, tuple(images.shape[1:]), "center").reconstruct(channels, position)
@@ -140,50 +145,29 @@ def examine(
             best = values[:, channel].topk(BEST)
             unit = (channel, *position)
             found.append(
-                _examine_unit(model.network, layer, unit, images[best.indices], float(best.values[0]), picture)
+                _examine_unit(
+                    model.network, layer, unit, images[best.indices], float(best.values[0]), picture, conditioned
+                )
             )
     return NetworkFindings(model, len(images), found, time.perf_counter() - start)
 
 
-def responses_in_the_middle(
-    network: nn.Module, images: Tensor, batch_size: int = 100
-) -> dict[str, tuple[Tensor, tuple[int, int]]]:
-    """For each convolution that returns maps: its responses `(N, channels)` in their middle, and where that is."""
-    convolutions = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
-    parts: dict[str, list[Tensor]] = {}
-    middles: dict[str, tuple[int, int]] = {}
-
-    def note(module: nn.Module, output: Tensor) -> None:
-        name = convolutions.get(module) if isinstance(module, nn.Conv2d) else None
-        if name is not None and output.ndim == 4 and min(output.shape[2:]) > 1:
-            row, column = middles[name] = (output.shape[2] // 2, output.shape[3] // 2)
-            parts.setdefault(name, []).append(output[:, :, row, column].clone())
-
-    with torch.no_grad(), ModuleTrace(network, on_exit=note):
-        for batch in images.split(batch_size):
-            network(batch)
-    return {name: (torch.cat(values), middles[name]) for name, values in parts.items()}
-
-
-def _evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of the items from the first to the last, evenly spaced; all if there are fewer."""
-    if len(items) <= count:
-        return list(items)
-    return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
-
-
 def _examine_unit(
-    network: nn.Module, layer: str, unit: tuple[int, int, int], images: Tensor, best: float, free: Tensor
+    network: nn.Module,
+    layer: str,
+    unit: tuple[int, ...],
+    images: Tensor,
+    best: float,
+    free: Tensor,
+    conditioned: Mapping[str, str],
 ) -> UnitFinding:
     """Draw a unit's pictures on its best images `(BEST, 3, H, W)`, best first, and measure them."""
     maps = {
-        name: NeuronModifiedBackprop(network, layer, rule).attribute(images, unit) for name, rule in CONDITIONED.items()
+        name: NeuronModifiedBackprop(network, layer, rule).attribute(images, unit) for name, rule in conditioned.items()
     }
     pictures = {IMAGE_FREE: free, **{name: values[0] for name, values in maps.items()}}
-    box = _box(torch.cat([free[None], *maps.values()]))
-    norm = images[0][:, *box].norm()
-    scaled = torch.stack([picture * norm / picture.norm().clamp(min=1e-12) for picture in pictures.values()])
-    values = responses_in_the_middle(network, scaled)[layer][0][:, unit[0]] / best
+    box = seen_pixels(torch.cat([free[None], *maps.values()]))
+    values = scaled_responses(network, layer, unit, torch.stack(list(pictures.values())), images[0], box) / best
     return UnitFinding(
         layer=layer,
         unit=unit,
@@ -196,13 +180,13 @@ def _examine_unit(
     )
 
 
-def _box(maps: Tensor) -> tuple[slice, slice]:
-    """The rows and columns where any map `(n, 3, H, W)` is not zero; everything if all are."""
-    used = maps.ne(0).any(0).any(0)
-    if not bool(used.any()):
-        return slice(0, used.shape[0]), slice(0, used.shape[1])
-    rows, columns = (used.any(dimension).nonzero().flatten().tolist() for dimension in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+def scaled_responses(
+    network: nn.Module, layer: str, unit: tuple[int, ...], pictures: Tensor, image: Tensor, box: tuple[slice, slice]
+) -> Tensor:
+    """A unit's responses `(n,)` to pictures `(n, C, H, W)` scaled to the norm of an image on the pixels it sees."""
+    norms = pictures[:, :, *box].flatten(1).norm(dim=1).clamp(min=1e-12)
+    scaled = pictures * (image[:, *box].norm() / norms).view(-1, 1, 1, 1)
+    return responses_in_the_middle(network, scaled, [layer])[layer][0][:, unit[0]]
 
 
 def _mean_cosine(maps: Tensor) -> float:

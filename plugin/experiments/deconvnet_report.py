@@ -1,8 +1,6 @@
 """The findings of `plugin.experiments.deconvnet` as pictures and as one HTML file that needs nothing else."""
 
-import base64
 import html
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,17 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..figures import as_image
 from ..models import Preprocessing
+from .page import embedded, page, table
 
 if TYPE_CHECKING:
     from .deconvnet import NetworkFindings, UnitFinding
 
 _TILE, _GAP, _HEADER, _MARGIN = 128, 6, 22, 74
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .25rem .8rem; text-align: right }
-th { font-weight: 600; border-bottom: 1px solid #999 } th:first-child, td:first-child { text-align: left }
-img { max-width: 100%; height: auto } caption { text-align: left; font-weight: 600 }
-"""
 
 
 def write_report(findings: Sequence["NetworkFindings"], methods: Sequence[str], folder: Path) -> Path:
@@ -45,9 +38,9 @@ def write_report(findings: Sequence["NetworkFindings"], methods: Sequence[str], 
             picture = draw_layer(units, methods, found.model.preprocessing)
             name = f"{found.model.name}-{layer}.png"
             picture.save(folder / name, optimize=True)
-            parts.append(f"<h3>{html.escape(layer)}</h3>{_embedded(picture, f'{found.model.name}, {layer}')}")
+            parts.append(f"<h3>{html.escape(layer)}</h3>{embedded(picture, f'{found.model.name}, {layer}')}")
     target = folder / "report.html"
-    target.write_text(_page("".join(parts)), encoding="utf-8")
+    target.write_text(page(_TITLE, _INTRODUCTION, "".join(parts)), encoding="utf-8")
     return target
 
 
@@ -103,35 +96,14 @@ def _section(found: "NetworkFindings", methods: Sequence[str]) -> str:
     response, cosine = "Response to the picture over the best response to an image", "Cosine between the pictures from"
     return (
         f"<h2>{html.escape(found.model.name)}</h2><p>{known}{found.images} images, {found.seconds:.0f} seconds.</p>"
-        + _table(f"{response} (median)", methods, median_table(found.layers, methods, "response"))
-        + _table(f"{cosine} three images (median)", conditioned, median_table(found.layers, conditioned, "cosine"))
-        + _table(f"{cosine} different units (mean)", methods, likeness)
+        + table(f"{response} (median)", methods, median_table(found.layers, methods, "response"))
+        + table(f"{cosine} three images (median)", conditioned, median_table(found.layers, conditioned, "cosine"))
+        + table(f"{cosine} different units (mean)", methods, likeness)
     )
 
 
 def _first(found: "NetworkFindings") -> Sequence["UnitFinding"]:
     return next(iter(found.layers.values()), ())
-
-
-def _table(caption: str, methods: Sequence[str], lines: Sequence[tuple[str, Sequence[float]]]) -> str:
-    head = "".join(f"<th>{html.escape(method)}</th>" for method in methods)
-    rows = "".join(
-        f"<tr><td>{html.escape(layer)}</td>" + "".join(_cell(value) for value in values) + "</tr>"
-        for layer, values in lines
-    )
-    return f"<table><caption>{caption}</caption><tr><th>layer</th>{head}</tr>{rows}</table>"
-
-
-def _cell(value: float) -> str:
-    strength = min(max(value, 0.0), 1.0)
-    return f'<td style="background: rgba(33, 102, 172, {0.6 * strength:.2f})">{value:.2f}</td>'
-
-
-def _embedded(picture: Image.Image, description: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
 
 
 _TITLE = "What units look for: deconvnet with and without an image"
@@ -145,10 +117,3 @@ best response to any image. Near 1 or above, the picture shows what the unit loo
 pictures from the unit's three best images (at 1 the image has no influence), and between the pictures of different
 units (at 1 all units look for the same).</p>
 """
-
-
-def _page(body: str) -> str:
-    head = f'<meta charset="utf-8"><title>{_TITLE}</title><style>{_STYLE}</style>'
-    return (
-        f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{_TITLE}</h1>{_INTRODUCTION}{body}</body></html>'
-    )

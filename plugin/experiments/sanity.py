@@ -127,6 +127,30 @@ def randomisation_check(
     return check
 
 
+def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy with fresh weights, to compare with what training has made of them.
+
+    Convolutions and linear layers start as He et al. (2015) start them, with biases at 0, so that the signal keeps its
+    size through any number of ReLU layers; every other layer starts as its class starts it.
+
+    Args:
+        network: the network; it is copied, never changed.
+        seed: decides the weights.
+    """
+    copied = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in copied.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    return copied
+
+
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's correlation of each pair of maps `(N, ...)`, in [-1, 1] `(N,)`; 0 if either is constant."""
     ranks = [torch.stack([_ranks(example.flatten()) for example in maps]) for maps in (first, second)]

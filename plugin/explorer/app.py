@@ -4,17 +4,21 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from .views import attribute, lrp
+from . import controls
+from .views import attribute, benchmarks, deconvnet, lrp
 
 # Title, path in the URL (empty for the first page), and the function that draws the page.
 PAGES: tuple[tuple[str, str, Callable[[], None]], ...] = (
     ("Attribute", "", attribute.page),
+    ("Deconvnet", "deconvnet", deconvnet.page),
     ("LRP", "lrp", lrp.page),
+    ("Benchmarks", "benchmarks", benchmarks.page),
 )
 
 
 def main() -> None:
     """Draw the page that the URL asks for."""
     st.set_page_config(page_title="Attribution explorer", layout="wide")
-    pages = [st.Page(draw, title=title, url_path=path, default=not path) for title, path, draw in PAGES]
-    st.navigation(pages, position="top").run()
+    pages = {path: st.Page(draw, title=title, url_path=path, default=not path) for title, path, draw in PAGES}
+    controls.register(pages)
+    st.navigation(list(pages.values()), position="top").run()

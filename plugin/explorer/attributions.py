@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from plugin.attr import DeconvNet
 from plugin.models import LoadedModel
 
 from . import lrp_rules
 from .memory import Meter
-from .methods import METHODS, lrp_key
+from .methods import METHODS, NO_IMAGE, lrp_key
 from .networks import Subject
 from .state import Settings
 
@@ -35,6 +36,7 @@ class Question:
         layer: dotted module name, for a neuron or for a method that looks at a layer; else empty.
         neuron: index into that layer's output; empty when a class is explained.
         rules: pairs of a layer and a key of `lrp_rules.RULES` that replace the rules of an LRP preset there.
+        unpooling: where max-pooling hands the signal of a method that sees no picture; empty where there is no pooling.
     """
 
     method: str
@@ -43,6 +45,12 @@ class Question:
     layer: str = ""
     neuron: tuple[int, ...] = ()
     rules: tuple[tuple[str, str], ...] = ()
+    unpooling: str = ""
+
+    @property
+    def needs_picture(self) -> bool:
+        """Whether the answer is another for another picture."""
+        return self.method != NO_IMAGE
 
 
 @dataclass(frozen=True)
@@ -94,12 +102,23 @@ def probabilities(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(logits[0].softmax(0).numpy())
 
 
-def most_active(subject: Subject, image: Image.Image, layer: str) -> tuple[int, ...]:
-    """Index of the largest output of a layer."""
+def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:
+    """The output of a layer for a picture, without the batch dimension."""
     module = subject.model.network.get_submodule(layer)
     with subject.lock:
         output = LayerActivation(subject.model.network, module).attribute(subject.model.preprocess(image))
-    return tuple(int(i) for i in np.unravel_index(int(output[0].argmax()), tuple(output.shape[1:])))
+    return np.asarray(output[0].numpy())
+
+
+def largest(values: NDArray[np.float32]) -> tuple[int, ...]:
+    """Index of the largest value."""
+    return tuple(int(i) for i in np.unravel_index(int(values.argmax()), values.shape))
+
+
+def unit_question(settings: Settings, method: str, pooled: bool) -> Question:
+    """The question of one method about the chosen unit; `pooled` tells that there is max-pooling in the network."""
+    unpooling = settings.unpooling if method == NO_IMAGE and pooled else ""
+    return Question(method, layer=settings.layer, neuron=settings.neuron, unpooling=unpooling)
 
 
 def compute(subject: Subject, image: Image.Image, question: Question) -> Result:
@@ -115,7 +134,7 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Result:
     """
     inputs = subject.model.preprocess(image)
     with answering(subject, question), Meter(inputs.device) as meter:
-        attribution = _attribute(subject, inputs, question)
+        attribution = attribute(subject.model.network, inputs, question, subject.model)
     return Result(attribution[0].numpy().astype(np.float32), meter.seconds, meter.peak_bytes)
 
 
@@ -132,9 +151,8 @@ def answering(subject: Subject, question: Question) -> Iterator[None]:
             raise ValueError(f"{label} has no answer for {subject.model.name}: {reason}.") from error
 
 
-def explained(subject: Subject, question: Question) -> tuple[nn.Module, int | None]:
+def explained(network: nn.Module, question: Question) -> tuple[nn.Module, int | None]:
     """The module whose output is explained, and which output."""
-    network = subject.model.network
     if question.contrast is None or question.target is None:
         return network, question.target
     return LogitDifference(network, question.target, question.contrast), 0
@@ -156,11 +174,15 @@ def constructed(model: LoadedModel, question: Question) -> dict[str, Any]:
     return values
 
 
-def _attribute(subject: Subject, inputs: Tensor, question: Question) -> Tensor:
+def attribute(network: nn.Module, inputs: Tensor, question: Question, model: LoadedModel) -> Tensor:
+    """The answer for inputs `(1, C, H, W)` of a network that is built like the model's."""
     method, neuron = METHODS[question.method], bool(question.neuron)
-    layer = [subject.model.network.get_submodule(question.layer)] if question.layer else []
-    network, target = explained(subject, question)
-    attribution = method.attribution_class(neuron)(network, *layer, **constructed(subject.model, question))
+    if not question.needs_picture:
+        reconstruction = DeconvNet(network, question.layer, tuple(inputs.shape[1:]), question.unpooling or None)
+        return reconstruction.reconstruct([question.neuron])
+    layer = [network.get_submodule(question.layer)] if question.layer else []
+    whole, target = explained(network, question)
+    attribution = method.attribution_class(neuron)(whole, *layer, **constructed(model, question))
     if neuron:
         return attribution.attribute(inputs, neuron_selector=question.neuron)
     return attribution.attribute(inputs, target=target, **method.call)

@@ -9,18 +9,19 @@ import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from plugin.experiments.sanity import RandomisationCheck
 from plugin.propagation.ledger import Ledger
 
-from . import attributions, images, ledgers, networks
+from . import attributions, images, ledgers, networks, sanity, units
 from .attributions import Question, Result
 from .images import Picture
 from .networks import Subject
 
 
-@st.cache_resource(max_entries=3, show_spinner="Loading the network …")
-def subject(network: str) -> Subject:
-    """See `networks.open_network`."""
-    return networks.open_network(network)
+@st.cache_resource(max_entries=4, show_spinner="Loading the network …")
+def subject(network: str, digest: str = "", _checkpoint: tuple[str, bytes] | None = None) -> Subject:
+    """See `networks.open_network`; the digest stands for the checkpoint."""
+    return networks.open_network(network, _checkpoint)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Decoding the picture …")
@@ -35,16 +36,38 @@ def probabilities(network: str, digest: str, _subject: Subject, _image: Image.Im
     return attributions.probabilities(_subject, _image)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def most_active(network: str, digest: str, layer: str, _subject: Subject, _image: Image.Image) -> tuple[int, ...]:
-    """See `attributions.most_active`."""
-    return attributions.most_active(_subject, _image, layer)
+@st.cache_data(max_entries=16, show_spinner=False)
+def responses(network: str, digest: str, layer: str, _subject: Subject, _image: Image.Image) -> NDArray[np.float32]:
+    """See `attributions.responses`."""
+    return attributions.responses(_subject, _image, layer)
 
 
 @st.cache_data(max_entries=256, show_spinner="Computing the map …")
 def result(network: str, digest: str, question: Question, _subject: Subject, _image: Image.Image) -> Result:
     """See `attributions.compute`."""
     return attributions.compute(_subject, _image, question)
+
+
+@st.cache_data(max_entries=64, show_spinner="Making layers random …")
+def randomised(
+    network: str, digest: str, question: Question, layers: int, _subject: Subject, _image: Image.Image
+) -> RandomisationCheck:
+    """See `sanity.check`."""
+    return sanity.check(_subject, _image, question, layers)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def pooled(network: str, layer: str, _subject: Subject) -> bool:
+    """See `units.is_pooled`."""
+    return units.is_pooled(_subject, layer)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def excitation(
+    network: str, digest: str, question: Question, _subject: Subject, _image: Image.Image, _result: Result
+) -> float | None:
+    """See `units.excitation`."""
+    return units.excitation(_subject, _image, question.layer, question.neuron, _result)
 
 
 @st.cache_data(max_entries=64, show_spinner="Keeping the books …")

@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from plugin import models
-
+from . import networks
+from .images import digest
 from .lrp_rules import RULES
-from .state import UPLOAD, VIEWS, Settings, axes, follow, from_query
+from .state import UPLOAD, Settings, axes, follow, from_query, views
 
-# The session key of the uploaded file, a pair of its name and its bytes.
-UPLOADED = "attribute.uploaded"
+# The session keys of the uploaded picture and of the uploaded checkpoint, each a pair of a name and its bytes.
+UPLOADED, CHECKPOINT = "attribute.uploaded", "attribute.checkpoint_file"
 # A list shows None as nothing chosen; this is its choice of leaving a class open.
 OPEN = -1
 
@@ -31,10 +31,12 @@ LABELS = {
     "green": "Green channel",
     "blue": "Blue channel",
     "own": "Own",
+    "unit": "What the unit sees",
+    "whole": "Whole picture",
     "shared": "Shared",
 }
 
-_LAST, _WRITTEN, _PAGE = "attribute.last", "attribute.written", "attribute.page"
+_LAST, _WRITTEN, _PAGE, _PAGES = "attribute.last", "attribute.written", "attribute.page", "attribute.pages"
 
 
 def key(name: str) -> str:
@@ -42,12 +44,12 @@ def key(name: str) -> str:
     return f"attribute.{name}"
 
 
-def recall(page: str, networks: Sequence[str], images: Sequence[str]) -> tuple[Settings, list[str]]:
+def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings of this run: the widgets', or the link's where it is new. And what in the link could not be used.
 
     Args:
         page: name of the page.
-        networks, images: what can be chosen.
+        images: the samples that can be chosen.
     """
     query = st.query_params.to_dict()
     last: Settings | None = st.session_state.get(_LAST)
@@ -58,9 +60,10 @@ def recall(page: str, networks: Sequence[str], images: Sequence[str]) -> tuple[S
         # The titles at the top lead to the other pages without parameters: what is shown goes along.
         came_over = not query and st.session_state.get(_PAGE) != page
         if current != last or came_over or query == st.session_state.get(_WRITTEN):
-            bundled = models.names()
-            return follow(current, last, (current.network in bundled) == (last.network in bundled)), []
-    return from_query(query, networks, images)
+            same = networks.family(current.network) == networks.family(last.network)
+            followed = follow(current, last, same)
+            return followed if same else networks.with_suitable_picture(followed), []
+    return from_query(query, networks.choices(), images)
 
 
 def put(settings: Settings, *names: str) -> None:
@@ -80,6 +83,22 @@ def remember(page: str, settings: Settings) -> None:
     st.query_params.from_dict(query)
 
 
+def change(**changes: Any) -> None:
+    """In a callback: change settings that have no widget on this page."""
+    st.session_state[_LAST] = replace(st.session_state[_LAST], **changes)
+
+
+def register(pages: dict[str, Any]) -> None:
+    """Keep the pages by their path, for `go_on`."""
+    st.session_state[_PAGES] = pages
+
+
+def go_on(path: str, label: str, settings: Settings) -> None:
+    """A link to the page with this path that opens with these settings."""
+    st.page_link(st.session_state[_PAGES][path], label=label, icon=":material/arrow_forward:",
+                 query_params=settings.to_query())  # fmt: skip
+
+
 def link(settings: Settings) -> str:
     """The address that shows these settings again."""
     address = (st.context.url or "/").partition("?")[0]
@@ -88,32 +107,46 @@ def link(settings: Settings) -> str:
 
 def forget_neuron() -> None:
     """Callback: let the next run choose the most active unit."""
-    st.session_state[_LAST] = replace(st.session_state[_LAST], neuron=())
+    change(neuron=())
 
 
 def forget_rules() -> None:
     """Callback: give every layer the preset's rule again."""
-    st.session_state[_LAST] = replace(st.session_state[_LAST], rules=())
+    change(rules=())
 
 
 def choose_rules(layers: Sequence[str], table: str) -> None:
     """Callback of the table drawn under the session key `table`, whose rows are `layers`: take the edited rules."""
-    last: Settings = st.session_state[_LAST]
-    rules = dict(last.rules)
+    rules = dict(st.session_state[_LAST].rules)
     for row, changes in st.session_state[table]["edited_rows"].items():
         # Rows of constants have no rule to change, and neither has one a rule that is no row of the list.
         if changes.get("rule") in RULES:
             rules[layers[row]] = changes["rule"]
-    st.session_state[_LAST] = replace(last, rules=tuple(rules.items()))
+    change(rules=tuple(rules.items()))
 
 
 def choose_bar(chart: str) -> None:
     """Callback of the bars drawn under the session key `chart`: explain the class of the clicked bar."""
-    points = st.session_state[chart].selection.points
-    if points:
-        chosen = points[0]["customdata"]
-        st.session_state[key("target")] = int(chosen[0] if isinstance(chosen, list) else chosen)
+    clicked = _clicked(chart)
+    if clicked is not None:
+        st.session_state[key("target")] = clicked
         st.session_state[key("explain")] = "class"
+
+
+def choose_unit(chart: str, units: Sequence[tuple[int, ...]]) -> None:
+    """Callback of the squares drawn under the session key `chart`, which stand for `units`: take the clicked one."""
+    clicked = _clicked(chart)
+    if clicked is not None and 0 <= clicked < len(units):
+        put(replace(st.session_state[_LAST], neuron=units[clicked]), "neuron")
+
+
+def _clicked(chart: str) -> int | None:
+    """The custom data of the mark that was clicked last."""
+    points = st.session_state[chart].selection.points
+    if not points or "customdata" not in points[0]:
+        return None
+    chosen = points[0]["customdata"]
+    return int(chosen[0] if isinstance(chosen, list) else chosen)
 
 
 def choose_upload() -> None:
@@ -124,6 +157,19 @@ def choose_upload() -> None:
     file = st.session_state[key("file")]
     st.session_state[key("image")] = UPLOAD if file is not None else Settings.image
     st.session_state[UPLOADED] = None if file is None else (file.name, file.getvalue())
+
+
+def choose_checkpoint(uploader: str) -> None:
+    """Callback of the uploader of checkpoints: use the weights, or the network's own when they were taken away."""
+    file = st.session_state[uploader]
+    st.session_state[CHECKPOINT] = None if file is None else (file.name, file.getvalue())
+    change(checkpoint="" if file is None else digest(file.getvalue())[:12])
+
+
+def layer_list(layers: dict[str, tuple[int, ...]]) -> None:
+    """The layers with their output shapes."""
+    shapes = {name: " x ".join(map(str, shape)) for name, shape in layers.items()}
+    st.selectbox("Layer", list(shapes), format_func=lambda name: f"{name}  ({shapes[name]})", key=key("layer"))
 
 
 def neuron_inputs(shape: tuple[int, ...]) -> None:
@@ -144,12 +190,13 @@ def class_lists(names: Sequence[str], top: int) -> None:
     class_list("Minus the logit of", names, "nothing", "contrast")
 
 
-def display() -> None:
-    """How maps are drawn."""
+def display(channels: int, opacity: bool = True) -> None:
+    """How maps of a network with that many input channels are drawn; `opacity` where they lie over the picture."""
     st.divider()
-    st.selectbox("Show", VIEWS, format_func=LABELS.__getitem__, key=key("view"))
+    st.selectbox("Show", views(channels), format_func=LABELS.__getitem__, key=key("view"))
     st.slider("Colours end at percentile", 50.0, 100.0, step=0.5, format="%.1f", key=key("percentile"))
-    st.slider("Opacity over the picture", 0.0, 1.0, step=0.05, key=key("opacity"))
+    if opacity:
+        st.slider("Opacity over the picture", 0.0, 1.0, step=0.05, key=key("opacity"))
 
 
 def _from_widgets(last: Settings) -> Settings:

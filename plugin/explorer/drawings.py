@@ -4,6 +4,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,15 +30,15 @@ def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
     return {key: figures.symmetric_limit([values], settings.percentile) for key, values in shown.items()}
 
 
-def figure(result: Result, settings: Settings, limit: float, visible: Image.Image, height: int) -> go.Figure:
-    """The map over what the network saw (`visible`)."""
-    values, opacity = _signed(result, settings), settings.opacity
+def figure(result: Result, settings: Settings, limit: float, visible: Image.Image | None, height: int) -> go.Figure:
+    """The map over what the network saw (`visible`), or alone."""
+    values, opacity = _signed(result, settings), settings.opacity if visible else 1.0
     if settings.view == "colour":
         return figures.colour_map(values, visible, opacity, limit=limit, height=height - _COLOUR_BAR)
     return figures.signed_map(values, visible, opacity, limit=limit, height=height)
 
 
-def png(result: Result, settings: Settings, limit: float, visible: Image.Image) -> bytes:
+def png(result: Result, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:
     """The same as a PNG file."""
     values = _signed(result, settings)
     paint = figures.signed_colours if settings.view != "colour" else figures.as_image
@@ -56,6 +57,20 @@ def npz(result: Result, settings: Settings, question: Question, picture: Picture
     }
     arrays = {"attribution": result.attribution, "map": _signed(result, settings)}
     return figures.to_npz(arrays, recorded, {package: _version(package) for package in _PACKAGES})
+
+
+def alternative(label: str, result: Result, settings: Settings) -> str:
+    """The map in words, for those who cannot see it: how much of it is positive, and where it is strongest."""
+    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else _signed(result, settings)
+    total = float(np.abs(values).sum())
+    if not total:
+        return f"{label}: zero everywhere"
+    row, column = (int(i) for i in np.unravel_index(int(np.abs(values).argmax()), values.shape))
+    share = float(values.clip(min=0).sum()) / total
+    return (
+        f"{label}: {values.shape[0]} by {values.shape[1]} pixels, {share:.0%} of the magnitude positive, strongest at "
+        f"row {row}, column {column}"
+    )
 
 
 def cost(result: Result) -> str:

@@ -1,18 +1,16 @@
-"""Pictures to explain: the bundled photographs, and uploads that are decoded as if their sender meant harm."""
+"""Pictures to explain: the bundled photographs, and uploads."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-MAX_BYTES = 10 * 2**20
-MAX_PIXELS = 40_000_000
-MAX_ELONGATION = 20
-# Formats of photographs and of figures. Others that Pillow knows start programs (EPS) or are rarely seen by a fuzzer.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-EXTENSIONS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
+from plugin.models.pictures import EXTENSIONS, MAX_BYTES, decode
+
+from . import drawing
+
+__all__ = ["EXTENSIONS", "MAX_BYTES", "Picture", "decode", "digest", "sample", "uploaded"]
 
 
 @dataclass(frozen=True)
@@ -32,19 +30,60 @@ class Picture:
     imports: tuple[str, ...] = ()
 
 
+DIGITS = tuple(f"digit-{label}" for label in range(10))
+
+
+def samples() -> tuple[str, ...]:
+    """The names of the bundled pictures: photographs and handwritten digits."""
+    from plugin import models
+
+    return (*models.sample_images(), *DIGITS)
+
+
 def sample(name: str) -> Picture:
-    """A bundled photograph.
+    """A bundled picture.
 
     Raises:
         ValueError: there is none of this name.
     """
     from plugin import models
 
+    if name in DIGITS:
+        label = DIGITS.index(name)
+        image = digit(label)
+        return Picture(image, digest(image.tobytes()), f"digit({label})", (f"from {__name__} import digit",))
     pictures = models.sample_images()
     if name not in pictures:
-        raise ValueError(f"there is no sample image {name!r}: choose among {', '.join(pictures)}")
+        raise ValueError(f"there is no sample image {name!r}: choose among {', '.join(samples())}")
     image = pictures[name]
     return Picture(image, digest(image.tobytes()), f"models.sample_images()[{name!r}]")
+
+
+def digit(label: int) -> Image.Image:
+    """A handwritten digit of scikit-learn's bundled data, as MNIST shows it: white on black, 28 x 28 pixels.
+
+    Args:
+        label: 0 to 9.
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    grey = Image.fromarray((data.images[int((data.target == label).argmax())] * 15.9375).astype(np.uint8))
+    sheet = Image.new("L", (28, 28))
+    sheet.paste(grey.resize((22, 22), Image.Resampling.BICUBIC), (3, 3))
+    return sheet.convert("RGB")
+
+
+def drawn(text: str) -> Picture:
+    """A drawing, as `drawing.encode` writes it.
+
+    Raises:
+        ValueError: the text is no drawing.
+    """
+    image = drawing.picture(text)
+    return Picture(
+        image, digest(image.tobytes()), f"picture({text!r})", ("from plugin.explorer.drawing import picture",)
+    )
 
 
 def uploaded(data: bytes, file_name: str) -> Picture:
@@ -61,77 +100,3 @@ def uploaded(data: bytes, file_name: str) -> Picture:
 def digest(data: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
-
-
-def decode(data: bytes) -> Image.Image:
-    """Read a picture of untrusted origin as RGB.
-
-    It is turned upright as its EXIF data say; of an animation the first frame counts; transparent parts become white;
-    16 bits per channel become 8.
-
-    Args:
-        data: the content of a file of one of `FORMATS`, at most `MAX_BYTES`.
-
-    Raises:
-        ValueError: empty, too large in bytes or pixels, longer than `MAX_ELONGATION` times its width (or the reverse),
-            damaged, truncated or no picture. The message is one sentence for the person who sent it.
-    """
-    if not data:
-        raise ValueError("The file is empty.")
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"The file has {len(data) / 2**20:.1f} MB; at most {MAX_BYTES // 2**20} MB are read.")
-    try:
-        opened = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ValueError(_too_many_pixels()) from error
-    except Exception as error:  # damaged headers raise whatever their parser met
-        raise ValueError(f"The file is not a picture that can be read ({', '.join(FORMATS)}).") from error
-    with opened:
-        _check_size(opened.size)
-        try:
-            # The size in the header was checked before this line decodes any pixel.
-            opened.load()
-            return _to_rgb(_upright(opened))
-        except Exception as error:
-            raise ValueError("The picture is damaged or truncated: its pixels cannot be decoded.") from error
-
-
-def _too_many_pixels() -> str:
-    return f"The picture has too many pixels; at most {MAX_PIXELS // 10**6} million are decoded."
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    shorter, longer = sorted(size)
-    if shorter * longer > MAX_PIXELS:
-        raise ValueError(_too_many_pixels())
-    # The shorter side is scaled to the network's input, the longer one with it: a thread would become a huge picture.
-    if shorter < 1 or longer > MAX_ELONGATION * shorter:
-        shape = f"{size[0]} x {size[1]} pixels"
-        raise ValueError(f"The picture has {shape}; its longer side may be {MAX_ELONGATION} times the shorter.")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # an unreadable orientation is no reason to refuse the photograph
-        return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bits to 8 bits; floating point ones are taken as shares of white.
-
-    Pillow's own conversion clips instead of scaling, and turns such pictures white.
-    """
-    if not np.isfinite(values).all():
-        raise ValueError("values that are not finite")
-    white = 1.0 if np.issubdtype(values.dtype, np.floating) else 65535.0
-    return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)

@@ -43,7 +43,7 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Ledger:
     """
     inputs = subject.model.preprocess(image)
     with attributions.answering(subject, question):
-        network, target = attributions.explained(subject, question)
+        network, target = attributions.explained(subject.model.network, question)
         rules = attributions.constructed(subject.model, question)["rules"]
         ledger = LRPTranspose(network, rules).ledger(inputs, target)
     if not isinstance(network, LogitDifference):

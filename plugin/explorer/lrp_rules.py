@@ -1,6 +1,5 @@
 """Rules of layer-wise relevance propagation as values and as Python, so that a map and its snippet cannot disagree."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -79,17 +78,8 @@ RULES: dict[str, Call] = {
 
 def layer_rules(preprocessing: Preprocessing) -> dict[str, Call]:
     """`RULES` for one network."""
-    low, high = input_range(preprocessing)
+    low, high = preprocessing.input_range
     return RULES | {"box": _rule("ZBox", low=low, high=high)}
-
-
-def input_range(preprocessing: Preprocessing) -> tuple[float, float]:
-    """The smallest and the largest value that a preprocessed picture can hold, rounded outwards to three decimals."""
-    pairs = list(zip(preprocessing.mean, preprocessing.std, strict=True))
-    low = min((0 - mean) / std for mean, std in pairs)
-    high = max((1 - mean) / std for mean, std in pairs)
-    # The margin is for a network that computes in float32, where 2.64 is a little more than 2.64.
-    return math.floor(low * 1000 - 0.01) / 1000, math.ceil(high * 1000 + 0.01) / 1000
 
 
 def rules_for(
@@ -106,7 +96,7 @@ def rules_for(
     Returns:
         The preset's name where that says everything, else a call that gives a composite.
     """
-    low, high = input_range(preprocessing)
+    low, high = preprocessing.input_range
     box = preset == "epsilon_gamma_box"
     base: str | Call = Call("plugin.rules.presets", preset, keywords={"low": low, "high": high}) if box else preset
     if not chosen:

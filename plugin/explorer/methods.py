@@ -1,80 +1,25 @@
-"""The methods of the explorer, a row each. A new one is a new row: its column, computation and snippet follow."""
+"""The methods of the explorer: those of `plugin.attr.methods`, and deconvnets without switches or without a picture."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
+from plugin.attr.methods import METHODS as _SHARED
+from plugin.attr.methods import Method, lrp_key
+from plugin.rules import SWITCH_FREE
 
-from plugin.rules.presets import PRESETS
+__all__ = ["METHODS", "NO_IMAGE", "OF_PICTURES", "UNPOOLING_LABELS", "WITHOUT_SWITCHES", "Method", "lrp_key"]
 
+# Where max-pooling hands its signal when no switch tells.
+UNPOOLING_LABELS = {name: {"center": "centre"}.get(name, name) for name in SWITCH_FREE}
 
-@dataclass(frozen=True)
-class Method:
-    """How a method is called, as text and as data, so that the map and its snippet cannot disagree.
-
-    Attributes:
-        label: for people.
-        module: where both classes are imported from.
-        explains_class: name of the class with `(network[, layer], **construct).attribute(inputs, target=, **call)`.
-        explains_neuron: name of the class with `(network, layer, **construct).attribute(inputs, neuron_selector=,
-            **neuron_call)`; empty if the method has none.
-        needs_layer: the first class takes a layer of shape (C, H, W), too.
-        construct: keyword arguments of the constructors.
-        call: keyword arguments of the first `attribute`.
-        preset: the preset of `plugin.rules.presets` that the constructors take as `rules`; empty if they take none.
-    """
-
-    label: str
-    module: str
-    explains_class: str
-    explains_neuron: str = ""
-    needs_layer: bool = False
-    construct: Mapping[str, Any] = field(default_factory=dict)
-    call: Mapping[str, Any] = field(default_factory=dict)
-    preset: str = ""
-
-    def attribution_class(self, neuron: bool) -> Any:
-        """The class to construct, for a neuron or for a class score."""
-        return getattr(import_module(self.module), self.class_name(neuron))
-
-    def class_name(self, neuron: bool) -> str:
-        """Its name.
-
-        Raises:
-            ValueError: the method does not explain neurons.
-        """
-        if neuron and not self.explains_neuron:
-            raise ValueError(f"{self.label} explains class scores only, not single neurons.")
-        return self.explains_neuron if neuron else self.explains_class
-
-
-_LRP_LABELS = {
-    "lrp_0": "LRP-0",
-    "epsilon": "LRP epsilon",
-    "epsilon_plus": "LRP epsilon, z+",
-    "epsilon_plus_flat": "LRP epsilon, z+, flat",
-    "epsilon_gamma_box": "LRP epsilon, gamma, box",
-    "epsilon_alpha2_beta1": "LRP epsilon, alpha 2 beta 1",
-    "epsilon_alpha2_beta1_flat": "LRP epsilon, alpha 2 beta 1, flat",
-    "excitation_backprop": "Excitation backprop",
-    "attn_lrp": "AttnLRP",
-    "cp_lrp": "CP-LRP",
-}
-
-
-def lrp_key(preset: str) -> str:
-    """The key in `METHODS` of a preset of LRP."""
-    return "lrp-" + preset.removeprefix("lrp_").replace("_", "-")
-
-
-METHODS: dict[str, Method] = {
-    "gradient": Method("Gradient", "captum.attr", "Saliency", "NeuronGradient", call={"abs": False}),
-    "deconvnet": Method("Deconvnet", "plugin.attr", "Deconvolution", "NeuronDeconvolution"),
-    "guided-backprop": Method("Guided backprop", "plugin.attr", "GuidedBackprop", "NeuronGuidedBackprop"),
-    "guided-grad-cam": Method("Guided Grad-CAM", "plugin.attr", "GuidedGradCam", needs_layer=True),
-} | {
-    lrp_key(name): Method(
-        _LRP_LABELS.get(name, f"LRP {name}"), "plugin.attr", "LRPTranspose", "NeuronLRPTranspose", preset=name
+WITHOUT_SWITCHES = {
+    f"deconvnet-{unpooling}": Method(
+        f"Deconvnet, {label}", "plugin.attr", "Deconvolution", "NeuronDeconvolution", construct={"unpooling": unpooling}
     )
-    for name in PRESETS
+    for unpooling, label in UNPOOLING_LABELS.items()
 }
+
+# A unit without a picture: `DeconvNet(network, layer, input_shape, unpooling).reconstruct([neuron])`.
+NO_IMAGE = "no-image"
+
+METHODS: dict[str, Method] = (
+    _SHARED | WITHOUT_SWITCHES | {NO_IMAGE: Method("Deconvnet, no picture", "plugin.attr", "", "DeconvNet")}
+)
+OF_PICTURES = tuple(key for key in METHODS if key != NO_IMAGE)

@@ -1,25 +1,63 @@
 """Parts of pages: opening a network and a picture with everything that can go wrong, and showing what came out."""
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from plugin import figures, models
+from plugin import figures
 
-from . import caches, controls, drawings, images, networks, snippets
+from . import caches, canvas, checkpoints, controls, downloads, drawings, images, networks, snippets
 from .attributions import Question, Result
 from .controls import key
 from .images import Picture
+from .jobs import Job, Task
 from .methods import METHODS
 from .networks import Subject
-from .state import UPLOAD, Settings, fit, markdown_sentence, quoted
+from .state import DRAWING, UPLOAD, Settings, fit, markdown_sentence, quoted
+from .units import Box
+
+T = TypeVar("T")
 
 CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "select2d", "lasso2d"]}
+# Squares and bars are clicked, and have nothing to zoom.
+CLICKED_CHART = {"displayModeBar": False}
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A map on the page.
+
+    Attributes:
+        settings: how it is drawn, and of which network.
+        subject: the network.
+        question: what it answers.
+        result: the answer.
+        limit: where its colours end.
+    """
+
+    settings: Settings
+    subject: Subject
+    question: Question
+    result: Result
+    limit: float
+
+    @property
+    def label(self) -> str:
+        """The method, for people."""
+        return METHODS[self.question.method].label
+
+    @property
+    def name(self) -> str:
+        """Tells the maps of a page apart, and is fit for a file and for a key."""
+        return re.sub(r"[^A-Za-z0-9_-]", "-", f"{self.settings.network}-{self.question.method}")
 
 
 def frame(
@@ -37,49 +75,71 @@ def frame(
         explore: draws the rest for valid settings, a network, a picture and the probabilities `(classes,)`; returns
             the settings with the choices that were left open.
     """
-    samples = list(models.sample_images())
-    settings, notes = controls.recall(page, networks.choices(), samples)
-    controls.put(settings, "network", "image", *fields)
+    settings, notes = controls.recall(page, images.samples())
+    controls.put(settings, "network", "image")
     with st.sidebar:
-        st.selectbox("Network", networks.choices(), key=key("network"))
-        st.selectbox("Picture", [*samples, UPLOAD], key=key("image"))
-        st.file_uploader(
-            "Upload", images.EXTENSIONS, key=key("file"), on_change=controls.choose_upload,
-            max_upload_size=images.MAX_BYTES // 2**20,
-        )  # fmt: skip
-        stored = st.session_state.get(controls.UPLOADED)
-        if settings.image == UPLOAD and stored is not None and st.session_state[key("file")] is None:
-            st.caption(f"Uploaded before: {quoted(stored[0])}")
+        _choices(settings)
     st.header(title)
-    subject, picture = open_subject(settings.network), open_picture(settings)
+    subject, picture = open_subject(settings), open_picture(settings)
     if subject and picture:
         settings = replace(settings, picture=picture.digest[:12] if settings.image == UPLOAD else "")
-        settings, more = fit(settings, subject.model.classes, subject.layers)
+        settings, more = fit(settings, subject.model.classes, subject.layers, subject.channels)
         notes += more
     if notes:
         st.warning("  \n".join(notes))
     if subject and picture:
-        probabilities = caches.probabilities(settings.network, picture.digest, subject, picture.image)
+        controls.put(settings, *fields)
+        probabilities = caches.probabilities(subject.identity, picture.digest, subject, picture.image)
         settings = explore(settings, subject, picture, probabilities)
     controls.remember(page, settings)
 
 
-def open_subject(name: str) -> Subject | None:
+def _choices(settings: Settings) -> None:
+    """Widgets for the network with its weights and for the picture."""
+    st.selectbox("Network", networks.choices(), key=key("network"))
+    if settings.network in networks.architectures():
+        with st.expander("Your own weights", expanded=bool(settings.checkpoint)):
+            st.file_uploader(
+                f"Checkpoint for {settings.network}", checkpoints.EXTENSIONS, key=key(f"weights.{settings.network}"),
+                on_change=controls.choose_checkpoint, args=(key(f"weights.{settings.network}"),),
+                max_upload_size=checkpoints.MAX_BYTES // 2**20,
+                help="Tensors only: safetensors, or a state dict saved by torch.save. Nothing in the file is run.",
+            )  # fmt: skip
+    st.selectbox("Picture", [*images.samples(), DRAWING, UPLOAD], key=key("image"))
+    st.file_uploader(
+        "Upload", images.EXTENSIONS, key=key("file"), on_change=controls.choose_upload,
+        max_upload_size=images.MAX_BYTES // 2**20,
+    )  # fmt: skip
+    stored = st.session_state.get(controls.UPLOADED)
+    if settings.image == UPLOAD and stored is not None and st.session_state[key("file")] is None:
+        st.caption(f"Uploaded before: {quoted(stored[0])}")
+
+
+def open_subject(settings: Settings) -> Subject | None:
     """The network, or None after saying why there is none. Nothing is downloaded before a button was pressed."""
-    needed = networks.missing_download(name)
-    if needed:
+    name, stored = settings.network, None
+    if settings.checkpoint:
+        stored = st.session_state.get(controls.CHECKPOINT)
+        if stored is None or images.digest(stored[1])[:12] != settings.checkpoint:
+            st.info(f"This link needs the checkpoint whose SHA-256 starts with {settings.checkpoint}: upload it in the "
+                    "sidebar, under the network.")  # fmt: skip
+            return None
+    elif needed := downloads.missing(name):
         st.warning(markdown_sentence(needed))
-        if not st.button(f"Download {name}", type="primary"):
+        if work(f"download.{name}", f"Download {name}", partial(downloads.download, name=name)) is None:
             return None
     try:
-        return caches.subject(name)
+        return caches.subject(name, images.digest(stored[1]) if stored else "", stored)
     except (ValueError, RuntimeError) as error:
         st.error(markdown_sentence(error))
         return None
 
 
 def open_picture(settings: Settings) -> Picture | None:
-    """The sample or the upload, or None after saying why there is none."""
+    """The sample, the drawing or the upload, or None after saying why there is none."""
+    if settings.image == DRAWING:
+        canvas.draw(settings.drawing)
+        return images.drawn(settings.drawing) if settings.drawing else None
     if settings.image != UPLOAD:
         return images.sample(settings.image)
     stored: tuple[str, bytes] | None = st.session_state.get(controls.UPLOADED)
@@ -95,6 +155,49 @@ def open_picture(settings: Settings) -> Picture | None:
         return None
 
 
+def work(name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None) -> Job[T] | None:
+    """A button that starts long work, then its progress with a button that stops it.
+
+    Args:
+        name: of the work, with everything it depends on: another name is other work.
+        label: on the button.
+        task: the work, see `jobs.Job`. It must not use Streamlit.
+        draw: draws what the work has shown so far, a `jobs.View`; called again and again while it runs, and at the end.
+
+    Returns:
+        The job when it has ended by itself, else None.
+    """
+    place = key(f"job.{name}")
+    job: Job[T] | None = st.session_state.get(place)
+    ended = job is not None and not job.look().running
+    if job is None or (ended and (job.look().error or not job.look().completed)):
+        if job is not None and job.look().error:
+            st.error(markdown_sentence(job.look().error))
+        if not st.button(label, key=key(f"start.{name}"), type="primary"):
+            if job is not None and draw:
+                draw(job.look())
+            return None
+        job = st.session_state[place] = Job(task)
+        ended = False
+    if ended:
+        if draw:
+            draw(job.look())
+        return job
+    _watch(name, job, draw)
+    return None
+
+
+@st.fragment(run_every=_POLL_SECONDS)
+def _watch(name: str, job: Job[T], draw: Callable[..., None] | None) -> None:
+    view = job.look()
+    if not view.running:
+        st.rerun()
+    st.progress(view.progress, view.message or "Starting …")
+    st.button("Stop", key=key(f"stop.{name}"), on_click=job.stop)
+    if draw:
+        draw(view)
+
+
 def overview(subject: Subject, picture: Picture, probabilities: NDArray[np.float32], chosen: int | None) -> None:
     """The picture, what the network sees of it, and the most probable classes, whose bars can be clicked.
 
@@ -108,66 +211,73 @@ def overview(subject: Subject, picture: Picture, probabilities: NDArray[np.float
     given.caption("Picture")
     # In a transparent square, so that an upright picture does not push the maps off the screen.
     given.image(
-        ImageOps.pad(picture.image.convert("RGBA"), (512, 512), color=(0, 0, 0, 0), centering=(0, 0)), width="stretch"
-    )
+        ImageOps.pad(picture.image.convert("RGBA"), (512, 512), color=(0, 0, 0, 0), centering=(0, 0)),
+        width="stretch", alt="The picture as it was given",
+    )  # fmt: skip
     visible = subject.model.visible(picture.image)
     seen.caption(f"What the network sees, {visible.width} x {visible.height}")
     # Enlarged here, because a browser would blur the pixels.
     factor = max(1, 256 // visible.width)
     enlarged = visible.resize((visible.width * factor, visible.height * factor), Image.Resampling.NEAREST)
-    seen.image(enlarged, width="stretch")
+    seen.image(enlarged, width="stretch", alt="The part of the picture that the network sees, at its resolution")
     # A new name for every choice forgets the last click: a second click on the same bar would otherwise only undo it.
-    chart = key(f"bars.{subject.model.name}.{picture.digest[:12]}.{chosen}")
+    chart = key(f"bars.{subject.identity[:80]}.{picture.digest[:12]}.{chosen}")
     bars.caption("Most probable classes: click a bar to explain it")
     bars.plotly_chart(
         figures.top_k_bars(probabilities, subject.model.classes, chosen=chosen),
         key=chart,
         on_select=partial(controls.choose_bar, chart),
         selection_mode="points",
-        config={"displayModeBar": False},
-        alt="Bars of the most probable classes",
+        config=CLICKED_CHART,
+        alt=_spoken(probabilities, subject.model.classes),
     )
 
 
-def map_column(
-    settings: Settings,
-    question: Question,
-    result: Result,
-    picture: Picture,
-    visible: Image.Image,
-    limit: float,
-    height: int,
-) -> None:
-    """One map with what it took, and its files."""
-    label = METHODS[question.method].label
-    name = "-".join([settings.network, settings.image, question.method])
-    st.markdown(f"**{label}**")
+def _spoken(probabilities: NDArray[np.float32], classes: Sequence[str]) -> str:
+    """The bars in words."""
+    first = [int(index) for index in np.argsort(-probabilities, kind="stable")[:3]]
+    shares = ", ".join(f"{classes[index]} {probabilities[index]:.0%}" for index in first)
+    return f"Bars of the most probable classes: {shares}"
+
+
+def map_column(shown: Shown, picture: Picture, height: int, note: str = "", focus: Box | None = None) -> None:
+    """One map with what it took, and its files.
+
+    Args:
+        shown: the map.
+        picture: what the network saw.
+        height: of the figure in pixels.
+        note: Markdown beneath it.
+        focus: the rows and columns to which the figure is zoomed; None shows all.
+    """
+    settings, question, result, limit = shown.settings, shown.question, shown.result, shown.limit
+    visible = shown.subject.model.visible(picture.image) if question.needs_picture else None
+    st.markdown(f"**{shown.label}**")
     figure = drawings.figure(result, settings, limit, visible, height)
-    st.plotly_chart(figure, key=key(f"map.{question.method}"), config=CHART, alt=f"{label} of the picture")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(drawings.cost(result), help="Wall-clock time and peak memory of this map, measured when computed.")
+    if focus:
+        figures.focused(figure, *focus)
+    st.plotly_chart(
+        figure, key=key(f"map.{shown.name}"), config=CHART, alt=drawings.alternative(shown.label, result, settings)
+    )
+    if note:
+        st.caption(note)
+    file = f"{shown.name}-{settings.image}"
+    st.caption(drawings.cost(result), help="Wall-clock time and peak memory of this map, measured when computed.")
+    with st.container(horizontal=True):
         png = partial(drawings.png, result, settings, limit, visible)
         npz = partial(drawings.npz, result, settings, question, picture, limit)
         for kind, data, mime in (("PNG", png, "image/png"), ("NPZ", npz, "application/octet-stream")):
             st.download_button(
-                kind, data, f"{name}.{kind.lower()}", mime, key=key(f"{kind}.{question.method}"), on_click="ignore"
+                kind, data, f"{file}.{kind.lower()}", mime, key=key(f"{kind}.{shown.name}"), on_click="ignore"
             )
 
 
-def reproduce(
-    settings: Settings, picture: Picture, answers: dict[str, Question], limits: dict[str, float], subject: Subject
-) -> None:
-    """The link to this view, and the program of each map.
-
-    Args:
-        settings: what is shown.
-        picture: what the network saw.
-        answers: the questions that were answered, by the keys of their methods.
-        limits: where the colours of each map end.
-        subject: the network.
-    """
+def reproduce(settings: Settings, picture: Picture, maps: Sequence[Shown]) -> None:
+    """The link to this view, and the program of each map."""
+    several = len({shown.settings.network for shown in maps}) > 1
     with st.expander("Reproduce this view"):
         st.caption("Link")
         st.code(controls.link(settings), language=None)
-        for tab, name in zip(st.tabs([METHODS[name].label for name in answers]), answers, strict=True):
-            tab.code(snippets.snippet(settings, answers[name], picture, limits[name], subject.model))
+        labels = [f"{shown.settings.network}: {shown.label}" if several else shown.label for shown in maps]
+        for tab, shown in zip(st.tabs(labels), maps, strict=True):
+            tab.code(snippets.snippet(shown.settings, shown.question, picture, shown.limit, shown.subject))

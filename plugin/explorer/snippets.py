@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from plugin.models import LoadedModel
-
 from . import lrp_rules
 from .attributions import Question, arguments
 from .images import Picture
 from .methods import METHODS
+from .networks import Subject
 from .state import Settings
 
 _CHANNELS = {"red": 0, "green": 1, "blue": 2}
@@ -19,7 +18,7 @@ def channel_choice(view: str) -> str | int:
     return _CHANNELS.get(view, "sum")
 
 
-def snippet(settings: Settings, question: Question, picture: Picture, limit: float, model: LoadedModel) -> str:
+def snippet(settings: Settings, question: Question, picture: Picture, limit: float, subject: Subject) -> str:
     """A program whose `attribution` (C, H, W) and `figure` are those on screen.
 
     Args:
@@ -27,22 +26,30 @@ def snippet(settings: Settings, question: Question, picture: Picture, limit: flo
         question: what it answers.
         picture: what it was asked of.
         limit: where its colours end.
-        model: the network.
+        subject: the network.
     """
-    return "\n".join([*_imports(question, picture, model), "", *_computation(settings, question, picture, model), "",
-                      *_drawing(settings, limit)]) + "\n"  # fmt: skip
+    parts = [
+        _imports(question, picture, subject),
+        _computation(question, picture, subject),
+        _drawing(settings, limit, question),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _imports(question: Question, picture: Picture, model: LoadedModel) -> list[str]:
-    method = METHODS[question.method]
-    lines = ["from plugin import figures, models", f"from {method.module} import {_class_name(question)}"]
+def _imports(question: Question, picture: Picture, subject: Subject) -> list[str]:
+    method, model = METHODS[question.method], subject.model
+    lines = [f"from {method.module} import {_class_name(question)}", *subject.imports]
+    needed = question.needs_picture
+    uses_models = "models." in subject.source or (needed and "models." in picture.source)
+    lines.append("from plugin import figures, models" if uses_models else "from plugin import figures")
     if question.contrast is not None:
         lines.append("from plugin.explorer.attributions import LogitDifference")
     for value in arguments(model, question).values():
         lines += value.imports if isinstance(value, lrp_rules.Call) else ()
-    standard = [line for line in picture.imports if "pathlib" in line]
+    lines += picture.imports if needed else ()
+    standard = [line for line in lines if "pathlib" in line]
     names: dict[str, set[str]] = {}
-    for line in {*lines, *picture.imports} - {*standard}:
+    for line in {*lines} - {*standard}:
         _, module, _, imported = line.split(maxsplit=3)
         names.setdefault(module, set()).update(imported.split(", "))
     others = [f"from {module} import {', '.join(sorted(names[module]))}" for module in sorted(names)]
@@ -53,13 +60,16 @@ def _class_name(question: Question) -> str:
     return METHODS[question.method].class_name(bool(question.neuron))
 
 
-def _computation(settings: Settings, question: Question, picture: Picture, model: LoadedModel) -> list[str]:
-    method, class_names = METHODS[question.method], model.classes
-    lines = [
-        f"model = models.load({settings.network!r})",
-        f"image = {picture.source}",
-        "inputs = model.preprocess(image)",
-    ]
+def _computation(question: Question, picture: Picture, subject: Subject) -> list[str]:
+    method, model, class_names = METHODS[question.method], subject.model, subject.model.classes
+    if not question.needs_picture:
+        unpooling = f", unpooling={question.unpooling!r}" if question.unpooling else ""
+        return [
+            f"model = {subject.source}",
+            f"explain = {_class_name(question)}(model.network, {question.layer!r}, {subject.input_shape}{unpooling})",
+            f"attribution = explain.reconstruct([{question.neuron}])[0].numpy()",
+        ]
+    lines = [f"model = {subject.source}", f"image = {picture.source}", "inputs = model.preprocess(image)"]
     network = "model.network"
     call: dict[str, Any] = {"target": question.target, **method.call}
     if question.neuron:
@@ -85,8 +95,10 @@ def _computation(settings: Settings, question: Question, picture: Picture, model
     ]
 
 
-def _drawing(settings: Settings, limit: float) -> list[str]:
-    arguments = f"image=model.visible(image), opacity={settings.opacity!r}, limit={limit!r}"
+def _drawing(settings: Settings, limit: float, question: Question) -> list[str]:
+    arguments = f"limit={limit!r}"
+    if question.needs_picture:
+        arguments = f"image=model.visible(image), opacity={settings.opacity!r}, {arguments}"
     if settings.view == "colour":
         drawn = [f"figure = figures.colour_map(attribution, {arguments})"]
     else:

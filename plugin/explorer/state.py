@@ -10,15 +10,23 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from plugin.measuring.networks import NAMES as MEASURED
+from plugin.rules import SWITCH_FREE
 from plugin.rules.presets import PRESETS
 
+from . import drawing
 from .lrp_rules import RULES
-from .methods import METHODS
+from .methods import METHODS, OF_PICTURES
 
-UPLOAD = "upload"
+# Pictures that are no samples.
+UPLOAD, DRAWING = "upload", "drawing"
 EXPLAIN = ("class", "neuron")
 VIEWS = ("sum", "colour", "red", "green", "blue")
 SCALES = ("own", "shared")
+# Modes of unpooling that need no picture, and how much of a picture of a unit is shown.
+UNPOOLING = tuple(SWITCH_FREE)
+FRAMES = ("unit", "whole")
+MOST_RANDOM_LAYERS = 9
 _MOST_AXES = 3
 _LAYER = r"[A-Za-z0-9_.]{1,120}"
 
@@ -28,9 +36,12 @@ class Settings:
     """The state of the pages: what they share, and what each has of its own.
 
     Attributes:
-        network: the name that `models.load` takes.
-        image: the name of a sample, or `UPLOAD`.
+        network: a name of `networks.choices`.
+        checkpoint: the first 12 hexadecimal digits of the SHA-256 of the file that holds its weights; empty if the
+            network has its own.
+        image: the name of a sample, `UPLOAD` or `DRAWING`.
         picture: the first 12 hexadecimal digits of an upload's SHA-256, so that a link can say which file it needs.
+        drawing: what was drawn, as `drawing.encode` writes it; empty for a blank sheet.
         methods: keys of `METHODS`, in the order of the columns.
         explain: "class" explains a logit, "neuron" one unit of a layer.
         target: a class index; None is the most probable class.
@@ -41,13 +52,21 @@ class Settings:
         percentile: of the magnitudes at which the colours end, 50 to 100.
         opacity: of the maps over the picture, 0 to 1.
         scale: "own" for each map, or "shared" by all.
+        randomise: how many of the last layers are made random to check the maps; 0 is no check.
+        unpooling: where max-pooling hands the signal of a reconstruction without a picture, one of `UNPOOLING`.
+        frame: "unit" shows the part of a reconstruction that the unit sees, "whole" all of it.
         preset: of the rules of LRP on its own page, a key of `plugin.rules.presets.PRESETS`.
         rules: pairs of a layer's name and a key of `RULES` that replace the preset's rule there.
+        results: the stored results on the benchmarks' page, named after their machine; empty for the first ones.
+        measured: the network whose results are shown there, a key of `plugin.measuring.networks.NAMES`.
+        batch: images per call there.
     """
 
     network: str = "all-cnn-c"
+    checkpoint: str = ""
     image: str = "cat"
     picture: str = ""
+    drawing: str = ""
     methods: tuple[str, ...] = ("gradient", "deconvnet", "guided-backprop")
     explain: str = "class"
     target: int | None = None
@@ -58,8 +77,14 @@ class Settings:
     percentile: float = 99.0
     opacity: float = 1.0
     scale: str = "own"
+    randomise: int = 0
+    unpooling: str = "center"
+    frame: str = "unit"
     preset: str = "epsilon_plus_flat"
     rules: tuple[tuple[str, str], ...] = ()
+    results: str = ""
+    measured: str = "vgg16"
+    batch: int = 1
 
     def to_query(self) -> dict[str, str]:
         """The query parameters of a link to this state. Defaults are left out, so that links stay short."""
@@ -88,7 +113,7 @@ def from_query(
     Returns:
         The settings, and one sentence for each value that could not be used.
     """
-    readers = _READERS | {"network": _one_of(networks), "image": _one_of([*images, UPLOAD])}
+    readers = _READERS | {"network": _one_of(networks), "image": _one_of([*images, UPLOAD, DRAWING])}
     settings, notes = Settings(), []
     for name, read in readers.items():
         if name not in query:
@@ -110,7 +135,12 @@ def markdown_sentence(text: object) -> str:
     """A message, such as an exception, as one sentence of Markdown in which nothing is rendered."""
     sentence = str(text).strip().rstrip(".")
     sentence = sentence[:1].upper() + sentence[1:] + "."
-    return re.sub(r"([\\`*_{}\[\]<>()#+|~$:!])", r"\\\1", sentence)
+    return escaped(sentence)
+
+
+def escaped(text: str) -> str:
+    """A text as Markdown in which nothing is rendered, such as the name of a layer."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+|~$:!])", r"\\\1", text)
 
 
 def follow(settings: Settings, before: Settings, same_classes: bool) -> Settings:
@@ -124,7 +154,7 @@ def follow(settings: Settings, before: Settings, same_classes: bool) -> Settings
     if settings.network != before.network and not same_classes:
         settings = replace(settings, target=None, contrast=None)
     if settings.network != before.network:
-        settings = replace(settings, layer="", rules=())
+        settings = replace(settings, checkpoint="", layer="", rules=())
     if settings.preset != before.preset:
         settings = replace(settings, rules=())
     if settings.layer != before.layer:
@@ -133,7 +163,7 @@ def follow(settings: Settings, before: Settings, same_classes: bool) -> Settings
 
 
 def fit(
-    settings: Settings, class_names: Collection[str], layers: dict[str, tuple[int, ...]]
+    settings: Settings, class_names: Collection[str], layers: dict[str, tuple[int, ...]], channels: int = 3
 ) -> tuple[Settings, list[str]]:
     """Make settings valid for a network.
 
@@ -141,6 +171,7 @@ def fit(
         settings: valid in themselves.
         class_names: of the network's outputs.
         layers: output shape, without the batch dimension, of each layer that can be chosen; in order of execution.
+        channels: of the network's input.
 
     Returns:
         The settings, and one sentence for each value that the network does not have.
@@ -152,11 +183,14 @@ def fit(
             notes.append(f"{settings.network} has classes 0 to {len(class_names) - 1}: there is no {name} {index}.")
             changes: dict[str, Any] = {name: None}
             settings = replace(settings, **changes)
+    if settings.view not in views(channels):
+        notes.append(f"{settings.network} sees grey values: there is no view {quoted(settings.view)}.")
+        settings = replace(settings, view="sum")
     if settings.layer and settings.layer not in layers:
         notes.append(f"{settings.network} has no layer {quoted(settings.layer)}.")
         settings = replace(settings, layer="", neuron=())
     if settings.needs_layer and not settings.layer:
-        settings = replace(settings, layer=_last_spatial(layers), neuron=())
+        settings = replace(settings, layer=(spatial(layers) or [""])[-1], neuron=())
     shape = layers.get(settings.layer, ())
     inside = len(settings.neuron) == len(shape) and all(i < n for i, n in zip(settings.neuron, shape, strict=True))
     if settings.neuron and not inside:
@@ -179,10 +213,15 @@ def axes(shape: tuple[int, ...]) -> tuple[str, ...]:
     return {1: ("unit",), 2: ("position", "feature")}.get(len(shape), tuple(f"axis {i}" for i in range(len(shape))))
 
 
-def _last_spatial(layers: dict[str, tuple[int, ...]]) -> str:
-    """The deepest layer that still has positions: where Grad-CAM is usually taken."""
-    spatial = [name for name, shape in layers.items() if len(shape) == 3 and shape[1] * shape[2] > 1]
-    return spatial[-1] if spatial else next(reversed(layers), "")
+def views(channels: int) -> tuple[str, ...]:
+    """How maps of a network with that many input channels can be shown."""
+    return VIEWS if channels == 3 else VIEWS[:1]
+
+
+def spatial(layers: dict[str, tuple[int, ...]]) -> list[str]:
+    """The layers that have positions, the last of which is where Grad-CAM is usually taken; all if none has."""
+    found = [name for name, shape in layers.items() if len(shape) == 3 and shape[1] * shape[2] > 1]
+    return found or list(layers)
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
@@ -216,7 +255,7 @@ def _number(lowest: float, highest: float) -> Callable[[str], float]:
 
 def _keys(text: str) -> tuple[str, ...]:
     keys = tuple(dict.fromkeys(text.split(",")))
-    if unknown := [key for key in keys if key not in METHODS]:
+    if unknown := [key for key in keys if key not in OF_PICTURES]:
         raise ValueError(f"names {len(unknown)} unknown method{'s' if len(unknown) > 1 else ''}")
     return keys
 
@@ -247,8 +286,23 @@ def _matching(pattern: str, kind: str) -> Callable[[str], str]:
     return read
 
 
+def _drawing(text: str) -> str:
+    return drawing.encode(drawing.decode(text))
+
+
+def _count(most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if (number := _index(text)) > most:
+            raise ValueError(f"is more than {most}")
+        return number
+
+    return read
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
+    "checkpoint": _matching(r"[0-9a-f]{12}", "a SHA-256 prefix"),
     "picture": _matching(r"[0-9a-f]{12}", "a SHA-256 prefix"),
+    "drawing": _drawing,
     "methods": _keys,
     "explain": _one_of(EXPLAIN),
     "target": _index,
@@ -259,8 +313,14 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "percentile": _number(50, 100),
     "opacity": _number(0, 1),
     "scale": _one_of(SCALES),
+    "randomise": _count(MOST_RANDOM_LAYERS),
+    "unpooling": _one_of(UNPOOLING),
+    "frame": _one_of(FRAMES),
     "preset": _one_of(PRESETS),
     "rules": _rules,
+    "results": _matching(r"[a-z0-9-]{1,80}", "the name of results"),
+    "measured": _one_of(MEASURED),
+    "batch": _index,
 }
 _WRITERS: dict[str, Callable[[Any], str]] = {
     "methods": ",".join,

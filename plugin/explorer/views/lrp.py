@@ -19,6 +19,9 @@ from ..networks import Subject
 from ..state import Settings, markdown_sentence
 
 _MAP_HEIGHT = 480
+_ALT = (
+    "Bars of the relevance that each layer passed on, and that its bias and its stabiliser took; the table has them too"
+)
 # Columns of the table: their titles, and how their numbers are printed. Stabilisers take very little.
 _NUMBERS = {
     "entered": ("Entered", "%.4f"),
@@ -43,7 +46,7 @@ def _explore(settings: Settings, subject: Subject, picture: Picture, probabiliti
             help=(PRESETS[settings.preset].__doc__ or "").strip().splitlines()[0],
         )  # fmt: skip
         controls.class_lists(subject.model.classes, top)
-        controls.display()
+        controls.display(subject.channels)
     panels.overview(subject, picture, probabilities, top if settings.target is None else settings.target)
     question = attributions.lrp_question(settings, top)
     if settings.rules:
@@ -51,27 +54,27 @@ def _explore(settings: Settings, subject: Subject, picture: Picture, probabiliti
         st.info(f"Other rules than the preset's: {changed}.")
         st.button("Back to the preset", on_click=controls.forget_rules)
     try:
-        result = caches.result(settings.network, picture.digest, question, _subject=subject, _image=picture.image)
-        ledger = caches.ledger(settings.network, picture.digest, question, _subject=subject, _image=picture.image)
+        result = caches.result(subject.identity, picture.digest, question, _subject=subject, _image=picture.image)
+        ledger = caches.ledger(subject.identity, picture.digest, question, _subject=subject, _image=picture.image)
     except ValueError as error:
         st.warning(markdown_sentence(error))
         return settings
     limits = drawings.limits({question.method: result}, settings)
-    shown, chart = st.columns([1, 1])
-    with shown:
-        visible = subject.model.visible(picture.image)
-        panels.map_column(settings, question, result, picture, visible, limits[question.method], _MAP_HEIGHT)
+    shown = panels.Shown(settings, subject, question, result, limits[question.method])
+    left, chart = st.columns([1, 1])
+    with left:
+        panels.map_column(shown, picture, _MAP_HEIGHT)
     with chart:
         _chart(ledger, question)
     _table(ledger, settings, subject)
-    panels.reproduce(settings, picture, {question.method: question}, limits, subject)
+    panels.reproduce(settings, picture, [shown])
     return settings
 
 
 def _chart(ledger: Ledger, question: Question) -> None:
     st.markdown("**Conservation, from the output down to the input**")
     st.markdown(ledgers.statement(ledger, question))
-    st.plotly_chart(ledgers.figure(ledger), key=key("ledger"), config=panels.CHART, alt="Relevance of each layer")
+    st.plotly_chart(ledgers.figure(ledger), key=key("ledger"), config=panels.CHART, alt=_ALT)
 
 
 def _table(ledger: Ledger, settings: Settings, subject: Subject) -> None:

@@ -1,0 +1,171 @@
+"""`make report`: tables in README.md and docs/benchmarks.md and figures in docs/figures, from the stored JSON."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmark_figures import draw
+
+from plugin.measuring import results, targets
+from plugin.measuring.cases import IMPLEMENTATIONS, LABELS
+from plugin.measuring.networks import NAMES
+from plugin.measuring.results import Measurement, Results
+from plugin.measuring.targets import TARGETS, Finding, Target
+from plugin.measuring.timing import spread
+
+ROOT = Path(__file__).parents[1]
+README, PAGE, FIGURES = ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "figures"
+_BEGIN, _END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+_AGAINST = {"floor": "floors", "compiled floor": "compiled floors", "captum": "x Captum", "zennit": "x zennit"}
+
+
+def replaced(text: str, written: str) -> str:
+    """A page with something else between its two markers.
+
+    Raises:
+        ValueError: it does not have them.
+    """
+    parts = re.split(f"{_BEGIN}.*?{_END}", text, flags=re.DOTALL)
+    if len(parts) != 2:
+        raise ValueError(f"the page needs one line {_BEGIN} and one line {_END}, between which the tables go")
+    return f"{parts[0]}{_BEGIN}\n\n{written}\n\n{_END}{parts[1]}"
+
+
+def machine(found: Results) -> str:
+    """One sentence about where and on which commit it was measured."""
+    facts = found.machine
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "captum", "zennit"))
+    commits = ", ".join(sorted({f"`{measurement.commit}`" for measurement in found if measurement.commit}))
+    where = facts.get("gpu") or f"{facts['cpu']}, {facts['cores']} cores"
+    return f"{where}, {facts['threads']} threads; {versions}; commit {commits or 'unknown'}."
+
+
+def summary(found: Results) -> str:
+    """One line per target: its limit, what was found over all networks and batches, and how often it was reached."""
+    lines = ["| method | in | limit | found | reached |", "|---|---|---|---|---|"]
+    for target in _of_device(found):
+        findings = targets.findings(found, target)
+        reached, all_of_them = targets.reached(findings)
+        medians = sorted(finding.value.median for finding in findings)
+        span = f"{medians[0]:.2f} to {medians[-1]:.2f}" if medians else "not measured"
+        share = f"{reached} of {all_of_them}" if medians else "-"
+        lines.append(f"| {_methods(target)} | {_unit(target)} | {target.most:g} | {span} | {share} |")
+    return "\n".join(lines)
+
+
+def table(found: Results) -> str:
+    """One line per target, method and batch, one column per network: median, quartiles, and whether it is a miss."""
+    head = ["method", "batch", "in", "limit", *NAMES.values()]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for target in _of_device(found):
+        findings = targets.findings(found, target)
+        for method in target.methods:
+            for batch in target.batches:
+                cells = [_cell(findings, method, batch, network) for network in NAMES]
+                if any(cells):
+                    start = [LABELS[method], str(batch), _unit(target), f"{target.most:g}"]
+                    lines.append(f"| {' | '.join([*start, *cells])} |")
+    return "\n".join(lines)
+
+
+def others(found: Results) -> str:
+    """What has no limit: reconstruction, code space and training, in floors."""
+    lines = ["| | network | implementation | batch | floors |", "|---|---|---|---|---|"]
+    for measurement in found:
+        row, ratio = measurement.row, measurement.ratio
+        if row.network not in NAMES and ratio:
+            who = IMPLEMENTATIONS[row.implementation]
+            lines.append(f"| {row.method.replace('-', ' ')} | {row.network} | {who} | {row.batch} | {ratio} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def remarks(found: Results) -> str:
+    """Everything that failed, and the peers whose map is another one."""
+    lines = []
+    for measurement in found:
+        for text in (measurement.error, measurement.memory_error, measurement.remark.strip("()")):
+            if text:
+                lines.append((_subject(measurement), text))
+    grouped: dict[str, list[str]] = {}
+    for subject, text in lines:
+        grouped.setdefault(text, []).append(subject)
+    return "\n".join(f"* {text}: {', '.join(dict.fromkeys(subjects))}" for text, subjects in grouped.items())
+
+
+def absolute(found: Results) -> str:
+    """Milliseconds, for GPUs only: theirs mean the same to everybody who has one."""
+    if "gpu" not in found.machine:
+        return ""
+    lines = ["| network | method | batch | implementation | ms per call |", "|---|---|---|---|---|"]
+    for measurement in found:
+        row = measurement.row
+        if measurement.call_seconds:
+            milliseconds = spread([1000 * seconds for seconds in measurement.call_seconds])
+            who = IMPLEMENTATIONS[row.implementation]
+            label = LABELS.get(row.method, row.method)
+            lines.append(f"| {NAMES.get(row.network, row.network)} | {label} | {row.batch} | {who} | {milliseconds} |")
+    return "\n".join(lines)
+
+
+def _of_device(found: Results) -> list[Target]:
+    device = "cuda" if "gpu" in found.machine else "cpu"
+    return [target for target in TARGETS if target.device == device]
+
+
+def _methods(target: Target) -> str:
+    name = ", ".join(LABELS[method] for method in target.methods)
+    compiled = "compiled " if target.implementation == "compiled" else ""
+    batches = f", batch {target.batches[0]}" if len(target.batches) == 1 else ""
+    return f"{compiled}{name}{batches}"
+
+
+def _unit(target: Target) -> str:
+    return ("memory, " if target.measure == "memory" else "") + _AGAINST[target.against]
+
+
+def _cell(findings: Iterable[Finding], method: str, batch: int, network: str) -> str:
+    for finding in findings:
+        if (finding.row.method, finding.row.batch, finding.row.network) == (method, batch, network):
+            value = finding.value
+            text = f"{value.median:.3f}" if value.low == value.high else str(value)
+            return text if finding.reached else f"**miss** {text}"
+    return ""
+
+
+def _subject(measurement: Measurement) -> str:
+    row = measurement.row
+    label = LABELS.get(row.method, row.method)
+    return f"{IMPLEMENTATIONS[row.implementation]} {NAMES.get(row.network, row.network)} {label}"
+
+
+def _section(stem: str, found: Results) -> str:
+    parts = [f"## {found.machine.get('gpu') or found.machine['cpu']}", machine(found)]
+    parts += [f"![Times and peak memory in floors](figures/benchmarks-{stem}.svg)", table(found), others(found)]
+    listed = remarks(found)
+    parts += [f"What failed, or computes something else:\n\n{listed}"] if listed else []
+    parts += [absolute(found)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def main(folder: Path = results.FOLDER) -> int:
+    """Write everything; returns the exit code."""
+    files = results.stored(folder)
+    if not files:
+        print(f"there are no results in {folder}: make bench", file=sys.stderr)
+        return 1
+    found = {stem: Results.read(path) for stem, path in files.items()}
+    for stem, each in found.items():
+        draw(each, FIGURES / f"benchmarks-{stem}.svg")
+    short = [f"{machine(each)}\n\n{summary(each)}" for each in found.values()]
+    _write(README, short)
+    _write(PAGE, [_section(stem, each) for stem, each in found.items()])
+    return 0
+
+
+def _write(path: Path, sections: Sequence[str]) -> None:
+    path.write_text(replaced(path.read_text(encoding="utf-8"), "\n\n".join(sections)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+"""Peak memory of an attribution above the network's, as a multiple of the floor's."""
+
+import pytest
+from benchmark_rows import memory_rows
+
+from plugin.measuring.cases import Row
+from plugin.measuring.memory import peak_on_gpu
+
+
+@pytest.mark.parametrize(("network", "method", "device", "batch", "implementation"), memory_rows())
+def test_attribution_memory(network, method, device, batch, implementation, session, fresh_processes) -> None:
+    session.check_time()
+    row = Row(network, method, implementation, batch if session.timed else min(batch, 2), device)
+    if not session.timed and device == "cpu" and row != Row("mobilenet_v2", "lrp-epsilon"):
+        pytest.skip("processes take long: where nothing is measured, one row shows that it works")
+    try:
+        if device == "cuda":
+            peak, floor_peak = peak_on_gpu(row, small=not session.timed)
+        else:
+            peak, floor_peak = fresh_processes.peak(row), fresh_processes.floor_peak(row)
+    except RuntimeError as error:
+        if session.timed:
+            session.put(row, memory_error=str(error))
+        raise
+    assert floor_peak >= 0
+    if session.timed:
+        measurement = session.put(row, peak_bytes=peak, floor_peak_bytes=floor_peak, memory_error="")
+        session.say(row, f"{peak / 2**20:.0f} MB, {measurement.memory_ratio or 0:.3f} floors")

@@ -1,0 +1,102 @@
+"""Find codes whose images activate a unit of a classifier most; write them as a PNG grid, and on request as a GIF."""
+
+import argparse
+from pathlib import Path
+
+from torch import Tensor
+from tqdm import tqdm
+
+from ..ascent import Result
+from ..export import save_gif, save_grid
+from ..loading import load, load_classifier
+from ..maximization import CodeSpaceAM
+from ..priors import PRIORS
+from ..targets import Unit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--target",
+        type=unit,
+        nargs="+",
+        required=True,
+        metavar="UNIT",
+        help="classes or channels, or CHANNEL,ROW,COLUMN of a layer",
+    )
+    parser.add_argument("--layer", help="of the classifier; default: its output")
+    parser.add_argument("--repulsion", type=float, default=0.0, help="pushes the runs apart; default: 0")
+    parser.add_argument("--out", type=Path, default=Path("maximized.png"), help="default: maximized.png")
+    parser.add_argument("--gif", type=Path, help="also write all steps as a GIF")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command that maximises takes."""
+    parser.add_argument("--gan", default="dcgan-mnist", help="a shipped name or a checkpoint; default: dcgan-mnist")
+    parser.add_argument("--classifier", default="mnist-classifier", help="default: mnist-classifier")
+    parser.add_argument("--prior", choices=PRIORS, default="shell", help="default: shell")
+    parser.add_argument("--runs", type=int, default=16, help="for each target; default: 16")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run for each target; default: 0")
+    parser.add_argument("--steps", type=int, default=200, help="at most; default: 200")
+    parser.add_argument("--stop-at", type=float, help="freeze a run that reaches it; default: 0.99 for classes")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Maximise, write the files, and print what was reached."""
+    generator = load(options.gan).generator
+    maximizer = CodeSpaceAM(load_classifier(options.classifier), generator, options.layer, options.prior)
+    frames: list[Tensor] | None = None if options.gif is None else []
+    result = maximize(maximizer, options.target, options, options.repulsion, frames)
+    columns = options.runs if len(options.target) > 1 else None
+    print(save_grid(result.images, options.out, columns))
+    if frames is not None:
+        print(save_gif(frames, options.gif, columns))
+    for index, target in enumerate(options.target):
+        print(f"  {target}: {_summary(result, slice(index * options.runs, (index + 1) * options.runs))}")
+    return 0
+
+
+def maximize(
+    maximizer: CodeSpaceAM,
+    targets: list[Unit],
+    options: argparse.Namespace,
+    repulsion: float = 0.0,
+    frames: list[Tensor] | None = None,
+) -> Result:
+    """All runs of the command in one batch, with a progress bar; `frames` gets the images of each step."""
+    if options.runs < 1:
+        raise ValueError(f"--runs must be at least 1, not {options.runs}")
+    seeds = range(options.seed, options.seed + options.runs)
+    with tqdm(total=options.steps, desc=f"{len(targets) * options.runs} runs", unit="step") as bar:
+
+        def show(result: Result) -> None:
+            bar.update()
+            if frames is not None:
+                frames.append(result.images)
+
+        return maximizer.maximize(
+            [target for target in targets for _ in seeds],
+            seeds=[*seeds] * len(targets),
+            steps=options.steps,
+            stop_at=options.stop_at,
+            repulsion=repulsion,
+            callback=show,
+        )
+
+
+def unit(text: str) -> Unit:
+    """`3` or `12,4,4`."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor CHANNEL,ROW,COLUMN") from error
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _summary(result: Result, runs: slice) -> str:
+    scores, steps = result.scores[-1, runs], result.steps_taken[runs]
+    value = f"value {scores.mean():.3g} in the mean ({scores.min():.3g} to {scores.max():.3g})"
+    if result.stop_at is None:
+        return f"{value}, {int(steps.max())} steps"
+    reached = f"{int(result.reached[runs].sum())} of {len(steps)} runs reached {result.stop_at:g}"
+    return f"{reached} in {int(steps.median())} steps (median); {value}"

@@ -1,0 +1,49 @@
+"""Judge runs for classes: by a classifier that took no part, against real images, with two baselines beside them."""
+
+import argparse
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..data import NAMES, read
+from ..export import save_grid
+from ..judging import scorecard
+from ..loading import load, load_classifier
+from ..maximization import CodeSpaceAM
+from .maximize import add_run_arguments, maximize, unit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument("--target", type=unit, nargs="+", metavar="CLASS", help="default: all classes")
+    parser.add_argument("--judge", nargs="+", default=["mnist-judge"], help="names or files; default: mnist-judge")
+    parser.add_argument("--data", default="mnist", help=f"{', '.join(NAMES)}, or a folder; default: mnist")
+    parser.add_argument("--data-folder", help="where the files of the data set lie; default: downloaded once")
+    parser.add_argument("--baselines", nargs="*", default=["best_of_n", "pixel"], help="default: best_of_n pixel")
+    parser.add_argument("--speed", action="store_true", help="also time the runs one by one")
+    parser.add_argument("--out", type=Path, help="folder for scores.json, scores.html and the images of each method")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Maximise, judge, and print one table per judge."""
+    classifier, gan = load_classifier(options.classifier), load(options.gan)
+    real = read(options.data, train=False, folder=options.data_folder)
+    judges = {name: load_classifier(name) for name in options.judge}
+    targets = options.target or list(range(len(classifier.classes)))
+    result = maximize(CodeSpaceAM(classifier, gan.generator, prior=options.prior), targets, options)
+    cards = {}
+    for index, (name, judge) in enumerate(tqdm(judges.items(), desc="judging", unit="judge")):
+        cards[name] = scorecard(result, judge, real, options.baselines, gan.scores, speed=options.speed and index == 0)
+    for name, card in cards.items():
+        print(f"\n{options.gan}, judged by {name}; best of {card.random_codes} random codes per run\n{card}")
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        scores = {name: card.to_dict() for name, card in cards.items()}
+        (options.out / "scores.json").write_text(json.dumps(scores, indent=1))
+        card = next(iter(cards.values()))
+        card.figure().write_html(options.out / "scores.html")
+        for method, images in card.images.items():
+            save_grid(images, options.out / f"{method}.png", options.runs, side=28)
+        print(options.out / "scores.json")
+    return 0

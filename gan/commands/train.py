@@ -1,0 +1,64 @@
+"""Train a GAN or a classifier. An interrupted training of a GAN goes on when the same command is given again."""
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..classifiers import CLASSIFIERS, train_classifier
+from ..data import NAMES, ImageSet, read
+from ..loading import load_classifier
+from ..training import RECIPES, Recipe, train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whatever is not given is as in the recipe of the shipped checkpoint."""
+    parser.add_argument("--data", default="mnist", help=f"{', '.join(NAMES)}, or a folder of pictures; default: mnist")
+    parser.add_argument("--network", choices=(*RECIPES, *CLASSIFIERS), default="dcgan")
+    parser.add_argument("--data-folder", help="where the files of the data set lie; default: downloaded once")
+    parser.add_argument("--size", type=int, help="resize the images to this many pixels per side")
+    parser.add_argument("--out", type=Path, help="folder of the run; default: runs/NETWORK-DATA")
+    parser.add_argument("--judge", help="classifier for the scores: a name or a file; default for mnist: mnist-judge")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--epochs", type=int, default=8, help="of a classifier")
+    for name, kind in (("steps", int), ("batch-size", int), ("learning-rate", float), ("penalty", float)):
+        parser.add_argument(f"--{name}", type=kind, help="of a GAN")
+    parser.add_argument("--code-size", type=int, help="of a GAN")
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), help="of a GAN's training")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, store, and print the scores."""
+    data, test = (read(options.data, split, options.data_folder, options.size) for split in (True, False))
+    folder = options.out or Path("runs") / f"{options.network}-{data.name}"
+    if options.network in CLASSIFIERS:
+        path = folder / f"{options.network}.safetensors"
+        metadata = train_classifier(path, data, test, options.network, options.epochs, options.seed or 0)
+        print(f"{path}: test accuracy {metadata['accuracy']:.4f}")
+        return 0
+    recipe = _recipe(options)
+    try:
+        metadata = train(recipe, data, test, folder, _judge(options.judge, data))
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from the last checkpoint in {folder}", file=sys.stderr)
+        return 130
+    print(f"{folder / recipe.architecture}.safetensors")
+    for name, value in metadata["scores"].items():
+        print(f"  {name:24} {value:.4f}")
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    recipe = RECIPES[options.network]
+    names = {field.name for field in fields(recipe)}
+    given: dict[str, Any] = {k: v for k, v in vars(options).items() if k in names and v is not None}
+    if options.code_size is not None:
+        given["arguments"] = {**recipe.arguments, "code_size": options.code_size}
+    return replace(recipe, **given)
+
+
+def _judge(name: str | None, data: ImageSet) -> Any:
+    if name is None and data.name == "mnist" and data.image_shape == (1, 28, 28):
+        name = "mnist-judge"
+    return None if name is None else load_classifier(name)

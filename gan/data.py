@@ -1,0 +1,137 @@
+"""Small images for training and judging: torchvision's data sets, scikit-learn's digits, or a folder of pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from plugin.models.data import cifar10
+from plugin.models.networks import CIFAR10_CLASSES
+
+CACHE = Path.home() / ".cache" / "captum-simplicity"
+DIGITS = tuple("0123456789")
+NAMES = ("mnist", "fashion-mnist", "cifar10", "digits")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a data set.
+
+    Attributes:
+        name: of the data set.
+        images: `(N, C, H, W)` uint8.
+        labels: `(N,)` int64; None where the images have no classes.
+        classes: the name of each label.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def values(self) -> Tensor:
+        """The images as float32 in [0, 1]."""
+        return self.images.float() / 255
+
+
+def read(data: str | Path, train: bool, folder: str | Path | None = None, size: int | None = None) -> ImageSet:
+    """Read one split into memory.
+
+    Args:
+        data: one of `NAMES`, or a folder of pictures: in class folders or not, in `train/` and `test/` or not (then
+            every tenth picture is for testing). Pictures are grey if all of them are, else RGB.
+        train: the training split, or the one for testing.
+        folder: where the files of a named data set lie; by default they are downloaded once to `CACHE`.
+        size: resize the images to this many pixels per side.
+
+    Raises:
+        FileNotFoundError: the data are not there, or there are too few pictures.
+        ValueError: a file that is no picture, or pictures of several sizes where no `size` is given.
+    """
+    if data in ("mnist", "fashion-mnist"):
+        found = _torchvision(str(data), train, folder)
+    elif data == "cifar10":
+        images, labels = cifar10(folder, train)
+        found = ImageSet("cifar10", images, labels, CIFAR10_CLASSES)
+    elif data == "digits":
+        found = _digits(train)
+    else:
+        return _pictures(Path(data), train, size)
+    if size is None or size == found.images.shape[-1]:
+        return found
+    resized = torch.nn.functional.interpolate(found.images.float(), (size, size), mode="bilinear", antialias=True)
+    return ImageSet(found.name, resized.round().clamp(0, 255).byte(), found.labels, found.classes)
+
+
+def _torchvision(name: str, train: bool, folder: str | Path | None) -> ImageSet:
+    from torchvision.datasets import MNIST, FashionMNIST
+
+    dataset = MNIST if name == "mnist" else FashionMNIST
+    root = Path(folder) if folder is not None else CACHE
+    try:
+        found = dataset(str(root), train=train, download=folder is None)
+    except RuntimeError as error:
+        expected = root / dataset.__name__ / "raw"
+        raise FileNotFoundError(f"no {name} in {expected}, where torchvision puts it: {error}") from error
+    classes = DIGITS if name == "mnist" else tuple(found.classes)
+    return ImageSet(name, found.data.unsqueeze(1), found.targets, classes)
+
+
+def _digits(train: bool) -> ImageSet:
+    """The 1,797 digits of 8 x 8 pixels that scikit-learn ships: 1,500 to train on, 297 by other writers to test."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    part = slice(0, 1500) if train else slice(1500, None)
+    pixels = torch.from_numpy(images[part].reshape(-1, 1, 8, 8) * (255 / 16)).round().byte()
+    return ImageSet("digits", pixels, torch.from_numpy(labels[part]).long(), DIGITS)
+
+
+def _pictures(folder: Path, train: bool, size: int | None) -> ImageSet:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is neither a folder nor one of {', '.join(NAMES)}")
+    split = folder / ("train" if train else "test")
+    root = split if split.is_dir() else folder
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURES)
+    if root is folder:
+        files = [path for index, path in enumerate(files) if (index % 10 == 9) != train]
+    if not files:
+        raise FileNotFoundError(f"too few pictures in {root}: expected files {', '.join(PICTURES)}")
+    pictures = [_picture(path, size) for path in files]
+    grey = all(picture.mode in ("1", "L", "LA", "I;16") for picture in pictures)
+    arrays = [np.atleast_3d(np.asarray(picture.convert("L" if grey else "RGB"))) for picture in pictures]
+    for path, array in zip(files, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            (height, width), (first_height, first_width) = array.shape[:2], arrays[0].shape[:2]
+            raise ValueError(
+                f"{path} has {width} x {height} pixels, {files[0].name} {first_width} x {first_height}: "
+                "give a size to resize them all to"
+            )
+    images = torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).copy())
+    folders = [path.parent.relative_to(root).as_posix() for path in files]
+    classes = tuple(sorted(set(folders)))
+    if len(classes) < 2:
+        return ImageSet(folder.name, images)
+    return ImageSet(folder.name, images, torch.tensor([classes.index(name) for name in folders]), classes)
+
+
+def _picture(path: Path, size: int | None) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture.copy() if size is None else picture.resize((size, size), Image.Resampling.BILINEAR)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not a picture that can be read: {error}") from error

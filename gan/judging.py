@@ -1,0 +1,224 @@
+"""How good maximised images are, judged by a network that took no part, with what is easier to do beside it.
+
+The classifier's own certainty proves nothing: it can be had from noise in pixel space, and on digits from a random
+code. So there are a judge (another architecture, another seed), real images, and two baselines: the best of as many
+random codes as the ascent evaluated (a step counts as three: backwards costs twice what forwards does), and ascent in
+pixel space.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .ascent import Result
+from .data import ImageSet
+from .maximization import CodeSpaceAM
+from .maximizer import random_codes
+from .measures import diversity, nearest, neighbour_distances, precision
+from .pixel import PixelAM
+from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Row, Scorecard
+from .targets import Activations, Units, evaluating
+
+Reals = ImageSet | tuple[Tensor, Tensor] | Tensor | Sequence[Any]
+
+
+def scorecard(
+    result: Result,
+    judge: nn.Module,
+    real: Reals,
+    baselines: Sequence[str] = (BEST, PIXEL),
+    generator_scores: Mapping[str, float] | None = None,
+    speed: bool = False,
+) -> Scorecard:
+    """Judge runs, and the baselines for the same targets, seeds and steps.
+
+    Args:
+        result: of `CodeSpaceAM` or `PixelAM`.
+        judge: classifier of images `(N, C, H, W)` in [0, 1] that took no part. Its features are what its last layer
+            receives.
+        real: real images in [0, 1] and their labels, as `(images, labels)`, a `gan.data.ImageSet` or a torchvision data
+            set; or images alone. Compared with the runs for a class are the real images of that class, with the runs
+            for another unit all of them.
+        baselines: of "best_of_n" and "pixel".
+        generator_scores: of `gan.load(...)`, to show its `fid_ratio`.
+        speed: also make the runs one by one, and tell how many times faster they are in one batch.
+
+    Raises:
+        ValueError: a baseline is unknown or needs a generator, or there are too few real images.
+    """
+    unknown = [name for name in baselines if name not in (BEST, PIXEL)]
+    if unknown:
+        raise ValueError(f"unknown baseline {unknown[0]!r}: choose among {BEST} and {PIXEL}")
+    bench = _Bench(result, judge, real)
+    columns = {OWN: bench.measure(result.images, result.scores[-1]) | bench.progress(result)}
+    images, count = {OWN: result.images}, 0
+    if BEST in baselines:
+        images[BEST], scores, count = best_of_random(result)
+        columns[BEST] = bench.measure(images[BEST], scores)
+    if PIXEL in baselines:
+        made = _pixels(result)
+        images[PIXEL], columns[PIXEL] = made.images, bench.measure(made.images, made.scores[-1]) | bench.progress(made)
+    images[REAL] = bench.held_out
+    columns[REAL] = bench.measure(images[REAL], bench.scores(images[REAL]))
+    if BEST in columns:
+        for column in columns.values():
+            column["gain"] = column["score"] / columns[BEST]["score"]
+    if speed:
+        columns[OWN]["speedup"] = batch_speedup(result)
+    if generator_scores is not None and "fid_ratio" in generator_scores:
+        columns[OWN]["fid_ratio"] = generator_scores["fid_ratio"]
+    rows = []
+    for measure, label in MEASURES.items():
+        values = {name: column[measure] for name, column in columns.items() if measure in column}
+        if values:
+            rows.append(Row(measure, label, values))
+    return Scorecard(tuple(rows), images, count)
+
+
+class _Bench:
+    """Judge and real images, ready to measure images of the runs' targets."""
+
+    def __init__(self, result: Result, judge: nn.Module, real: Reals) -> None:
+        self.result, maximizer = result, result.maximizer
+        self.units = Units(result.targets, len(result), maximizer.activations)
+        self.judge, self._read = judge, Activations(judge, None, None, result.images[:1])
+        self.groups: dict[str, list[int]] = {}
+        for run, target in enumerate(map(repr, result.targets)):
+            self.groups.setdefault(target, []).append(run)
+        images, labels = _images_and_labels(real)
+        self.held_out = torch.empty_like(result.images)
+        self.reference: dict[str, Tensor] = {}
+        for target, runs in self.groups.items():
+            chosen = images
+            if labels is not None and self.units.classes is not None:
+                chosen = images[labels == self.units.classes[runs[0]]]
+            if len(chosen) < len(runs) + 5:
+                raise ValueError(
+                    f"{len(chosen)} real images for target {target} are too few: {len(runs) + 5} are needed"
+                )
+            self.held_out[runs] = chosen[: len(runs)].to(self.held_out)
+            self.reference[target] = self.describe(chosen[len(runs) :].to(self.held_out))[0]
+        self.between = {target: diversity(found[:1000]) for target, found in self.reference.items()}
+        self.apart = {target: float(neighbour_distances(found).mean()) for target, found in self.reference.items()}
+
+    def describe(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The judge's features `(n, k)` and outputs `(n, classes)`."""
+        with evaluating(self.judge), torch.no_grad():
+            parts = [self._read.with_features(some) for some in images.split(500)]
+        return torch.cat([features for _, features in parts]), torch.cat([outputs for outputs, _ in parts])
+
+    def scores(self, images: Tensor) -> Tensor:
+        """The units' values at one image per run."""
+        runs = torch.arange(len(images))
+        with evaluating(self.result.maximizer.classifier), torch.no_grad():
+            return self.units.select(self.result.maximizer.activations(images), runs)
+
+    def measure(self, images: Tensor, scores: Tensor) -> dict[str, float]:
+        """What can be said of one image per run; means over the targets."""
+        features, outputs = self.describe(images)
+        found: dict[str, list[float]] = {}
+        for target, runs in self.groups.items():
+            for name, value in self._measure_group(features[runs], target).items():
+                found.setdefault(name, []).append(value)
+        values = {name: sum(numbers) / len(numbers) for name, numbers in found.items() if not math.isnan(sum(numbers))}
+        values["least_distinct"] = min(found["distinct"])
+        values["score"] = float(scores.mean())
+        if self.units.classes is not None:
+            classes = self.units.classes.to(outputs.device)
+            chances = self.units.probabilities(outputs, torch.arange(len(outputs)))
+            assert chances is not None
+            values["agreement"] = float((outputs.argmax(dim=1) == classes).float().mean())
+            values["judge_probability"] = float(chances.mean())
+        return values
+
+    def _measure_group(self, features: Tensor, target: str) -> dict[str, float]:
+        reference = self.reference[target]
+        distances, which = nearest(features, reference)
+        return {
+            "diversity": diversity(features) / self.between[target],
+            "distance": float(distances.mean()) / self.apart[target],
+            "precision": precision(features, reference),
+            "distinct": float(len(which.unique())),
+        }
+
+    def progress(self, result: Result) -> dict[str, float]:
+        """What only an ascent has."""
+        if result.stop_at is None:
+            return {}
+        steps = float(result.steps_taken.float().quantile(0.5))
+        return {"reached": float(result.reached.float().mean()), "median_steps": steps}
+
+
+def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
+    """For each run the best image of as many random codes as its ascent could have evaluated.
+
+    Returns:
+        Images `(n, C, H, W)`, the units' values there `(n,)`, and the number of codes per run.
+
+    Raises:
+        ValueError: the runs had no generator.
+    """
+    maximizer = result.maximizer
+    if not isinstance(maximizer, CodeSpaceAM):
+        raise ValueError("best_of_n needs a generator: leave it out of baselines= for PixelAM")
+    count = maximizer.candidates + 3 * round(float(result.steps_taken.float().mean()))
+    units = Units(result.targets, len(result), maximizer.activations)
+    codes, scores = [], []
+    for run, seed in enumerate(result.seeds):
+        # Other codes than those the run started from.
+        random = torch.Generator().manual_seed(seed + 10**6)
+        drawn = random_codes((count, *maximizer.code_shape), [random], maximizer.like)[0]
+        values = maximizer.values(units.select, drawn, torch.full((count,), run))
+        codes.append(drawn[values.argmax()])
+        scores.append(values.max())
+    with evaluating(*maximizer.networks), torch.no_grad():
+        return maximizer.render(torch.stack(codes)), torch.stack(scores), count
+
+
+def batch_speedup(result: Result) -> float:
+    """How many times longer the same runs take one by one than in one batch, by the clock."""
+
+    def seconds(work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    settings: dict[str, Any] = {"steps": len(result.scores), "stop_at": result.stop_at}
+    pairs = list(zip(result.targets, result.seeds, strict=True))
+    maximize = result.maximizer.maximize
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        maximize(result.targets[:1], seeds=result.seeds[:1], **settings)
+        batch = min(seconds(lambda: maximize(result.targets, seeds=result.seeds, **settings)) for _ in range(2))
+        return seconds(lambda: [maximize([unit], seeds=[seed], **settings) for unit, seed in pairs]) / batch
+
+
+def _pixels(result: Result) -> Result:
+    """Ascent in pixel space for the same targets, seeds and steps."""
+    own = result.maximizer
+    channels, height, width = result.images.shape[1:]
+    pixel = PixelAM(own.classifier, (channels, height, width), own.activations.layer, own.activations.transform)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pixel.maximize(result.targets, seeds=result.seeds, steps=len(result.scores), stop_at=result.stop_at)
+
+
+def _images_and_labels(real: Reals) -> tuple[Tensor, Tensor | None]:
+    """Images `(M, C, H, W)` in [0, 1], and labels `(M,)` if there are any."""
+    if isinstance(real, Tensor):
+        return real, None
+    if isinstance(real, ImageSet):
+        return real.values(), real.labels
+    if isinstance(real, tuple):
+        images, labels = real
+        return images, torch.as_tensor(labels)
+    from torchvision.transforms.functional import to_tensor
+
+    pairs = [real[index] for index in range(len(real))]
+    images = torch.stack([image if isinstance(image, Tensor) else to_tensor(image) for image, _ in pairs])
+    return images, torch.tensor([int(label) for _, label in pairs])

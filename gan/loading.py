@@ -1,0 +1,82 @@
+"""Trained networks by name or by file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plugin.models.checkpoints import load_weights, read_metadata
+
+from .classifiers import CLASSIFIERS, Classifier, restore_classifier
+from .networks import NETWORKS, Discriminator, Generator
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class LoadedGAN:
+    """A trained pair in eval mode, its parameters frozen.
+
+    Attributes:
+        name: how `load` was asked for it.
+        generator: codes `(N, d)` to images `(N, C, H, W)` in [0, 1]; the moving average of its training.
+        discriminator: images in [0, 1] to logits `(N,)`.
+        scores: what was measured when it was stored (`gan.quality`).
+        metadata: architecture, data, recipe, seed, steps, scores.
+    """
+
+    name: str
+    generator: Generator
+    discriminator: Discriminator
+    scores: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def names() -> tuple[str, ...]:
+    """The checkpoints that ship with the package."""
+    return tuple(sorted(path.stem for path in WEIGHTS_FOLDER.glob("*.safetensors")))
+
+
+def _find(name_or_path: str | Path, architectures: object, kind: str) -> tuple[Path, dict[str, Any]]:
+    shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
+    path = shipped if shipped.is_file() else Path(name_or_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {kind} {str(name_or_path)!r}: give a file, or one of {', '.join(names())}")
+    try:
+        metadata = read_metadata(path)
+    except Exception as error:  # whatever its parser meets in a damaged file
+        raise ValueError(f"{path} is not a .safetensors checkpoint ({type(error).__name__})") from error
+    if metadata.get("architecture") not in architectures:  # type: ignore[operator]
+        raise ValueError(f"{path.name} holds no {kind}: its architecture is {metadata.get('architecture')!r}")
+    return path, metadata
+
+
+def load(name_or_path: str | Path) -> LoadedGAN:
+    """A trained GAN.
+
+    Args:
+        name_or_path: "gan-mnist", "dcgan-mnist", or a checkpoint written by `gan.train`.
+
+    Raises:
+        FileNotFoundError: neither a shipped name nor a file.
+        ValueError: the file is no checkpoint of a GAN.
+    """
+    path, metadata = _find(name_or_path, NETWORKS, "GAN")
+    arguments = dict(metadata["arguments"], image_shape=tuple(metadata["arguments"]["image_shape"]))
+    network = NETWORKS[metadata["architecture"]](**arguments)
+    network.load_state_dict(load_weights(path))
+    network.requires_grad_(False).eval()
+    return LoadedGAN(str(name_or_path), network.generator, network.discriminator, metadata.get("scores", {}), metadata)
+
+
+def load_classifier(name_or_path: str | Path) -> Classifier:
+    """A trained classifier of images in [0, 1], in eval mode, its parameters frozen.
+
+    Args:
+        name_or_path: "mnist-classifier", "mnist-judge", or a checkpoint written by `gan.train_classifier`.
+
+    Raises:
+        FileNotFoundError: neither a shipped name nor a file.
+        ValueError: the file is no checkpoint of a classifier.
+    """
+    path, metadata = _find(name_or_path, CLASSIFIERS, "classifier")
+    return restore_classifier(path, metadata)

@@ -1,0 +1,199 @@
+"""What activation maximisation in code space and in pixel space share: targets, runs, seeds, the loop's two forms."""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .ascent import Ascent, Result, Settings
+from .targets import Activations, Target, Units, entries, several
+
+RUNS, STOP_AT = 16, 0.99
+
+
+class ActivationMaximizer:
+    """Finds images that activate a unit most. Subclasses say what a code is and how it becomes an image.
+
+    Attributes:
+        classifier: whose units are maximised.
+        activations: what it computes, at its output or at a layer.
+        learning_rate: of Adam, in the units of the codes.
+        code_shape: of one code.
+        networks: the modules that are run; they are left exactly as they were.
+    """
+
+    classifier: nn.Module
+    activations: Activations
+    learning_rate: float
+    code_shape: tuple[int, ...]
+    networks: tuple[nn.Module, ...]
+
+    def maximize(
+        self,
+        target: Target,
+        runs: int | None = None,
+        seed: int = 0,
+        *,
+        seeds: Sequence[int] | None = None,
+        steps: int = 200,
+        stop_at: float | None = None,
+        least_steps: int = 8,
+        repulsion: float = 0.0,
+        init: Tensor | None = None,
+        callback: Callable[[Result], bool | None] | None = None,
+    ) -> Result:
+        """Run to the end.
+
+        Args:
+            target: the unit, or a list with one per run: an int is a class (a channel of a layer, in the mean over its
+                positions), a tuple an index into the activations such as `(channel, row, column)`; or a function of the
+                activations `(N, ...)` that returns `(N,)`.
+            runs: how many; default one per target, seed or code of `init` where there are several, else 16.
+            seed: of the first run; the next runs have the next numbers. The seed decides everything about a run.
+            seeds: one per run, instead.
+            steps: the most that are made.
+            stop_at: a run that reaches it is frozen. Of classes it is a probability, 0.99 by default; of other units a
+                value of the unit, by default none: they make all steps.
+            least_steps: no run is frozen before so many steps. As the starting code is the best of several, a run may
+                reach `stop_at` at once; it is still improved for a while. `least_steps=steps` means no freezing.
+            repulsion: pushes the runs for one target apart: the weight, in units of the score, of the mean cosine of a
+                run's features with the others'. The runs of a call then depend on each other.
+            init: codes to start from `(runs, ...)`, instead of those the seeds choose.
+            callback: called with the runs as they are after each step; a true value ends them there.
+
+        Returns:
+            The finished runs.
+
+        Raises:
+            TypeError: a target is none of these.
+            ValueError: there is no such unit, a number is out of range, numbers of runs contradict each other, or a run
+                would be done twice.
+
+        Warns:
+            UserWarning: runs did not reach `stop_at`; the message says how far they came.
+        """
+        ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init)
+        while not ascent.finished:
+            ascent.advance()
+            if callback is not None and callback(ascent.result()):
+                return ascent.result()
+        ascent.warn()
+        return ascent.result()
+
+    def iterate(
+        self,
+        target: Target,
+        runs: int | None = None,
+        seed: int = 0,
+        *,
+        seeds: Sequence[int] | None = None,
+        steps: int = 200,
+        stop_at: float | None = None,
+        least_steps: int = 8,
+        repulsion: float = 0.0,
+        init: Tensor | None = None,
+    ) -> Iterator[Result]:
+        """The same runs step by step: what `maximize` returns is the last that comes. Arguments and errors are its.
+
+        Between two steps nothing is held open: the loop may be left at any time.
+        """
+        ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init)
+
+        def frames() -> Iterator[Result]:
+            while not ascent.finished:
+                ascent.advance()
+                yield ascent.result()
+            ascent.warn()
+
+        return frames()
+
+    def start(self, units: Units, randoms: list[torch.Generator]) -> Tensor:
+        """First codes `(n, *code_shape)`, each decided by its run's random generator alone."""
+        raise NotImplementedError
+
+    def render(self, codes: Tensor) -> Tensor:
+        """Images `(n, C, H, W)` of codes, with their graph."""
+        raise NotImplementedError
+
+    def objective(
+        self, score: Tensor, images: Tensor, randoms: list[torch.Generator], value: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """What is climbed `(n,)`: the scores of the images, unless a subclass smooths them with `value(images)`."""
+        return score
+
+    def move(self, codes: Tensor, share: float, randoms: list[torch.Generator]) -> Tensor:
+        """Codes after the prior's move; `share` of its full strength."""
+        raise NotImplementedError
+
+    @torch.inference_mode(False)
+    def _prepare(
+        self,
+        target: Target,
+        runs: int | None,
+        seed: int,
+        seeds: Sequence[int] | None,
+        steps: int,
+        stop_at: float | None,
+        least_steps: int,
+        repulsion: float,
+        init: Tensor | None,
+    ) -> Ascent:
+        """Everything that can be refused is refused here, before the first step."""
+        count = self._count(target, runs, seeds, init)
+        numbers = list(range(operator.index(seed), operator.index(seed) + count) if seeds is None else map(int, seeds))
+        units = Units(target, count, self.activations)
+        _refuse_repeated(units, numbers, init)
+        if units.classes is not None:
+            stop_at = STOP_AT if stop_at is None else stop_at
+            if not 0 < stop_at <= 1:
+                raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
+        settings = Settings(operator.index(steps), stop_at, operator.index(least_steps), float(repulsion))
+        randoms = [torch.Generator().manual_seed(number) for number in numbers]
+        codes = self.start(units, randoms) if init is None else self._checked(init)
+        return Ascent(self, units, codes, numbers, randoms, settings)
+
+    def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
+        """How many runs are asked for."""
+        if runs is not None and operator.index(runs) < 1:
+            raise ValueError(f"runs={runs}: at least one run is needed")
+        asked = {
+            "runs": runs,
+            "targets": len(entries(target)) if several(target) else None,
+            "seeds": None if seeds is None else len(seeds),
+            "codes of init": None if init is None else len(init),
+        }
+        given = {name: number for name, number in asked.items() if number is not None}
+        if len(set(given.values())) > 1 or 0 in given.values():
+            numbers = ", ".join(f"{number} {name}" for name, number in given.items())
+            raise ValueError(f"{numbers} were given: each run needs one of each, so give equal numbers above 0")
+        return next(iter(given.values()), RUNS)
+
+    def _checked(self, init: Tensor) -> Tensor:
+        if tuple(init.shape[1:]) != self.code_shape:
+            shape = ", ".join(map(str, self.code_shape))
+            raise ValueError(f"init has shape {tuple(init.shape)}: codes are (runs, {shape})")
+        if not bool(init.isfinite().all()):
+            raise ValueError("init holds NaN or infinite values: give finite codes")
+        return init.detach().to(self.like)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the type and on the device of the codes."""
+        tensors = [tensor for network in self.networks for tensor in (*network.parameters(), *network.buffers())]
+        return next((tensor.detach() for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+
+
+def random_codes(shape: tuple[int, ...], randoms: list[torch.Generator], like: Tensor) -> Tensor:
+    """Standard normal numbers `(n, *shape)`, each row from its own generator; the same on every device."""
+    return torch.stack([torch.randn(shape, generator=random) for random in randoms]).to(like)
+
+
+def _refuse_repeated(units: Units, seeds: list[int], init: Tensor | None) -> None:
+    if init is not None:
+        return
+    seen = set()
+    for run in zip(map(repr, units.targets), seeds, strict=True):
+        if run in seen:
+            raise ValueError(f"seed {run[1]} is given twice for target {run[0]}: both runs would be the same")
+        seen.add(run)

@@ -1,0 +1,47 @@
+"""How near images are to real ones, and how far from each other, in a network's features.
+
+Features are rows `(n, k)`; distances are Euclidean. Precision is that of Kynkäänniemi et al. (2019), coverage that of
+Naeem et al. (2020), the Vendi score that of Friedman and Dieng (2023).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from plugin.experiments.diversity import vendi_score
+
+__all__ = ["coverage", "diversity", "nearest", "neighbour_distances", "precision", "vendi_score"]
+
+
+def diversity(features: Tensor) -> float:
+    """Mean distance between two of the rows; nan of a single one."""
+    return float(torch.pdist(features).mean()) if len(features) > 1 else math.nan
+
+
+def nearest(features: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row the distance `(n,)` to its nearest real one, and which that is `(n,)`."""
+    found = torch.cdist(features, real).min(dim=1)
+    return found.values, found.indices
+
+
+def neighbour_distances(real: Tensor, k: int = 1) -> Tensor:
+    """For each row the distance `(n,)` to the k-th nearest of the others.
+
+    Raises:
+        ValueError: there are no k others.
+    """
+    if not 1 <= k < len(real):
+        raise ValueError(f"{len(real)} rows have no {k}-th nearest other: give more")
+    distances = torch.cdist(real, real).fill_diagonal_(math.inf)
+    return distances.topk(k, largest=False).values[:, -1]
+
+
+def precision(features: Tensor, real: Tensor, k: int = 3) -> float:
+    """Share of the rows that lie nearer to some real one than that one's k-th nearest real neighbour does."""
+    return float((torch.cdist(features, real) <= neighbour_distances(real, k)).any(dim=1).float().mean())
+
+
+def coverage(features: Tensor, real: Tensor, k: int = 3) -> float:
+    """Share of the real ones that have a row nearer than their k-th nearest real neighbour."""
+    return float((torch.cdist(features, real) <= neighbour_distances(real, k)).any(dim=0).float().mean())

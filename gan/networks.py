@@ -1,0 +1,180 @@
+"""Two generative adversarial networks for small images: a perceptron (Goodfellow et al. 2014) and a DCGAN.
+
+A generator maps codes `z ~ N(0, I)` of shape `(N, d)` to images `(N, C, H, W)` in [0, 1]; a discriminator maps images
+in [0, 1] to logits `(N,)`, positive for real ones. Each pair is one module with `.generator` and `.discriminator`.
+The DCGAN follows Radford, Metz and Chintala (2016), with the spread of features over the batch shown to the
+discriminator (Karras et al. 2018), which keeps the generator from favouring a few kinds of images.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ImageShape = tuple[int, int, int]
+
+
+class Generator(nn.Module):
+    """Codes `(N, code_size)` to images `(N, *image_shape)` in [0, 1]; `body` ends in pixel logits."""
+
+    def __init__(self, body: nn.Module, code_size: int, image_shape: ImageShape) -> None:
+        super().__init__()
+        self.body, self.code_size, self.image_shape = body, code_size, image_shape
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return torch.sigmoid(self.body(codes).float())
+
+
+class Discriminator(nn.Module):
+    """Images `(N, C, H, W)` in [0, 1] to logits `(N,)`; `body` sees them in [-1, 1]."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images * 2 - 1).squeeze(1)
+
+
+class BatchSpread(nn.Module):
+    """Flattens features `(N, C, H, W)` to `(N, k + 1)`: the last is their deviation within groups of the batch.
+
+    It is the standard deviation over a group, averaged over the k features, and so the same for a whole group.
+    """
+
+    def __init__(self, group_size: int = 8) -> None:
+        super().__init__()
+        self.group_size = group_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        flat = features.permute(0, 2, 3, 1).flatten(1)  # a view where channels are last in memory
+        size = self.group_size if len(flat) % self.group_size == 0 else len(flat)
+        groups = flat.float().view(size, -1, flat.shape[1])
+        variance = (groups - groups.mean(dim=0)).square().mean(dim=0)
+        spread = (variance + 1e-8).sqrt().mean(dim=1)
+        return torch.cat([flat, spread.repeat(size).unsqueeze(1).to(flat.dtype)], dim=1)
+
+
+class Branches(nn.Module):
+    """A linear layer on the code, plus one of several learned offsets, chosen by the largest of its first coordinates.
+
+    Images of several kinds lie on several sheets, codes on one: a smooth generator has to draw something between any
+    two kinds. A choice that is nearly always a clear one leaves little room for it:
+
+        y = W z + E softmax(sharpness * z[:branches])
+
+    For z ~ N(0, I) all offsets are equally frequent, whatever is learned. Nothing says which kind an offset stands for.
+
+    Args:
+        code_size: length of a code.
+        units: length of the output.
+        branches: how many offsets there are, at most `code_size`; 1 makes it a plain linear layer.
+        sharpness: how clear the choice is.
+    """
+
+    def __init__(self, code_size: int, units: int, branches: int, sharpness: float = 20.0) -> None:
+        super().__init__()
+        self.branches, self.sharpness = min(branches, code_size), sharpness
+        self.linear = nn.Linear(code_size, units, bias=False)
+        self.offsets = nn.Parameter(torch.randn(self.branches, units))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        choice = (self.sharpness * codes[:, : self.branches]).softmax(dim=1)
+        return self.linear(codes) + choice @ self.offsets
+
+
+class MLPGAN(nn.Module):
+    """Perceptrons: code - hidden layers - pixels, and back from pixels to one logit.
+
+    Args:
+        image_shape: (C, H, W).
+        code_size: length d of a code.
+        hidden: units of the generator's layers; the discriminator has them in reverse.
+        branches: of the first layer, see `Branches`.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape = (1, 28, 28),
+        code_size: int = 64,
+        hidden: tuple[int, ...] = (256, 512),
+        branches: int = 32,
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        pixels = channels * height * width
+        layers: list[nn.Module] = [Branches(code_size, hidden[0], branches)]
+        for inputs, units in itertools.pairwise(hidden):
+            layers += [nn.BatchNorm1d(inputs), nn.LeakyReLU(0.2), nn.Linear(inputs, units, bias=False)]
+        layers += [nn.BatchNorm1d(hidden[-1]), nn.LeakyReLU(0.2), nn.Linear(hidden[-1], pixels)]
+        self.generator = Generator(nn.Sequential(*layers, nn.Unflatten(1, image_shape)), code_size, image_shape)
+
+        layers = [nn.Flatten()]
+        backwards = tuple(reversed(hidden))
+        for inputs, units in zip((pixels, *backwards), backwards, strict=False):
+            layers += [nn.Linear(inputs, units), nn.LeakyReLU(0.2)]
+        self.discriminator = Discriminator(nn.Sequential(*layers, nn.Linear(backwards[-1], 1)))
+
+
+class DCGAN(nn.Module):
+    """Transposed convolutions from a quarter of the side to the image, and strided convolutions back.
+
+    Args:
+        image_shape: (C, side, side), side a multiple of 4 from 8 (28 and 32 are the usual ones).
+        code_size: length d of a code.
+        width: channels of the generator's widest maps; the discriminator's widest are four times as many.
+        branches: of the first layer, see `Branches`.
+
+    Raises:
+        ValueError: a shape the layers cannot make.
+    """
+
+    def __init__(
+        self, image_shape: ImageShape = (1, 28, 28), code_size: int = 64, width: int = 64, branches: int = 32
+    ) -> None:
+        super().__init__()
+        channels, side, other = image_shape
+        if side != other or side % 4 or side < 8:
+            raise ValueError(
+                f"a DCGAN makes square images whose side is a multiple of 4 from 8, not {side} x {other}: "
+                "resize the images (size=28 or size=32)"
+            )
+        base = side // 4
+        self.generator = Generator(
+            nn.Sequential(
+                Branches(code_size, 2 * width, branches),
+                nn.BatchNorm1d(2 * width),
+                nn.LeakyReLU(0.2),
+                nn.Linear(2 * width, width * base * base, bias=False),
+                nn.BatchNorm1d(width * base * base),
+                nn.ReLU(),
+                nn.Unflatten(1, (width, base, base)),
+                nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.ConvTranspose2d(width, width // 4, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width // 4),
+                nn.ReLU(),
+                nn.Conv2d(width // 4, channels, 3, 1, 1),
+            ),
+            code_size,
+            image_shape,
+        )
+        self.discriminator = Discriminator(
+            nn.Sequential(
+                nn.Conv2d(channels, width, 4, 2, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 2 * width, 4, 2, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(2 * width, 4 * width, 3, 2, 1),
+                nn.LeakyReLU(0.2),
+                BatchSpread(),
+                nn.Linear(4 * width * math.ceil(base / 2) ** 2 + 1, 1),
+            )
+        )
+
+
+NETWORKS: dict[str, Callable[..., Any]] = {"mlp": MLPGAN, "dcgan": DCGAN}

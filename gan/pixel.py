@@ -1,0 +1,89 @@
+"""Activation maximisation in pixel space: the baseline without a generator (Erhan et al. 2009, Yosinski et al. 2015).
+
+    x* = argmax_x E_s f(shift_s(x)),        x in [0, 1]
+
+Adam on pixels; each gradient is taken at a randomly shifted image (jitter), and after each step decay pulls towards the
+background and total variation is reduced,
+
+    x <- x - share [decay x + variation grad TV(x)],        TV(x) = sum |x_i+1,j - x_i,j| + |x_i,j+1 - x_i,j|.
+
+Scores and probabilities are those of the images as they are, not shifted.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .maximizer import ActivationMaximizer, random_codes
+from .targets import Activations, Transform, Units
+
+
+class PixelAM(ActivationMaximizer):
+    """Finds pixels that activate a unit most; the interface of `CodeSpaceAM`, the codes are the images."""
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        image_shape: tuple[int, int, int],
+        layer: nn.Module | str | None = None,
+        transform: Transform | None = None,
+        *,
+        learning_rate: float = 0.05,
+        decay: float = 0.005,
+        variation: float = 0.002,
+        jitter: int = 0,
+        contrast: float = 0.1,
+    ) -> None:
+        """
+        Args:
+            classifier: any module that takes images; parameters, modes and buffers are left as they are.
+            image_shape: (C, H, W) of the images.
+            layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
+            transform: from images in [0, 1] to the classifier's input (a normalisation).
+            learning_rate: of Adam; pixels lie in [0, 1].
+            decay: share by which pixels fall per step.
+            variation: by how much a pixel moves towards its four neighbours per step.
+            jitter: pixels by which images are shifted at most, around the edges; 0 for none.
+            contrast: standard deviation of the first noise, around 0.5.
+
+        Raises:
+            ValueError: the images do not fit the classifier, there is no such layer, or a number is out of range.
+        """
+        numbers = {"decay": decay, "variation": variation, "jitter": jitter, "contrast": contrast}
+        for name, number in numbers.items():
+            if not number >= 0:
+                raise ValueError(f"{name}={number}: it must not be negative")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(f"image_shape {image_shape} is not (channels, height, width)")
+        self.classifier, self.networks = classifier, (classifier,)
+        self.code_shape, self.learning_rate = tuple(image_shape), learning_rate
+        self.decay, self.variation, self.jitter, self.contrast = decay, variation, jitter, contrast
+        example = torch.full((1, *image_shape), 0.5).to(self.like)
+        self.activations = Activations(classifier, layer, transform, example)
+
+    def start(self, units: Units, randoms: list[torch.Generator]) -> Tensor:
+        return (0.5 + self.contrast * random_codes(self.code_shape, randoms, self.like)).clamp(0, 1)
+
+    def render(self, codes: Tensor) -> Tensor:
+        return codes
+
+    def objective(
+        self, score: Tensor, images: Tensor, randoms: list[torch.Generator], value: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        if self.jitter == 0:
+            return score
+        limits = (-self.jitter, self.jitter + 1)
+        shifts = [torch.randint(*limits, (2,), generator=random).tolist() for random in randoms]
+        shifted = [image.roll(shift, dims=(1, 2)) for image, shift in zip(images, shifts, strict=True)]
+        return value(torch.stack(shifted))
+
+    def move(self, codes: Tensor, share: float, randoms: list[torch.Generator]) -> Tensor:
+        steps = [codes.diff(dim=dimension).sign() for dimension in (2, 3)]
+        # The derivative of the sum of |differences|: each pixel gets the signs of the differences it is in.
+        slope = -F.pad(steps[0], (0, 0, 0, 1)) + F.pad(steps[0], (0, 0, 1, 0))
+        slope = slope - F.pad(steps[1], (0, 1)) + F.pad(steps[1], (1, 0))
+        return (codes * (1 - share * self.decay) - share * self.variation * slope).clamp(0, 1)

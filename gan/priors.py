@@ -1,0 +1,84 @@
+"""What keeps codes where the generator was trained: at codes z ~ N(0, I) of length d, for which |z| is near sqrt(d).
+
+After each step of the ascent a prior moves the codes by itself (as weight decay does in AdamW), so its strength does
+not depend on how large the unit's gradient is:
+
+    shell      z <- z + w (sqrt(d) / |z| - 1) z      descent on (|z| - sqrt(d))^2: to where Gaussian codes lie
+    gaussian   z <- (1 - w) z                        descent on |z|^2: decay towards the mean (Nguyen et al. 2016)
+    box        z <- min(max(z, -b), b)               clipping to observed ranges (Nguyen et al. 2016)
+    ppgn       z <- (1 - w) z + n sqrt(2w - w^2) e   e ~ N(0, I): "plug and play" (Nguyen et al. 2017)
+
+The last is the paper's z + w (R(z) - z) + noise, where R reconstructs a code from a noisy one. For Gaussian codes the
+best R is known: (1 - w') z. With n = 1 and no ascent the codes keep the distribution N(0, I).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A prior as a move of codes.
+
+    Attributes:
+        name: of the prior.
+        move: new codes for codes `(n, d)`, a share of the full strength in [0, 1], and standard normal noise `(n, d)`.
+        noisy: whether it uses the noise.
+    """
+
+    name: str
+    move: Callable[[Tensor, float, Tensor | None], Tensor]
+    noisy: bool = False
+
+
+def shell(weight: float = 0.3) -> Prior:
+    """Towards |z| = sqrt(d), by the share `weight` of the distance per step; not less when steps become small."""
+
+    def move(codes: Tensor, share: float, noise: Tensor | None) -> Tensor:
+        radius = codes.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        return codes * (1 + weight * (math.sqrt(codes.shape[1]) / radius - 1))
+
+    return Prior("shell", move)
+
+
+def gaussian(weight: float = 0.01) -> Prior:
+    """Towards the mean code 0, by the share `weight` per step."""
+    return Prior("gaussian", lambda codes, share, noise: codes * (1 - share * weight))
+
+
+def box(bound: float = 2.5) -> Prior:
+    """No entry of a code beyond `bound`."""
+    return Prior("box", lambda codes, share, noise: codes.clamp(-bound, bound))
+
+
+def ppgn(weight: float = 0.005, noise: float = 1.0) -> Prior:
+    """The reconstruction of a code seen with a little noise, and new noise, `noise` times what keeps N(0, I)."""
+    scale = noise
+
+    def move(codes: Tensor, share: float, noise: Tensor | None) -> Tensor:
+        assert noise is not None
+        kept = 1 - share * weight
+        return kept * codes + scale * math.sqrt(1 - kept**2) * noise
+
+    return Prior("ppgn", move, noisy=True)
+
+
+PRIORS: dict[str, Callable[[], Prior]] = {"shell": shell, "gaussian": gaussian, "box": box, "ppgn": ppgn}
+
+
+def prior_of(prior: "str | Prior | None") -> Prior:
+    """A prior by name, as given, or none.
+
+    Raises:
+        ValueError: there is no such prior.
+    """
+    if isinstance(prior, Prior):
+        return prior
+    if prior is None:
+        return Prior("none", lambda codes, share, noise: codes)
+    if prior not in PRIORS:
+        raise ValueError(f"unknown prior {prior!r}: choose one of {', '.join(PRIORS)}, or pass a Prior")
+    return PRIORS[prior]()

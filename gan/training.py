@@ -1,0 +1,306 @@
+"""Adversarial training in one folder: reproducible from a seed, resumable, never losing its last good checkpoint.
+
+The non-saturating loss (Goodfellow et al. 2014) with the R1 penalty (Mescheder, Geiger and Nowozin 2018) on real images
+x and codes z ~ N(0, I):
+
+    discriminator:  softplus(-D(x)) + softplus(D(G(z))) + penalty / 2 |grad_x D(x)|^2
+    generator:      softplus(-D(G(z)))
+
+The penalty is evaluated every `penalty_every` steps with that many times its weight (Karras et al. 2020). The rate is
+constant for half of the steps and then falls to zero; what is stored is an exponential moving average of the generator.
+"""
+
+import copy
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from plugin.models.checkpoints import save_checkpoint
+
+from .classifiers import Classifier
+from .data import ImageSet
+from .loading import load
+from .networks import NETWORKS, Discriminator, Generator
+from .quality import evaluate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result, besides the images.
+
+    Attributes:
+        architecture: "mlp" or "dcgan".
+        arguments: for the network's class, `image_shape` apart (`code_size`, `hidden`, `width`).
+        steps: updates of each network.
+        batch_size: images per update.
+        seed: decides first weights, codes and the choice of images.
+        learning_rate: of Adam (0.5, 0.99) for both networks.
+        penalty: weight of R1, for images in [0, 1].
+        penalty_every: steps between two evaluations of R1.
+        average_decay: of the moving average, per step.
+        precision: "bfloat16" (autocast) or "float32".
+    """
+
+    architecture: str = "dcgan"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    steps: int = 4000
+    batch_size: int = 128
+    seed: int = 0
+    learning_rate: float = 5e-4
+    penalty: float = 0.5
+    penalty_every: int = 16
+    average_decay: float = 0.998
+    precision: str = "bfloat16"
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: constant for half of the steps, then down to 0 along a cosine."""
+        late = max(0.0, 2 * step / self.steps - 1)
+        return self.learning_rate * (1 + math.cos(math.pi * late)) / 2
+
+
+def squared_slope(logits: Tensor, images: Tensor) -> Tensor:
+    """Mean over the batch of |grad_x D(x)|^2, to be differentiated itself."""
+    (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return slope.square().sum(dim=(1, 2, 3)).mean()
+
+
+RECIPES = {
+    "mlp": Recipe("mlp", steps=20000, penalty=0.05),
+    "dcgan": Recipe("dcgan", {"branches": 32}, steps=12000, batch_size=64, penalty=0.2),
+}
+
+
+class Trainer:
+    """One run: `training.pt` in the folder holds all that is needed to go on to the bit-same result.
+
+    Args:
+        recipe: what to train and how.
+        data: the training images.
+        folder: where the run's files go.
+    """
+
+    def __init__(self, recipe: Recipe, data: ImageSet, folder: Path) -> None:
+        self.recipe, self.data, self.folder = recipe, data, folder
+        torch.manual_seed(recipe.seed)
+        network = NETWORKS[recipe.architecture](image_shape=data.image_shape, **recipe.arguments)
+        network.to(memory_format=torch.channels_last)
+        self.network: nn.Module = network
+        self.generator: Generator = network.generator
+        self.discriminator: Discriminator = network.discriminator
+        self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
+        self.optimizers = [
+            torch.optim.Adam(part.parameters(), recipe.learning_rate, betas=(0.5, 0.99), fused=True)
+            for part in (self.discriminator, self.generator)
+        ]
+        self.random = torch.Generator().manual_seed(recipe.seed)
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "training.pt"
+
+    def identity(self) -> str:
+        """The recipe and the data, by which a run in the folder is recognised."""
+        return json.dumps({"recipe": asdict(self.recipe), "data": self.data.name, "images": len(self.data)})
+
+    def resume(self) -> None:
+        """Go on where the run in the folder stopped, if there is one.
+
+        Raises:
+            ValueError: it is a run of another recipe or of other data.
+        """
+        if not self.state_file.exists():
+            return
+        state = torch.load(self.state_file, weights_only=True)
+        if state["identity"] != self.identity():
+            raise ValueError(f"{self.folder} holds another run: {state['identity']}; give another folder")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        self.random.set_state(state["random"])
+        self.step, self.history = state["step"], state["history"]
+
+    def save(self) -> None:
+        """Write everything that `resume` reads, atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.state_file.with_suffix(".partial")
+        torch.save(
+            {
+                "identity": self.identity(),
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "random": self.random.get_state(),
+                "step": self.step,
+                "history": self.history,
+            },
+            partial,
+        )
+        os.replace(partial, self.state_file)
+
+    def batch(self) -> Tensor:
+        """Real images in [0, 1], drawn with replacement."""
+        chosen = torch.randint(len(self.data), (self.recipe.batch_size,), generator=self.random)
+        images = self.data.images[chosen].float() / 255
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def codes(self) -> Tensor:
+        return torch.randn(self.recipe.batch_size, self.generator.code_size, generator=self.random)
+
+    def train_step(self) -> dict[str, float]:
+        """One update of each network; returns the losses.
+
+        Raises:
+            FloatingPointError: a loss is not finite; nothing is updated then, or written.
+        """
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate(self.step)
+        losses = {"discriminator": self.update_discriminator(), "generator": self.update_generator()}
+        self.update_average()
+        self.step += 1
+        return losses
+
+    def update_discriminator(self) -> float:
+        real, codes = self.batch(), self.codes()
+        penalised = self.step % self.recipe.penalty_every == 0
+        real.requires_grad_(penalised)
+        with self.autocast():
+            with torch.no_grad():
+                made = self.generator(codes)
+            on_real, on_made = self.discriminator(real).float(), self.discriminator(made).float()
+        loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
+        total = loss
+        if penalised:
+            weight = self.recipe.penalty * self.recipe.penalty_every
+            total = loss + weight / 2 * squared_slope(on_real, real)
+        self.apply(total, self.optimizers[0], "discriminator")
+        return loss.item()
+
+    def update_generator(self) -> float:
+        self.discriminator.requires_grad_(False)
+        with self.autocast():
+            on_made = self.discriminator(self.generator(self.codes())).float()
+        loss = F.softplus(-on_made).mean()
+        self.apply(loss, self.optimizers[1], "generator")
+        self.discriminator.requires_grad_(True)
+        return loss.item()
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Follow the generator, closely in the first steps, so that its random start is soon forgotten."""
+        kept = min(self.recipe.average_decay, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.average.state_dict().values(), self.generator.state_dict().values(), strict=True)
+        for average, current in pairs:
+            if average.is_floating_point():
+                average.lerp_(current, 1 - kept)
+            else:
+                average.copy_(current)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
+    def apply(self, loss: Tensor, optimizer: torch.optim.Optimizer, name: str) -> None:
+        if not loss.isfinite():
+            last = f"the checkpoint of {self.folder} stays" if self.state_file.exists() else "nothing was written"
+            raise FloatingPointError(
+                f"the {name}'s loss is {loss.item()} at step {self.step + 1}: lower the learning rate; {last}"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def run(self, save_every: int = 250, report_every: int = 25) -> None:
+        """Train to the end of the recipe, with a progress bar, a checkpoint and a grid of samples now and then."""
+        steps = range(self.step, self.recipe.steps)
+        bar = tqdm(steps, self.recipe.architecture, self.recipe.steps, initial=self.step, unit="step", mininterval=1)
+        for _ in bar:
+            losses = self.train_step()
+            if self.step % report_every == 0:
+                self.history.append({"step": self.step, **losses})
+                bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+            if self.step % save_every == 0 or self.step == self.recipe.steps:
+                self.save()
+                self.write_samples()
+
+    @torch.inference_mode()
+    def write_samples(self, count: int = 100) -> None:
+        """`samples.png`: always the same codes."""
+        from torchvision.utils import save_image
+
+        random = torch.Generator().manual_seed(0)
+        codes = torch.randn(count, self.generator.code_size, generator=random)
+        save_image(self.average(codes), str(self.folder / "samples.png"), nrow=10)
+
+    def store(self, path: Path, scores: Mapping[str, float]) -> dict[str, Any]:
+        """Write averaged generator and discriminator as float16 safetensors; returns the metadata."""
+        metadata = {
+            "architecture": self.recipe.architecture,
+            "arguments": {"image_shape": self.data.image_shape, **self.recipe.arguments},
+            "data": self.data.name,
+            "seed": self.recipe.seed,
+            "steps": self.step,
+            "recipe": asdict(self.recipe),
+            "scores": dict(scores),
+            "history": self.history[:: max(1, len(self.history) // 100)],
+            "torch": torch.__version__,
+        }
+        pair = nn.ModuleDict({"generator": self.average, "discriminator": self.discriminator})
+        save_checkpoint(path, pair, metadata)
+        return metadata
+
+
+def train(
+    recipe: Recipe,
+    data: ImageSet,
+    test: ImageSet,
+    folder: str | Path,
+    classifier: Classifier | None = None,
+    save_every: int = 250,
+) -> dict[str, Any]:
+    """Train a GAN, or finish the run in `folder`, measure it and store it.
+
+    Args:
+        recipe: what to train and how; `RECIPES` holds those of the shipped checkpoints.
+        data: the images to learn.
+        test: images for the scores only.
+        folder: gets `training.pt`, `history.json`, `samples.png` and `ARCHITECTURE.safetensors`.
+        classifier: of these images, for the scores (see `gan.quality.evaluate`).
+        save_every: steps between two checkpoints.
+
+    Returns:
+        The metadata of the checkpoint, `scores` among them.
+
+    Raises:
+        ValueError: images the network cannot make, a classifier that does not fit, or a folder with another run.
+        FloatingPointError: the training diverged; the last checkpoint stays.
+    """
+    if classifier is not None:
+        check_fit(classifier, data)
+    trainer = Trainer(recipe, data, Path(folder))
+    trainer.resume()
+    trainer.run(save_every)
+    (trainer.folder / "history.json").write_text(json.dumps(trainer.history, indent=1))
+    path = trainer.folder / f"{recipe.architecture}.safetensors"
+    trainer.store(path, {})
+    return trainer.store(path, evaluate(load(path).generator, data, test, classifier))
+
+
+def check_fit(classifier: Classifier, data: ImageSet) -> None:
+    """Raise before hours of training what would be raised after them."""
+    try:
+        with torch.inference_mode():
+            classifier(data.images[:1].float() / 255)
+    except RuntimeError as error:
+        raise ValueError(f"the classifier does not take images {data.image_shape}: {error}") from error

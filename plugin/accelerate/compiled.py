@@ -1,0 +1,303 @@
+"""Compiled attributions: the recorded graph, run by generated code or replayed as a CUDA graph."""
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..attr._base import check_finite
+from ..attr._captum import Inputs, NeuronAttribution, Target, as_tuple
+from .graphs import PRECISIONS, Table, in_bfloat16, in_channels_last
+from .recording import Recording, check_attribution, record
+from .targets import index_tensor
+
+Runner = Callable[..., Sequence[Tensor]]
+Shapes = tuple[torch.Size, ...]
+
+MODES = ("aten", "inductor", "cudagraph")
+_LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+_log = logging.getLogger(__name__)
+
+
+def compile(
+    attribution: Any,
+    example_inputs: Inputs,
+    target: Target = None,
+    mode: str = "inductor",
+    precision: str = "float32",
+    channels_last: bool = False,
+    other_shapes: str = "eager",
+) -> "CompiledAttribution":
+    """Compile an attribution, backward pass included, for inputs of one shape.
+
+    Args:
+        attribution: one of `plugin.attr`.
+        example_inputs: tensor `(N, ...)` or a tuple of them, of the shape, type and device of the inputs to come.
+        target: an example target, or neuron for the neuron classes; which one does not matter.
+        mode: "inductor" generates code (C++ on a CPU, which needs a compiler, Triton on a GPU); "cudagraph" captures
+            that in a CUDA graph, so that a call is one launch; "aten" runs the recorded operations as they are, for
+            the same numbers as the attribution's own, to the last bit.
+        precision: "float32" leaves the numbers as they are (TF32 only where the process allows it), "tf32" allows it in
+            convolutions and matrix products, "bfloat16" computes these in bfloat16 and the rest in float32.
+        channels_last: lay out images and the weights of convolutions with the channels last.
+        other_shapes: "eager" runs the attribution itself on inputs of another shape, "compile" compiles again; a
+            warning says so, once for each shape.
+
+    Returns:
+        An object with `attribute(inputs, target)`.
+
+    Raises:
+        AssertionError, TypeError, ValueError: as `attribution.attribute` on the examples, or an unknown option.
+        NotImplementedError: values decide which operations the model computes.
+    """
+    compiled = CompiledAttribution(attribution, mode, precision, channels_last, other_shapes)
+    compiled.prepare(example_inputs, target)
+    return compiled
+
+
+class CompiledAttribution:
+    """An attribution with the same `attribute`, compiled for one shape of inputs. Made by `compile`.
+
+    The weights are live: what is changed in place counts from the next call on, and what is derived from them is then
+    computed again. Where a change cannot be seen through, the next call raises. Threads may share it.
+    """
+
+    def __init__(
+        self, attribution: Any, mode: str, precision: str, channels_last: bool, other_shapes: str = "eager"
+    ) -> None:
+        check_attribution(attribution)
+        for name, value, choices in (
+            ("mode", mode, MODES),
+            ("precision", precision, PRECISIONS),
+            ("other_shapes", other_shapes, ("eager", "compile")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} = {value!r}: choose one of {', '.join(choices)}")
+        self.attribution, self.mode, self.precision = attribution, mode, precision
+        self.channels_last, self.other_shapes = channels_last, other_shapes
+        self._programs: dict[Shapes, _Program] = {}
+        self._kinds: list[tuple[torch.dtype, torch.device]] = []
+        self._warned: set[Shapes] = set()
+        self._lock = threading.Lock()
+
+    def prepare(self, inputs: Inputs, target: Target = None) -> None:
+        """Compile for the shapes of these inputs; arguments and errors as for `compile`."""
+        values = as_tuple(inputs)
+        check_finite(values)
+        on_gpu = values[0].is_cuda
+        if self.mode == "cudagraph" and not on_gpu:
+            raise ValueError(
+                f"mode 'cudagraph' needs inputs on a CUDA device, not on {values[0].device}: use 'inductor'"
+            )
+        if self.precision == "tf32" and not on_gpu:
+            raise ValueError(f"there is no TF32 on {values[0].device}: use precision 'bfloat16' or 'float32'")
+        self._kinds = [(value.dtype, value.device) for value in values]
+        index = torch.zeros(len(values[0]), dtype=torch.int64, device=values[0].device)
+        tables: list[Table] = [in_bfloat16()] if self.precision == "bfloat16" else []
+        tables += [in_channels_last()] if self.channels_last else []
+        laid_out = self._laid_out(values)
+        given = laid_out if isinstance(inputs, tuple) else laid_out[0]
+        _log.info("recording %s for inputs %s", type(self.attribution).__name__, _listed(_shapes(values)))
+        with _allowing_tf32(self.precision == "tf32"):
+            recording = record(self.attribution, given, index, tables)
+            index = index_tensor(target, len(index), recording.sizes, index.device)
+            self._programs[_shapes(values)] = _Program(recording, self.mode, laid_out, index)
+
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: None = None,
+        return_convergence_delta: bool = False,
+        neuron_selector: Target = None,
+    ) -> Any:
+        """The same as the attribution's own `attribute`.
+
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of them, of the types and device it was compiled for.
+            target: None, an int, a tuple of ints, a tensor, or a list with one entry per example.
+            additional_forward_args: there must be none.
+            return_convergence_delta: as in `LRPTranspose.attribute`.
+            neuron_selector: the neuron classes' name for `target`: an int or a tuple of ints.
+
+        Returns:
+            What the attribution returns.
+
+        Raises:
+            AssertionError: there is no such target.
+            RuntimeError: the model was changed in a way that needs compiling again.
+            TypeError: inputs of another type or number, a target that is no index, additional arguments.
+            ValueError: an input is empty or not finite.
+        """
+        values = as_tuple(inputs)
+        self._check(values, additional_forward_args)
+        if neuron_selector is not None:
+            target = neuron_selector
+        program = self._program(inputs, values, target)
+        if program is None:
+            return self._eager(inputs, target, return_convergence_delta)
+        recording = program.recording
+        index = index_tensor(target, len(values[0]), recording.sizes, values[0].device)
+        with _allowing_tf32(self.precision == "tf32"):
+            *maps, selected = program(*self._laid_out(values), index)
+        result = recording.nested(maps)
+        if return_convergence_delta:
+            return result, self.attribution.compute_convergence_delta(result, selected)
+        return result
+
+    def _check(self, values: tuple[Tensor, ...], additional_forward_args: Any) -> None:
+        if additional_forward_args is not None:
+            raise TypeError("a compiled attribution takes no additional_forward_args: call the attribution itself")
+        check_finite(values)
+        kinds = [(value.dtype, value.device) for value in values]
+        if kinds != self._kinds:
+            raise TypeError(
+                f"compiled for inputs of {_kinds_listed(self._kinds)}, not {_kinds_listed(kinds)}: convert them with "
+                "inputs.to(...), or compile again"
+            )
+
+    def _program(self, inputs: Inputs, values: tuple[Tensor, ...], target: Target) -> "_Program | None":
+        shapes = _shapes(values)
+        with self._lock:
+            program = self._programs.get(shapes)
+            if program is not None:
+                return program
+            compiling = self.other_shapes == "compile"
+            if shapes not in self._warned:
+                self._warned.add(shapes)
+                warnings.warn(
+                    f"compiled for inputs of {' and '.join(map(_listed, self._programs))}, not {_listed(shapes)}: "
+                    + ("compiling for these too" if compiling else "the attribution itself is run on these"),
+                    stacklevel=3,
+                )
+            if not compiling:
+                return None
+            self.prepare(inputs, target)
+            return self._programs[shapes]
+
+    def _eager(self, inputs: Inputs, target: Target, return_convergence_delta: bool) -> Any:
+        delta = {"return_convergence_delta": True} if return_convergence_delta else {}
+        if isinstance(self.attribution, NeuronAttribution):
+            return self.attribution.attribute(inputs, neuron_selector=target)
+        return self.attribution.attribute(inputs, target=target, **delta)
+
+    def _laid_out(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        def layout(value: Tensor) -> torch.memory_format:
+            return _LAYOUTS.get(value.ndim, torch.contiguous_format) if self.channels_last else torch.contiguous_format
+
+        return tuple(value.detach().contiguous(memory_format=layout(value)) for value in values)
+
+
+class _Program:
+    """A recording with what runs it, kept up to date with the weights."""
+
+    def __init__(self, recording: Recording, mode: str, values: tuple[Tensor, ...], index: Tensor) -> None:
+        self.recording, self._mode = recording, mode
+        self._lock = threading.Lock()
+        with torch.no_grad():
+            self._stamp = recording.weights.stamp()
+            self._constants = recording.derive(*recording.weights.checked())
+            self._runner = self._built(self._compiled(values, index), values, index)
+
+    def __call__(self, *arguments: Tensor) -> Sequence[Tensor]:
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            self._refresh(arguments)
+            return self._runner(*self._constants, *arguments)
+
+    def _compiled(self, values: tuple[Tensor, ...], index: Tensor) -> Runner:
+        if self._mode == "aten":
+            return self.recording.run
+        return _inductor(self.recording.run, [*self._constants, *values, index])
+
+    def _built(self, run: Runner, values: tuple[Tensor, ...], index: Tensor) -> Runner:
+        return _CapturedGraph(run, self._constants, (*values, index)) if self._mode == "cudagraph" else run
+
+    def _refresh(self, arguments: tuple[Tensor, ...]) -> None:
+        """Derive again from weights that changed; in the same memory, which a CUDA graph knows by address."""
+        stamp = self.recording.weights.stamp()
+        if stamp == self._stamp:
+            return
+        constants = self.recording.derive(*self.recording.weights.checked())
+        moved = [before[1] for before in self._stamp] != [now[1] for now in stamp]
+        if isinstance(self._runner, _CapturedGraph) and not moved:
+            for old, new in zip(self._constants, constants, strict=True):
+                if old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+        elif isinstance(self._runner, _CapturedGraph):
+            self._constants = constants
+            self._runner = _CapturedGraph(self._runner.run, constants, arguments)
+        else:
+            self._constants = constants
+        self._stamp = stamp
+
+
+class _CapturedGraph:
+    """A function of tensors as one CUDA graph: a call copies the arguments in, replays, and copies the results out."""
+
+    def __init__(self, run: Runner, constants: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
+        self.run, self._fixed = run, len(constants)
+        self._arguments = [argument.clone() for argument in arguments]
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(3):  # libraries choose their algorithms and allocate their workspaces at the first calls
+                run(*constants, *self._arguments)
+        torch.cuda.current_stream().wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._results = run(*constants, *self._arguments)
+
+    def __call__(self, *arguments: Tensor) -> Sequence[Tensor]:
+        for own, given in zip(self._arguments, arguments[self._fixed :], strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return [result.clone() for result in self._results]
+
+
+def _inductor(run: fx.GraphModule, arguments: list[Any]) -> Runner:
+    """Generated code for the graph.
+
+    Raises:
+        RuntimeError: there is no C++ compiler.
+    """
+    import torch._inductor
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return torch._inductor.compile(run, arguments)
+    except InvalidCxxCompiler as error:
+        raise RuntimeError("mode 'inductor' found no C++ compiler: install g++, or use mode 'aten'") from error
+
+
+@contextmanager
+def _allowing_tf32(allowed: bool) -> Iterator[None]:
+    """TF32 in products, as long as this lasts; the process's own setting comes back."""
+    if not allowed:
+        with nullcontext():
+            yield
+        return
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def _shapes(values: Sequence[Tensor]) -> Shapes:
+    return tuple(value.shape for value in values)
+
+
+def _listed(shapes: Shapes) -> str:
+    return ", ".join(str(tuple(shape)) for shape in shapes)
+
+
+def _kinds_listed(kinds: Sequence[tuple[torch.dtype, torch.device]]) -> str:
+    return ", ".join(f"{dtype} on {device}" for dtype, device in kinds)

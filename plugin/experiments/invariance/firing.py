@@ -1,0 +1,159 @@
+"""Figure A, invariance by depth: do units that fire go on firing when the image is transformed?
+
+After Goodfellow et al. 2009, "Measuring invariances in deep networks". A unit fires where its response is above a
+threshold that a share G of all images passes, 1 % here. Among the images that make it fire, the local firing rate L is
+how often it still fires once they are shifted, rotated or scaled. The score is
+
+    S = L / G:    1 / G (here 100) if the unit is invariant, about 1 if it only fires as often as on any image.
+
+The identity is no transformation here: it would count as invariance what is none. Two more numbers tell invariant from
+blind: the firing rate on all transformed images, since a unit may start to fire at everything; and, where there are
+labels, the probability that two images that fire are of one class, since a unit may look at nothing but brightness.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..units import layers_with_units, responses_in_the_middle
+from .transformations import AMOUNTS, draw_directions, transform
+
+Thresholds = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class LayerInvariance:
+    """How often the units of a layer go on firing. Plain values only, so that `dataclasses.asdict` gives JSON.
+
+    Attributes:
+        layer: its name; "" is the network's output.
+        channels: the units, those in the middle of these channels; one that is constant on the images is not there.
+        rate: the share of images at which each unit fires, in (0, 1].
+        amounts: for each family of transformations ("shift", "rotation", "scale") its amounts.
+        local: for each family the firing rates of the images that fire, once transformed: `[unit][amount]`.
+        overall: the same of all images.
+        agreement: of each unit the share of the pairs of images that fire that are of one class; empty without labels.
+    """
+
+    layer: str
+    channels: list[int]
+    rate: float
+    amounts: dict[str, list[float]]
+    local: dict[str, list[list[float]]]
+    overall: dict[str, list[list[float]]]
+    agreement: list[float]
+
+    def scores(self, family: str) -> list[float]:
+        """S of each unit: the mean of its local rate over the amounts, over the global rate."""
+        return [statistics.fmean(rates) / self.rate for rates in self.local[family]]
+
+    def median_score(self, family: str) -> float:
+        """Median of S over the units; NaN if there are none."""
+        return statistics.median(self.scores(family) or [float("nan")])
+
+    def top_score(self, family: str, share: float = 0.2) -> float:
+        """Mean of S over the most invariant share of units, as Goodfellow et al. sum up a layer; NaN if none."""
+        scores = sorted(self.scores(family), reverse=True)
+        return statistics.fmean(scores[: max(1, round(share * len(scores)))] or [float("nan")])
+
+    def rate_at(self, family: str, overall: bool = False) -> list[float]:
+        """For each amount the mean over the units of the local rate, or of the rate on all images."""
+        rates = (self.overall if overall else self.local)[family]
+        return [statistics.fmean(column) for column in zip(*rates, strict=True)]
+
+
+def invariance(
+    network: nn.Module,
+    images: Tensor,
+    layers: Sequence[str] | None = None,
+    labels: Tensor | None = None,
+    amounts: Mapping[str, Sequence[float]] = AMOUNTS,
+    rate: float = 0.01,
+    seed: int = 0,
+    batch_size: int = 100,
+    progress: Callable[[Iterable[tuple[str, float]]], Iterable[tuple[str, float]]] = iter,
+) -> list[LayerInvariance]:
+    """Measure the local firing rates of all units in the middle of some layers.
+
+    Args:
+        network: in eval mode; it is not changed.
+        images: its inputs, which thresholds and transformed images are taken from `(N, C, H, W)`; at least 1 / rate.
+        layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
+            convolutions, the linear layers and the output.
+        labels: the classes of the images `(N,)`, for `agreement`; at least two images must fire, then.
+        amounts: for each family of transformations how far to go; see `transform`.
+        rate: global firing rate, in (0, 0.5].
+        seed: decides in which direction each image is transformed.
+        batch_size: how many images are processed at a time.
+        progress: wraps the loop over (family, amount), to show how far it is.
+
+    Raises:
+        ValueError: there are too few images, the network is in training mode, or a layer or family is unknown.
+    """
+    check_mode(network)
+    unknown = [family for family in amounts if family not in AMOUNTS]
+    if unknown:
+        raise ValueError(f"unknown transformation {unknown[0]!r}: choose one of {', '.join(AMOUNTS)}")
+    if not 0 < rate <= 0.5 or len(images) * rate < 1:
+        raise ValueError(f"a rate of {rate} needs to be in (0, 0.5] and {len(images)} images at least 1 / rate")
+    names = layers_with_units(network, images) if layers is None else list(layers)
+    found = responses_in_the_middle(network, images, names, batch_size)
+    firing = {name: _thresholds(found[name][0], round(rate * len(images))) for name in names}
+    local: dict[str, dict[str, list[Tensor]]] = {name: {family: [] for family in amounts} for name in names}
+    overall: dict[str, dict[str, list[Tensor]]] = {name: {family: [] for family in amounts} for name in names}
+    # The same direction at each amount, so that a curve over the amounts follows images on their way.
+    directions = draw_directions(len(images), seed)
+    steps = [(family, amount) for family in amounts for amount in amounts[family]]
+    for family, amount in progress(steps):
+        moved = transform(images, family, amount, directions)
+        responses = responses_in_the_middle(network, moved, names, batch_size)
+        for name in names:
+            channels, threshold, fired = firing[name]
+            fires = responses[name][0][:, channels].double() > threshold
+            local[name][family].append((fires & fired).double().sum(0) / fired.sum(0))
+            overall[name][family].append(fires.double().mean(0))
+    return [
+        LayerInvariance(
+            name,
+            firing[name][0].tolist(),
+            round(rate * len(images)) / len(images),
+            {family: list(map(float, values)) for family, values in amounts.items()},
+            {family: torch.stack(values, dim=1).tolist() for family, values in local[name].items()},
+            {family: torch.stack(values, dim=1).tolist() for family, values in overall[name].items()},
+            [] if labels is None else _agreement(firing[name][2], labels),
+        )
+        for name in names
+    ]
+
+
+def _agreement(fired: Tensor, labels: Tensor) -> list[float]:
+    """Share of the pairs of fired images `(N, units)` that are of one class, per unit; NaN if only one fired."""
+    counts = F.one_hot(labels).double().T @ fired.double()
+    total = fired.sum(0).double()
+    shares: list[float] = ((counts * (counts - 1)).sum(0) / (total * (total - 1))).tolist()
+    return shares
+
+
+def check_mode(network: nn.Module) -> None:
+    """Refuse a network whose answers are random or depend on the batch.
+
+    Raises:
+        ValueError: a module is in training mode.
+    """
+    if any(module.training for module in network.modules()):
+        raise ValueError(f"the {type(network).__name__} is in training mode: call eval() first")
+
+
+def _thresholds(values: Tensor, count: int) -> Thresholds:
+    """Of responses `(N, channels)`: the channels that can have a threshold, it, and which images pass it `(N, units)`.
+
+    The threshold lies midway between the response that comes at `count` and the next, which must differ.
+    """
+    highest = values.double().topk(count + 1, dim=0).values
+    channels = (highest[count - 1] > highest[count]).nonzero().flatten()
+    threshold = ((highest[count - 1] + highest[count]) / 2)[channels]
+    return channels, threshold, values[:, channels].double() > threshold

@@ -1,0 +1,209 @@
+"""Figure C, the shape of a maximising set: how many solutions are there, and do valleys part them?
+
+Activation maximisation is run many times in the code space of a generator G. Of the solutions of one unit f:
+
+* modes: the Vendi score (Friedman and Dieng 2023) of their pixels that the unit sees, exp(-sum_i l_i log l_i) with l_i
+  the eigenvalues of the matrix of cosines over n: 1 if all are the same, n if they are orthogonal.
+* barrier between two: 1 - min f(G(path)) / min f(G(ends)) along the spherical interpolation of their codes: 0 if the
+  response nowhere falls below that of the weaker end, 1 if it falls to nothing.
+* islands: how many groups there are whose members are linked by paths with a barrier of at most a tenth.
+
+As many of the unit's best images, and random codes, show what these numbers are without maximisation.
+"""
+
+import itertools
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...attr import NeuronModifiedBackprop
+from ..diversity import vendi_score
+from ..units import evenly, layers_with_units, responses_in_the_middle, seen_pixels
+from .firing import check_mode
+from .sufficiency import Maximizer, target_of
+
+Unit = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MaximisingSet:
+    """The solutions of one unit. Plain values only, so that `dataclasses.asdict` gives JSON.
+
+    Attributes:
+        layer: its name; "" is the network's output.
+        unit: channel, row and column in the layer's output, or the channel alone.
+        runs: how many there were; those that end without a positive response are no solutions.
+        codes: the solutions, `[solution][code]`.
+        responses: to each of them.
+        best_responses: to as many of the best images, the best first.
+        random_responses: to the images of as many random codes.
+        modes: Vendi score of the solutions, between 1 and their number.
+        modes_of_best: of the best images.
+        modes_of_random: of the images of random codes.
+        barriers: of each pair of solutions, in the order of `itertools.combinations`.
+        profile: along the path the median over the pairs of the response over that of the weaker end.
+    """
+
+    layer: str
+    unit: list[int]
+    runs: int
+    codes: list[list[float]]
+    responses: list[float]
+    best_responses: list[float]
+    random_responses: list[float]
+    modes: float
+    modes_of_best: float
+    modes_of_random: float
+    barriers: list[float]
+    profile: list[float]
+
+    @property
+    def barrier(self) -> float:
+        """Median over the pairs; NaN of fewer than two solutions."""
+        return statistics.median(self.barriers or [float("nan")])
+
+    def path_over_the_highest_barrier(self, points: int) -> list[list[float]]:
+        """Codes along the path between the two solutions that the highest barrier parts, ends included; or none."""
+        if not self.barriers:
+            return []
+        pairs = list(itertools.combinations(range(len(self.codes)), 2))
+        ends = pairs[max(range(len(pairs)), key=self.barriers.__getitem__)]
+        first, second = (torch.tensor([self.codes[end]]) for end in ends)
+        path: list[list[float]] = spherical_interpolation(first, second, points)[0].tolist()
+        return path
+
+    def islands(self, tolerance: float = 0.1) -> int:
+        """How many groups of solutions there are that no path with at most this barrier connects."""
+        group = list(range(len(self.codes)))
+        for (one, other), barrier in zip(itertools.combinations(range(len(group)), 2), self.barriers, strict=True):
+            if barrier <= tolerance:
+                group = [group[one] if label == group[other] else label for label in group]
+        return len(set(group))
+
+
+def maximising_sets(
+    network: nn.Module,
+    images: Tensor,
+    generate: Callable[[Tensor], Tensor],
+    maximizer: Callable[[str], Maximizer],
+    layers: Sequence[str] | None = None,
+    units: int = 4,
+    runs: int = 16,
+    points: int = 11,
+    seed: int = 0,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> list[MaximisingSet]:
+    """Find and describe the maximising sets of units.
+
+    Args:
+        network: in eval mode; it is not changed.
+        images: its inputs, to compare with `(N, C, H, W)`, at least `runs`.
+        generate: from codes `(n, d)` to the network's inputs `(n, C, H, W)`.
+        maximizer: makes the maximiser of a layer, whose solutions have codes that `generate` takes.
+        layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
+            convolutions, the linear layers and the output.
+        units: how many of each layer, evenly over the channels that respond to some image.
+        runs: how many runs for each unit, at least two.
+        points: of a path, its ends included; at least three.
+        seed: run i of every unit has the seed `seed + i`; it decides the random codes too.
+        progress: wraps the loop over the layers, to show how far it is.
+
+    Raises:
+        ValueError: too few images, runs or points, the network is in training mode, or a layer is unknown.
+    """
+    check_mode(network)
+    if runs < 2 or points < 3 or len(images) < runs:
+        raise ValueError(f"{runs} runs, {points} points, {len(images)} images: at least 2, 3, and as many as runs")
+    names = layers_with_units(network, images) if layers is None else list(layers)
+    found = responses_in_the_middle(network, images, names)
+    result = []
+    for layer in progress(names):
+        values, position = found[layer]
+        channels = evenly((values.amax(0) > 0).nonzero().flatten().tolist(), units)
+        for channel in channels:
+            unit = (channel, *position)
+            solutions = maximizer(layer).maximize([target_of(unit)] * runs, seeds=range(seed, seed + runs))
+            best = values[:, channel].topk(runs)
+            described = _Described(network, layer, unit, generate, images, best.indices)
+            result.append(described.set_of(solutions.codes.detach(), best.values, points, seed))
+    return result
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What is needed to describe the solutions of one unit."""
+
+    network: nn.Module
+    layer: str
+    unit: Unit
+    generate: Callable[[Tensor], Tensor]
+    images: Tensor
+    best: Tensor
+
+    def set_of(self, codes: Tensor, best_responses: Tensor, points: int, seed: int) -> MaximisingSet:
+        best = self.images[self.best]
+        random = torch.randn(codes.shape, generator=torch.Generator().manual_seed(seed)).to(codes)
+        pictures, others = self._pictures(codes), self._pictures(random)
+        reached, random_responses = self._respond(pictures), self._respond(others)
+        solved = reached > 0
+        box = seen_pixels(
+            NeuronModifiedBackprop(self.network, self.layer, "linear adjoint").attribute(best, target_of(self.unit))
+        )
+        centre = self.images.mean(0)
+        patches = [(batch - centre)[:, :, *box].flatten(1) for batch in (pictures[solved], best, others)]
+        modes = [vendi_score(patch) if len(patch) else 0.0 for patch in patches]
+        paths = self._along_paths(codes[solved], points)
+        ends = torch.minimum(paths[:, 0], paths[:, -1])
+        relative = paths / ends[:, None]
+        return MaximisingSet(
+            layer=self.layer,
+            unit=list(self.unit),
+            runs=len(codes),
+            codes=codes[solved].tolist(),
+            responses=reached[solved].tolist(),
+            best_responses=best_responses.tolist(),
+            random_responses=random_responses.tolist(),
+            modes=modes[0],
+            modes_of_best=modes[1],
+            modes_of_random=modes[2],
+            barriers=(1 - relative.amin(1)).tolist(),
+            profile=relative.quantile(0.5, dim=0).tolist() if len(relative) else [],
+        )
+
+    def _along_paths(self, codes: Tensor, points: int) -> Tensor:
+        """Responses along the path between each pair of codes `(pairs, points)`."""
+        if len(codes) < 2:
+            return codes.new_empty(0, points)
+        first, second = torch.triu_indices(len(codes), len(codes), offset=1)
+        paths = spherical_interpolation(codes[first], codes[second], points)
+        return self._respond(self._pictures(paths.flatten(0, 1))).view(-1, points)
+
+    @torch.no_grad()
+    def _pictures(self, codes: Tensor, batch_size: int = 256) -> Tensor:
+        return torch.cat([self.generate(batch).detach() for batch in codes.split(batch_size)])
+
+    def _respond(self, pictures: Tensor) -> Tensor:
+        return responses_in_the_middle(self.network, pictures, [self.layer])[self.layer][0][:, self.unit[0]]
+
+
+def spherical_interpolation(first: Tensor, second: Tensor, points: int) -> Tensor:
+    """Paths along the arc between codes `(n, d)`, ends included `(n, points, d)` (Shoemake 1985).
+
+        (sin((1 - t) w) first + sin(t w) second) / sin(w),   w the angle between them
+
+    Where they are parallel, or opposite, so that there is no one arc, the path is straight.
+    """
+    steps = torch.linspace(0, 1, points, dtype=torch.float64)
+    one, other = first.double()[:, None], second.double()[:, None]
+    cosine = F.cosine_similarity(one, other, dim=-1).clamp(-1, 1)
+    angle = cosine.acos()
+    sine = angle.sin()
+    straight = sine < 1e-4
+    divisor = torch.where(straight, 1.0, sine)
+    start = torch.where(straight, 1 - steps, ((1 - steps) * angle).sin() / divisor)
+    stop = torch.where(straight, steps, (steps * angle).sin() / divisor)
+    return (start[..., None] * one + stop[..., None] * other).to(first)

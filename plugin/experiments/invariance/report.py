@@ -1,0 +1,139 @@
+"""What `plugin.experiments.invariance` found of one or more networks, as one HTML file that needs nothing else."""
+
+import html
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import plotly.graph_objects as go
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from ..page import embedded, page, table
+from .figures import firing_figure, invariance_figure, maximising_set_figure, short, sufficiency_figure
+from .firing import LayerInvariance
+from .maximising_set import MaximisingSet
+from .sufficiency import PictureResponse, median_responses
+
+
+@dataclass
+class Findings:
+    """Of one network, by its state ("trained", "untrained"); what was not measured is empty.
+
+    Attributes:
+        name: of the network.
+        images: how many were used.
+        invariance: A.
+        sufficiency: B.
+        sets: C, by generator, then state.
+        pictures: solutions drawn, by a description.
+    """
+
+    name: str
+    images: int
+    invariance: dict[str, list[LayerInvariance]] = field(default_factory=dict)
+    sufficiency: dict[str, list[PictureResponse]] = field(default_factory=dict)
+    sets: dict[str, dict[str, list[MaximisingSet]]] = field(default_factory=dict)
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+
+
+def write_report(findings: Sequence[Findings], folder: Path) -> Path:
+    """Write `report.html`; returns where it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    body = f"<script>{get_plotlyjs()}</script>" + "".join(map(_section, findings))
+    target = folder / "report.html"
+    target.write_text(page(_TITLE, _INTRODUCTION, body), encoding="utf-8")
+    return target
+
+
+def invariance_table(
+    states: Mapping[str, Sequence[LayerInvariance]], measure: Callable[[LayerInvariance, str], float]
+) -> list[tuple[str, list[float]]]:
+    """A by layer: for each family and state a measure, such as `LayerInvariance.median_score`."""
+    lines: dict[str, list[float]] = {}
+    for family in _families(states):
+        for layers in states.values():
+            for layer in layers:
+                lines.setdefault(short(layer.layer), []).append(measure(layer, family))
+    return list(lines.items())
+
+
+def agreement_table(states: Mapping[str, Sequence[LayerInvariance]]) -> list[tuple[str, list[float]]]:
+    """A by layer: for each state the median probability that two images that fire are of one class."""
+    lines: dict[str, list[float]] = {}
+    for layers in states.values():
+        for layer in layers:
+            lines.setdefault(short(layer.layer), []).append(statistics.median(layer.agreement or [float("nan")]))
+    return list(lines.items())
+
+
+def maximising_set_table(sets: Sequence[MaximisingSet]) -> list[tuple[str, list[float]]]:
+    """C by layer: medians of modes (solutions, best images, random codes), barrier, islands, and response over best."""
+    layers: dict[str, list[MaximisingSet]] = {}
+    for found in sets:
+        layers.setdefault(short(found.layer), []).append(found)
+    measures: tuple[Callable[[MaximisingSet], float], ...] = (
+        lambda found: found.modes,
+        lambda found: found.modes_of_best,
+        lambda found: found.modes_of_random,
+        lambda found: found.barrier,
+        MaximisingSet.islands,
+        lambda found: statistics.median(found.responses or [float("nan")]) / found.best_responses[0],
+    )
+    return [
+        (layer, [statistics.median(map(measure, group)) for measure in measures]) for layer, group in layers.items()
+    ]
+
+
+def _section(found: Findings) -> str:
+    parts = [f"<h2>{html.escape(found.name)}</h2><p>{found.images} images.</p>"]
+    if found.invariance:
+        columns = [f"{family}, {state}" for family in _families(found.invariance) for state in found.invariance]
+        parts += ["<h3>A. Invariance by depth</h3>", _plot(invariance_figure(found.invariance))]
+        parts += [_plot(firing_figure(layers)) for layers in list(found.invariance.values())[:1]]
+        medians = invariance_table(found.invariance, LayerInvariance.median_score)
+        parts.append(table("Score, median of the units", columns, medians, 100))
+        best = invariance_table(found.invariance, LayerInvariance.top_score)
+        parts.append(table("Score, mean of the top fifth of the units", columns, best, 100))
+        if next(iter(found.invariance.values()))[0].agreement:
+            lines = agreement_table(found.invariance)
+            parts.append(table("Two images that fire are of one class (median)", list(found.invariance), lines))
+    if found.sufficiency:
+        parts += ["<h3>B. Does one picture suffice?</h3>", _plot(sufficiency_figure(found.sufficiency))]
+        for state, responses in found.sufficiency.items():
+            lines = [(short(layer), list(values.values())) for layer, values in median_responses(responses).items()]
+            parts.append(table(f"Response over best response, {state} (median)", list(responses[0].responses), lines))
+    for generator, states in found.sets.items():
+        parts += [f"<h3>C. Maximising sets in the codes of {html.escape(generator)}</h3>"]
+        parts.append(_plot(maximising_set_figure(states)))
+        for state, sets in states.items():
+            parts.append(table(f"{state} (medians of the units)", _SET_COLUMNS, maximising_set_table(sets)))
+    parts += [f"<h4>{html.escape(name)}</h4>{embedded(picture, name)}" for name, picture in found.pictures.items()]
+    return "".join(parts)
+
+
+def _families(states: Mapping[str, Sequence[LayerInvariance]]) -> list[str]:
+    return list(next(iter(states.values()))[0].amounts)
+
+
+def _plot(figure: go.Figure) -> str:
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False)
+    return text
+
+
+_SET_COLUMNS = ("modes", "of best images", "of random codes", "barrier", "islands", "response over best")
+_TITLE = "What does invariant representation mean?"
+_INTRODUCTION = """
+<p>A unit is invariant to transformations if its response hardly changes under them while it still tells contents apart.
+Then what excites it is a whole set of pictures, and a deconvnet that sees no image must draw one for all of it.
+Units lie in the middle of the picture, evenly over the channels; the untrained network has the same layers and fresh
+weights.</p>
+<p><b>A.</b> A unit fires on 1 % of the images. Of these, how many still make it fire once shifted, rotated or scaled,
+over that 1 %: 100 is full invariance, 1 is chance. Each image is transformed in a direction drawn at random. Whether
+the unit tells contents apart is the probability that two images that fire are of one class.
+<b>B.</b> The response to one picture of the unit, scaled to the norm of its best image on the pixels it sees, over its
+best response to an image. <b>C.</b> Activation maximisation is run many times. Modes: how many different solutions
+(Vendi score of the pixels the unit sees). Barrier: how far the response falls between two of them, along the spherical
+interpolation of their codes, as a share of the weaker end. Islands: groups that barriers of up to 0.1 connect.</p>
+"""

@@ -1,0 +1,126 @@
+"""Figure B, does one picture suffice? A unit is shown its own reconstruction: how much of its best response is left?
+
+    response(picture, scaled to the norm of the best image on the pixels the unit sees) / best response to an image
+
+Pictures are the deconvnet without an image, which must draw one for everything the unit likes; guided backprop and the
+gradient on its best image; and what any maximiser finds. Near 1 or above, that one picture holds what the unit looks
+for. The first three and the measure itself are those of `plugin.experiments.deconvnet`.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ...models import load
+from ..deconvnet import UnitFinding, examine, scaled_responses
+from ..units import layers_with_units
+from .firing import check_mode
+
+IMAGE_CONDITIONED = {"guided": "guided", "gradient": "gradient"}
+
+
+class Solutions(Protocol):
+    """What a maximiser found: images `(n, C, H, W)` in [0, 1] and their codes `(n, d)`."""
+
+    @property
+    def images(self) -> Tensor: ...
+
+    @property
+    def codes(self) -> Tensor: ...
+
+
+class Maximizer(Protocol):
+    """Finds images that a unit of one layer responds to, one per target."""
+
+    def maximize(self, target: Any, *, seeds: Sequence[int]) -> Solutions:
+        """One run per entry of `target`, each a channel, or (channel, row, column); as many seeds."""
+        ...
+
+
+@dataclass(frozen=True)
+class PictureResponse:
+    """A unit's responses to pictures of itself. Plain values only, so that `dataclasses.asdict` gives JSON.
+
+    Attributes:
+        layer: its name; "" is the network's output.
+        unit: channel, row and column in the layer's output, or the channel alone.
+        best: its best response to an image.
+        responses: for each method the response to its picture over `best`.
+    """
+
+    layer: str
+    unit: list[int]
+    best: float
+    responses: dict[str, float]
+
+
+def unchanged(images: Tensor) -> Tensor:
+    """For networks that take images in [0, 1]."""
+    return images
+
+
+def sufficiency(
+    network: nn.Module,
+    images: Tensor,
+    layers: Sequence[str] | None = None,
+    units: int = 8,
+    maximizers: Mapping[str, Callable[[str], Maximizer]] | None = None,
+    as_inputs: Callable[[Tensor], Tensor] = unchanged,
+    seed: int = 0,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> list[PictureResponse]:
+    """Show units pictures of themselves.
+
+    Args:
+        network: in eval mode; it is not changed.
+        images: its inputs to find the best in `(N, C, H, W)`, at least three.
+        layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
+            convolutions, the linear layers and the output.
+        units: how many of each layer, evenly over the channels that respond to some image.
+        maximizers: further methods: for each name what makes the maximiser of a layer.
+        as_inputs: from a maximiser's images in [0, 1] to the network's inputs.
+        seed: of the maximisers.
+        progress: wraps the loop over the layers, to show how far it is.
+
+    Raises:
+        ValueError: there are too few images, the network is in training mode, a layer is unknown, or has no deconvnet
+            without an image.
+    """
+    check_mode(network)
+    names = layers_with_units(network, images) if layers is None else list(layers)
+    findings = examine(load(network), images, names, units, progress, IMAGE_CONDITIONED).layers
+    result = []
+    for layer, found in findings.items():
+        extra: dict[str, list[float]] = {}
+        for name, make in (maximizers or {}).items():
+            targets = [target_of(unit.unit) for unit in found]
+            seeds = range(seed, seed + len(found))
+            pictures = as_inputs(make(layer).maximize(targets, seeds=seeds).images.detach())
+            extra[name] = [_response(network, unit, picture) for unit, picture in zip(found, pictures, strict=True)]
+        for index, unit in enumerate(found):
+            responses = unit.response | {name: values[index] for name, values in extra.items()}
+            result.append(PictureResponse(layer, list(unit.unit), unit.best, responses))
+    return result
+
+
+def target_of(unit: tuple[int, ...]) -> int | tuple[int, ...]:
+    """A unit in Captum's grammar: a channel of a flat layer is an int."""
+    return unit[0] if len(unit) == 1 else unit
+
+
+def median_responses(responses: Sequence[PictureResponse]) -> dict[str, dict[str, float]]:
+    """For each layer and method the median over the units."""
+    layers: dict[str, list[PictureResponse]] = {}
+    for response in responses:
+        layers.setdefault(response.layer, []).append(response)
+    return {
+        layer: {method: statistics.median(unit.responses[method] for unit in units) for method in units[0].responses}
+        for layer, units in layers.items()
+    }
+
+
+def _response(network: nn.Module, unit: UnitFinding, picture: Tensor) -> float:
+    return scaled_responses(network, unit.layer, unit.unit, picture[None], unit.image, unit.box).item() / unit.best

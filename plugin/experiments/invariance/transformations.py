@@ -1,0 +1,67 @@
+"""Shifts, rotations and changes of scale of images, by bilinear sampling with the borders mirrored."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SHIFT, ROTATION, SCALE = "shift", "rotation", "scale"
+AMOUNTS: dict[str, tuple[float, ...]] = {
+    SHIFT: (1, 2, 4, 8),
+    ROTATION: (5, 10, 20, 45),
+    SCALE: (1.1, 1.25, 1.5, 2),
+}
+UNITS = {SHIFT: "pixels", ROTATION: "degrees", SCALE: "times"}
+_DIRECTIONS = 4
+
+
+def draw_directions(count: int, seed: int) -> Tensor:
+    """For each of `count` images one of four directions, 0 to 3, int64 `(count,)`."""
+    return torch.randint(0, _DIRECTIONS, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def transform(images: Tensor, family: str, amount: float, directions: Tensor) -> Tensor:
+    """Transform each image by the same amount, each in its own direction.
+
+    Rotation and scaling leave the pixel (H // 2, W // 2) where it is, which is the one that units in the middle of a
+    layer have in the middle of what they see. Shifts by whole pixels copy pixels (up to the rounding of float32).
+
+    Args:
+        images: `(N, C, H, W)`.
+        family: "shift", by `amount` pixels to the right, down, left or up; "rotation", by `amount` degrees clockwise or
+            counter-clockwise; "scale", `amount` times larger or smaller.
+        amount: of the transformation, > 0.
+        directions: which of these it is, 0 to 3 `(N,)`; families with two take it modulo 2.
+
+    Returns:
+        `(N, C, H, W)`.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    possible = torch.stack([_matrix(family, amount, direction) for direction in range(_DIRECTIONS)])
+    matrices = possible.to(images)[directions]
+    height, width = images.shape[2:]
+    row, column = height // 2, width // 2
+    rows, columns = torch.meshgrid(torch.arange(height) - row, torch.arange(width) - column, indexing="ij")
+    homogeneous = torch.stack([columns, rows, torch.ones_like(rows)]).to(images).flatten(1)
+    x, y = (matrices @ homogeneous).view(-1, 2, height, width).unbind(1)
+    # grid_sample counts in half images from the centre between pixels: -1 is the left edge of the first.
+    grid = torch.stack([(2 * (x + column) + 1) / width - 1, (2 * (y + row) + 1) / height - 1], dim=-1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _matrix(family: str, amount: float, direction: int) -> Tensor:
+    """From a pixel of the result to where its value is taken from, (x, y) relative to the middle, float64 `(2, 3)`."""
+    if family == SHIFT:
+        x, y = ((1, 0), (0, 1), (-1, 0), (0, -1))[direction]
+        return torch.tensor([[1, 0, -x * amount], [0, 1, -y * amount]], dtype=torch.float64)
+    if family == ROTATION:
+        angle = math.radians(amount) * (1 if direction % 2 == 0 else -1)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        return torch.tensor([[cosine, sine, 0], [-sine, cosine, 0]], dtype=torch.float64)
+    if family == SCALE:
+        factor = 1 / amount if direction % 2 == 0 else amount
+        return torch.tensor([[factor, 0, 0], [0, factor, 0]], dtype=torch.float64)
+    raise ValueError(f"unknown transformation {family!r}: choose one of {', '.join(AMOUNTS)}")

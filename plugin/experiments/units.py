@@ -1,0 +1,97 @@
+"""Units in the middle of the picture, one per channel: what they answer, and which pixels they see."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..propagation.modules import ModuleTrace, find_layer
+
+OUTPUT = ""  # what `named_modules` calls the network itself: its units are the classes
+Item = TypeVar("Item")
+
+
+def layers_with_units(network: nn.Module, images: Tensor) -> list[str]:
+    """Convolutions that return maps, linear layers, and the output unless one of these returns it, as they run.
+
+    Args:
+        network: any network.
+        images: an input it takes `(1, C, H, W)`.
+    """
+    names = {module: name for name, module in network.named_modules()}
+    found: dict[str, Tensor] = {}
+
+    def note(module: nn.Module, output: object) -> None:
+        if not isinstance(output, Tensor):
+            return
+        new = module is network and output.ndim == 2 and all(output is not other for other in found.values())
+        if new or _has_maps(module, output) or (isinstance(module, nn.Linear) and output.ndim == 2):
+            found.pop(names[module], None)
+            found[names[module]] = output
+
+    with torch.no_grad(), ModuleTrace(network, on_exit=note):
+        network(images[:1])
+    return list(found)
+
+
+def responses_in_the_middle(
+    network: nn.Module, images: Tensor, layers: Sequence[str] = (), batch_size: int = 100
+) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
+    """For each layer its units' responses `(N, channels)`, and where they are: (row, column), or () if it is flat.
+
+    Args:
+        network: any network; of a layer that is used several times, the last use counts.
+        images: its inputs `(N, C, H, W)`.
+        layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`; those of all convolutions that
+            return maps are there anyway.
+        batch_size: how many images are processed at a time.
+
+    Raises:
+        ValueError: a layer is not there, or returns another shape.
+    """
+    asked = {find_layer(network, name): name for name in layers}
+    names = {module: name for name, module in network.named_modules()} | asked
+    parts: dict[str, list[Tensor]] = {}
+    positions: dict[str, tuple[int, ...]] = {}
+    batch_responses: dict[str, Tensor] = {}
+
+    def note(module: nn.Module, output: object) -> None:
+        if module in asked or (isinstance(output, Tensor) and _has_maps(module, output)):
+            name = names[module]
+            if not isinstance(output, Tensor) or output.ndim not in (2, 4):
+                raise ValueError(f"layer {name!r} returns no (N, channels, H, W) or (N, channels): choose another")
+            positions[name] = tuple(side // 2 for side in output.shape[2:])
+            where: tuple[slice | int, ...] = (slice(None), slice(None), *positions[name])
+            batch_responses[name] = output[where].clone()
+
+    with torch.no_grad(), ModuleTrace(network, on_exit=note):
+        for batch in images.split(batch_size):
+            batch_responses.clear()
+            network(batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch)
+            for name, values in batch_responses.items():
+                parts.setdefault(name, []).append(values)
+    missing = [name for name in layers if name not in parts]
+    if missing:
+        raise ValueError(f"the network does not run its layer {missing[0]!r}: choose one that it calls")
+    return {name: (torch.cat(values), positions[name]) for name, values in parts.items()}
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` of the items from the first to the last, evenly spaced; all if there are fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
+
+
+def seen_pixels(maps: Tensor) -> tuple[slice, slice]:
+    """The rows and columns where any map `(n, C, H, W)` is not zero; everything if all are zero."""
+    used = maps.ne(0).any(0).any(0)
+    if not bool(used.any()):
+        return slice(0, used.shape[0]), slice(0, used.shape[1])
+    rows, columns = (used.any(dimension).nonzero().flatten().tolist() for dimension in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _has_maps(module: nn.Module, output: Tensor) -> bool:
+    return isinstance(module, nn.Conv2d) and output.ndim == 4 and min(output.shape[2:]) > 1

@@ -1,0 +1,170 @@
+"""What is measured: a row of the results is a network, a method, an implementation, a batch size and a device."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..attr.methods import METHODS
+from . import networks, peers
+
+TARGET, TEN_TARGETS = 3, "ten-targets"
+SIGNAL_METHODS = ("guided-backprop", "deconvnet")
+LRP_METHODS = ("lrp-epsilon", "lrp-epsilon-plus-flat", "lrp-epsilon-gamma-box")
+LABELS = {name: METHODS[name].label for name in ("lrp-0", *SIGNAL_METHODS, *LRP_METHODS)} | {
+    TEN_TARGETS: "LRP epsilon, ten targets"
+}
+IMPLEMENTATIONS = {
+    "ours": "this package",
+    "compiled": "this package, compiled",
+    "captum": "Captum",
+    "zennit": "zennit",
+}
+# Who has which method. zennit has no several targets at once either, and Captum stands for both.
+IMPLEMENTED = dict.fromkeys((*SIGNAL_METHODS, "lrp-epsilon"), ("ours", "captum", "zennit")) | {
+    "lrp-epsilon-plus-flat": ("ours", "zennit"),
+    "lrp-epsilon-gamma-box": ("ours", "zennit"),
+    TEN_TARGETS: ("ours", "captum"),
+}
+# By how much, relative to the norm, two implementations of one thing may differ in float32. Their stabilisers do.
+_TOLERANCE = {"guided-backprop": 1e-5, "deconvnet": 1e-5}
+_LRP_TOLERANCE = 1e-2
+
+_NO_RULE = "has no rule for {} and refuses the network"
+_UNSUPPORTED = {
+    ("captum", "mobilenet_v2"): "Captum's LRP " + _NO_RULE.format("ReLU6"),
+    ("captum", "vit_b_16"): "Captum's LRP " + _NO_RULE.format("layer norm"),
+    ("zennit", "vit_b_16"): "zennit " + _NO_RULE.format("attention"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results.
+
+    Attributes:
+        network: a key of `networks.NAMES`, or what else was measured.
+        method: a key of `LABELS`, or what else was measured.
+        implementation: a key of `IMPLEMENTATIONS`.
+        batch: images per call.
+        device: "cpu" or "cuda".
+    """
+
+    network: str
+    method: str
+    implementation: str = "ours"
+    batch: int = 1
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.network} {self.method} {self.device} batch {self.batch} {self.implementation}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed for a row: a call that returns a map, and the floor it takes turns with."""
+
+    call: Callable[[], Tensor]
+    floor: Callable[[], Any]
+
+
+def unsupported(row: Row) -> str:
+    """Why a peer cannot do it: one clause, or nothing if it can."""
+    return _UNSUPPORTED.get((row.implementation, row.network), "") if row.method in (*LRP_METHODS, TEN_TARGETS) else ""
+
+
+@contextmanager
+def prepared(row: Row, small: bool = False) -> Iterator[Case]:
+    """Everything that a user does once is done before this yields.
+
+    Args:
+        row: of an attribution.
+        small: a stand-in for the network, see `networks.build`, and modes of compiling that are quick to prepare.
+
+    Raises:
+        Whatever the implementation raises on its construction.
+    """
+    # zennit keeps its hooks on the network as long as it is in use: it gets one of its own.
+    model = _network(row.network, row.device, small, row.implementation == "zennit")
+    images = networks.images(row.batch, small).to(row.device)
+    count = 10 if row.method == TEN_TARGETS else 1
+    with ExitStack() as stack:
+        if row.implementation == "zennit":
+            call = stack.enter_context(peers.zennit(row.method, row.network, model, images, TARGET))
+        else:
+            prepare: dict[str, Callable[[str, nn.Module, Tensor, int], Callable[[], Tensor]]] = {
+                "ours": _ours,
+                "compiled": partial(_compiled, mode="aten") if small else _compiled,
+                "captum": peers.captum,
+            }
+            call = prepare[row.implementation](row.method, model, images, TARGET)
+        # The floor's network is made when the floor is first run: who measures memory never does.
+        yield Case(call, lambda: floor(_network(row.network, row.device, small, False), images, count))
+
+
+def floor(model: nn.Module, images: Tensor, targets: int = 1) -> Tensor:
+    """One forward pass and a gradient at the input for each of so many targets; the last gradient `(N, C, H, W)`."""
+    leaf = images.clone().requires_grad_()
+    output = model(leaf)
+    for index in range(targets):
+        target = TARGET if targets == 1 else index
+        (gradient,) = torch.autograd.grad(output[:, target].sum(), leaf, retain_graph=index + 1 < targets)
+    return gradient
+
+
+@lru_cache(maxsize=2)
+def reference(row: Row, small: bool = False) -> Tensor:
+    """The map of this package's own implementation, uncompiled."""
+    with prepared(replace(row, implementation="ours"), small) as case:
+        return case.call()
+
+
+def difference(row: Row, result: Tensor, small: bool = False) -> float:
+    """How far a map is from ours, in units of our map's norm; infinite where it is not finite."""
+    expected = reference(replace(row, implementation="ours"), small)
+    distance = float((result.detach() - expected).norm() / expected.norm())
+    return distance if distance == distance else float("inf")
+
+
+def tolerance(row: Row) -> float | None:
+    """The difference up to which two implementations agree; None where the peer computes something else.
+
+    Captum and zennit take the plain gradient at the ReLU6 of MobileNets and at additions outside of modules, and
+    Captum's LRP is not finite on ResNets.
+    """
+    if row.implementation == "compiled":
+        return 1e-3
+    same = row.network == "vgg16" or (
+        row.network == "resnet50" and (row.implementation == "zennit" or row.method in SIGNAL_METHODS)
+    )
+    return _TOLERANCE.get(row.method, _LRP_TOLERANCE) if same else None
+
+
+@lru_cache(maxsize=2)
+def _network(name: str, device: str, small: bool, own: bool) -> nn.Module:
+    return networks.build(name, small).to(device)
+
+
+def _attribution(method: str, model: nn.Module) -> Any:
+    found = METHODS[method]
+    return found.attribution_class(neuron=False)(model, *([found.preset] if found.preset else []))
+
+
+def _ours(method: str, model: nn.Module, images: Tensor, target: int) -> Callable[[], Tensor]:
+    if method == TEN_TARGETS:
+        attribution = _attribution("lrp-epsilon", model)
+        return lambda: attribution.attribute_targets(images, list(range(10)))
+    attribution = _attribution(method, model)
+    return lambda: attribution.attribute(images, target=target)
+
+
+def _compiled(method: str, model: nn.Module, images: Tensor, target: int, mode: str = "") -> Callable[[], Tensor]:
+    from .. import accelerate
+
+    mode = mode or ("cudagraph" if images.is_cuda else "inductor")
+    compiled = accelerate.compile(_attribution(method, model), images, target, mode)
+    return lambda: compiled.attribute(images, target=target)

@@ -1,0 +1,93 @@
+"""Peak memory of one call, above the network and its images.
+
+On a CPU it is the peak resident size of a fresh process that makes one call, less that of one that only loads the
+network (`fresh_process`). On a GPU it is what PyTorch allocated at most.
+"""
+
+import gc
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from . import cases
+from .cases import Row
+
+# What a fresh process can do besides an implementation's call: only load, or run the floor.
+LOAD, FLOOR = "load", "floor"
+
+
+class FreshProcesses:
+    """A context in which rows are measured on the CPU, each in a process of its own.
+
+    Args:
+        small: see `cases.prepared`.
+    """
+
+    def __init__(self, small: bool = False) -> None:
+        self._small = small
+        self._loaded: dict[Row, int] = {}
+        self._server: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "FreshProcesses":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.communicate()  # closes its input, at which it ends
+            self._server = None
+
+    def peak(self, row: Row) -> int:
+        """Bytes that the row's call needs at most, above what the loaded network needs.
+
+        Raises:
+            RuntimeError: the call failed, or the process was ended by the system; the message says which.
+        """
+        return max(0, self._ask(row) - self._load(row))
+
+    def floor_peak(self, row: Row) -> int:
+        """The same for the floor of the row's network and batch."""
+        return max(0, self._ask(replace(row, method="", implementation=FLOOR)) - self._load(row))
+
+    def _load(self, row: Row) -> int:
+        empty = replace(row, method="", implementation=LOAD)
+        if empty not in self._loaded:
+            self._loaded[empty] = self._ask(empty)
+        return self._loaded[empty]
+
+    def _ask(self, row: Row) -> int:
+        if self._server is None:
+            command = [sys.executable, "-m", f"{__package__}.fresh_process"]
+            self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        print(json.dumps({"row": asdict(row), "small": self._small}), file=self._server.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(self._server.stdout.readline() or '{"error": "the process ended"}')
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return int(answer["bytes"])
+
+
+def peak_on_gpu(row: Row, small: bool = False) -> tuple[int, int]:
+    """Bytes allocated at most above network and images: by the row's call with its preparation, and by the floor."""
+    with cases.prepared(replace(row, method="lrp-0", implementation="ours"), small) as plain:
+        before = _restarted()
+        plain.floor()
+        floor_peak = torch.cuda.max_memory_allocated() - before
+    before = _restarted()
+    with cases.prepared(row, small) as case:
+        case.call()
+    return torch.cuda.max_memory_allocated() - before, floor_peak
+
+
+def _restarted() -> int:
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()

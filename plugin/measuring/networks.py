@@ -1,0 +1,58 @@
+"""The networks that are measured: torchvision's, with random weights, since values do not decide how long it takes."""
+
+import torch
+from torch import Tensor, nn
+
+NAMES = {"vgg16": "VGG-16", "resnet50": "ResNet-50", "mobilenet_v2": "MobileNet-V2", "vit_b_16": "ViT-B/16"}
+SIDE, SMALL_SIDE = 224, 32
+
+
+def build(name: str, small: bool = False) -> nn.Module:
+    """A network in eval mode, frozen, the same at every call.
+
+    Args:
+        name: a key of `NAMES`.
+        small: a few narrow layers of the same kinds, for inputs of `SMALL_SIDE` pixels: to try whether something runs.
+    """
+    from torchvision import models
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network: nn.Module = _small(name) if small else models.get_model(name, weights=None)
+        if name == "vit_b_16":  # torchvision starts its head at zero: every map would be zero
+            nn.init.normal_(network.get_submodule("heads.head").get_parameter("weight"), std=0.02)
+    return network.eval().requires_grad_(False)
+
+
+def images(batch: int, small: bool = False) -> Tensor:
+    """Random normalised images `(batch, 3, side, side)`, the same at every call."""
+    side = SMALL_SIDE if small else SIDE
+    # Within what normalised photographs can hold, as the z^B rule demands.
+    uniform = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return uniform * 4.2 - 2.0
+
+
+def _small(name: str) -> nn.Module:
+    from torchvision.models import mobilenetv2, resnet, vision_transformer
+
+    if name == "resnet50":
+        return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=10, width_per_group=4)
+    if name == "mobilenet_v2":
+        blocks = [[1, 8, 1, 1], [6, 8, 2, 2]]
+        return mobilenetv2.MobileNetV2(num_classes=10, width_mult=0.25, inverted_residual_setting=blocks)
+    if name == "vit_b_16":
+        return vision_transformer.VisionTransformer(SMALL_SIDE, 16, 2, 2, 16, 32, num_classes=10)
+    return _small_vgg()
+
+
+def _small_vgg() -> nn.Module:
+    from torchvision.models import vgg
+
+    with torch.device("meta"):  # its linear layers have no option for their size, and are the bulk of the network
+        network = vgg.VGG(nn.Sequential(), num_classes=10, init_weights=False)
+    network.features = vgg.make_layers([8, "M", 16, "M", 16])
+    network.classifier = nn.Sequential(nn.Linear(16 * 49, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 10))
+    for weight in network.parameters():
+        if weight.ndim > 1:
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+    return network

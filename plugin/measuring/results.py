@@ -1,0 +1,208 @@
+"""Results as JSON: `benchmarks/results/<version>/<machine>-<device>.json`, one entry per row, raw times included."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .cases import Row
+from .timing import Spread, spread
+
+_CHECKOUT = Path(__file__).parents[2]
+FOLDER = _CHECKOUT / "benchmarks" / "results"
+_PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "zennit")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is known of a row.
+
+    Attributes:
+        row: what was measured.
+        floor_seconds: of the floor, one per round.
+        call_seconds: of the call, one per round; each came right after the floor of the same place.
+        floor_peak_bytes: peak memory of the floor above the loaded network; None if it was not measured.
+        peak_bytes: the same of the call.
+        difference: of the map from ours, relative to our map's norm; None if it was not compared or not finite.
+        remark: what is to be known about the numbers.
+        error: why there are no times; empty if there are.
+        memory_error: why there is no memory; empty if there is, or if it was not measured.
+        commit: of this package, with a plus sign behind it if files were changed since.
+        date: when it was measured, in UTC.
+    """
+
+    row: Row
+    floor_seconds: tuple[float, ...] = ()
+    call_seconds: tuple[float, ...] = ()
+    floor_peak_bytes: int | None = None
+    peak_bytes: int | None = None
+    difference: float | None = None
+    remark: str = ""
+    error: str = ""
+    memory_error: str = ""
+    commit: str = ""
+    date: str = ""
+
+    @property
+    def ratios(self) -> list[float]:
+        """Seconds of the call over those of the floor, per round."""
+        return [call / floor for call, floor in zip(self.call_seconds, self.floor_seconds, strict=True)]
+
+    @property
+    def ratio(self) -> Spread | None:
+        """Their median and quartiles; None if there are none."""
+        return spread(self.ratios) if self.call_seconds else None
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Peak memory of the call over that of the floor; None if it was not measured."""
+        return self.peak_bytes / self.floor_peak_bytes if self.peak_bytes and self.floor_peak_bytes else None
+
+
+@dataclass
+class Results:
+    """The results of one machine and device.
+
+    Attributes:
+        machine: facts about it, see `machine_facts`.
+        measurements: by row, in the order in which they were first measured.
+    """
+
+    machine: dict[str, Any]
+    measurements: dict[Row, Measurement] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Measurement]:
+        return iter(self.measurements.values())
+
+    def get(self, row: Row) -> Measurement | None:
+        """What is known of a row; None if nothing is."""
+        return self.measurements.get(row)
+
+    def put(self, row: Row, commit: str, **found: Any) -> Measurement:
+        """Add what was found of a row. What another commit found of it is forgotten."""
+        known = self.measurements.get(row)
+        if known is None or known.commit != commit:
+            known = Measurement(row, commit=commit)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.measurements[row] = replace(known, date=now, **found)
+        return self.measurements[row]
+
+    def write(self, path: Path) -> None:
+        """Replace the file, at once and wholly."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [_as_entry(measurement) for measurement in self]
+        text = json.dumps({"machine": self.machine}, indent=1, allow_nan=False)[:-2]
+        text += ',\n "rows": [\n' + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in rows) + "\n ]\n}\n"
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Results":
+        """What `write` wrote.
+
+        Raises:
+            ValueError: the file is something else.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found = [_from_entry(entry) for entry in content["rows"]]
+            return cls(dict(content["machine"]), {measurement.row: measurement for measurement in found})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no results of benchmarks ({type(error).__name__}: {error})") from error
+
+
+_ROW_FIELDS = tuple(each.name for each in fields(Row))
+
+
+def _as_entry(measurement: Measurement) -> dict[str, Any]:
+    entry = asdict(measurement)
+    for name in ("floor_seconds", "call_seconds"):
+        entry[name] = [float(f"{seconds:.5g}") for seconds in entry[name]]
+    if entry["difference"] is not None:
+        entry["difference"] = float(f"{entry['difference']:.2g}")
+    return entry.pop("row") | {name: value for name, value in entry.items() if value not in (None, "", [])}
+
+
+def _from_entry(entry: dict[str, Any]) -> Measurement:
+    row = Row(**{name: entry[name] for name in _ROW_FIELDS})
+    found = {name: value for name, value in entry.items() if name not in _ROW_FIELDS}
+    for name in ("floor_seconds", "call_seconds"):
+        found[name] = tuple(found.get(name, ()))
+    return Measurement(row, **found)
+
+
+def stored(folder: Path = FOLDER) -> dict[str, Path]:
+    """The files of the newest version of which there are any: "intel-xeon-2-cores-cpu" and so on to its path."""
+    versions = [path for path in folder.glob("*") if path.is_dir() and any(path.glob("*.json"))]
+    if not versions:
+        return {}
+    newest = max(versions, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
+    return {path.stem: path for path in sorted(newest.glob("*.json"))}
+
+
+def result_path(device: str, folder: Path = FOLDER) -> Path:
+    """Where the results of this machine go."""
+    return folder / _version("captum-simplicity") / f"{machine_name(device)}-{device}.json"
+
+
+def machine_name(device: str) -> str:
+    """The processor or the GPU, as part of a file's name."""
+    facts = machine_facts(device)
+    name = facts["gpu"] if device == "cuda" else f"{facts['cpu']} {facts['cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", name.lower())).strip("-")
+
+
+def machine_facts(device: str) -> dict[str, Any]:
+    """What decides how fast this machine is, without its name or its owner's."""
+    facts = {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        facts |= {"gpu": properties.name, "gpu_gib": round(properties.total_memory / 2**30), "cuda": torch.version.cuda}
+    return facts
+
+
+def commit() -> str:
+    """The commit of this checkout, with a plus sign behind it if files were changed since; empty outside of one."""
+    found = _git("rev-parse", "--short=12", "HEAD")
+    return f"{found}+" if found and _git("status", "--porcelain", "--", "plugin", "gan", "benchmarks/*.py") else found
+
+
+def _git(*arguments: str) -> str:
+    try:
+        run = subprocess.run(["git", "-C", str(_CHECKOUT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return run.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

@@ -1,0 +1,342 @@
+"""Compiled and exported attributions: the same maps as the attribution's own, and a sentence where that cannot be."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_unchanged, snapshot
+from torch import Tensor, nn
+
+from plugin import accelerate
+from plugin.attr import (
+    Deconvolution,
+    GuidedBackprop,
+    GuidedGradCam,
+    LayerLRPTranspose,
+    LRPTranspose,
+    NeuronGuidedBackprop,
+    NeuronLRPTranspose,
+)
+
+SHAPE = (2, 3, 12, 12)
+
+
+class Residual(nn.Module):
+    """What the graphs of real networks consist of, small; `choose` is applied to the hidden layer."""
+
+    def __init__(self, choose: Callable[[Tensor], Tensor] = lambda hidden: hidden) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.block, self.block_norm = nn.Conv2d(6, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6)
+        self.pool, self.strided = nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(6, 8, 3, stride=2)
+        self.average, self.head = nn.AdaptiveAvgPool2d(3), nn.Linear(72, 5)
+        self.choose = choose
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.pool(torch.relu(self.norm(self.stem(images))))
+        hidden = torch.relu(hidden + self.block_norm(self.block(hidden)))
+        hidden = self.choose(torch.relu(self.strided(hidden)))
+        return self.head(self.average(hidden).flatten(1))
+
+
+def network(choose: Callable[[Tensor], Tensor] = lambda hidden: hidden) -> nn.Module:
+    torch.manual_seed(0)
+    net = Residual(choose)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+    return net.eval()
+
+
+def images(seed: int, count: int = 2) -> Tensor:
+    return torch.randn(count, *SHAPE[1:], generator=torch.Generator().manual_seed(seed))
+
+
+def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
+
+
+ATTRIBUTIONS: dict[str, Callable[[nn.Module], Any]] = {
+    "guided": GuidedBackprop,
+    "deconvnet": Deconvolution,
+    "deconvnet uniform": lambda net: Deconvolution(net, unpooling="uniform"),
+    "grad-cam": lambda net: GuidedGradCam(net, net.get_submodule("strided")),
+    "layer": lambda net: LayerLRPTranspose(net, "block", rules="epsilon_plus"),
+    **{
+        preset: lambda net, preset=preset: LRPTranspose(net, rules=preset)  # type: ignore[misc]
+        for preset in ("lrp_0", "epsilon", "epsilon_plus_flat", "epsilon_gamma_box", "epsilon_alpha2_beta1")
+    },
+}
+EXPORTED = ["guided", "deconvnet", "epsilon_gamma_box"]
+
+
+@pytest.fixture(scope="module")
+def guided() -> accelerate.CompiledAttribution:
+    """Guided backprop of a network that no test changes."""
+    return accelerate.compile(GuidedBackprop(network()), images(0), 0, mode="aten")
+
+
+@pytest.fixture(scope="module")
+def fused() -> tuple[LRPTranspose, accelerate.CompiledAttribution]:
+    """Generating code takes seconds: once, for a network of few kernels."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 5)
+    ).eval()
+    attribution = LRPTranspose(net, rules="epsilon_plus_flat")
+    return attribution, accelerate.compile(attribution, images(0), 0)
+
+
+@pytest.mark.parametrize("name", ATTRIBUTIONS)
+def test_recorded_operations_give_the_same_map(name: str) -> None:
+    attribution = ATTRIBUTIONS[name](network())
+    before = snapshot(attribution.model)
+    compiled = accelerate.compile(attribution, images(0), 0, mode="aten")
+    assert_unchanged(before, attribution.model)
+    assert_close(compiled.attribute(images(1), [3, 1]), attribution.attribute(images(1), [3, 1]), 1e-6)
+
+
+@pytest.mark.timeout(900)  # the compiler's own time, on a machine that has other work
+def test_generated_code_gives_the_same_map(fused: Any) -> None:
+    attribution, compiled = fused
+    for seed, target in ((1, 2), (2, [4, 0])):
+        relevance, delta = compiled.attribute(images(seed), target, return_convergence_delta=True)
+        expected = attribution.attribute(images(seed), target, return_convergence_delta=True)
+        assert_close(relevance, expected[0])
+        assert_close(delta, expected[1], 1e-4)
+
+
+def test_generated_code_sees_new_weights(fused: Any) -> None:
+    attribution, compiled = fused
+    with torch.no_grad():
+        attribution.model[0].weight.neg_()
+        attribution.model[1].running_var.mul_(3)
+    assert_close(compiled.attribute(images(1), 1), attribution.attribute(images(1), 1))
+
+
+def test_neurons_are_inputs() -> None:
+    net = network()
+    for attribution in (NeuronGuidedBackprop(net, "strided"), NeuronLRPTranspose(net, net.strided)):
+        compiled = accelerate.compile(attribution, images(0), (0, 0, 0), mode="aten")
+        expected = attribution.attribute(images(1), neuron_selector=(5, 1, 0))
+        assert_close(compiled.attribute(images(1), neuron_selector=(5, 1, 0)), expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "target", [3, -1, (2,), torch.tensor(4), torch.tensor([1]), torch.tensor([0, 4]), [2, 3], [(1,), (0,)]]
+)
+def test_targets_are_inputs(target: Any, guided: accelerate.CompiledAttribution) -> None:
+    expected = guided.attribution.attribute(images(1), target)
+    assert_close(guided.attribute(images(1), target), expected, 1e-6)
+
+
+def test_targets_that_are_none(guided: accelerate.CompiledAttribution) -> None:
+    for target, error, message in (
+        (5, AssertionError, "out of range"),
+        ([0, -6], AssertionError, "out of range"),
+        ((0, 1), AssertionError, "more indices"),
+        ([1, 2, 3], AssertionError, "3 targets for 2 examples"),
+        (None, AssertionError, "name one"),
+        ((slice(0, 2),), TypeError, "slices"),
+        (lambda output: output[:, 0], TypeError, "functions"),
+    ):
+        with pytest.raises(error, match=message):
+            guided.attribute(images(1), target)
+
+
+def test_several_inputs() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.head = nn.Linear(4, 6), nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, one: Tensor, other: Tensor) -> Tensor:
+            return self.head(torch.relu(self.one(one)) + torch.relu(self.other(other)))
+
+    torch.manual_seed(0)
+    attribution = LRPTranspose(Two())
+    compiled = accelerate.compile(attribution, (torch.randn(2, 4), torch.randn(2, 3)), 0, mode="aten")
+    inputs = torch.randn(2, 4), torch.randn(2, 3)
+    found, expected = compiled.attribute(inputs, 1), attribution.attribute(inputs, 1)
+    assert isinstance(found, tuple)
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other, 1e-6)
+
+
+def test_weights_are_live_until_the_model_is_another() -> None:
+    net = network()
+    attribution = LRPTranspose(net, rules="epsilon_gamma_box")
+    compiled = accelerate.compile(attribution, images(0), 0, mode="aten")
+    before = compiled.attribute(images(1), 2)
+
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.5)
+    net(images(2)).square().sum().backward()
+    optimiser.step()
+    updated = compiled.attribute(images(1), 2)
+    assert_close(updated, attribution.attribute(images(1), 2), 1e-6)
+    assert not torch.allclose(updated, before, rtol=0.01)
+
+    net.load_state_dict(network().state_dict(), assign=True)  # other tensors in the old ones' place
+    assert_close(compiled.attribute(images(1), 2), before, 1e-6)
+
+    net.train()
+    with pytest.raises(RuntimeError, match="train and eval"):
+        compiled.attribute(images(1), 2)
+    net.eval()
+    net.double()
+    with pytest.raises(RuntimeError, match=r"no longer .* compile again"):
+        compiled.attribute(images(1), 2)
+    net.float()
+    net.head = nn.Linear(72, 5)
+    with pytest.raises(RuntimeError, match="replaced"):
+        compiled.attribute(images(1), 2)
+
+
+def test_other_shapes_are_announced() -> None:
+    attribution = GuidedBackprop(network())
+    expected = attribution.attribute(images(1, 3), 1)
+    for choice, message in (("eager", "itself is run"), ("compile", "compiling for these too")):
+        compiled = accelerate.compile(attribution, images(0), 0, mode="aten", other_shapes=choice)
+        with pytest.warns(UserWarning, match=message):
+            assert_close(compiled.attribute(images(1, 3), 1), expected, 1e-6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert_close(compiled.attribute(images(1, 3), 1), expected, 1e-6)
+
+
+def test_bfloat16_and_channels_last() -> None:
+    attribution = LRPTranspose(network(), rules="epsilon_plus")
+    expected = attribution.attribute(images(1), 1)
+    rounded = accelerate.compile(attribution, images(0), 0, mode="aten", precision="bfloat16")
+    found = rounded.attribute(images(1), 1)
+    assert found.dtype == torch.float32
+    error = float((found - expected).norm() / expected.norm())
+    assert 1e-4 < error < 0.05  # eight bits in every product, and no more than that
+    laid_out = accelerate.compile(attribution, images(0), 0, mode="aten", channels_last=True)
+    assert_close(laid_out.attribute(images(1), 1), expected)
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (lambda x: x * 2 if x.sum() > 3 else x, "reads a value"),
+        (lambda x: x * x.max().item(), "reads a value"),
+        (lambda x: x * x[x > 0].mean(), "size depends on values"),
+        (lambda x: x * float(x.detach().numpy().max()), "outside PyTorch"),
+        (lambda x: nn.functional.dropout(x, 0.5), "random"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*train mode")
+def test_models_that_cannot_be_recorded(choose: Callable[[Tensor], Tensor], message: str) -> None:
+    with pytest.raises(NotImplementedError, match=message):
+        accelerate.compile(GuidedBackprop(network(choose)), images(0), 0, mode="aten")
+
+
+def test_arguments_that_do_not_fit(guided: accelerate.CompiledAttribution) -> None:
+    attribution = guided.attribution
+    with pytest.raises(TypeError, match="Linear cannot be recorded"):
+        accelerate.compile(nn.Linear(1, 1), images(0), 0)
+    for option in ("mode", "precision", "other_shapes"):
+        with pytest.raises(ValueError, match=f"{option} = 'best': choose one of"):
+            accelerate.compile(attribution, images(0), 0, **{option: "best"})
+    with pytest.raises(ValueError, match="needs inputs on a CUDA device"):
+        accelerate.compile(attribution, images(0), 0, mode="cudagraph")
+    with pytest.raises(ValueError, match="no TF32 on cpu"):
+        accelerate.compile(attribution, images(0), 0, precision="tf32")
+    with pytest.raises(TypeError, match=r"compiled for inputs of torch.float32 on cpu, not torch.float64"):
+        guided.attribute(images(0).double(), 0)
+    with pytest.raises(TypeError, match="additional_forward_args"):
+        guided.attribute(images(0), 0, additional_forward_args=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        guided.attribute(images(0) / 0, 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_cuda_graph(precision: str) -> None:
+    attribution = LRPTranspose(network().cuda(), rules="epsilon_plus")
+    compiled = accelerate.compile(attribution, images(0).cuda(), 0, mode="cudagraph", precision=precision)
+    first = compiled.attribute(images(1).cuda(), [1, 2])
+    kept = first.clone()
+    compiled.attribute(images(2).cuda(), 0)
+    assert torch.equal(first, kept)  # a result is not overwritten by the next call
+    expected = attribution.attribute(images(1).cuda(), [1, 2])
+    assert (
+        float((first - expected).norm() / expected.norm())
+        < {"float32": 1e-4, "tf32": 0.02, "bfloat16": 0.05}[precision]
+    )
+    with torch.no_grad():
+        attribution.model.stem.weight.mul_(2)
+    found, expected = compiled.attribute(images(1).cuda(), 1), attribution.attribute(images(1).cuda(), 1)
+    assert float((found - expected).norm() / expected.norm()) < 0.05
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_onnx_gives_the_same_map(name: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    attribution = ATTRIBUTIONS[name](network())
+    before = snapshot(attribution.model)
+    (file,) = accelerate.export(attribution, images(0), tmp_path / "map.onnx")
+    assert_unchanged(before, attribution.model)
+    session = runtime.InferenceSession(str(file))
+    (found,) = session.run(None, {"inputs": images(1).numpy(), "target": torch.tensor([3, 1]).numpy()})
+    assert_close(torch.from_numpy(found), attribution.attribute(images(1), [3, 1]), 1e-4)
+
+
+def test_average_pooling_is_transposed_exactly() -> None:
+    """Against autograd, for the windows that overlap, are padded, or reach beyond the input."""
+    from plugin.accelerate.exporting import forward_operations
+
+    table, image = forward_operations(), images(0).double().requires_grad_()
+    for arguments in ((3, 2, 1, True, True, None), (3, 2, 1, True, False, None), (2, 3, 0, False, True, 7)):
+        pooled = nn.functional.avg_pool2d(image, *arguments)
+        signal = torch.randn_like(pooled)
+        (expected,) = torch.autograd.grad(pooled, image, signal)
+        kernel, stride, padding, *rest = arguments
+        found = table[torch.ops.aten.avg_pool2d_backward.default](
+            signal, image.detach(), [kernel] * 2, [stride] * 2, [padding] * 2, *rest
+        )
+        torch.testing.assert_close(found, expected)
+    for size in ((5, 7), (1, 12), (20, 13)):
+        pooled = nn.functional.adaptive_avg_pool2d(image, size)
+        signal = torch.randn_like(pooled)
+        (expected,) = torch.autograd.grad(pooled, image, signal)
+        found = table[torch.ops.aten._adaptive_avg_pool2d_backward.default](signal, image.detach())
+        torch.testing.assert_close(found, expected)
+
+
+def test_exported_program_needs_nothing_of_this_package(tmp_path: Path) -> None:
+    attribution = LRPTranspose(network(), rules="epsilon_plus_flat")
+    accelerate.export(attribution, images(0), tmp_path / "map.pt2")
+    expected = attribution.attribute(images(1), [3, 1])
+    torch.save({"images": images(1), "target": torch.tensor([3, 1]), "expected": expected}, tmp_path / "case.pt")
+    script = (
+        "import sys, torch\n"
+        "case = torch.load('case.pt')\n"
+        "with torch.inference_mode():\n"
+        "    (found,) = torch.export.load('map.pt2').module()(case['images'], case['target'])\n"
+        "torch.testing.assert_close(found, case['expected'], rtol=0, atol=1e-5 * float(case['expected'].abs().max()))\n"
+        "assert not {'plugin', 'captum'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=240)
+
+
+def test_export_writes_both_files_and_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attribution = GuidedBackprop(nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU()))
+    inputs = torch.ones(1, 3, 2, 2)
+    files = accelerate.export(attribution, inputs, tmp_path / "map")
+    assert [file.name for file in files] == ["map.pt2", "map.onnx"]
+    assert all(file.is_file() for file in files)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ModuleNotFoundError, match=r"captum-simplicity\[accelerate\]"):
+        accelerate.export(attribution, inputs, tmp_path / "other")
+    assert not (tmp_path / "other.pt2").exists()
