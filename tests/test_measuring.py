@@ -110,11 +110,11 @@ def test_a_map_that_is_another_one_is_noticed():
 
 def test_memory_of_fresh_processes_grows_with_the_batch_and_errors_are_told(capfd):
     with FreshProcesses(small=True) as processes:
-        one, many = (processes.peak(Row("resnet50", "lrp-epsilon", batch=batch)) for batch in (1, 512))
-        floor = processes.floor_peak(Row("resnet50", "lrp-epsilon", batch=512))
+        one, many = (processes.peak(Row("resnet50", "lrp-epsilon", batch=batch)) for batch in (1, 128))
+        floor = processes.floor_peak(Row("resnet50", "lrp-epsilon", batch=128))
         with pytest.raises(RuntimeError, match="Captum has no lrp-epsilon-gamma-box"):
             processes.peak(Row("vgg16", "lrp-epsilon-gamma-box", "captum"))
-    images = 512 * 3 * networks.SMALL_SIDE**2 * 4
+    images = 128 * 3 * networks.SMALL_SIDE**2 * 4
     assert many > one + images
     assert 0.2 < floor / many < 5
 
