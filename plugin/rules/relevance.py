@@ -238,6 +238,7 @@ class Gamma(Rule):
         if self.plain:
             yield Term(up, operation.linear(operation.input, up, bias), self.epsilon, bias=bias)
             return
+
         def down() -> Tensor:
             return operation.cached(name + " down", lambda: weight + gamma * operation.negative_weight)
 
