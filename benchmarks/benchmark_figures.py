@@ -19,6 +19,7 @@ def draw(found: Results, path: Path) -> None:
     batches = sorted({measurement.row.batch for measurement in found if measurement.row.network in NAMES})
     shown = batches[:1] + batches[-1:] if len(batches) > 1 else batches
     rows = [(batch, measure) for measure in ("time", "memory") for batch in shown]
+    methods = [name for name in LABELS if any(measurement.row.method == name for measurement in found)]
     # Text stays text, and the file is the same for the same results.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "benchmarks", "font.size": 9}):
         figure = Figure(figsize=(11, 0.6 + 2.1 * len(rows)), layout="constrained")
@@ -26,7 +27,7 @@ def draw(found: Results, path: Path) -> None:
         for line, (batch, measure) in zip(grid, rows, strict=True):
             for axes, network in zip(line, NAMES, strict=True):
                 chosen = [m for m in found if m.row.network == network and m.row.batch == batch]
-                _panel(axes, chosen, measure)
+                _panel(axes, chosen, methods, measure)
                 axes.set_title(f"{NAMES[network]}, batch {batch}", fontsize=9)
                 axes.set_xlabel(f"{measure} in floors")
         handles = {artist.get_label(): artist for axes in grid.flat for artist in axes.get_legend_handles_labels()[0]}
@@ -35,8 +36,7 @@ def draw(found: Results, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
-def _panel(axes: Axes, measurements: list[Measurement], measure: str) -> None:
-    methods = list(LABELS)
+def _panel(axes: Axes, measurements: list[Measurement], methods: list[str], measure: str) -> None:
     for measurement in measurements:
         implementation = measurement.row.implementation
         colour, marker = COLOURS[implementation], _MARKERS[implementation]

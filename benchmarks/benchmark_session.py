@@ -34,6 +34,7 @@ class Session:
         self._results: dict[str, Results] = {}
         self._commit = results.commit() if self.timed else ""
         self._reporter = config.pluginmanager.get_plugin("terminalreporter")
+        self._capture = config.pluginmanager.get_plugin("capturemanager")
 
     def check_time(self) -> None:
         """Skip what is left when the time is up."""
@@ -52,7 +53,9 @@ class Session:
 
     def say(self, row: Row, text: str) -> None:
         """A line of progress."""
-        self._reporter.write_line(f"{row}: {text}")
+        with self._capture.global_and_fixture_disabled():
+            self._reporter.ensure_newline()
+            self._reporter.write_line(f"{row}: {text}")
 
 
 def compared_with_ours(row: Row, small: bool) -> Comparison:

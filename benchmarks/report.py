@@ -114,7 +114,7 @@ def _of_device(found: Results) -> list[Target]:
 
 
 def _methods(target: Target) -> str:
-    name = ", ".join(LABELS[method] for method in target.methods)
+    name = "; ".join(LABELS[method] for method in target.methods)
     compiled = "compiled " if target.implementation == "compiled" else ""
     batches = f", batch {target.batches[0]}" if len(target.batches) == 1 else ""
     return f"{compiled}{name}{batches}"

@@ -1,12 +1,13 @@
 """Gradient ascent on codes: many runs in one batch, each on its own.
 
-One step of Adam (Kingma and Ba 2015) on the codes z of every run, with f the unit's value and G what draws an image,
+With f the unit's value, G what draws an image, and g = grad_z f(G(z)), each run tries
 
-    z <- z + rate(t) Adam(grad_z f(G(z))),        then the prior's move (`gan.priors`),
+    z' = prior's move of  z + size sqrt(d) g / |g|
 
-the rate falling along a cosine. A run that has reached `stop_at` is frozen and leaves the batch, so that what is still
-computed shrinks. No run sees another one (unless `repulsion` asks for it), and each has a random generator of its own:
-a batch gives what single runs give.
+(`gan.priors`). Where f is larger there, the run goes on from z' with a step a fifth longer; else it tries again from z
+with half the step. So values never fall, and the scale of the unit does not matter. A run that has reached `stop_at` is
+frozen and leaves the batch: what is still computed shrinks. No run sees another one (unless `repulsion` asks for it),
+and each has a random generator of its own: a batch gives what single runs give.
 """
 
 import math
@@ -23,6 +24,8 @@ from .targets import Unit, Units, evaluating
 if TYPE_CHECKING:
     from .maximizer import ActivationMaximizer
 
+# How much longer steps become while they go well, and shorter when one did not.
+GROW, SHRINK = 1.2, 0.5
 # Images per forward pass where nothing is differentiated: more would leave the cache.
 CHUNK = 512
 
@@ -39,6 +42,7 @@ class Result:
         probabilities: of the classes, at `images` `(n,)`; None where no classes are maximised.
         steps_taken: how many steps each run was evaluated at until it was frozen `(n,)`.
         reached: which runs reached `stop_at` `(n,)`.
+        tried: of how many random codes the one was chosen that each run started from `(n,)`.
         targets: one per run.
         seeds: one per run.
         stop_at: what a run had to reach; None if there was nothing to reach.
@@ -52,6 +56,7 @@ class Result:
     probabilities: Tensor | None
     steps_taken: Tensor
     reached: Tensor
+    tried: Tensor
     targets: list[Unit]
     seeds: list[int]
     stop_at: float | None
@@ -79,34 +84,40 @@ class Settings:
         if not (self.repulsion >= 0 and math.isfinite(self.repulsion)):
             raise ValueError(f"repulsion={self.repulsion}: give a finite number, 0 for none")
 
-    def rate(self, step: int) -> float:
-        """The share of the learning rate at a step from 1 to `steps`: 1 at first, then along a cosine down to 0."""
-        return (1 + math.cos(math.pi * (step - 1) / self.steps)) / 2
 
+class Climb:
+    """Where each active run stands: the value and the gradient at its code, and the size of its next step."""
 
-class Adam:
-    """Adam for rows that may leave, each an optimisation of its own, with one second moment per row.
+    def __init__(self, codes: Tensor, size: float) -> None:
+        self.codes, self.slope = codes, torch.zeros_like(codes)
+        self.value = torch.full((len(codes),), -torch.inf).to(codes)
+        # Where a run starts counts as a step that went well.
+        self.size = torch.full((len(codes),), size / GROW).to(codes)
 
-    Steps then keep the direction of the (averaged) gradient. With one moment per entry all entries would move alike,
-    and where ascent and prior are in balance the code would not be the best one that the prior allows.
-    """
-
-    def __init__(self, like: Tensor, decays: tuple[float, float] = (0.9, 0.999)) -> None:
-        self.mean, self.decays, self.step = torch.zeros_like(like), decays, 0
-        self.square = torch.zeros_like(like[(slice(None), *[slice(1)] * (like.ndim - 1))])
-
-    def direction(self, slope: Tensor) -> Tensor:
-        """The next step, of entries near 1 in the root mean square, for a gradient `(m, ...)`."""
-        first, second = self.decays
-        self.step += 1
-        self.mean.lerp_(slope, 1 - first)
-        self.square.lerp_(slope.square().mean(dim=tuple(range(1, slope.ndim)), keepdim=True), 1 - second)
-        deviation = (self.square / (1 - second**self.step)).sqrt_().add_(1e-12)
-        return self.mean / (1 - first**self.step) / deviation
+    def accept(self, better: Tensor, codes: Tensor, value: Tensor, slope: Tensor, adapt: bool) -> None:
+        """Go on from `codes` where `better` `(m,)`, with longer steps; elsewhere from the old ones with shorter."""
+        rows = _like(better, codes)
+        self.codes, self.slope = torch.where(rows, codes, self.codes), torch.where(rows, slope, self.slope)
+        self.value = torch.where(better, value, self.value)
+        if adapt:
+            self.size = self.size * torch.where(better, GROW, SHRINK)
 
     def keep(self, rows: Tensor) -> None:
-        """Forget the others."""
-        self.mean, self.square = self.mean[rows], self.square[rows]
+        """Forget the other runs."""
+        self.codes, self.slope, self.value, self.size = (
+            values[rows] for values in (self.codes, self.slope, self.value, self.size)
+        )
+
+    def stepped(self) -> Tensor:
+        """The codes one step further; a step has as many root mean square units as its size."""
+        norm = self.slope.flatten(1).norm(dim=1).clamp(min=1e-30)
+        length = self.size * self.slope[0].numel() ** 0.5 / norm
+        return self.codes + _like(length, self.codes) * self.slope
+
+
+def _like(values: Tensor, codes: Tensor) -> Tensor:
+    """Values `(m,)` in a shape that goes with codes `(m, ...)`."""
+    return values.view(-1, *[1] * (codes.ndim - 1))
 
 
 class Ascent:
@@ -117,19 +128,22 @@ class Ascent:
         maximizer: "ActivationMaximizer",
         units: Units,
         codes: Tensor,
+        tried: Tensor,
         seeds: list[int],
         randoms: list[torch.Generator],
         settings: Settings,
     ) -> None:
         self.maximizer, self.units, self.seeds, self.randoms, self.settings = maximizer, units, seeds, randoms, settings
         runs = len(codes)
+        self.tried = tried
         self.codes, self.images = codes.clone(), torch.empty(0)
         self.scores: list[Tensor] = []
         self.probabilities = torch.zeros(runs) if units.classes is not None else None
         self.steps_taken, self.reached = torch.zeros(runs, dtype=torch.int64), torch.zeros(runs, dtype=torch.bool)
         self.features: Tensor | None = None
         self.step = 0
-        self._active, self._leaf, self._adam = torch.arange(runs), codes.clone(), Adam(codes)
+        self._active, self._trial = torch.arange(runs), codes.clone()
+        self._climb = Climb(codes.clone(), maximizer.learning_rate)
 
     @property
     def finished(self) -> bool:
@@ -141,24 +155,27 @@ class Ascent:
         self.step += 1
         settings, last = self.settings, self.step == self.settings.steps
         with evaluating(*self.maximizer.networks):
-            leaf = self._leaf.detach().requires_grad_()
-            images = self.maximizer.render(leaf)
+            trial = self._trial.detach().requires_grad_()
+            images = self.maximizer.render(trial)
             score, probability, features = self._evaluate(images)
-            self._note(leaf.detach(), images.detach(), score.detach(), probability)
-            done = self._done(score.detach(), probability)
-            frozen = torch.ones_like(done) if last else done & (self.step >= settings.least_steps)
+            value = score if features is None else score - settings.repulsion * self._likeness(features)
+            better = (value.detach() > self._climb.value) | (self.maximizer.noisy or self.step == 1)
+            self._note(better, trial.detach(), images.detach(), score.detach(), probability)
+            frozen = torch.ones(len(better), dtype=torch.bool) if last else self._done()
             if bool(frozen.all()):
                 self._active = self._active[:0]
                 return
-            objective = self.maximizer.objective(score, images, self._active_randoms(), self._value)
-            if features is not None:
-                objective = objective - settings.repulsion * self._likeness(features)
-            (slope,) = torch.autograd.grad(objective.sum(), leaf)
+            objective = self.maximizer.objective(value, images, self._active_randoms(), self._value)
+            (slope,) = torch.autograd.grad(objective.sum(), trial)
+        self._climb.accept(better, trial.detach(), value.detach(), slope, adapt=not self.maximizer.noisy)
         if bool(frozen.any()):
             kept = (~frozen).nonzero().flatten()
-            self._active, leaf, slope = self._active[kept], leaf[kept], slope[kept]
-            self._adam.keep(kept)
-        self._leaf = self._moved(leaf.detach(), slope)
+            self._active = self._active[kept]
+            self._climb.keep(kept)
+        share = self._climb.size / self.maximizer.learning_rate
+        self._trial = self.maximizer.move(
+            self._climb.stepped(), _like(share, self._climb.codes), self._active_randoms()
+        )
 
     def result(self) -> Result:
         """The runs as they are now; of finished ones the rows of the steps that were not needed repeat the last."""
@@ -170,6 +187,7 @@ class Ascent:
             probabilities=None if self.probabilities is None else self.probabilities.clone(),
             steps_taken=self.steps_taken.clone(),
             reached=self.reached.clone(),
+            tried=self.tried.clone(),
             targets=list(self.units.targets),
             seeds=list(self.seeds),
             stop_at=self.settings.stop_at,
@@ -202,26 +220,27 @@ class Ascent:
         """The units' values `(m,)` at other images of the runs that are computed now."""
         return self.units.select(self.maximizer.activations(images), self._active)
 
-    def _note(self, codes: Tensor, images: Tensor, score: Tensor, probability: Tensor | None) -> None:
+    def _note(self, better: Tensor, codes: Tensor, images: Tensor, score: Tensor, probability: Tensor | None) -> None:
+        """Keep what is better than before; rows belong to the active runs."""
         if self.step == 1:
             self.images = torch.empty_like(images)
             self.scores.append(torch.empty_like(score))
         else:
             self.scores.append(self.scores[-1].clone())
-        self.codes[self._active], self.images[self._active] = codes, images
-        self.scores[-1][self._active] = score
         self.steps_taken[self._active] = self.step
+        rows = better.nonzero().flatten()
+        runs = self._active[rows.cpu()]
+        self.codes[runs], self.images[runs], self.scores[-1][runs] = codes[rows], images[rows], score[rows]
         if self.probabilities is not None and probability is not None:
             self.probabilities = self.probabilities.to(probability)
-            self.probabilities[self._active] = probability
+            self.probabilities[runs] = probability[rows]
+        if self.settings.stop_at is not None:
+            values = self.scores[-1] if self.probabilities is None else self.probabilities
+            self.reached = (values >= self.settings.stop_at).cpu()
 
-    def _done(self, score: Tensor, probability: Tensor | None) -> Tensor:
-        """Which of the active runs have reached what they had to `(m,)`, on the CPU."""
-        if self.settings.stop_at is None:
-            return torch.zeros(len(score), dtype=torch.bool)
-        done = ((score if probability is None else probability) >= self.settings.stop_at).cpu()
-        self.reached[self._active] = done
-        return done
+    def _done(self) -> Tensor:
+        """Which of the active runs are to be frozen `(m,)`."""
+        return self.reached[self._active] & (self.step >= self.settings.least_steps)
 
     def _likeness(self, features: Tensor) -> Tensor:
         """Mean cosine `(m,)` between the features of each active run and those of the other runs for its target."""
@@ -234,11 +253,6 @@ class Ascent:
             [[a != b and targets[a] == targets[b] for b in range(len(targets))] for a in self._active.tolist()]
         ).to(live)
         return ((live @ self.features.T) * same).sum(1) / same.sum(1).clamp(min=1)
-
-    def _moved(self, codes: Tensor, slope: Tensor) -> Tensor:
-        share = self.settings.rate(self.step)
-        codes = codes + self.maximizer.learning_rate * share * self._adam.direction(slope)
-        return self.maximizer.move(codes, share, self._active_randoms())
 
     def _active_randoms(self) -> list[torch.Generator]:
         return [self.randoms[run] for run in self._active.tolist()]

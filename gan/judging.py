@@ -166,7 +166,7 @@ def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
     maximizer = result.maximizer
     if not isinstance(maximizer, CodeSpaceAM):
         raise ValueError("best_of_n needs a generator: leave it out of baselines= for PixelAM")
-    count = maximizer.candidates + 3 * round(float(result.steps_taken.float().mean()))
+    count = round(float((result.tried + 3 * result.steps_taken).float().mean()))
     units = Units(result.targets, len(result), maximizer.activations)
     codes, scores = [], []
     for run, seed in enumerate(result.seeds):

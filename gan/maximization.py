@@ -15,12 +15,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .ascent import CHUNK, Adam, Result, Settings
+from .ascent import CHUNK, Result
 from .maximizer import ActivationMaximizer, random_codes
 from .priors import Prior, prior_of
 from .targets import Activations, Transform, Units, evaluating
 
 __all__ = ["CodeSpaceAM", "Result"]
+
+# A run starts from an image that is clearly of its class, with a lead at which the probability is 0.99; it looks for one
+# in so many draws at most.
+_CONFIDENT, _DRAWS = 5.0, 10
 
 
 class CodeSpaceAM(ActivationMaximizer):
@@ -35,8 +39,8 @@ class CodeSpaceAM(ActivationMaximizer):
         transform: Transform | None = None,
         *,
         code_size: int | None = None,
-        candidates: int = 24,
-        learning_rate: float = 0.03,
+        candidates: int = 8,
+        learning_rate: float = 0.06,
     ) -> None:
         """
         Args:
@@ -47,8 +51,8 @@ class CodeSpaceAM(ActivationMaximizer):
             prior: "shell", "gaussian", "box", "ppgn", a `Prior`, or None.
             transform: from the generator's images to the classifier's input (a resize, a normalisation).
             code_size: d, for a generator without an attribute of this name.
-            candidates: random codes per run of which the best is where it starts.
-            learning_rate: of Adam; codes have entries near 1.
+            candidates: random codes per run of which the best is where it starts; more if none is of its class.
+            learning_rate: the root mean square of the first step; codes have entries near 1.
 
         Raises:
             ValueError: the generator's images do not fit the classifier, there is no such layer or prior, the length of
@@ -64,16 +68,35 @@ class CodeSpaceAM(ActivationMaximizer):
         self.classifier, self.generator = classifier, generator
         self.networks, self.code_shape = (generator, classifier), (size,)
         self.prior, self.candidates, self.learning_rate = prior_of(prior), candidates, learning_rate
+        self.noisy = self.prior.noisy
         self.activations = Activations(classifier, layer, transform, self._example())
 
-    def start(self, units: Units, randoms: list[torch.Generator]) -> Tensor:
-        """Of each run's `candidates` random codes the one whose class leads most, or whose unit is largest `(n, d)`."""
-        codes = random_codes((self.candidates, *self.code_shape), randoms, self.like)
+    def start(self, units: Units, randoms: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Of each run's random codes the one whose class leads most, or whose unit is largest; and how many there were.
+
+        A run none of whose `candidates` is clearly of its class draws as many again, at most `_DRAWS` times.
+        """
+        count = len(randoms)
         if self.candidates == 1:
-            return codes[:, 0]
-        runs = torch.arange(len(codes)).repeat_interleave(self.candidates)
-        best = self.values(units.leads, codes.flatten(0, 1), runs).view(len(codes), -1).argmax(dim=1)
-        return codes[torch.arange(len(codes)), best]
+            codes = self.prior.move(random_codes(self.code_shape, randoms, self.like), 1.0, None)
+            return codes, torch.ones(count, dtype=torch.int64)
+        codes = torch.zeros(count, *self.code_shape).to(self.like)
+        leads, tried = torch.full((count,), -torch.inf).to(codes), torch.zeros(count, dtype=torch.int64)
+        drawing = torch.arange(count)
+        for _ in range(_DRAWS):
+            drawn = random_codes((self.candidates, *self.code_shape), [randoms[run] for run in drawing], self.like)
+            drawn = self.prior.move(drawn.flatten(0, 1), 1.0, None).view_as(drawn)
+            runs = drawing.repeat_interleave(self.candidates)
+            found = self.values(units.leads, drawn.flatten(0, 1), runs).to(codes)
+            lead, best = found.view(len(drawing), -1).max(dim=1)
+            better = (lead > leads[drawing]).unsqueeze(1)
+            codes[drawing] = torch.where(better, drawn[torch.arange(len(drawing)), best], codes[drawing])
+            leads[drawing] = torch.maximum(lead, leads[drawing])
+            tried[drawing] += self.candidates
+            drawing = drawing[(leads[drawing] < _CONFIDENT).cpu()]
+            if units.classes is None or not len(drawing):
+                break
+        return codes, tried
 
     def values(self, read: Callable[[Tensor, Tensor], Tensor], codes: Tensor, runs: Tensor) -> Tensor:
         """What `read` (such as `Units.select`) says of the images of codes `(m, d)`, for `runs` `(m,)`: `(m,)`."""
@@ -88,7 +111,7 @@ class CodeSpaceAM(ActivationMaximizer):
     def render(self, codes: Tensor) -> Tensor:
         return self.generator(codes)
 
-    def move(self, codes: Tensor, share: float, randoms: list[torch.Generator]) -> Tensor:
+    def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
         noise = random_codes(self.code_shape, randoms, codes) if self.prior.noisy else None
         return self.prior.move(codes, share, noise)
 
@@ -112,19 +135,25 @@ class CodeSpaceAM(ActivationMaximizer):
         images = images.unsqueeze(0) if images.ndim == 3 else images
         if images.shape[1:] != self.image_shape:
             raise ValueError(f"images {tuple(images.shape)} cannot be inverted: the generator's are {self.image_shape}")
-        settings = Settings(steps, None, 1, 0.0)
+        if steps < 1 or candidates < 1:
+            raise ValueError(f"steps={steps} and candidates={candidates}: at least one of each is needed")
         randoms = [torch.Generator().manual_seed(seed + index) for index in range(len(images))]
-        codes = self._nearest(images, random_codes((candidates, *self.code_shape), randoms, self.like))
-        adam, best, least = Adam(codes), codes, torch.full((len(codes),), torch.inf).to(codes)
-        for step in range(1, steps + 1):
+        drawn = random_codes((candidates, *self.code_shape), randoms, self.like)
+        codes = self._nearest(images, self.prior.move(drawn.flatten(0, 1), 1.0, None).view_as(drawn))
+        best, least = codes.clone(), torch.full((len(codes),), torch.inf).to(codes)
+        codes.requires_grad_()
+        adam = torch.optim.Adam([codes], lr=0.1)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+        for _ in range(steps):
             with evaluating(self.generator):
-                leaf = codes.detach().requires_grad_()
-                errors = (self.render(leaf) - images).square().flatten(1).mean(dim=1)
-                (slope,) = torch.autograd.grad(errors.sum(), leaf)
+                errors = (self.render(codes) - images).square().flatten(1).mean(dim=1)
+                (codes.grad,) = torch.autograd.grad(errors.sum(), codes)
             better = errors.detach() < least
-            best, least = torch.where(better[:, None], leaf.detach(), best), torch.minimum(errors.detach(), least)
-            share = settings.rate(step)
-            codes = self.move(codes - 2 * self.learning_rate * share * adam.direction(slope), share, randoms)
+            best, least = torch.where(better[:, None], codes.detach(), best), torch.minimum(errors.detach(), least)
+            adam.step()
+            schedule.step()
+            with torch.no_grad():
+                codes.copy_(self.prior.move(codes, 1.0, None))
         return best
 
     def _nearest(self, images: Tensor, codes: Tensor) -> Tensor:

@@ -18,9 +18,10 @@ class ActivationMaximizer:
     Attributes:
         classifier: whose units are maximised.
         activations: what it computes, at its output or at a layer.
-        learning_rate: of Adam, in the units of the codes.
+        learning_rate: the root mean square of the first step, in the units of the codes.
         code_shape: of one code.
         networks: the modules that are run; they are left exactly as they were.
+        noisy: whether `move` is random, so that steps are taken though the value falls.
     """
 
     classifier: nn.Module
@@ -28,6 +29,7 @@ class ActivationMaximizer:
     learning_rate: float
     code_shape: tuple[int, ...]
     networks: tuple[nn.Module, ...]
+    noisy = False
 
     def maximize(
         self,
@@ -38,7 +40,7 @@ class ActivationMaximizer:
         seeds: Sequence[int] | None = None,
         steps: int = 200,
         stop_at: float | None = None,
-        least_steps: int = 8,
+        least_steps: int = 6,
         repulsion: float = 0.0,
         init: Tensor | None = None,
         callback: Callable[[Result], bool | None] | None = None,
@@ -90,7 +92,7 @@ class ActivationMaximizer:
         seeds: Sequence[int] | None = None,
         steps: int = 200,
         stop_at: float | None = None,
-        least_steps: int = 8,
+        least_steps: int = 6,
         repulsion: float = 0.0,
         init: Tensor | None = None,
     ) -> Iterator[Result]:
@@ -108,8 +110,8 @@ class ActivationMaximizer:
 
         return frames()
 
-    def start(self, units: Units, randoms: list[torch.Generator]) -> Tensor:
-        """First codes `(n, *code_shape)`, each decided by its run's random generator alone."""
+    def start(self, units: Units, randoms: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """First codes `(n, *code_shape)`, each decided by its run's random generator alone, and of how many `(n,)`."""
         raise NotImplementedError
 
     def render(self, codes: Tensor) -> Tensor:
@@ -117,13 +119,13 @@ class ActivationMaximizer:
         raise NotImplementedError
 
     def objective(
-        self, score: Tensor, images: Tensor, randoms: list[torch.Generator], value: Callable[[Tensor], Tensor]
+        self, value: Tensor, images: Tensor, randoms: list[torch.Generator], score: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """What is climbed `(n,)`: the scores of the images, unless a subclass smooths them with `value(images)`."""
-        return score
+        """Whose gradient is climbed `(n,)`: the values, unless a subclass smooths them with `score(other images)`."""
+        return value
 
-    def move(self, codes: Tensor, share: float, randoms: list[torch.Generator]) -> Tensor:
-        """Codes after the prior's move; `share` of its full strength."""
+    def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
+        """Codes after the prior's move; `share` are the steps' sizes over the first one's, `(n, 1, ...)`."""
         raise NotImplementedError
 
     @torch.inference_mode(False)
@@ -150,8 +152,11 @@ class ActivationMaximizer:
                 raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
         settings = Settings(operator.index(steps), stop_at, operator.index(least_steps), float(repulsion))
         randoms = [torch.Generator().manual_seed(number) for number in numbers]
-        codes = self.start(units, randoms) if init is None else self._checked(init)
-        return Ascent(self, units, codes, numbers, randoms, settings)
+        if init is None:
+            codes, tried = self.start(units, randoms)
+        else:
+            codes, tried = self._checked(init), torch.ones(count, dtype=torch.int64)
+        return Ascent(self, units, codes, tried, numbers, randoms, settings)
 
     def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
         """How many runs are asked for."""

@@ -2,8 +2,8 @@
 
     x* = argmax_x E_s f(shift_s(x)),        x in [0, 1]
 
-Adam on pixels; each gradient is taken at a randomly shifted image (jitter), and after each step decay pulls towards the
-background and total variation is reduced,
+Ascent on pixels; a gradient may be taken at a randomly shifted image (jitter), and after each step decay pulls towards
+the background and total variation is reduced,
 
     x <- x - share [decay x + variation grad TV(x)],        TV(x) = sum |x_i+1,j - x_i,j| + |x_i,j+1 - x_i,j|.
 
@@ -30,7 +30,7 @@ class PixelAM(ActivationMaximizer):
         layer: nn.Module | str | None = None,
         transform: Transform | None = None,
         *,
-        learning_rate: float = 0.05,
+        learning_rate: float = 0.06,
         decay: float = 0.005,
         variation: float = 0.002,
         jitter: int = 0,
@@ -42,7 +42,7 @@ class PixelAM(ActivationMaximizer):
             image_shape: (C, H, W) of the images.
             layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
             transform: from images in [0, 1] to the classifier's input (a normalisation).
-            learning_rate: of Adam; pixels lie in [0, 1].
+            learning_rate: the root mean square of the first step; pixels lie in [0, 1].
             decay: share by which pixels fall per step.
             variation: by how much a pixel moves towards its four neighbours per step.
             jitter: pixels by which images are shifted at most, around the edges; 0 for none.
@@ -65,23 +65,24 @@ class PixelAM(ActivationMaximizer):
         example = torch.full((1, *image_shape), 0.5).to(self.like)
         self.activations = Activations(classifier, layer, transform, example)
 
-    def start(self, units: Units, randoms: list[torch.Generator]) -> Tensor:
-        return (0.5 + self.contrast * random_codes(self.code_shape, randoms, self.like)).clamp(0, 1)
+    def start(self, units: Units, randoms: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+        noise = random_codes(self.code_shape, randoms, self.like)
+        return (0.5 + self.contrast * noise).clamp(0, 1), torch.ones(len(randoms), dtype=torch.int64)
 
     def render(self, codes: Tensor) -> Tensor:
         return codes
 
     def objective(
-        self, score: Tensor, images: Tensor, randoms: list[torch.Generator], value: Callable[[Tensor], Tensor]
+        self, value: Tensor, images: Tensor, randoms: list[torch.Generator], score: Callable[[Tensor], Tensor]
     ) -> Tensor:
         if self.jitter == 0:
-            return score
+            return value
         limits = (-self.jitter, self.jitter + 1)
         shifts = [torch.randint(*limits, (2,), generator=random).tolist() for random in randoms]
         shifted = [image.roll(shift, dims=(1, 2)) for image, shift in zip(images, shifts, strict=True)]
-        return value(torch.stack(shifted))
+        return score(torch.stack(shifted))
 
-    def move(self, codes: Tensor, share: float, randoms: list[torch.Generator]) -> Tensor:
+    def move(self, codes: Tensor, share: Tensor | float, randoms: list[torch.Generator]) -> Tensor:
         steps = [codes.diff(dim=dimension).sign() for dimension in (2, 3)]
         # The derivative of the sum of |differences|: each pixel gets the signs of the differences it is in.
         slope = -F.pad(steps[0], (0, 0, 0, 1)) + F.pad(steps[0], (0, 0, 1, 0))

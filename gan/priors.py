@@ -1,15 +1,16 @@
 """What keeps codes where the generator was trained: at codes z ~ N(0, I) of length d, for which |z| is near sqrt(d).
 
 After each step of the ascent a prior moves the codes by itself (as weight decay does in AdamW), so its strength does
-not depend on how large the unit's gradient is:
+not depend on how large the unit's gradient is. With s the step's size as a share of the first step's,
 
-    shell      z <- z + w (sqrt(d) / |z| - 1) z      descent on (|z| - sqrt(d))^2: to where Gaussian codes lie
-    gaussian   z <- (1 - w) z                        descent on |z|^2: decay towards the mean (Nguyen et al. 2016)
-    box        z <- min(max(z, -b), b)               clipping to observed ranges (Nguyen et al. 2016)
-    ppgn       z <- (1 - w) z + n sqrt(2w - w^2) e   e ~ N(0, I): "plug and play" (Nguyen et al. 2017)
+    shell      z <- z sqrt(d) / |z|                   to where Gaussian codes lie: (|z| - sqrt(d))^2 is 0
+    gaussian   z <- (1 - s w) z                       descent on |z|^2: decay towards the mean (Nguyen et al. 2016)
+    box        z <- min(max(z, -b), b)                clipping to observed ranges (Nguyen et al. 2016)
+    ppgn       z <- (1 - w) z + n sqrt(2w - w^2) e    e ~ N(0, I): "plug and play" (Nguyen et al. 2017)
 
 The last is the paper's z + w (R(z) - z) + noise, where R reconstructs a code from a noisy one. For Gaussian codes the
-best R is known: (1 - w') z. With n = 1 and no ascent the codes keep the distribution N(0, I).
+best R is known: (1 - w') z. With n = 1 and no ascent the codes keep the distribution N(0, I). As it samples, its runs
+take every step, also one that lowers the value, and steps keep their size.
 """
 
 import math
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+Move = Callable[[Tensor, Tensor | float, Tensor | None], Tensor]
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -25,21 +28,21 @@ class Prior:
 
     Attributes:
         name: of the prior.
-        move: new codes for codes `(n, d)`, a share of the full strength in [0, 1], and standard normal noise `(n, d)`.
+        move: new codes for codes `(n, d)`, the steps' sizes as a share of the first step's `(n, 1)`, and noise
+            e `(n, d)` or None.
         noisy: whether it uses the noise.
     """
 
     name: str
-    move: Callable[[Tensor, float, Tensor | None], Tensor]
+    move: Move
     noisy: bool = False
 
 
-def shell(weight: float = 0.3) -> Prior:
-    """Towards |z| = sqrt(d), by the share `weight` of the distance per step; not less when steps become small."""
+def shell() -> Prior:
+    """Exactly |z| = sqrt(d)."""
 
-    def move(codes: Tensor, share: float, noise: Tensor | None) -> Tensor:
-        radius = codes.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return codes * (1 + weight * (math.sqrt(codes.shape[1]) / radius - 1))
+    def move(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
+        return codes * (math.sqrt(codes.shape[1]) / codes.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
     return Prior("shell", move)
 
@@ -56,12 +59,10 @@ def box(bound: float = 2.5) -> Prior:
 
 def ppgn(weight: float = 0.005, noise: float = 1.0) -> Prior:
     """The reconstruction of a code seen with a little noise, and new noise, `noise` times what keeps N(0, I)."""
-    scale = noise
+    kept, scale = 1 - weight, noise * math.sqrt(1 - (1 - weight) ** 2)
 
-    def move(codes: Tensor, share: float, noise: Tensor | None) -> Tensor:
-        assert noise is not None
-        kept = 1 - share * weight
-        return kept * codes + scale * math.sqrt(1 - kept**2) * noise
+    def move(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
+        return kept * codes if noise is None else kept * codes + scale * noise
 
     return Prior("ppgn", move, noisy=True)
 

@@ -94,9 +94,9 @@ def test_each_run_of_a_batch_is_the_single_run_with_its_seed(
 ) -> None:
     am = CodeSpaceAM(classifier, generator, prior=prior)
     targets = [run % CLASSES for run in range(16)]
-    batch = am.maximize(targets, seeds=range(16), steps=30, stop_at=1.0)
+    batch = am.maximize(targets, seeds=range(16), steps=30, stop_at=0.95)
     for run in (0, 5, 15):
-        single = am.maximize(targets[run], seeds=[run], steps=30, stop_at=1.0)
+        single = am.maximize(targets[run], seeds=[run], steps=30, stop_at=0.95)
         torch.testing.assert_close(single.codes[0], batch.codes[run], atol=1e-4, rtol=0)
         torch.testing.assert_close(single.images[0], batch.images[run], atol=1e-4, rtol=0)
         assert single.steps_taken[0] == batch.steps_taken[run]
@@ -154,10 +154,13 @@ def test_runs_are_frozen_where_they_reach_stop_at_and_leave_the_batch(
 
 def test_the_starting_code_leads_most_of_the_candidates(classifier: nn.Module, generator: nn.Module) -> None:
     result = CodeSpaceAM(classifier, generator, prior=None, candidates=20).maximize(2, seeds=[4], steps=1, stop_at=1.0)
-    codes = torch.randn(20, CODE, generator=torch.Generator().manual_seed(4))
+    # As long as no candidate is clearly of the class, as many again are drawn.
+    codes = torch.randn(int(result.tried), CODE, generator=torch.Generator().manual_seed(4))
     logits = classifier(generator(codes))
     lead = logits[:, 2] - logits[:, [0, 1, 3]].amax(1)
     torch.testing.assert_close(result.codes[0], codes[lead.argmax()])
+    assert (lead[:-20] < 5).all()
+    assert len(codes) == 200 or lead.max() >= 5
 
 
 def test_iterate_gives_the_trajectory_of_maximize(am: CodeSpaceAM) -> None:
@@ -211,12 +214,11 @@ def test_inversion_finds_the_image_again(am: CodeSpaceAM, generator: Generator) 
 
 def test_priors_move_codes_as_their_equations_say() -> None:
     codes, noise = torch.randn(3, 8), torch.randn(3, 8)
-    radius = codes.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(
-        shell(0.3).move(codes, 1.0, None), codes + 0.3 * (math.sqrt(8) - radius) * codes / radius
-    )
-    torch.testing.assert_close(shell(1.0).move(codes, 1.0, None).norm(dim=1), torch.full((3,), math.sqrt(8)))
-    torch.testing.assert_close(gaussian(0.2).move(codes, 0.5, None), 0.9 * codes)
+    moved = shell().move(codes, 1.0, None)
+    torch.testing.assert_close(moved.norm(dim=1), torch.full((3,), math.sqrt(8)))
+    torch.testing.assert_close(nn.functional.cosine_similarity(moved, codes), torch.ones(3))
+    share = torch.tensor([[1.0], [0.5], [2.0]])
+    torch.testing.assert_close(gaussian(0.2).move(codes, share, None), torch.tensor([[0.8], [0.9], [0.6]]) * codes)
     torch.testing.assert_close(box(0.5).move(codes, 1.0, None), codes.clamp(-0.5, 0.5))
     torch.testing.assert_close(ppgn(0.4).move(codes, 1.0, noise), 0.6 * codes + 0.8 * noise)
 
@@ -224,9 +226,7 @@ def test_priors_move_codes_as_their_equations_say() -> None:
 def test_on_a_linear_network_the_code_points_along_the_weights() -> None:
     weights = nn.Sequential(nn.Flatten(), nn.Linear(9, 2, bias=False))
     generator = nn.Unflatten(1, (1, 3, 3))
-    result = CodeSpaceAM(weights, generator, prior=shell(), code_size=9, learning_rate=0.3).maximize(
-        lambda logits: logits[:, 1], runs=3, steps=300
-    )
+    result = CodeSpaceAM(weights, generator, code_size=9).maximize(lambda logits: logits[:, 1], runs=3, steps=300)
     expected = 3 * nn.functional.normalize(weights[1].weight[1], dim=0).detach()
     torch.testing.assert_close(result.codes, expected.expand(3, 9), atol=0.02, rtol=0)
 
@@ -371,7 +371,7 @@ def test_the_callers_grad_mode_does_not_matter(am: CodeSpaceAM) -> None:
         ({"target": 0, "repulsion": math.nan}, "repulsion=nan"),
         ({"target": 0, "init": torch.zeros(2, 5)}, r"init has shape \(2, 5\): codes are \(runs, 6\)"),
         ({"target": 0, "init": torch.full((2, 6), math.nan)}, "init holds NaN"),
-        ({"target": lambda logits: logits}, r"returned \(512, 4\) for 512 images"),
+        ({"target": lambda logits: logits}, r"returned \(\d+, 4\) for \d+ images"),
     ],
 )
 def test_bad_arguments_are_refused_before_the_first_step(

@@ -60,7 +60,7 @@ def test_page_says_that_nothing_is_stored(folder):
     at = opened()
     assert "No results are stored here" in at.info[0].value
     assert not at.get("plotly_chart")
-    assert any(button.label.startswith("Measure VGG-16, 1 images") for button in at.button)
+    assert any(button.label.startswith("Measure VGG-16, batch 1") for button in at.button)
     assert at.query_params == {}
 
 

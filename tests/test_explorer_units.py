@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from plugin import models
+from plugin import figures, models
 from plugin.explorer import (
     attributions,
     checkpoints,
@@ -349,3 +349,27 @@ def test_checkpoint_of_a_bundled_network():
     doubled = {name: 2 * value for name, value in state.items()}
     loaded = checkpoints.opened("all-cnn-c", "double.pt", saved({"state_dict": doubled}))
     torch.testing.assert_close(loaded.model.network.state_dict(), doubled)
+
+
+# Figures
+
+
+def test_squares_can_be_clicked_and_the_chosen_one_wears_a_dot():
+    figure = figures.unit_squares(np.array([-2.0, 0.0, 1.0, 4.0, 3.0]), list("abcde"), columns=3, chosen=4)
+    squares, dot = figure.data
+    assert list(squares.customdata) == [0, 1, 2, 3, 4]
+    assert (list(squares.x), list(squares.y)) == ([0, 1, 2, 0, 1], [0, 0, 0, 1, 1])
+    assert squares.marker.cmin == -squares.marker.cmax == -4
+    assert squares.marker.cmid == 0
+    assert (dot.x[0], dot.y[0]) == (1, 1)
+    assert len(figures.unit_squares(np.zeros(2), ["a", "b"], columns=1).data) == 1
+    with pytest.raises(ValueError, match="2 units"):
+        figures.unit_squares(np.zeros(3), ["a", "b"], columns=1)
+
+
+def test_focus_moves_the_axes_only():
+    figure = figures.signed_map(np.ones((9, 12)))
+    focused = figures.focused(figures.signed_map(np.ones((9, 12))), (2, 5), (4, 9))
+    assert tuple(focused.layout.xaxis.range) == (3.5, 8.5)
+    assert tuple(focused.layout.yaxis.range) == (4.5, 1.5)
+    np.testing.assert_array_equal(focused.data[0].z, figure.data[0].z)

@@ -27,12 +27,13 @@ from plugin.experiments.invariance import (
     maximising_sets,
     median_responses,
     spherical_interpolation,
+    study,
     sufficiency,
     transform,
     vendi_score,
 )
-from plugin.experiments.invariance.command import Subject
 from plugin.experiments.invariance.figures import firing_figure, invariance_figure, maximising_set_figure
+from plugin.experiments.invariance.study import Subject
 from plugin.experiments.sanity import untrained
 from plugin.experiments.units import layers_with_units, responses_in_the_middle
 
@@ -287,7 +288,13 @@ def sets_of(network: nn.Module, codes: Tensor, **options: Any) -> MaximisingSet:
     images = torch.cat([random(20, 1, 4, 4, seed=1), -random(20, 1, 4, 4, seed=1)])  # of mean zero
     pictures = codes.view(-1, 1, 4, 4)
     (found,) = maximising_sets(
-        network, images, lambda code: code.view(-1, 1, 4, 4), lambda _: Prepared(pictures), runs=len(codes), **options
+        network,
+        images,
+        lambda code: code.view(-1, 1, 4, 4),
+        lambda _: Prepared(pictures),
+        runs=len(codes),
+        enough=0,
+        **options,
     )
     return found
 
@@ -323,7 +330,23 @@ def test_a_valley_parts_the_solutions_of_a_unit_with_two_hills() -> None:
     assert MaximisingSet(**json.loads(json.dumps(asdict(found)))) == found
 
 
-def test_runs_without_a_response_are_no_solutions() -> None:
+def test_runs_that_do_not_reach_half_of_the_best_response_are_no_solutions() -> None:
+    network = nn.Conv2d(1, 1, 1, bias=False).eval()
+    nn.init.ones_(network.weight)
+    images = random(20, 1, 4, 4)
+    shares = torch.tensor([0.45, 0.55, 2.0, -3.0])
+    codes = images[:4].flatten(1).index_fill(1, torch.tensor([10]), 0) + F.one_hot(torch.tensor(10), 16) * (
+        shares * images[:, 0, 2, 2].max()
+    ).view(-1, 1)
+    maker = Prepared(codes.view(4, 1, 4, 4))
+    (found,) = maximising_sets(network, images, lambda code: code.view(-1, 1, 4, 4), lambda _: maker, runs=4)
+    assert found.codes == codes[1:3].tolist()
+    assert [response / found.best_responses[0] for response in found.responses] == pytest.approx([0.55, 2])
+    with pytest.raises(ValueError, match="enough=-1"):
+        maximising_sets(network, images, lambda code: code, lambda _: maker, enough=-1)
+
+
+def test_one_solution_has_no_paths() -> None:
     axes = torch.linalg.qr(random(16, 16)).Q
     found = sets_of(linear_network(axes[0]), torch.stack([axes[0], -axes[0]]))
     assert (found.runs, len(found.codes)) == (2, 1)
@@ -409,7 +432,7 @@ def test_an_interrupted_run_leaves_what_it_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     subject = Subject("net", convolutional_network(), random(100, 3, 12, 12))
-    measure = command.sufficiency
+    measure = study.sufficiency
 
     def interrupted(network: nn.Module, images: Tensor, layers: Sequence[str], *more: Any) -> list[PictureResponse]:
         if layers == ["3"]:
@@ -417,7 +440,7 @@ def test_an_interrupted_run_leaves_what_it_finished(
         return measure(network, images, layers, *more)
 
     monkeypatch.setattr(command, "read_subject", lambda *_: subject)
-    monkeypatch.setattr(command, "sufficiency", interrupted)
+    monkeypatch.setattr(study, "sufficiency", interrupted)
     arguments = ["net", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--figures", "A", "B"]
     assert command.main(arguments) == 130
     assert "goes on from the parts" in capsys.readouterr().err
@@ -429,7 +452,8 @@ def test_solutions_in_code_space_and_pixels(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         generator = MLPGAN((3, 12, 12), code_size=8).generator.eval().requires_grad_(False)
-    subject = Subject("net", convolutional_network(), random(100, 3, 12, 12), as_inputs=lambda image: 2 * image - 1)
+    faint = 0.01 * random(100, 3, 12, 12)  # so that every run finds more
+    subject = Subject("net", convolutional_network(), faint, as_inputs=lambda image: 2 * image - 1)
     options = options_of(figures=["B", "C"], maximize=["pixel", "tiny"], units=1, runs=3, layers=2)
     (found,) = command.run([subject], tmp_path, options, {"tiny": generator})
     assert {response.layer for response in found.sufficiency["trained"]} == {"0", "6"}
@@ -444,6 +468,7 @@ def test_solutions_in_code_space_and_pixels(tmp_path: Path) -> None:
     with torch.no_grad():
         responses = subject.network(2 * generator(torch.tensor(solved.codes)) - 1)[:, solved.unit[0]]
     assert solved.responses == pytest.approx(responses.tolist(), rel=1e-4)
+    assert len(solved.responses) > 0
     assert "C. Maximising sets in the codes of tiny" in (tmp_path / "report.html").read_text()
 
 

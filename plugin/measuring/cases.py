@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..attr import LRPTranspose
 from ..attr.methods import METHODS
+from ..rules.presets import epsilon
 from . import networks, peers
 
 TARGET, TEN_TARGETS = 3, "ten-targets"
@@ -30,9 +32,12 @@ IMPLEMENTED = dict.fromkeys((*SIGNAL_METHODS, "lrp-epsilon"), ("ours", "captum",
     "lrp-epsilon-gamma-box": ("ours", "zennit"),
     TEN_TARGETS: ("ours", "captum"),
 }
-# By how much, relative to the norm, two implementations of one thing may differ in float32. Their stabilisers do.
+# By how much, relative to the norm, two implementations of one thing may differ in float32.
 _TOLERANCE = {"guided-backprop": 1e-5, "deconvnet": 1e-5}
-_LRP_TOLERANCE = 1e-2
+_CAPTUMS_STABILISER = 1e-9
+_LRP_TOLERANCE, _COMPILED_TOLERANCE = 1e-2, 1e-3
+# On a GPU cuDNN may round the factors of convolutions to 10 bits, and choose another algorithm for the same one.
+_TF32_TOLERANCE = 5e-2
 
 _NO_RULE = "has no rule for {} and refuses the network"
 _UNSUPPORTED = {
@@ -117,15 +122,20 @@ def floor(model: nn.Module, images: Tensor, targets: int = 1) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def reference(row: Row, small: bool = False) -> Tensor:
-    """The map of this package's own implementation, uncompiled."""
-    with prepared(replace(row, implementation="ours"), small) as case:
-        return case.call()
+def reference(row: Row, small: bool = False, stabiliser: float | None = None) -> Tensor:
+    """The map of this package's own implementation, uncompiled; for LRP-epsilon with a stabiliser of choice."""
+    if stabiliser is None:
+        with prepared(replace(row, implementation="ours"), small) as case:
+            return case.call()
+    model = _network(row.network, row.device, small, False)
+    images = networks.images(row.batch, small).to(row.device)
+    return LRPTranspose(model, epsilon(stabiliser)).attribute(images, target=TARGET)
 
 
 def difference(row: Row, result: Tensor, small: bool = False) -> float:
     """How far a map is from ours, in units of our map's norm; infinite where it is not finite."""
-    expected = reference(replace(row, implementation="ours"), small)
+    captums = (row.implementation, row.method) == ("captum", "lrp-epsilon")
+    expected = reference(replace(row, implementation="ours"), small, _CAPTUMS_STABILISER if captums else None)
     distance = float((result.detach() - expected).norm() / expected.norm())
     return distance if distance == distance else float("inf")
 
@@ -137,11 +147,13 @@ def tolerance(row: Row) -> float | None:
     Captum's LRP is not finite on ResNets.
     """
     if row.implementation == "compiled":
-        return 1e-3
+        return _TF32_TOLERANCE if row.device == "cuda" else _COMPILED_TOLERANCE
     same = row.network == "vgg16" or (
         row.network == "resnet50" and (row.implementation == "zennit" or row.method in SIGNAL_METHODS)
     )
-    return _TOLERANCE.get(row.method, _LRP_TOLERANCE) if same else None
+    if not same:
+        return None
+    return _TF32_TOLERANCE if row.device == "cuda" else _TOLERANCE.get(row.method, _LRP_TOLERANCE)
 
 
 @lru_cache(maxsize=2)

@@ -28,8 +28,6 @@ def in_blocks(compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return result
 
 
-
-
 def _have_one_dense_layout(tensors: tuple[Tensor, ...]) -> bool:
     """Whether the values of all tensors lie in memory without gaps and in the same order."""
     if any(one.stride() != other.stride() or one.dtype != other.dtype for one, other in pairwise(tensors)):

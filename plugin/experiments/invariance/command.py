@@ -1,164 +1,23 @@
-"""The command line of `plugin.experiments.invariance`.
-
-Each part (what one figure says of one network in one state, for B and C also of one layer) is a JSON file in the output
-folder, written when it is finished. The same command goes on after an interruption, or with other options: parts that
-are there are read if what decides them is the same.
-"""
+"""The command line of `plugin.experiments.invariance`."""
 
 import argparse
-import hashlib
-import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from PIL import Image
+from torch import nn
 
 from ...models import load, names
 from ...models.data import cifar10, normalise
 from ..deconvnet import read_images
 from ..sanity import untrained
-from ..units import evenly, layers_with_units
 from .figures import draw_solutions, short
-from .firing import LayerInvariance, invariance
-from .maximising_set import MaximisingSet, maximising_sets
+from .maximising_set import MaximisingSet
 from .report import Findings, write_report
-from .sufficiency import Maximizer, PictureResponse, Solutions, sufficiency, unchanged
-
-PIXEL = "pixel"
-Result = TypeVar("Result", LayerInvariance, PictureResponse, MaximisingSet)
-Pictures = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network and its data.
-
-    Attributes:
-        name: of the network.
-        network: in eval mode.
-        images: its inputs `(N, C, H, W)`.
-        labels: the classes of the images `(N,)`, if they are known.
-        as_inputs: from images in [0, 1] to its inputs.
-    """
-
-    name: str
-    network: nn.Module
-    images: Tensor
-    labels: Tensor | None = None
-    as_inputs: Pictures = unchanged
-
-
-@dataclass(frozen=True)
-class ToTheEnd:
-    """A maximiser of `gan` whose runs are not stopped early, since how far they can go is the question."""
-
-    maximizer: Any
-    steps: int
-
-    def maximize(self, target: Any, *, seeds: Sequence[int]) -> Solutions:
-        found: Solutions = self.maximizer.maximize(target, seeds=seeds, steps=self.steps, least_steps=self.steps)
-        return found
-
-
-class Study:
-    """One network in one state, measured part by part.
-
-    Args:
-        subject: the network as it is to be measured.
-        state: "trained" or "untrained".
-        folder: where the parts are.
-        options: of the command line.
-        generators: by name those whose codes the runs maximise in.
-    """
-
-    def __init__(
-        self, subject: Subject, state: str, folder: Path, options: argparse.Namespace, generators: dict[str, nn.Module]
-    ) -> None:
-        self.subject, self.folder, self.options, self.generators = subject, folder, options, generators
-        self.name = f"{subject.name}-{state}"
-        layers = layers_with_units(subject.network, subject.images)
-        self.layers = evenly(layers, options.layers or len(layers))
-        self.digest = _digest([*subject.network.state_dict().values(), subject.images])
-
-    def invariance(self) -> list[LayerInvariance]:
-        """A."""
-        show: Any = partial(tqdm, desc=f"{self.name} A", unit="transformation")
-        subject = self.subject
-        measure = partial(invariance, subject.network, subject.images, self.layers, subject.labels, progress=show)
-        return self._part(
-            "A", LayerInvariance, partial(measure, seed=self.options.seed), seed=self.options.seed, layers=self.layers
-        )
-
-    def sufficiency(self) -> list[PictureResponse]:
-        """B."""
-        methods = self.options.maximize
-        makers = {f"maximised, {method}": partial(self._maximizer, method) for method in methods}
-        results: list[PictureResponse] = []
-        for layer in tqdm(self.layers, desc=f"{self.name} B", unit="layer"):
-            measure = partial(sufficiency, self.subject.network, self.subject.images, [layer], self.options.units)
-            compute = partial(measure, makers, self.subject.as_inputs, self.options.seed)
-            part = "-".join(["B", *methods, short(layer)])
-            results += self._part(part, PictureResponse, compute, **self._chosen(methods, "units", "seed"))
-        return results
-
-    def maximising_sets(self, generator: str) -> list[MaximisingSet]:
-        """C."""
-        results: list[MaximisingSet] = []
-        for layer in tqdm(self.layers, desc=f"{self.name} C, {generator}", unit="layer"):
-            compute = partial(
-                maximising_sets,
-                self.subject.network,
-                self.subject.images,
-                lambda codes: self.subject.as_inputs(self.generators[generator](codes)),
-                partial(self._maximizer, generator),
-                [layer],
-                self.options.units,
-                self.options.runs,
-                seed=self.options.seed,
-            )
-            chosen = self._chosen([generator], "units", "runs", "seed")
-            results += self._part(f"C-{generator}-{short(layer)}", MaximisingSet, compute, **chosen)
-        return results
-
-    def _maximizer(self, method: str, layer: str) -> Maximizer:
-        from gan.maximization import CodeSpaceAM
-        from gan.pixel import PixelAM
-
-        network, place, transform = self.subject.network, layer or None, self.subject.as_inputs
-        if method == PIXEL:
-            channels, height, width = self.subject.images.shape[1:]
-            pixels = PixelAM(network, (channels, height, width), place, transform)
-            return ToTheEnd(pixels, self.options.steps)
-        return ToTheEnd(CodeSpaceAM(network, self.generators[method], place, transform=transform), self.options.steps)
-
-    def _chosen(self, methods: Sequence[str], *options: str) -> dict[str, Any]:
-        """The options that decide a part, and if anything is maximised, how."""
-        chosen = {name: getattr(self.options, name) for name in options}
-        weights = {name: _digest(self.generators[name].state_dict().values()) for name in methods if name != PIXEL}
-        return chosen | ({"steps": self.options.steps, "generators": weights} if methods else {})
-
-    def _part(
-        self, part: str, kind: type[Result], compute: Callable[[], Iterable[Result]], **settings: Any
-    ) -> list[Result]:
-        """What the part's file says if it was made with these settings; else it is computed, and written there."""
-        path = self.folder / f"{self.name}-{part}.json"
-        settings = {"weights and images": self.digest, **settings}
-        if path.exists():
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["settings"] == settings:
-                return [kind(**result) for result in content["results"]]
-        results = list(compute())
-        unfinished = path.with_suffix(".partial")
-        unfinished.write_text(json.dumps({"settings": settings, "results": [asdict(result) for result in results]}))
-        os.replace(unfinished, path)
-        return results
+from .study import PIXEL, Study, Subject
 
 
 def run(
@@ -191,7 +50,7 @@ def run(
     return findings
 
 
-def _draw(sets: Sequence[MaximisingSet], generator: nn.Module, name: str) -> dict[str, Any]:
+def _draw(sets: Sequence[MaximisingSet], generator: nn.Module, name: str) -> dict[str, Image.Image]:
     layers: dict[str, list[MaximisingSet]] = {}
     for found in sets:
         layers.setdefault(short(found.layer), []).append(found)
@@ -199,13 +58,6 @@ def _draw(sets: Sequence[MaximisingSet], generator: nn.Module, name: str) -> dic
         f"{name}-{layer}": draw_solutions(group, lambda codes: generator(torch.tensor(codes)).detach())
         for layer, group in layers.items()
     }
-
-
-def _digest(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def read_subject(network: str, data: Path, limit: int) -> Subject:

@@ -36,7 +36,7 @@ class MaximisingSet:
     Attributes:
         layer: its name; "" is the network's output.
         unit: channel, row and column in the layer's output, or the channel alone.
-        runs: how many there were; those that end without a positive response are no solutions.
+        runs: how many there were; solutions are those that end well enough, see `maximising_sets`.
         codes: the solutions, `[solution][code]`.
         responses: to each of them.
         best_responses: to as many of the best images, the best first.
@@ -94,6 +94,7 @@ def maximising_sets(
     units: int = 4,
     runs: int = 16,
     points: int = 11,
+    enough: float = 0.5,
     seed: int = 0,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> list[MaximisingSet]:
@@ -109,13 +110,17 @@ def maximising_sets(
         units: how many of each layer, evenly over the channels that respond to some image.
         runs: how many runs for each unit, at least two.
         points: of a path, its ends included; at least three.
+        enough: a run that ends above this share of the best response to an image found a solution; >= 0.
         seed: run i of every unit has the seed `seed + i`; it decides the random codes too.
         progress: wraps the loop over the layers, to show how far it is.
 
     Raises:
-        ValueError: too few images, runs or points, the network is in training mode, or a layer is unknown.
+        ValueError: too few images, runs or points, `enough` is negative, the network is in training mode, or a layer is
+            unknown.
     """
     check_mode(network)
+    if enough < 0:
+        raise ValueError(f"enough={enough}: a solution responds, so it is a share of the best response from 0 on")
     if runs < 2 or points < 3 or len(images) < runs:
         raise ValueError(f"{runs} runs, {points} points, {len(images)} images: at least 2, 3, and as many as runs")
     names = layers_with_units(network, images) if layers is None else list(layers)
@@ -129,7 +134,7 @@ def maximising_sets(
             solutions = maximizer(layer).maximize([target_of(unit)] * runs, seeds=range(seed, seed + runs))
             best = values[:, channel].topk(runs)
             described = _Described(network, layer, unit, generate, images, best.indices)
-            result.append(described.set_of(solutions.codes.detach(), best.values, points, seed))
+            result.append(described.set_of(solutions.codes.detach(), best.values, points, enough, seed))
     return result
 
 
@@ -144,12 +149,12 @@ class _Described:
     images: Tensor
     best: Tensor
 
-    def set_of(self, codes: Tensor, best_responses: Tensor, points: int, seed: int) -> MaximisingSet:
+    def set_of(self, codes: Tensor, best_responses: Tensor, points: int, enough: float, seed: int) -> MaximisingSet:
         best = self.images[self.best]
         random = torch.randn(codes.shape, generator=torch.Generator().manual_seed(seed)).to(codes)
         pictures, others = self._pictures(codes), self._pictures(random)
         reached, random_responses = self._respond(pictures), self._respond(others)
-        solved = reached > 0
+        solved = reached > enough * best_responses[0]
         box = seen_pixels(
             NeuronModifiedBackprop(self.network, self.layer, "linear adjoint").attribute(best, target_of(self.unit))
         )

@@ -80,7 +80,7 @@ def _here(settings: Settings) -> None:
     if settings.batch not in benchmarks.BATCHES:
         st.info("So many images per call are for GPUs.")
         return
-    label = f"Measure {NAMES[settings.measured]}, {settings.batch} images per call, here"
+    label = f"Measure {NAMES[settings.measured]}, batch {settings.batch}, here"
     work = partial(benchmarks.measure, network=settings.measured, batch=settings.batch)
 
     def draw(view: View[Results]) -> None:

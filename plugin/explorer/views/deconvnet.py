@@ -132,7 +132,7 @@ def _note(shown: Shown, first: Shown, picture: Picture) -> str:
         shown.subject.identity, picture.digest, shown.question, shown.subject, picture.image, shown.result
     )
     parts = [] if excites is None else [f"excites the unit {excites:.2f} times as much as the picture"]
-    if shown is not first and not first.question.needs_picture:
+    if shown is not first and not first.question.needs_picture and shown.result.attribution.any():
         parts.append(f"cosine {units.likeness(shown.result, first.result):.2f} with *{METHODS[NO_IMAGE].label}*")
     text = "; ".join(parts)
     return text[:1].upper() + text[1:]
