@@ -22,8 +22,8 @@ from .targets import Activations, Transform, Units, evaluating
 
 __all__ = ["CodeSpaceAM", "Result"]
 
-# A run starts from an image that is clearly of its class, with a lead at which the probability is 0.99; it looks for one
-# in so many draws at most.
+# A run starts from an image that is clearly of its class, with a lead at which the probability is 0.99; it looks for
+# one in so many draws at most.
 _CONFIDENT, _DRAWS = 5.0, 10
 
 

@@ -155,7 +155,8 @@ def test_runs_are_frozen_where_they_reach_stop_at_and_leave_the_batch(
 def test_the_starting_code_leads_most_of_the_candidates(classifier: nn.Module, generator: nn.Module) -> None:
     result = CodeSpaceAM(classifier, generator, prior=None, candidates=20).maximize(2, seeds=[4], steps=1, stop_at=1.0)
     # As long as no candidate is clearly of the class, as many again are drawn.
-    codes = torch.randn(int(result.tried), CODE, generator=torch.Generator().manual_seed(4))
+    random = torch.Generator().manual_seed(4)
+    codes = torch.cat([torch.randn(20, CODE, generator=random) for _ in range(int(result.tried) // 20)])
     logits = classifier(generator(codes))
     lead = logits[:, 2] - logits[:, [0, 1, 3]].amax(1)
     torch.testing.assert_close(result.codes[0], codes[lead.argmax()])
