@@ -35,9 +35,10 @@ IMPLEMENTED = dict.fromkeys((*SIGNAL_METHODS, "lrp-epsilon"), ("ours", "captum",
 # By how much, relative to the norm, two implementations of one thing may differ in float32.
 _TOLERANCE = {"guided-backprop": 1e-5, "deconvnet": 1e-5}
 _CAPTUMS_STABILISER = 1e-9
-_LRP_TOLERANCE, _COMPILED_TOLERANCE = 1e-2, 1e-3
-# On a GPU cuDNN may round the factors of convolutions to 10 bits, and choose another algorithm for the same one.
-_TF32_TOLERANCE = 5e-2
+_COMPILED_TOLERANCE = 1e-3
+# Sums near zero, which LRP-epsilon divides by, depend on where a library has its stabilisers and how it folds batch
+# norm. And on a GPU cuDNN may round the factors of convolutions to 10 bits, with one algorithm and not with another.
+_WIDE_TOLERANCE = 5e-2
 
 _NO_RULE = "has no rule for {} and refuses the network"
 _UNSUPPORTED = {
@@ -147,13 +148,13 @@ def tolerance(row: Row) -> float | None:
     Captum's LRP is not finite on ResNets.
     """
     if row.implementation == "compiled":
-        return _TF32_TOLERANCE if row.device == "cuda" else _COMPILED_TOLERANCE
+        return _WIDE_TOLERANCE if row.device == "cuda" else _COMPILED_TOLERANCE
     same = row.network == "vgg16" or (
         row.network == "resnet50" and (row.implementation == "zennit" or row.method in SIGNAL_METHODS)
     )
     if not same:
         return None
-    return _TF32_TOLERANCE if row.device == "cuda" else _TOLERANCE.get(row.method, _LRP_TOLERANCE)
+    return _WIDE_TOLERANCE if row.device == "cuda" else _TOLERANCE.get(row.method, _WIDE_TOLERANCE)
 
 
 @lru_cache(maxsize=2)

@@ -30,7 +30,7 @@ class FreshProcesses:
 
     def __init__(self, small: bool = False) -> None:
         self._small = small
-        self._loaded: dict[Row, int] = {}
+        self._known: dict[Row, int] = {}
         self._server: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "FreshProcesses":
@@ -49,17 +49,18 @@ class FreshProcesses:
         Raises:
             RuntimeError: the call failed, or the process was ended by the system; the message says which.
         """
-        return max(0, self._ask(row) - self._load(row))
+        return max(0, self._ask(row) - self._plain(row, LOAD))
 
     def floor_peak(self, row: Row) -> int:
         """The same for the floor of the row's network and batch."""
-        return max(0, self._ask(replace(row, method="", implementation=FLOOR)) - self._load(row))
+        return max(0, self._plain(row, FLOOR) - self._plain(row, LOAD))
 
-    def _load(self, row: Row) -> int:
-        empty = replace(row, method="", implementation=LOAD)
-        if empty not in self._loaded:
-            self._loaded[empty] = self._ask(empty)
-        return self._loaded[empty]
+    def _plain(self, row: Row, what: str) -> int:
+        """The peak of a process that runs no implementation; measured once for a network and batch."""
+        plain = replace(row, method="", implementation=what)
+        if plain not in self._known:
+            self._known[plain] = self._ask(plain)
+        return self._known[plain]
 
     def _ask(self, row: Row) -> int:
         if self._server is None:
