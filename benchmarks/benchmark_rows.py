@@ -28,7 +28,7 @@ def memory_rows() -> list[object]:
         and row.implementation in (("ours", "captum") if device == "cpu" else ("ours", "captum", "compiled"))
         and not unsupported(row)
     ]
-    return _parameters(rows)
+    return _parameters(rows, tried=Row("mobilenet_v2", EPSILON))
 
 
 def _rows(device: str) -> Iterator[Row]:
@@ -65,13 +65,22 @@ def _time_priority(row: Row) -> int:
     return 6
 
 
-def _parameters(rows: Iterable[tuple[int, Row]]) -> list[object]:
-    """As pytest takes them, with what the collection is sorted by."""
-    absent = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-    return [
-        pytest.param(
-            row.network, row.method, row.device, row.batch, row.implementation,
-            marks=[pytest.mark.priority(priority), *([absent] if row.device == "cuda" else [])],
-        )
-        for priority, row in rows
-    ]  # fmt: skip
+def _parameters(rows: Iterable[tuple[int, Row]], tried: Row | None = None) -> list[object]:
+    """As pytest takes them, with what the collection is sorted by.
+
+    Args:
+        rows: with their priorities. Without a CUDA device one of its rows stands for all, and is skipped.
+        tried: the only row that is run where nothing is measured; None runs all.
+    """
+    absent = not torch.cuda.is_available()
+    parameters = []
+    for priority, row in rows:
+        marks = [pytest.mark.priority(priority)]
+        if tried is not None and row != tried:
+            marks.append(pytest.mark.only_measured)
+        if absent and row.device == "cuda":
+            if any(parameter.values[2] == "cuda" for parameter in parameters):
+                continue
+            marks.append(pytest.mark.skip(reason="there is no CUDA device"))
+        parameters.append(pytest.param(row.network, row.method, row.device, row.batch, row.implementation, marks=marks))
+    return parameters

@@ -20,6 +20,7 @@ _ROW_SECONDS = {"cpu": 2.5, "cuda": 1.0}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "priority(number): rows with a small number are measured first")
+    config.addinivalue_line("markers", "only_measured: a process of its own for each row takes long, one is tried")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -31,6 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     if config.getoption("benchmark_enable"):
         items.sort(key=priority)
+    else:
+        items[:] = [item for item in items if not item.get_closest_marker("only_measured")]
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,8 @@ def test_peers_leave_nothing_on_the_network_of_the_floor():
     network = cases._network("resnet50", "cpu", True, own=False)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
     with cases.prepared(replace(row, implementation="ours"), small=True) as case:
-        assert torch.equal(case.floor(), before)
+        # Not bit for bit: the last bits of a convolution depend on where in memory its operands lie.
+        torch.testing.assert_close(case.floor(), before, rtol=1e-4, atol=1e-6)
 
 
 def test_a_map_that_is_another_one_is_noticed():
