@@ -68,7 +68,7 @@ def page(window):
 
 
 def test_attribute_page(page, address, tmp_path):
-    page.goto(address)
+    page.goto(f"{address}attribute")
     settle(page)
     map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
     screenshot(page, "attribute", 1080)
@@ -104,7 +104,7 @@ def hover_and_download(page):
 
 
 def test_lrp_page(page, address):
-    page.goto(f"{address}?target=3&image=coffee&methods=lrp-epsilon,lrp-epsilon-gamma-box")
+    page.goto(f"{address}attribute?target=3&image=coffee&methods=lrp-epsilon,lrp-epsilon-gamma-box")
     settle(page)
     map_titles(page, ["LRP epsilon", "LRP epsilon, gamma, box"])
 
@@ -125,13 +125,15 @@ def test_lrp_page(page, address):
     until(
         page,
         page.get_by_role("link", name="Attribute").click,
-        url=lambda url: "/lrp" not in url and "target=3" in url,
+        url=lambda url: "/attribute?" in url and "target=3" in url,
     )
     map_titles(page, ["LRP epsilon", "LRP epsilon, gamma, box"])
 
 
 def test_link_opens_the_same_view(page, address):
-    page.goto(f"{address}?network=model-c&explain=neuron&layer=features.relu3&view=colour&opacity=0.8&target=99")
+    page.goto(
+        f"{address}attribute?network=model-c&explain=neuron&layer=features.relu3&view=colour&opacity=0.8&target=99"
+    )
     settle(page)
     sync_api.expect(page.get_by_text("there is no target 99")).to_have_count(1)
     sync_api.expect(page.get_by_role("spinbutton", name="Channel")).to_have_count(1)
@@ -163,7 +165,7 @@ def test_deconvnet_page(page, address):
 
 
 def test_drawn_digit(page, address):
-    page.goto(f"{address}?network=mnist-classifier&image=drawing")
+    page.goto(f"{address}attribute?network=mnist-classifier&image=drawing")
     sheet = page.locator("[class*='st-key-attribute-sheet'] .nsewdrag")
 
     def stroke():

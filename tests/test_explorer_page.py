@@ -16,11 +16,12 @@ from streamlit.util import calc_hash
 from plugin import models
 from plugin.explorer import checkpoints, drawing
 from plugin.explorer.__main__ import OPTIONS
+from plugin.explorer.app import PAGES
 
 ENTRY = Path(__file__).parents[1] / "streamlit_app.py"
 
 
-def opened(page="", **query):
+def opened(page="attribute", **query):
     at = AppTest.from_file(str(ENTRY), default_timeout=300)
     turn_to(at, page)
     for name, value in query.items():
@@ -353,3 +354,33 @@ def test_choices_go_along_from_page_to_page():
     assert "target=5" in programs(at)[0]
     assert "photo.png" in programs(at)[0]
     assert any("photo.png" in caption.value for caption in at.caption)
+
+
+def test_opening_page_shows_a_live_picture_and_leads_on_with_the_same_state():
+    at = opened("", image="coffee", target="5", methods="lrp-epsilon")
+    assert not at.warning
+    assert [len(part.proto.imgs) for part in at.get("image")] == [1, 1]
+    assert "Guided backprop" in at.get("image")[1].proto.imgs[0].caption
+    assert any("all-cnn-c gives dog" in caption.value for caption in at.caption)
+    assert at.query_params == {"image": "coffee", "target": "5", "methods": "lrp-epsilon"}
+    links = {link.proto.page: link.proto for link in at.get("page_link")}
+    assert {*links} == {path for _, path, _ in PAGES if path}
+    assert all("image=coffee" in link.query_string and "target=5" in link.query_string for link in links.values())
+    run(widget(at, "segmented_control", "image").set_value("rocket"))
+    assert at.query_params["image"] == "rocket"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        pytest.param({"network": "resnet18"}, "all-cnn-c gives cat", id="network to download"),
+        pytest.param({"image": "upload", "picture": "0123456789ab"}, "all-cnn-c gives cat", id="upload"),
+        pytest.param({"network": "mnist-classifier", "image": "drawing"}, "gives 3", id="drawing"),
+        pytest.param({"network": "<b>", "target": "77"}, "all-cnn-c gives cat", id="hostile"),
+    ],
+)
+def test_opening_page_always_has_a_picture_and_keeps_the_state(query, says):
+    at = opened("", **query)
+    assert any(says in caption.value.replace("\\", "") for caption in at.caption)
+    assert not at.error
+    assert "network" not in query or query["network"] == "<b>" or at.query_params["network"] == query["network"]

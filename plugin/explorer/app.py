@@ -4,15 +4,16 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from . import controls
-from .views import attribute, benchmarks, deconvnet, lrp
+from . import navigation
+from .navigation import view
 
 # Title, path in the URL (empty for the first page), and the function that draws the page.
 PAGES: tuple[tuple[str, str, Callable[[], None]], ...] = (
-    ("Attribute", "", attribute.page),
-    ("Deconvnet", "deconvnet", deconvnet.page),
-    ("LRP", "lrp", lrp.page),
-    ("Benchmarks", "benchmarks", benchmarks.page),
+    ("Start", "", view("home")),
+    ("Attribute", "attribute", view("attribute")),
+    ("Deconvnet", "deconvnet", view("deconvnet")),
+    ("LRP", "lrp", view("lrp")),
+    ("Benchmarks", "benchmarks", view("benchmarks")),
 )
 
 
@@ -20,5 +21,5 @@ def main() -> None:
     """Draw the page that the URL asks for."""
     st.set_page_config(page_title="Attribution explorer", layout="wide")
     pages = {path: st.Page(draw, title=title, url_path=path, default=not path) for title, path, draw in PAGES}
-    controls.register(pages)
+    navigation.register(pages)
     st.navigation(list(pages.values()), position="top").run()

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from . import networks
+from . import navigation, networks
 from .images import digest
 from .lrp_rules import RULES
 from .state import UPLOAD, Settings, axes, follow, from_query, views
@@ -36,7 +36,7 @@ LABELS = {
     "shared": "Shared",
 }
 
-_LAST, _WRITTEN, _PAGE, _PAGES = "attribute.last", "attribute.written", "attribute.page", "attribute.pages"
+_LAST, _WRITTEN, _PAGE = "attribute.last", "attribute.written", "attribute.page"
 
 
 def key(name: str) -> str:
@@ -88,15 +88,10 @@ def change(**changes: Any) -> None:
     st.session_state[_LAST] = replace(st.session_state[_LAST], **changes)
 
 
-def register(pages: dict[str, Any]) -> None:
-    """Keep the pages by their path, for `go_on`."""
-    st.session_state[_PAGES] = pages
-
-
 def go_on(path: str, label: str, settings: Settings) -> None:
     """A link to the page with this path that opens with these settings."""
-    st.page_link(st.session_state[_PAGES][path], label=label, icon=":material/arrow_forward:",
-                 query_params=settings.to_query())  # fmt: skip
+    # Without any parameter it would be as the titles at the top are, which take along what is shown.
+    navigation.link(path, label, settings.to_query() or {"network": settings.network})
 
 
 def link(settings: Settings) -> str:

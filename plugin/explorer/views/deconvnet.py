@@ -57,7 +57,7 @@ def _explore(settings: Settings, subject: Subject, picture: Picture, probabiliti
         beside = units.twin_settings(settings, subject, twin, _responses(twin, picture, layer))
         maps += _network(beside, twin, picture)
         controls.go_on("deconvnet", f"Choose units of {twin_name}", beside)
-    controls.go_on("", "Attribute this unit", replace(settings, explain="neuron"))
+    controls.go_on("attribute", "Attribute this unit", replace(settings, explain="neuron"))
     if maps:
         panels.reproduce(settings, picture, maps)
     return settings
