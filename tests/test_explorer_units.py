@@ -19,6 +19,7 @@ from plugin.explorer import (
     downloads,
     drawing,
     images,
+    jobs,
     networks,
     sanity,
     snippets,
@@ -221,6 +222,27 @@ def test_job_stops_when_told_and_when_abandoned():
     abandoned._thread.join(30)
     assert not abandoned.look().running
     assert cleaned == [True, True]
+
+
+def test_job_ends_when_its_page_was_closed_but_not_for_a_short_break(monkeypatch):
+    monkeypatch.setattr(jobs, "_ABSENCE_SECONDS", 0.2)
+    connected = iter([True, False, False, True])  # a short break, then the page is closed
+    times = []
+
+    def present():
+        times.append(time.monotonic())
+        return next(connected, False)
+
+    def work(task):
+        while True:
+            task.report(0.5)
+            time.sleep(0.01)
+
+    job = Job(work, present)
+    assert not job.wait(30).completed
+    assert not job.look().error
+    # From the first report without a browser after the break, it went on for as long as a break may be.
+    assert 0.2 < times[-1] - times[4] < 10
 
 
 def test_job_that_fails_says_why():

@@ -5,8 +5,8 @@ The worker knows nothing of Streamlit. It tells its `Task` how far it is, and le
 >>> job = Job(lambda task: [task.report(step / 10) for step in range(10)])
 >>> job.look().progress                                    # between 0 and 1
 
-`panels.running` draws a job and asks for it again and again. A job that nobody looks at any more, because its page was
-closed, is told to end.
+`panels.work` draws a job and asks for it again and again. A job whose page was closed, or that nobody looks at any
+more, is told to end.
 """
 
 import logging
@@ -19,6 +19,9 @@ from typing import Any, Generic, TypeVar
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# For how long a connection may be lost before the page counts as closed: browsers come back from a short break.
+_ABSENCE_SECONDS = 10.0
 
 
 class Stopped(BaseException):
@@ -51,10 +54,11 @@ class View(Generic[T]):
 class Task:
     """The worker's side of a job."""
 
-    def __init__(self, patience_seconds: float) -> None:
-        self._patience = patience_seconds
+    def __init__(self, patience_seconds: float, present: Callable[[], bool]) -> None:
+        self._patience, self._present = patience_seconds, present
         self._lock = threading.Lock()
         self._stop, self._looked = False, time.monotonic()
+        self._left: float | None = None
         self._state: dict[str, Any] = {"progress": 0.0, "message": "", "partial": None}
 
     def report(self, progress: float, message: str = "", partial: Any = None) -> None:
@@ -63,12 +67,14 @@ class Task:
         Raises:
             Stopped: the work should end now. Clean up in `finally`.
         """
+        now, present = time.monotonic(), self._present()
         with self._lock:
             self._state["progress"], self._state["message"] = min(1.0, max(0.0, progress)), message
             if partial is not None:
                 self._state["partial"] = partial
-            abandoned = time.monotonic() - self._looked > self._patience
-            if self._stop or abandoned:
+            self._left = None if present else now if self._left is None else self._left
+            closed = self._left is not None and now - self._left > _ABSENCE_SECONDS
+            if self._stop or closed or now - self._looked > self._patience:
                 raise Stopped
 
 
@@ -77,11 +83,15 @@ class Job(Generic[T]):
 
     Args:
         work: called with its `Task`. It ends soon after a `Task.report` that raises.
+        present: whether the browser of the page is connected; asked by the worker. Work for a page that was closed ends
+            within seconds.
         patience_seconds: how long the work goes on while nobody looks. Browsers let hidden pages ask once a minute.
     """
 
-    def __init__(self, work: Callable[[Task], T], patience_seconds: float = 150.0) -> None:
-        self._task, self._error, self._completed = Task(patience_seconds), "", False
+    def __init__(
+        self, work: Callable[[Task], T], present: Callable[[], bool] = lambda: True, patience_seconds: float = 150.0
+    ) -> None:
+        self._task, self._error, self._completed = Task(patience_seconds, present), "", False
         self._result: T | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
