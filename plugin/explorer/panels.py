@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from plugin import figures
 
-from . import caches, canvas, checkpoints, controls, downloads, drawings, images, networks, snippets
+from . import caches, canvas, checkpoints, controls, downloads, drawings, images, networks, presence, snippets
 from .attributions import Question, Result
 from .controls import key
 from .images import Picture
@@ -177,7 +177,7 @@ def work(name: str, label: str, task: Callable[[Task], T], draw: Callable[..., N
             if job is not None and draw:
                 draw(job.look())
             return None
-        job = st.session_state[place] = Job(task)
+        job = st.session_state[place] = Job(task, presence.of_this_session())
         ended = False
     if ended:
         if draw:
