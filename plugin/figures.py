@@ -377,6 +377,47 @@ def ledger_bars(
     )
 
 
+def ascent_curves(scores: Array, names: Sequence[str], ends: Array, label: str, height: int = 300) -> go.Figure:
+    """The value that each run of an ascent had after each step, and their median.
+
+    Args:
+        scores: `(steps, n)`.
+        names: of the runs, shown while hovering.
+        ends: the step at which each run ended `(n,)`, from 1 on: its line ends there with a dot.
+        label: of the value.
+        height: of the figure in pixels.
+
+    Raises:
+        ValueError: the numbers of runs differ, or there is no step.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] != len(names) or len(names) != len(ends) or not scores.size:
+        raise ValueError(f"{len(names)} runs with {len(ends)} ends need scores (steps, n), not {scores.shape}")
+    figure = go.Figure()
+    for values, name, end in zip(scores.T, names, np.asarray(ends).tolist(), strict=True):
+        steps = np.arange(1, end + 1)
+        figure.add_trace(
+            go.Scatter(
+                x=steps, y=values[:end], name=name, mode="lines+markers", showlegend=False,
+                line={"color": _CHOSEN_BAR, "width": 1}, opacity=0.5,
+                marker={"size": np.where(steps == end, 6, 0), "line": {"width": 0}},
+                hovertemplate=f"{name}<br>step %{{x}}<br><b>%{{y:.4g}}</b><extra></extra>",
+            )
+        )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=np.arange(1, len(scores) + 1), y=np.median(scores, axis=1), name="median of the runs", mode="lines",
+            line={"color": _PART_COLOURS[1], "width": 3}, hovertemplate="median <b>%{y:.4g}</b><extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="step", rangemode="tozero", automargin=True)
+    figure.update_yaxes(title=label, automargin=True)
+    return figure.update_layout(
+        height=height, margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+    )  # fmt: skip
+
+
 def signed_colours(values: Array, limit: float) -> NDArray[np.uint8]:
     """The colours that `signed_map` shows for a map.
 

@@ -10,9 +10,11 @@ from .navigation import view
 # Title, path in the URL (empty for the first page), and the function that draws the page.
 PAGES: tuple[tuple[str, str, Callable[[], None]], ...] = (
     ("Start", "", view("home")),
+    ("Tour", "tour", view("tour")),
     ("Attribute", "attribute", view("attribute")),
     ("Deconvnet", "deconvnet", view("deconvnet")),
     ("LRP", "lrp", view("lrp")),
+    ("Code space", "code-space", view("code_space")),
     ("Benchmarks", "benchmarks", view("benchmarks")),
 )
 

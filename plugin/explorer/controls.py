@@ -34,6 +34,11 @@ LABELS = {
     "unit": "What the unit sees",
     "whole": "Whole picture",
     "shared": "Shared",
+    "dcgan-mnist": "DCGAN",
+    "gan-mnist": "GAN",
+    "pixels": "Pixels",
+    "position": "Itself",
+    "channel": "Mean of its channel",
 }
 
 _LAST, _WRITTEN, _PAGE = "attribute.last", "attribute.written", "attribute.page"
@@ -64,6 +69,11 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
             followed = follow(current, last, same)
             return followed if same else networks.with_suitable_picture(followed), []
     return from_query(query, networks.choices(), images)
+
+
+def arrived(page: str) -> bool:
+    """Before `recall`: whether this page was not the one that was drawn last."""
+    return st.session_state.get(_PAGE) != page
 
 
 def put(settings: Settings, *names: str) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,6 +19,16 @@ from .state import Settings
 # Pixels that a colour picture does not need below it.
 _COLOUR_BAR = 45
 _PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "numpy", "pillow")
+
+
+class Measured(Protocol):
+    """What was computed, with the seconds and bytes (None if unknown) it took."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def peak_bytes(self) -> int | None: ...
 
 
 def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
@@ -56,7 +66,12 @@ def npz(result: Result, settings: Settings, question: Question, picture: Picture
         "peak_bytes": result.peak_bytes,
     }
     arrays = {"attribution": result.attribution, "map": _signed(result, settings)}
-    return figures.to_npz(arrays, recorded, {package: _version(package) for package in _PACKAGES})
+    return figures.to_npz(arrays, recorded, versions())
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that compute what is shown."""
+    return {package: _version(package) for package in _PACKAGES}
 
 
 def alternative(label: str, result: Result, settings: Settings) -> str:
@@ -73,7 +88,7 @@ def alternative(label: str, result: Result, settings: Settings) -> str:
     )
 
 
-def cost(result: Result) -> str:
+def cost(result: Measured) -> str:
     """Time and peak memory for people, such as "28 ms, 3.5 MB"."""
     seconds = f"{result.seconds * 1000:.0f} ms" if result.seconds < 1 else f"{result.seconds:.1f} s"
     return seconds if result.peak_bytes is None else f"{seconds}, {result.peak_bytes / 2**20:.1f} MB"

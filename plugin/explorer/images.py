@@ -1,10 +1,12 @@
 """Pictures to explain: the bundled photographs, and uploads."""
 
 import hashlib
+import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from plugin.models.pictures import EXTENSIONS, MAX_BYTES, decode
 
@@ -68,10 +70,23 @@ def digit(label: int) -> Image.Image:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    grey = Image.fromarray((data.images[int((data.target == label).argmax())] * 15.9375).astype(np.uint8))
+    return Image.fromarray(_at_mnist_size(data.images[int((data.target == label).argmax())])).convert("RGB")
+
+
+def handwritten() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All 1,797 of them `(N, 28, 28)`, and their labels `(N,)`."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return np.stack([_at_mnist_size(values) for values in data.images]), data.target.astype(np.int64)
+
+
+def _at_mnist_size(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """8 x 8 values from 0 to 16 as 28 x 28 grey levels."""
+    grey = Image.fromarray((values * 15.9375).astype(np.uint8))
     sheet = Image.new("L", (28, 28))
     sheet.paste(grey.resize((22, 22), Image.Resampling.BICUBIC), (3, 3))
-    return sheet.convert("RGB")
+    return np.asarray(sheet)
 
 
 def drawn(text: str) -> Picture:
@@ -95,6 +110,14 @@ def uploaded(data: bytes, file_name: str) -> Picture:
     expression = f"decode(Path({file_name!r}).read_bytes())"
     imports = ("from pathlib import Path", "from plugin.explorer.images import decode")
     return Picture(decode(data), digest(data), expression, imports)
+
+
+def square(image: Image.Image, side: int = 512) -> bytes:
+    """A picture in the middle of a transparent square, as a PNG file."""
+    sheet = ImageOps.pad(image.convert("RGBA"), (side, side), color=(0, 0, 0, 0), centering=(0, 0))
+    file = io.BytesIO()
+    sheet.save(file, format="PNG")
+    return file.getvalue()
 
 
 def digest(data: bytes) -> str:

@@ -42,6 +42,10 @@ class Meter:
     ) -> None:
         if self._cuda:
             torch.cuda.synchronize()
+        self.read()
+
+    def read(self) -> None:
+        """Bring `seconds` and `peak_bytes` up to now, while the work goes on."""
         self.seconds = time.perf_counter() - self._start
         after = torch.cuda.max_memory_allocated() if self._cuda else _resident("VmHWM")
         if self._before is not None and after is not None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from plugin import figures
 
@@ -26,6 +26,9 @@ from .units import Box
 T = TypeVar("T")
 
 CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["toImage", "autoScale2d", "select2d", "lasso2d"]}
+# Charts that are no maps have no file of ours: their one button saves them as PNG.
+SAVED_CHART = {"displaylogo": False, "displayModeBar": True, "modeBarButtons": [["toImage"]],
+               "toImageButtonOptions": {"format": "png", "scale": 2}}  # fmt: skip
 # Squares and bars are clicked, and have nothing to zoom.
 CLICKED_CHART = {"displayModeBar": False}
 _POLL_SECONDS = 0.5
@@ -94,8 +97,44 @@ def frame(
     controls.remember(page, settings)
 
 
+def network_frame(
+    page: str,
+    title: str,
+    fields: Sequence[str],
+    explore: Callable[[Settings, Subject], Settings],
+    prepare: Callable[[Settings], Settings] = lambda settings: settings,
+) -> None:
+    """The same for a page that needs no picture; the one that was chosen elsewhere stays chosen.
+
+    Args:
+        page, title, fields: see `frame`.
+        explore: draws the rest for valid settings and a network; returns the settings.
+        prepare: makes settings of other pages fit for this one.
+    """
+    settings, notes = controls.recall(page, images.samples())
+    settings = prepare(settings)
+    controls.put(settings, "network")
+    with st.sidebar:
+        _network_choice(settings)
+    st.header(title)
+    if subject := open_subject(settings):
+        settings, more = fit(settings, subject.model.classes, subject.layers, subject.channels)
+        notes += more
+    if notes:
+        st.warning("  \n".join(notes))
+    if subject:
+        controls.put(settings, *fields)
+        settings = explore(settings, subject)
+    controls.remember(page, settings)
+
+
 def _choices(settings: Settings) -> None:
     """Widgets for the network with its weights and for the picture."""
+    _network_choice(settings)
+    _picture_choice(settings)
+
+
+def _network_choice(settings: Settings) -> None:
     st.selectbox("Network", networks.choices(), key=key("network"))
     if settings.network in networks.architectures():
         with st.expander("Your own weights", expanded=bool(settings.checkpoint)):
@@ -105,6 +144,9 @@ def _choices(settings: Settings) -> None:
                 max_upload_size=checkpoints.MAX_BYTES // 2**20,
                 help="Tensors only: safetensors, or a state dict saved by torch.save. Nothing in the file is run.",
             )  # fmt: skip
+
+
+def _picture_choice(settings: Settings) -> None:
     st.selectbox("Picture", [*images.samples(), DRAWING, UPLOAD], key=key("image"))
     st.file_uploader(
         "Upload", images.EXTENSIONS, key=key("file"), on_change=controls.choose_upload,
@@ -155,7 +197,9 @@ def open_picture(settings: Settings) -> Picture | None:
         return None
 
 
-def work(name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None) -> Job[T] | None:
+def work(
+    name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None, start: bool = False
+) -> Job[T] | None:
     """A button that starts long work, then its progress with a button that stops it.
 
     Args:
@@ -163,6 +207,7 @@ def work(name: str, label: str, task: Callable[[Task], T], draw: Callable[..., N
         label: on the button.
         task: the work, see `jobs.Job`. It must not use Streamlit.
         draw: draws what the work has shown so far, a `jobs.View`; called again and again while it runs, and at the end.
+        start: whether work that was not done yet starts without a click.
 
     Returns:
         The job when it has ended by itself, else None.
@@ -173,10 +218,13 @@ def work(name: str, label: str, task: Callable[[Task], T], draw: Callable[..., N
     if job is None or (ended and (job.look().error or not job.look().completed)):
         if job is not None and job.look().error:
             st.error(markdown_sentence(job.look().error))
-        if not st.button(label, key=key(f"start.{name}"), type="primary"):
+        button = st.empty()
+        clicked = button.button(label, key=key(f"start.{name}"), type="primary")
+        if not clicked and not (start and job is None):
             if job is not None and draw:
                 draw(job.look())
             return None
+        button.empty()
         job = st.session_state[place] = Job(task, presence.of_this_session())
         ended = False
     if ended:
@@ -185,6 +233,18 @@ def work(name: str, label: str, task: Callable[[Task], T], draw: Callable[..., N
         return job
     _watch(name, job, draw)
     return None
+
+
+def forget_work(kept: str) -> None:
+    """Stop all work of a kind but this, and drop what it made.
+
+    Args:
+        kept: the name of the work, `kind.what-it-depends-on`; work whose name goes on after it is kept too.
+    """
+    kind = key(f"job.{kept.partition('.')[0]}.")
+    for place in [place for place in st.session_state if str(place).startswith(kind)]:
+        if not str(place).startswith(key(f"job.{kept}")):
+            st.session_state.pop(place).stop()
 
 
 @st.fragment(run_every=_POLL_SECONDS)
@@ -210,10 +270,7 @@ def overview(subject: Subject, picture: Picture, probabilities: NDArray[np.float
     given, seen, bars = st.columns([1, 1, 2])
     given.caption("Picture")
     # In a transparent square, so that an upright picture does not push the maps off the screen.
-    given.image(
-        ImageOps.pad(picture.image.convert("RGBA"), (512, 512), color=(0, 0, 0, 0), centering=(0, 0)),
-        width="stretch", alt="The picture as it was given",
-    )  # fmt: skip
+    given.image(caches.square(picture.digest, picture.image), width="stretch", alt="The picture as it was given")
     visible = subject.model.visible(picture.image)
     seen.caption(f"What the network sees, {visible.width} x {visible.height}")
     # Enlarged here, because a browser would blur the pixels.

@@ -26,7 +26,18 @@ SCALES = ("own", "shared")
 # Modes of unpooling that need no picture, and how much of a picture of a unit is shown.
 UNPOOLING = tuple(SWITCH_FREE)
 FRAMES = ("unit", "whole")
+# What draws the images that are maximised: a shipped GAN, or nothing, so that pixels are maximised themselves.
+PIXELS = "pixels"
+GENERATORS = ("dcgan-mnist", "gan-mnist", PIXELS)
+# Of a unit that has positions: itself, or the mean of its channel.
+SPANS = ("position", "channel")
+PRIORS = ("shell", "gaussian", "box", "ppgn")
+MOST_RUNS, MOST_STEPS = 64, 500
 MOST_RANDOM_LAYERS = 9
+# The steps of the guided tour.
+TOUR = (
+    "relu-rules", "switches", "without-a-picture", "guided-backprop", "conservation", "code-space", "invariance",
+)  # fmt: skip
 _MOST_AXES = 3
 _LAYER = r"[A-Za-z0-9_.]{1,120}"
 
@@ -60,6 +71,14 @@ class Settings:
         results: the stored results on the benchmarks' page, named after their machine; empty for the first ones.
         measured: the network whose results are shown there, a key of `plugin.measuring.networks.NAMES`.
         batch: images per call there.
+        generator: what draws the images that are maximised, one of `GENERATORS`.
+        span: of a neuron that is maximised, "position" is itself, "channel" the mean of its channel.
+        prior: of the codes, one of `PRIORS`.
+        runs: of the maximisation.
+        seed: of the first run; the next runs have the next numbers.
+        steps: that a run takes at most.
+        stop_at: the probability of a class at which a run ends.
+        step: of the guided tour, one of `TOUR`.
     """
 
     network: str = "all-cnn-c"
@@ -85,6 +104,14 @@ class Settings:
     results: str = ""
     measured: str = "vgg16"
     batch: int = 1
+    generator: str = "dcgan-mnist"
+    span: str = "position"
+    prior: str = "shell"
+    runs: int = 16
+    seed: int = 0
+    steps: int = 200
+    stop_at: float = 0.99
+    step: str = TOUR[0]
 
     def to_query(self) -> dict[str, str]:
         """The query parameters of a link to this state. Defaults are left out, so that links stay short."""
@@ -290,10 +317,12 @@ def _drawing(text: str) -> str:
     return drawing.encode(drawing.decode(text))
 
 
-def _count(most: int) -> Callable[[str], int]:
+def _count(most: int, least: int = 0) -> Callable[[str], int]:
     def read(text: str) -> int:
         if (number := _index(text)) > most:
             raise ValueError(f"is more than {most}")
+        if number < least:
+            raise ValueError(f"is less than {least}")
         return number
 
     return read
@@ -321,6 +350,14 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "results": _matching(r"[a-z0-9-]{1,80}", "the name of results"),
     "measured": _one_of(MEASURED),
     "batch": _index,
+    "generator": _one_of(GENERATORS),
+    "span": _one_of(SPANS),
+    "prior": _one_of(PRIORS),
+    "runs": _count(MOST_RUNS, 1),
+    "seed": _index,
+    "steps": _count(MOST_STEPS, 1),
+    "stop_at": _number(0.01, 1),
+    "step": _one_of(TOUR),
 }
 _WRITERS: dict[str, Callable[[Any], str]] = {
     "methods": ",".join,
@@ -328,4 +365,5 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     "neuron": lambda neuron: ".".join(map(str, neuron)),
     "percentile": lambda value: f"{value:g}",
     "opacity": lambda value: f"{value:g}",
+    "stop_at": lambda value: f"{value:g}",
 }
