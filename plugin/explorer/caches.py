@@ -30,6 +30,12 @@ def upload(digest: str, name: str, _data: bytes) -> Picture:
     return images.uploaded(_data, name)
 
 
+@st.cache_data(max_entries=16, show_spinner=False)
+def square(digest: str, _image: Image.Image) -> bytes:
+    """See `images.square`: a page that is drawn again would spend half its time on it."""
+    return images.square(_image)
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def probabilities(network: str, digest: str, _subject: Subject, _image: Image.Image) -> NDArray[np.float32]:
     """See `attributions.probabilities`."""
