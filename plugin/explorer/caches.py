@@ -12,10 +12,12 @@ from PIL import Image
 from plugin.experiments.sanity import RandomisationCheck
 from plugin.propagation.ledger import Ledger
 
-from . import attributions, images, ledgers, networks, sanity, units
+from . import attributions, images, ledgers, networks, sanity, tour, units
 from .attributions import Question, Result
 from .images import Picture
 from .networks import Subject
+from .state import TOUR
+from .tour_steps import Found
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the network …")
@@ -80,3 +82,9 @@ def excitation(
 def ledger(network: str, digest: str, question: Question, _subject: Subject, _image: Image.Image) -> Ledger:
     """See `ledgers.compute`."""
     return ledgers.compute(_subject, _image, question)
+
+
+@st.cache_resource(max_entries=len(TOUR), show_spinner="Computing the figure …")
+def tour_step(step: str) -> Found:
+    """See `tour.compute`. The figure is shared by all sessions, and nobody changes it."""
+    return tour.compute(step, subject)

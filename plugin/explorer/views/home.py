@@ -31,6 +31,7 @@ def page() -> None:
     """Draw the page. Its text is on the screen before the networks are imported."""
     st.header("What made the network say so?")
     st.markdown(_TEXT)
+    navigation.link("tour", "Take the tour", {})
     live, below = st.container(), st.container()
     from .. import controls, images
 
@@ -43,7 +44,7 @@ def page() -> None:
     with below:
         st.subheader("Where to go")
         for path, target in navigation.pages().items():
-            if path:
+            if path in PURPOSES:
                 controls.go_on(path, f"{target.title}: {PURPOSES[path]}", settings)
     controls.remember("home", settings)
 
