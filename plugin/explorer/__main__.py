@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import networks
+from . import image_sets, networks
 
 _ENTRY = Path(__file__).with_name("entry.py")
 # Those of `.streamlit/config.toml`, which the server finds only where the repository is.
@@ -31,10 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
         "--model", action="append", default=[], metavar="package.module:factory",
         help="a function that takes nothing and returns a module, or a plugin.models.LoadedModel; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="FOLDER",
+        help="a folder with MNIST or CIFAR-10 that the pages may measure with; may be repeated",
+    )  # fmt: skip
     options, others = parser.parse_known_args(arguments)
     try:
         for name in options.model:
             networks.add(name)
+        for folder in options.data:
+            image_sets.add_folder(folder)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

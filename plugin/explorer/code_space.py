@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages ne
 # Networks that see more pixels than this take so long that fewer runs are made at a time.
 _SMALL_SIDE, _MOST_LARGE_RUNS = 64, 4
 _GIF_FRAMES, _GRID_SIDE = 60, 460
+_REMEMBERED = 16
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,12 @@ def suited(settings: Settings, arrived: bool) -> Settings:
     if not arrived:
         return replace(settings, generator=PIXELS)
     return with_suitable_picture(follow(replace(settings, network=DIGITS), settings, same_classes=False))
+
+
+def opening(settings: Settings, target: int | None = None) -> Settings:
+    """The settings with which other pages lead here: their class or unit, drawn by what suits their network."""
+    generator = PIXELS if settings.network != DIGITS else settings.generator
+    return replace(settings, generator=generator, target=settings.target if target is None else target)
 
 
 def plan_of(settings: Settings, subject: Subject) -> Plan:
@@ -252,6 +259,32 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """One run of a session.
+
+    Attributes:
+        key: tells it from others.
+        label: what it maximises, and its seed.
+        image: `(C, H, W)` in [0, 1].
+    """
+
+    key: tuple[str, int, int]
+    label: str
+    image: Tensor
+
+
+def remembered(before: Sequence[Remembered], outcome: Outcome, unit: str) -> list[Remembered]:
+    """The last sixteen runs of a session, the newest last, once these have ended."""
+    result = outcome.result
+    new = [
+        Remembered((outcome.plan.name, result.step, seed), f"{unit}, seed {seed}", image)
+        for seed, image in zip(result.seeds, result.images, strict=True)
+    ]
+    known = {run.key for run in new}
+    return [*(run for run in before if run.key not in known), *new][-_REMEMBERED:]
+
+
 def curves(outcome: Outcome) -> go.Figure:
     """The unit's value by step, a line per run."""
     names = [f"seed {seed}" for seed in outcome.result.seeds]
@@ -259,12 +292,12 @@ def curves(outcome: Outcome) -> go.Figure:
     return figures.ascent_curves(outcome.scores, names, outcome.result.steps_taken.numpy(), label)
 
 
-def picture(images: Tensor) -> Image.Image:
-    """Images `(n, C, H, W)` in [0, 1] as a grid."""
+def picture(images: Tensor, side: int = _GRID_SIDE) -> Image.Image:
+    """Images `(n, C, H, W)` in [0, 1] as a grid of at least so many pixels."""
     from gan.export import grid
 
     columns = int(np.ceil(np.sqrt(len(images))))
-    return grid(images, columns, max(1, _GRID_SIDE // columns))
+    return grid(images, columns, max(1, side // columns))
 
 
 def png(outcome: Outcome) -> bytes:

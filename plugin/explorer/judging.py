@@ -50,7 +50,7 @@ def judge(task: Task, outcome: Outcome) -> Judgement:
     """Judge runs and the baselines for the same targets, for a `jobs.Job`."""
     from gan import load_classifier, scorecard
 
-    task.report(0.0, "Reading real digits …")
+    task.report(0.0, "Reading real digits, and asking the judge …")
     real = image_sets.digits()
     result = outcome.result
     baselines = () if outcome.plan.generator == PIXELS else ("best_of_n", "pixel")

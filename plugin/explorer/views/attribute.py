@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from plugin.experiments.sanity import RandomisationCheck
 
-from .. import attributions, caches, controls, drawings, panels, sanity
+from .. import attributions, caches, code_space, controls, drawings, panels, sanity
 from ..attributions import Question, Result
 from ..controls import LABELS, key
 from ..images import Picture
@@ -47,6 +47,9 @@ def _explore(settings: Settings, subject: Subject, picture: Picture, probabiliti
     if maps:
         if settings.explain == "neuron":
             controls.go_on("deconvnet", "Reconstruct this unit without a picture", settings)
+            controls.go_on("code-space", "Maximise this unit", code_space.opening(settings))
+        else:
+            controls.go_on("code-space", "Maximise this class", code_space.opening(settings, chosen))
         _check(settings, maps, picture)
         panels.reproduce(settings, picture, maps)
     return settings

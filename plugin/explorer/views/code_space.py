@@ -5,11 +5,10 @@ from functools import partial
 
 import streamlit as st
 
-from .. import code_space, controls, drawings, judging, panels
+from .. import code_space, controls, panels, run_panels
 from ..code_space import Outcome
 from ..controls import LABELS, key
 from ..jobs import View
-from ..judging import Judgement
 from ..networks import DIGITS, Subject
 from ..state import EXPLAIN, GENERATORS, MOST_RUNS, MOST_STEPS, PIXELS, PRIORS, SPANS, Settings, escaped
 
@@ -17,6 +16,7 @@ _TEXT = (
     "A generator draws an image for each code. From the best of a few random codes, each run climbs to codes whose "
     "images excite the chosen class or unit more, and stays among the codes that the generator was trained on."
 )
+_ELSEWHERE = key("elsewhere")
 _PIXEL_TEXT = "Without a generator the pixels themselves are changed, from grey noise on, and kept small and smooth."
 
 
@@ -26,8 +26,16 @@ def page() -> None:
     fields = ("generator", "explain", "span", "prior", "runs", "seed", "steps", "stop_at")
     panels.network_frame(
         "code-space", "What would excite it most?", fields, partial(_explore, arrived=arrived),
-        partial(code_space.suited, arrived=arrived),
+        partial(_suited, arrived=arrived),
     )  # fmt: skip
+
+
+def _suited(settings: Settings, arrived: bool) -> Settings:
+    """What fits this page; what was shown elsewhere before is kept for the way back."""
+    found = code_space.suited(settings, arrived)
+    if found.network != settings.network and settings != Settings():
+        st.session_state[_ELSEWHERE] = settings
+    return found
 
 
 def _explore(settings: Settings, subject: Subject, arrived: bool) -> Settings:
@@ -50,20 +58,23 @@ def _explore(settings: Settings, subject: Subject, arrived: bool) -> Settings:
     def draw(view: View[Outcome]) -> None:
         outcome = view.result or view.partial
         if outcome is not None:
-            _runs(outcome, unit)
+            run_panels.runs(outcome, unit)
             ended.extend([] if view.running else [outcome])
 
     label = f"Maximise with {plan.runs} run{'s' if plan.runs > 1 else ''}"
     panels.work(name, label, partial(code_space.maximize, plan=plan, subject=subject), draw, start=arrived)
     for outcome in ended:
-        _files(outcome)
-        _judge(name, outcome)
+        run_panels.files(outcome)
+        run_panels.verdict(name, outcome)
+        run_panels.last_sixteen(outcome, unit)
         with st.expander("Reproduce this view"):
             st.code(controls.link(settings), language=None)
             st.code(code_space.snippet(outcome, subject))
     if settings.explain == "neuron":
         controls.go_on("deconvnet", "Reconstruct this unit without a picture", settings)
     controls.go_on("attribute", "Attribute this class or unit in a picture", settings)
+    if elsewhere := st.session_state.get(_ELSEWHERE):
+        controls.go_on("attribute", f"Back to {elsewhere.network}, {elsewhere.image}", elsewhere)
     return settings
 
 
@@ -88,55 +99,3 @@ def _widgets(settings: Settings, subject: Subject) -> None:
     left.number_input("Steps at most", 1, MOST_STEPS, key=key("steps"))
     if settings.generator != PIXELS:
         right.selectbox("Prior of the codes", PRIORS, key=key("prior"))
-
-
-def _runs(outcome: Outcome, unit: str) -> None:
-    """The images beside the curves; while the work goes on too."""
-    images, curves = st.columns([2, 3])
-    images.image(code_space.picture(outcome.result.images), width="content", alt=code_space.spoken(outcome, unit))
-    with curves:
-        st.plotly_chart(
-            code_space.curves(outcome), key=key("curves"), config=panels.CHART,
-            alt=f"Value by step, a line per run and their median. {code_space.statement(outcome)}",
-        )  # fmt: skip
-        st.markdown(code_space.statement(outcome))
-        st.caption(drawings.cost(outcome), help="Wall-clock time and peak memory of these runs.")
-
-
-def _files(outcome: Outcome) -> None:
-    file = f"{outcome.plan.network}-{outcome.plan.generator}-{outcome.plan.name}"
-    with st.container(horizontal=True):
-        for kind, make, mime in (
-            ("PNG", code_space.png, "image/png"),
-            ("GIF", code_space.gif, "image/gif"),
-            ("NPZ", code_space.npz, "application/octet-stream"),
-        ):
-            st.download_button(
-                kind, partial(make, outcome), f"{file}.{kind.lower()}", mime, key=key(kind), on_click="ignore"
-            )
-    with st.expander("Run by run"):
-        st.dataframe(code_space.rows(outcome), hide_index=True, alt="Seed, value and steps of each run")
-
-
-def _judge(name: str, outcome: Outcome) -> None:
-    """On request: what a network that took no part says, and what is easier to do."""
-    st.subheader("Does anyone else see it?")
-    if not judging.can_judge(outcome):
-        st.info("There is a judge for digits only.")
-        return
-
-    def draw(view: View[Judgement]) -> None:
-        if view.result is None:
-            return
-        st.caption(judging.caption(view.result))
-        st.plotly_chart(
-            view.result.card.figure(), key=key("scorecard"), config=panels.CLICKED_CHART,
-            alt=judging.spoken(view.result),
-        )  # fmt: skip
-        st.dataframe(judging.table(view.result), hide_index=True, alt="The scorecard as a table")
-        for column, (label, images) in zip(st.columns(3), judging.pictures(view.result).items(), strict=False):
-            column.caption(label)
-            column.image(code_space.picture(images), width="stretch", alt=f"{len(images)} images: {label}")
-
-    place = f"{name}.judge.{outcome.result.step}"
-    panels.work(place, "Judge, beside two baselines", partial(judging.judge, outcome=outcome), draw)

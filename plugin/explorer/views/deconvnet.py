@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from .. import attributions, caches, controls, drawings, panels, units
+from .. import attributions, caches, code_space, controls, drawings, panels, units
 from ..attributions import largest
 from ..controls import LABELS, key
 from ..images import Picture
@@ -58,6 +58,7 @@ def _explore(settings: Settings, subject: Subject, picture: Picture, probabiliti
         maps += _network(beside, twin, picture)
         controls.go_on("deconvnet", f"Choose units of {twin_name}", beside)
     controls.go_on("attribute", "Attribute this unit", replace(settings, explain="neuron"))
+    controls.go_on("code-space", "Maximise this unit", code_space.opening(replace(settings, explain="neuron")))
     if maps:
         panels.reproduce(settings, picture, maps)
     return settings
