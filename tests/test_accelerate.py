@@ -340,3 +340,17 @@ def test_export_writes_both_files_and_says_what_is_missing(tmp_path: Path, monke
     with pytest.raises(ModuleNotFoundError, match=r"captum-simplicity\[accelerate\]"):
         accelerate.export(attribution, inputs, tmp_path / "other")
     assert not (tmp_path / "other.pt2").exists()
+
+
+def test_an_attribution_does_not_load_the_compiler() -> None:
+    """Importing it takes seconds, which the first attribution of a process must not."""
+    script = (
+        "import sys, torch\n"
+        "from plugin.attr import GuidedBackprop, LRPTranspose\n"
+        "net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval()\n"
+        "for method in (GuidedBackprop, LRPTranspose):\n"
+        "    method(net).attribute(torch.ones(1, 3), 0)\n"
+        "print(*(name for name in sys.modules if name.startswith(('torch._dynamo', 'torch._inductor'))))\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240)
+    assert finished.stdout.split() == []

@@ -1,5 +1,6 @@
 """No silent fallback: an operation that the function mode cannot see is an error, never a plain gradient."""
 
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -21,13 +22,15 @@ def check_visible(model: nn.Module) -> None:
     Raises:
         ValueError: a module was scripted, traced or compiled.
     """
+    # Looked up, not imported: a process that compiled nothing has no such class, and importing it takes seconds.
+    compiled = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", ())
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
                 f"{describe(model, module)} is scripted or traced: its operations cannot be seen, so no rule can be "
                 "applied; pass the original Python module"
             )
-        if isinstance(module, torch._dynamo.OptimizedModule):
+        if isinstance(module, compiled):
             raise ValueError(
                 f"{describe(model, module)} is compiled: its operations cannot be seen, so no rule can be applied; "
                 "pass the module that torch.compile was given (model._orig_mod)"
