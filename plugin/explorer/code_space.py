@@ -169,7 +169,8 @@ def maximizer_of(plan: Plan, subject: Subject) -> "ActivationMaximizer":
     """What `gan` maximises with."""
     from gan import CodeSpaceAM, PixelAM, load
 
-    layer, network = plan.layer or None, subject.model.network
+    # Runs take long: pages that show the same network meanwhile hook its modules, and must not meet them there.
+    layer, network = plan.layer or None, subject.twin()
     if plan.generator == PIXELS:
         channels, height, width = subject.input_shape
         return PixelAM(network, (channels, height, width), layer, _normalisation(subject))

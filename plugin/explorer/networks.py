@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from threading import Lock
@@ -56,6 +57,16 @@ class Subject:
     def input_shape(self) -> tuple[int, ...]:
         """Of one example, (C, H, W)."""
         return self.channels, self.model.preprocessing.crop, self.model.preprocessing.crop
+
+    def twin(self) -> nn.Module:
+        """The network with modules of its own that share its weights, for threads that work long without the lock.
+
+        Hooks on the network do not see what the twin computes.
+        """
+        with self.lock:
+            network = self.model.network
+            kept = {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]}
+            return deepcopy(network, kept)
 
 
 # Networks of the person who started the explorer, by the name of their factory. Filled before the first page is drawn,
