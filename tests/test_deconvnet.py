@@ -205,28 +205,107 @@ def test_many_units_are_what_each_is_by_itself() -> None:
         torch.testing.assert_close(together, alone)
 
 
-@pytest.mark.parametrize("layer", ["conv1", "conv3", "conv5"])
-def test_many_units_are_far_less_arithmetic_than_many_calls(layer: str) -> None:
-    """Counted, as times on a busy machine say little: one forward pass for all, and nothing where no signal is."""
+@pytest.mark.parametrize(("layer", "position"), [("conv1", None), ("conv3", None), ("conv4", None), ("conv6", (4, 4))])
+def test_many_units_are_far_less_arithmetic_than_many_calls(layer: str, position: tuple[int, int] | None) -> None:
+    """Counted, as times on a busy machine say little: one forward pass for all, no zeros, nothing computed twice."""
     deconvnet = DeconvNet(AllCNNC().eval(), f"features.{layer}", (3, 32, 32))
 
     def operations(neurons: int | range) -> int:
         with FlopCounterMode(display=False) as counter:
-            deconvnet.reconstruct(neurons, position=(7, 7))
+            deconvnet.reconstruct(neurons, position=position)
         return counter.get_total_flops()
 
     assert 64 * operations(5) > 8 * operations(range(64))
+
+
+EXTENTS = [
+    (5,),
+    (5, 2, 1),
+    (2, slice(1, 3)),
+    (0, slice(None), 1),
+    (7, slice(0, None, 2), slice(1, 4)),
+    (slice(2, 5), 0),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_units_of_any_extent_in_one_batch_equal_the_chain_by_hand(geometry: str) -> None:
+    net = ConvolutionNet(**GEOMETRIES[geometry])
+    shape = net.second(net.first(torch.zeros(1, 4, *SIZE, dtype=torch.float64))).shape
+    expected = []
+    for unit in EXTENTS:
+        signal = torch.zeros(shape, dtype=torch.float64)
+        signal[0][unit] = 0.5
+        expected.append(by_hand(net, signal))
+    together = DeconvNet(net, "second", (4, *SIZE)).reconstruct(EXTENTS, seed_value=0.5)
+    torch.testing.assert_close(together, torch.cat(expected))
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_random_geometries_of_one_two_and_three_dimensions(dimensions: int) -> None:
+    """Strides and padding beyond the kernel, and units at both ends, against a transposed convolution that is cut."""
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    transpose = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dimensions - 1]
+    generator = torch.Generator().manual_seed(dimensions)
+    for _ in range((15, 12, 5)[dimensions - 1]):
+        kernel, stride, dilation = (int(torch.randint(1, 4, (), generator=generator)) for _ in range(3))
+        padding = int(torch.randint(0, 5, (), generator=generator))
+        size = tuple(torch.randint(7, 15, (dimensions,), generator=generator).tolist())
+        layer = convolution(2, 3, kernel, stride, padding, dilation).double()
+        shape = layer(torch.zeros(1, 2, *size, dtype=torch.float64)).shape[1:]
+        corner = tuple(side - 1 for side in shape[1:])
+        units = [(0,), (1, *corner), (2, *(slice(0, 2) for _ in corner)), (1, *(0 for _ in corner))]
+        seeds = torch.zeros(len(units), *shape, dtype=torch.float64)
+        for seed, unit in zip(seeds, units, strict=True):
+            seed[unit] = 1
+        room = tuple(s + padding + stride for s in size)
+        full = transpose(seeds, layer.weight, stride=stride, dilation=dilation)
+        expected = full.new_zeros(len(units), 2, *(max(a, b) for a, b in zip(full.shape[2:], room, strict=True)))
+        expected[(..., *(slice(side) for side in full.shape[2:]))] = full
+        expected = expected[(..., *(slice(padding, padding + side) for side in size))]
+        torch.testing.assert_close(DeconvNet(nn.Sequential(layer), "0", (2, *size)).reconstruct(units), expected)
+
+
+class Uncommon(nn.Module):
+    """What is applied to one signal after the other: padding by name, transposed convolutions, frames as examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.frames, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.pool, self.named = nn.MaxPool2d(2), nn.Conv2d(4, 5, (2, 3), padding="same")
+        self.up, self.scale = nn.ConvTranspose2d(5, 4, 3, 2), nn.Parameter(torch.randn(4, 1, 1))
+        self.down, self.head = nn.Conv2d(8, 6, 3, 2), nn.Linear(6, 7)
+        seeded(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        frames = self.pool(self.norm(self.frames(images.unflatten(1, (2, 2)).flatten(0, 1))).relu())
+        single = F.max_pool2d(frames[0], 3, 1, 1).unsqueeze(0) + frames[1:].flip(-1)
+        wide = self.up(self.named(single).relu()).relu() * self.scale
+        maps = self.down(torch.cat([wide.mT, -wide.mT], dim=1)).relu()
+        return self.head(maps.permute(0, 2, 3, 1))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_operations_that_nobody_thought_of_go_one_unit_after_the_other() -> None:
+    net, image = Uncommon(), random(1, 4, 12, 13)
+    units = [(0, 1, 2), (3, slice(None), 6), (2, 2, slice(1, 4))]
+    result = DeconvNet(net, "head", (4, 12, 13), unpooling="uniform").reconstruct(units)
+    conditioned = NeuronDeconvolution(net, "head", unpooling="uniform")
+    torch.testing.assert_close(result, torch.cat([conditioned.attribute(image, unit) for unit in units]))
+    assert result.flatten(1).any(1).all()
 
 
 @pytest.mark.parametrize("mode", SWITCH_FREE)
 def test_max_pooling_with_a_mode_is_the_conditioned_deconvnet_with_it(mode: str) -> None:
     torch.manual_seed(0)
     net = ModelC().eval()
-    result = DeconvNet(net, "features.conv4", (3, 20, 20), unpooling=mode).reconstruct((3, 4, 6))
+    units = [(3, 4, 6), (5, slice(None), slice(None)), (0, slice(2, 4), 9)]
+    result = DeconvNet(net, "features.conv4", (3, 20, 20), unpooling=mode).reconstruct(units)
     for seed in (0, 1):
         image = random(1, 3, 20, 20, seed=seed).float()
-        conditioned = NeuronDeconvolution(net, "features.conv4", unpooling=mode).attribute(image, (3, 4, 6))
-        torch.testing.assert_close(result, conditioned)
+        conditioned = NeuronDeconvolution(net, "features.conv4", unpooling=mode)
+        torch.testing.assert_close(result, torch.cat([conditioned.attribute(image, unit) for unit in units]))
 
 
 @pytest.mark.parametrize(("name", "layer"), [("squeezenet1_0", "features.7.expand3x3"), ("resnet18", "layer2.1.bn1")])

@@ -13,7 +13,7 @@ pooling spreads it. Max-pooling needs one of the modes of `plugin.rules.unpoolin
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled, check_visible, describe, find_layer
 from ..rules import DECONVNET, LINEAR_ADJOINT, SWITCH_FREE, SignalRule
-from ..rules.transposed import OfOneExample
+from ..rules.compact import CompactSignal
 from ._base import building_graph
+from ._signals import ImageFreeConvolution, ImageFreePooling, Signals
 from ._walk import RecordedWalk, Walk, agree, dependent_module
 from .modified import operations_of
 
@@ -34,7 +35,10 @@ _CHUNK = 16
 
 
 def _image_free_operations(rule: SignalRule) -> dict[type, Callable[[Any], Any]]:
-    return operations_of(rule) | {ConvolutionLayer: lambda operation: OfOneExample.apply(operation.input, operation)}
+    return operations_of(rule) | {
+        ConvolutionLayer: lambda operation: ImageFreeConvolution.apply(operation.input, operation),
+        MaxPooling: lambda operation: ImageFreePooling.apply(operation.input, operation, rule.unpooling),
+    }
 
 
 class DeconvNet:
@@ -95,42 +99,36 @@ class DeconvNet:
             TypeError: a unit is none of these.
             ValueError: the layer has no such unit, or none was asked for.
         """
-        units = self._indices(neurons, position)
+        units = self._units(neurons, position)
         passes = -(-len(units) // _CHUNK)
-        batch = -(-len(units) // passes)
+        size = -(-len(units) // passes)
         results = []
         with building_graph():
-            leaf, output = self._graph(batch)
-            for start in range(0, len(units), batch):
-                chunk = units[start : start + batch]
-                seeds = torch.zeros_like(output)
-                for seed, unit in zip(seeds, chunk, strict=False):
-                    seed[unit] = seed_value
-                more = start + batch < len(units)
-                (signal,) = torch.autograd.grad(output, leaf, seeds, retain_graph=more)
-                results.append(signal[: len(chunk)])
+            leaf = self._input(seed=0)
+            walk = Walk(self.model, self.layer, self._uses)
+            walk.run(_image_free_operations(self._rule), leaf)
+            output = self._output(walk)
+            for start in range(0, len(units), size):
+                chunk = units[start : start + size]
+                seeds = CompactSignal.of_units(chunk, self._shape, seed_value, output.detach())
+                more = start + size < len(units)
+                (signals,) = torch.autograd.grad(output, leaf, Signals(seeds, len(chunk)), retain_graph=more)
+                results.append(cast(Signals, signals).each()[:, 0])
         return torch.cat(results)
 
-    def _graph(self, batch: int) -> tuple[Tensor, Tensor]:
-        """The input `(batch, *input_shape)` and the layer's output, whose graph is the deconvnet; values are noise."""
-        leaf = self._input(batch, seed=0)
-        walk = Walk(self.model, self.layer, self._uses)
-        walk.run(_image_free_operations(self._rule), leaf)
-        return leaf, self._output(walk, batch)
-
-    def _input(self, batch: int, seed: int) -> Tensor:
-        """Anything of the right shape, type and device; random, so that a dependence on it shows."""
+    def _input(self, seed: int) -> Tensor:
+        """Anything `(1, *input_shape)` of the right type and device; random, so that a dependence on it shows."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
         like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
-        values = torch.randn(batch, *self.input_shape, generator=torch.Generator().manual_seed(seed))
+        values = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(seed))
         return values.to(like).requires_grad_()
 
-    def _output(self, walk: Walk, batch: int) -> Tensor:
-        """The layer's output `(batch, ...)`."""
+    def _output(self, walk: Walk) -> Tensor:
+        """The layer's output `(1, ...)`."""
         output = walk.output()
-        if output.shape[:1] != (batch,):
+        if output.ndim < 2 or len(output) != 1:
             raise ValueError(
-                f"layer {describe(self.model, self.layer)} returns {tuple(output.shape)} for {batch} examples: "
+                f"layer {describe(self.model, self.layer)} returns {tuple(output.shape)} for one example: "
                 "choose a layer with one entry per example"
             )
         return output
@@ -139,7 +137,7 @@ class DeconvNet:
         """Note what later runs need, and refuse what has no deconvnet without an image."""
         rule = LINEAR_ADJOINT.with_unpooling(self._rule.unpooling)  # lets all signal pass: no dependence can hide
         pooled: list[tuple[Tensor, str]] = []
-        walk, leaf = RecordedWalk(self.model, self.layer), self._input(1, seed=0)
+        walk, leaf = RecordedWalk(self.model, self.layer), self._input(seed=0)
 
         def note_pooling(operation: MaxPooling) -> Tensor | tuple[Tensor, Tensor]:
             result = rule.max_pooling(operation)
@@ -154,7 +152,7 @@ class DeconvNet:
                 f"the {type(self.model).__name__} cannot process an input of shape {self.input_shape} ({reason}): "
                 "input_shape is the shape of one example, such as (3, 32, 32)"
             ) from error
-        output = self._output(walk, 1)
+        output = self._output(walk)
         check_all_handled(output, propagation.handled)
         self._uses, self._shape = walk.uses, tuple(output.shape[1:])
         if self.unpooling is None:
@@ -175,7 +173,7 @@ class DeconvNet:
 
     def _refuse_dependence(self, walk: RecordedWalk, leaf: Tensor, rule: SignalRule) -> None:
         """Hand the same signal down on other data: the pixels must receive the same."""
-        other, other_leaf = RecordedWalk(self.model, self.layer, self._uses), self._input(1, seed=1)
+        other, other_leaf = RecordedWalk(self.model, self.layer, self._uses), self._input(seed=1)
         other.run(_image_free_operations(rule), other_leaf)
         output = walk.output()
         seed = torch.randn(output.shape, generator=torch.Generator().manual_seed(2)).to(output)
@@ -192,33 +190,38 @@ class DeconvNet:
             f"two signals, layer norm and recurrent layers), so nothing can be reconstructed without an image: {remedy}"
         )
 
-    def _indices(
+    def _units(
         self, neurons: Unit | slice | Iterable[Unit], position: tuple[int, ...] | None
-    ) -> list[tuple[int | slice, ...]]:
-        """Each unit as an index into the layer's output for one example."""
+    ) -> list[tuple[range, ...]]:
+        """Each unit as the indices along every dimension of the layer's output for one example."""
         if isinstance(neurons, slice):
             entries: Iterable[Unit] = range(*neurons.indices(self._shape[0]))
         else:
             entries = neurons if isinstance(neurons, Iterable) and not isinstance(neurons, tuple) else [neurons]
-        units = [self._index(unit, position) for unit in entries]
+        units = [self._unit(unit, position) for unit in entries]
         if not units:
             raise ValueError(f"no unit was asked for: name channels between 0 and {self._shape[0] - 1}")
         return units
 
-    def _index(self, unit: Unit, position: tuple[int, ...] | None) -> tuple[int | slice, ...]:
+    def _unit(self, unit: Unit, position: tuple[int, ...] | None) -> tuple[range, ...]:
         if position is not None and (isinstance(unit, tuple) or len(position) != len(self._shape) - 1):
             raise ValueError(
                 f"position {position} does not go with unit {unit}: give a channel and {len(self._shape) - 1} numbers, "
                 f"as the layer's shape per example is {self._shape}"
             )
         index = unit if isinstance(unit, tuple) else (operator.index(unit), *(position or ()))
+        every = (*index, *(slice(None),) * (len(self._shape) - len(index)))
         try:
-            empty = torch.empty(self._shape, device="meta")[index].numel() == 0
-        except IndexError:
-            empty = True
-        if empty:
+            ranges = tuple(_chosen(range(size), entry) for size, entry in zip(self._shape, every, strict=True))
+        except (IndexError, ValueError):
+            ranges = ()
+        if not ranges or not all(ranges):
             raise ValueError(
                 f"layer {describe(self.model, self.layer)} has no unit {index}: "
                 f"its shape per example is {self._shape}, so channels are 0 to {self._shape[0] - 1}"
             )
-        return index
+        return ranges
+
+
+def _chosen(indices: range, entry: int | slice) -> range:
+    return indices[entry] if isinstance(entry, slice) else indices[indices[entry] : indices[entry] + 1]
