@@ -27,6 +27,12 @@ _BAR, _CHOSEN_BAR = "#b8c1cc", "#2166ac"
 _MARK = "#7a7a7a"
 # Told apart by people who confuse red and green, and none of them the red and blue that stand for signs.
 _PART_COLOURS = ("#b8c1cc", "#e69f00", "#5e3c99")
+# For those who see no colours: what is hatched is not what is plain.
+_PART_PATTERNS = ("", "/", "x")
+# The ends between which `reduce_channels` clips a sum.
+_PARTS: dict[str | int, tuple[float | None, float | None]] = {
+    "sum": (None, None), "positive": (0, None), "negative": (None, 0),
+}  # fmt: skip
 
 
 def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
@@ -34,7 +40,8 @@ def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
 
     Args:
         attribution: `(C, H, W)`.
-        how: "sum" over the channels, or the index of one channel.
+        how: "sum" over the channels; of this sum the "positive" or the "negative" part, which can be told apart
+            without their colours; or the index of one channel.
 
     Returns:
         `(H, W)`.
@@ -45,11 +52,12 @@ def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
     values = np.asarray(attribution)
     if values.ndim != 3:
         raise ValueError(f"an attribution is (C, H, W), this one has shape {values.shape}")
-    if how == "sum":
-        return np.asarray(values.sum(axis=0))
+    if how in _PARTS:
+        return np.asarray(values.sum(axis=0).clip(*_PARTS[how]))
     if isinstance(how, int) and 0 <= how < values.shape[0]:
         return np.asarray(values[how])
-    raise ValueError(f'channels are reduced by "sum" or an index from 0 to {values.shape[0] - 1}, not by {how!r}')
+    names = ", ".join(map(repr, _PARTS))
+    raise ValueError(f"channels are reduced by {names} or an index from 0 to {values.shape[0] - 1}, not by {how!r}")
 
 
 def symmetric_limit(maps: Iterable[Array], percentile: float = 99.0) -> float:
@@ -279,7 +287,8 @@ def top_k_bars(
         probabilities: `(classes,)`, 0 to 1.
         class_names: may be shorter than that: the other classes are shown by their index.
         k: how many bars.
-        chosen: the class drawn in another colour; added as a last bar where it is not among the first k.
+        chosen: the class drawn in another colour, with a mark before its name; added as a last bar where it is not
+            among the first k.
         height: of the figure in pixels.
     """
     probabilities = np.asarray(probabilities)
@@ -287,6 +296,7 @@ def top_k_bars(
     if chosen is not None and chosen not in order and 0 <= chosen < len(probabilities):
         order.append(chosen)
     names = [class_names[index] if index < len(class_names) else f"class {index}" for index in order]
+    names = [f"▸ {name}" if index == chosen else name for index, name in zip(order, names, strict=True)]
     shares = [float(probabilities[index]) for index in order]
     # Positions, not names, on the axis: two classes of ImageNet may share a name and would share a bar.
     positions = list(range(len(order)))
@@ -340,14 +350,14 @@ def ledger_bars(
         raise ValueError(f"{len(layers)} layers need as many numbers, not {[len(v) for v in parts.values()]}")
     positions = list(range(len(layers)))
     figure = go.Figure()
-    for (name, values), colour in zip(parts.items(), _PART_COLOURS, strict=True):
+    for (name, values), colour, pattern in zip(parts.items(), _PART_COLOURS, _PART_PATTERNS, strict=True):
         figure.add_trace(
             go.Bar(
                 x=list(values),
                 y=positions,
                 name=name,
                 orientation="h",
-                marker_color=colour,
+                marker={"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.3}},
                 customdata=list(layers),
                 hovertemplate=f"%{{customdata}}<br>{name} <b>%{{x:.5g}}</b><extra></extra>",
             )

@@ -1,8 +1,10 @@
 """The Benchmarks page and what it shows."""
 
+import io
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
@@ -85,6 +87,18 @@ def test_page_shows_stored_results_and_links_to_them(folder, example):
     at = opened(batch="64")
     assert len(charts(at, "time.stored")) == 1
     assert not any(button.label.startswith("Measure") for button in at.button)
+
+
+def test_stored_results_come_as_a_file_and_as_a_program(folder, example):
+    example.write(folder / "0.1.0" / "small-cpu.json")
+    at = opened()
+    (program,) = [block.value for block in at.code if "benchmarks.chosen(" in block.value]
+    names = {}
+    exec(program.replace(".show()", ""), names)
+    with np.load(io.BytesIO(benchmarks.npz(names["found"], names["measurements"])), allow_pickle=False) as arrays:
+        np.testing.assert_allclose(arrays["Floors"], list(at.dataframe[0].value["Floors"]))
+        assert list(arrays["By"]) == ["this package", "Captum", "zennit"]
+        assert "torch" in str(arrays["versions"])
 
 
 def test_hostile_link_and_damaged_file_get_sentences(folder, example):

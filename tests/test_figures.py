@@ -23,6 +23,9 @@ def heatmap(figure):
 def test_channels_are_summed_or_picked():
     np.testing.assert_array_equal(figures.reduce_channels(ATTRIBUTION), MAP)
     np.testing.assert_array_equal(figures.reduce_channels(ATTRIBUTION, 2), ATTRIBUTION[2])
+    parts = [figures.reduce_channels(ATTRIBUTION, how) for how in ("positive", "negative")]
+    assert parts[0].min() >= 0 >= parts[1].max()
+    np.testing.assert_array_equal(parts[0] + parts[1], MAP)
     for how in (3, -1, "max"):
         with pytest.raises(ValueError, match="index from 0 to 2"):
             figures.reduce_channels(ATTRIBUTION, how)
@@ -131,7 +134,7 @@ def test_bars_keep_classes_of_one_name_apart():
     assert list(bars.customdata) == [1, 2, 3]
     assert len(set(bars.y)) == 3
     figure = figures.top_k_bars(np.array([0.1, 0.4, 0.3, 0.2]), ["crane", "crane", "dog"], k=2, chosen=3)
-    assert list(figure.layout.yaxis.ticktext) == ["crane", "dog", "class 3"]
+    assert list(figure.layout.yaxis.ticktext) == ["crane", "dog", "▸ class 3"]
     assert len(set(figure.data[0].marker.color)) == 2
 
 
@@ -169,6 +172,7 @@ def test_ledger_bars_stack_the_parts_of_each_layer():
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
     assert figure.layout.barmode == "relative"
     assert len({left.marker.color, to_bias.marker.color, to_stabiliser.marker.color}) == 3
+    assert len({trace.marker.pattern.shape for trace in figure.data[:3]}) == 3
     with pytest.raises(ValueError, match="2 layers"):
         figures.ledger_bars(["head", "body"], [1.0, 2.0], [1.0], [1.0, 2.0])
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
+from plugin import figures
 from plugin.measuring import cases, results, targets
 from plugin.measuring.cases import IMPLEMENTATIONS, LABELS, LRP_METHODS, SIGNAL_METHODS, Row
 from plugin.measuring.memory import FreshProcesses
@@ -18,6 +20,7 @@ from .jobs import Task
 BATCHES = (1, 16)
 # Told apart by people who confuse red and green.
 COLOURS = {"ours": "#2166ac", "compiled": "#5e3c99", "captum": "#e69f00", "zennit": "#7a7a7a"}
+_PATTERNS = {"ours": "", "compiled": "/", "captum": "x", "zennit": "."}
 _SYMBOLS = {"ours": "circle", "compiled": "diamond", "captum": "square", "zennit": "triangle-up"}
 _ROW_SECONDS = 1.0
 # Two measurements at once would measure each other.
@@ -98,7 +101,8 @@ def time_figure(measurements: Sequence[Measurement]) -> go.Figure:
         if not found:
             continue
         figure.add_bar(
-            orientation="h", name=label, marker_color=COLOURS[name],
+            orientation="h", name=label,
+            marker={"color": COLOURS[name], "pattern": {"shape": _PATTERNS[name], "size": 6, "solidity": 0.3}},
             y=[LABELS[m.row.method] for m, _ in found], x=[ratio.median for _, ratio in found],
             error_x={
                 "array": [ratio.high - ratio.median for _, ratio in found],
@@ -155,6 +159,33 @@ def table(found: Results, measurements: Sequence[Measurement]) -> list[dict[str,
         line["Remark"] = measurement.error or measurement.memory_error or measurement.remark
         lines.append(line)
     return lines
+
+
+def npz(found: Results, measurements: Sequence[Measurement]) -> bytes:
+    """An NPZ file with the columns of `table`, and with the machine and its versions."""
+    lines = table(found, measurements)
+    columns = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
+    arrays = {
+        name.replace(" ", "_"): np.array(values, dtype=str if any(isinstance(v, str) for v in values) else float)
+        for name, values in columns.items()
+    }
+    facts = {name: value for name, value in found.machine.items() if name != "versions"}
+    return figures.to_npz(arrays, {"machine": facts}, found.machine["versions"])
+
+
+def snippet(network: str, batch: int, stored: str) -> str:
+    """A program that shows the stored results of a machine, named as in the list of machines."""
+    lines = [
+        "from plugin.explorer import benchmarks",
+        "from plugin.measuring import results",
+        "",
+        f"found = results.Results.read(results.stored()[{stored!r}])",
+        f"measurements = benchmarks.chosen(found, {network!r}, {batch})",
+        "table = benchmarks.table(found, measurements)",
+        "benchmarks.time_figure(measurements).show()",
+        "benchmarks.trade_figure(measurements).show()",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def spoken(measurements: Sequence[Measurement]) -> str:

@@ -26,6 +26,8 @@ LABELS = {
     "class": "Class",
     "neuron": "Neuron",
     "sum": "Sum of channels",
+    "positive": "Sum, what speaks for it",
+    "negative": "Sum, what speaks against it",
     "colour": "Colour picture",
     "red": "Red channel",
     "green": "Green channel",

@@ -88,6 +88,20 @@ def alternative(label: str, result: Result, settings: Settings) -> str:
     )
 
 
+def numbers(result: Result, settings: Settings) -> dict[str, str | float]:
+    """A line of a table for those who cannot see the map, or not its colours."""
+    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else _signed(result, settings)
+    total = float(np.abs(values).sum())
+    line: dict[str, str | float] = {
+        "Sum": float(values.sum()),
+        "Positive share": f"{float(values.clip(min=0).sum()) / total:.0%}" if total else "zero everywhere",
+    }
+    for name, index in (("Largest", values.argmax()), ("Smallest", values.argmin())):
+        row, column = (int(i) for i in np.unravel_index(int(index), values.shape))
+        line[name] = f"{values[row, column]:.3g} at row {row}, column {column}"
+    return line
+
+
 def cost(result: Measured) -> str:
     """Time and peak memory for people, such as "28 ms, 3.5 MB"."""
     seconds = f"{result.seconds * 1000:.0f} ms" if result.seconds < 1 else f"{result.seconds:.1f} s"

@@ -15,10 +15,12 @@ _CHANNELS = {"red": 0, "green": 1, "blue": 2}
 
 def channel_choice(view: str) -> str | int:
     """The argument of `figures.reduce_channels` for a view other than "colour"."""
-    return _CHANNELS.get(view, "sum")
+    return _CHANNELS.get(view, view)
 
 
-def snippet(settings: Settings, question: Question, picture: Picture, limit: float, subject: Subject) -> str:
+def snippet(
+    settings: Settings, question: Question, picture: Picture, limit: float, subject: Subject, ledger: bool = False
+) -> str:
     """A program whose `attribution` (C, H, W) and `figure` are those on screen.
 
     Args:
@@ -27,10 +29,11 @@ def snippet(settings: Settings, question: Question, picture: Picture, limit: flo
         picture: what it was asked of.
         limit: where its colours end.
         subject: the network.
+        ledger: whether the program also has `ledger`, of a class by a preset of LRP.
     """
     parts = [
         _imports(question, picture, subject),
-        _computation(question, picture, subject),
+        _computation(question, picture, subject, ledger),
         _drawing(settings, limit, question),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -60,7 +63,7 @@ def _class_name(question: Question) -> str:
     return METHODS[question.method].class_name(bool(question.neuron))
 
 
-def _computation(question: Question, picture: Picture, subject: Subject) -> list[str]:
+def _computation(question: Question, picture: Picture, subject: Subject, ledger: bool) -> list[str]:
     method, model, class_names = METHODS[question.method], subject.model, subject.model.classes
     if not question.needs_picture:
         unpooling = f", unpooling={question.unpooling!r}" if question.unpooling else ""
@@ -87,11 +90,13 @@ def _computation(question: Question, picture: Picture, subject: Subject) -> list
     calls = {name: value for name, value in keywords.items() if isinstance(value, lrp_rules.Call)}
     shown = [f"{name}={name}" if name in calls else f"{name}={value!r}" for name, value in keywords.items()]
     construct = ", ".join([network, *layer, *shown])
+    books = f"ledger = explain.ledger(inputs, {call.get('target')!r})  # where the relevance went"
     return [
         *lines,
         *(f"{name} = {value!r}" for name, value in calls.items()),
         f"explain = {_class_name(question)}({construct})",
         f"attribution = explain.attribute(inputs, {', '.join(_keywords(call))})[0].numpy(){comment}",
+        *([books] if ledger else []),
     ]
 
 

@@ -21,7 +21,9 @@ from .methods import METHODS, OF_PICTURES
 # Pictures that are no samples.
 UPLOAD, DRAWING = "upload", "drawing"
 EXPLAIN = ("class", "neuron")
-VIEWS = ("sum", "colour", "red", "green", "blue")
+VIEWS = ("sum", "positive", "negative", "colour", "red", "green", "blue")
+# Of them those of networks that see grey values.
+_GREY_VIEWS = VIEWS[:3]
 SCALES = ("own", "shared")
 # Modes of unpooling that need no picture, and how much of a picture of a unit is shown.
 UNPOOLING = tuple(SWITCH_FREE)
@@ -33,6 +35,9 @@ GENERATORS = ("dcgan-mnist", "gan-mnist", PIXELS)
 SPANS = ("position", "channel")
 PRIORS = ("shell", "gaussian", "box", "ppgn")
 MOST_RUNS, MOST_STEPS = 64, 500
+# Sets of images that the Invariance page measures with.
+DATA = ("digits", "generated", "mnist", "crops", "cifar10")
+LEAST_IMAGES, MOST_IMAGES = 50, 2000
 MOST_RANDOM_LAYERS = 9
 # The steps of the guided tour.
 TOUR = (
@@ -59,7 +64,8 @@ class Settings:
         contrast: a second class index: then the difference of the two logits is explained.
         layer: dotted name of a module; for a neuron, and for methods that look at a layer.
         neuron: index into the layer's output without its batch dimension; empty is the most active unit.
-        view: how the three channels become a picture: "sum", "colour", or one of them.
+        view: how the three channels become a picture: "sum", its "positive" or its "negative" part, "colour", or one of
+            the channels.
         percentile: of the magnitudes at which the colours end, 50 to 100.
         opacity: of the maps over the picture, 0 to 1.
         scale: "own" for each map, or "shared" by all.
@@ -78,6 +84,9 @@ class Settings:
         seed: of the first run; the next runs have the next numbers.
         steps: that a run takes at most.
         stop_at: the probability of a class at which a run ends.
+        data: the images that invariance is measured with, one of `DATA`; empty for those that suit the network.
+        count: how many of them.
+        ascent: the steps of each run there.
         step: of the guided tour, one of `TOUR`.
     """
 
@@ -111,6 +120,9 @@ class Settings:
     seed: int = 0
     steps: int = 200
     stop_at: float = 0.99
+    data: str = ""
+    count: int = 300
+    ascent: int = 60
     step: str = TOUR[0]
 
     def to_query(self) -> dict[str, str]:
@@ -242,7 +254,7 @@ def axes(shape: tuple[int, ...]) -> tuple[str, ...]:
 
 def views(channels: int) -> tuple[str, ...]:
     """How maps of a network with that many input channels can be shown."""
-    return VIEWS if channels == 3 else VIEWS[:1]
+    return VIEWS if channels == 3 else _GREY_VIEWS
 
 
 def spatial(layers: dict[str, tuple[int, ...]]) -> list[str]:
@@ -357,6 +369,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "seed": _index,
     "steps": _count(MOST_STEPS, 1),
     "stop_at": _number(0.01, 1),
+    "data": _one_of(DATA),
+    "count": _count(MOST_IMAGES, LEAST_IMAGES),
+    "ascent": _count(MOST_STEPS, 1),
     "step": _one_of(TOUR),
 }
 _WRITERS: dict[str, Callable[[Any], str]] = {

@@ -48,6 +48,8 @@ def page() -> None:
     _here(settings)
     with st.expander("Reproduce this view"):
         st.code(controls.link(settings), language=None)
+        if found is not None:
+            st.code(benchmarks.snippet(settings.measured, settings.batch, settings.results))
         st.code("make bench    # measures, and stores the results\nmake report   # writes the tables", language="bash")
     controls.remember("benchmarks", settings)
 
@@ -102,16 +104,20 @@ def _charts(found: Results, settings: Settings, name: str) -> None:
     time, trade = st.columns([3, 2])
     with time:
         st.plotly_chart(
-            benchmarks.time_figure(measurements), key=key(f"time.{name}"), config=panels.CLICKED_CHART,
+            benchmarks.time_figure(measurements), key=key(f"time.{name}"), config=panels.SAVED_CHART,
             alt=benchmarks.spoken(measurements),
         )  # fmt: skip
     with trade:
         st.plotly_chart(
-            benchmarks.trade_figure(measurements), key=key(f"trade.{name}"), config=panels.CLICKED_CHART,
+            benchmarks.trade_figure(measurements), key=key(f"trade.{name}"), config=panels.SAVED_CHART,
             alt="Time against peak memory, both in floors; the table has the numbers",
         )  # fmt: skip
     st.dataframe(
         benchmarks.table(found, measurements), hide_index=True, key=key(f"table.{name}"),
         column_config={number: st.column_config.NumberColumn(format="%.3f") for number in _NUMBERS},
         alt="The same numbers as a table",
+    )  # fmt: skip
+    st.download_button(
+        "NPZ", partial(benchmarks.npz, found, measurements), f"{settings.measured}-{settings.batch}-{name}.npz",
+        "application/octet-stream", key=key(f"NPZ.{name}"), on_click="ignore",
     )  # fmt: skip

@@ -76,6 +76,7 @@ def _pickers(settings: Settings, subject: Subject, picture: Picture, responses: 
     figure, squares = units.channels_figure(responses, settings.neuron)
     _squares(channels, "Units by their strongest response to the picture: click one", f"units.{place}", figure, squares,
              f"Squares for the {len(squares)} units of {layer}; the sidebar chooses by keyboard")  # fmt: skip
+    channels.caption(f"The chosen unit's response is {float(responses[settings.neuron]):.3g}.")
     found = units.positions_figure(responses, settings.neuron)
     if found:
         _squares(positions, "Where the chosen one responds: click a position", f"positions.{place}", *found,
