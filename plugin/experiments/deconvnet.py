@@ -35,7 +35,7 @@ from ..attr import DeconvNet, NeuronModifiedBackprop
 from ..models import LoadedModel, load, names
 from ..models.data import cifar10, normalise
 from .deconvnet_report import write_report
-from .units import evenly, responses_in_the_middle, seen_pixels
+from .units import evenly, responding_channels, responses_in_the_middle, seen_pixels
 
 IMAGE_FREE = "no image"
 CONDITIONED = {
@@ -105,7 +105,7 @@ def examine(
     model: LoadedModel,
     images: Tensor,
     layers: int | Sequence[str] = 6,
-    units: int = 4,
+    units: int | Sequence[int] = 4,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
     conditioned: Mapping[str, str] = CONDITIONED,
 ) -> NetworkFindings:
@@ -116,12 +116,12 @@ def examine(
         images: normalised images to find the best in `(N, 3, H, W)`, at least three.
         layers: their names (any that return maps or one value per channel), or how many to take evenly over the
             convolutions.
-        units: how many units of each layer.
+        units: how many units of each layer, or which channels.
         progress: wraps the loop over the layers, to show how far it is.
         conditioned: the methods that need an image: their names, and the rows of `plugin.rules.SIGNAL_RULES`.
 
     Raises:
-        ValueError: there are too few images, or the network has no convolutions with maps.
+        ValueError: there are too few images, the network has no convolutions with maps, or a channel responds to none.
     """
     if len(images) < BEST:
         raise ValueError(f"{len(images)} images are too few: give at least {BEST}")
@@ -136,8 +136,7 @@ def examine(
     found = []
     for layer in progress(chosen):
         values, position = responses[layer]
-        alive = (values.amax(0) > 0).nonzero().flatten().tolist()
-        channels = evenly(alive, units)
+        channels = responding_channels(values, units, layer)
         if not channels:
             continue
         free = DeconvNet(model.network, layer, tuple(images.shape[1:]), "center").reconstruct(channels, position)

@@ -84,6 +84,27 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
 
 
+def responding_channels(responses: Tensor, units: int | Sequence[int], layer: str) -> list[int]:
+    """The channels to look at, of those that respond to some image.
+
+    Args:
+        responses: `(N, channels)`.
+        units: how many, evenly; or which.
+        layer: its name, for the error.
+
+    Raises:
+        ValueError: a channel that is asked for is not there, or responds to no image.
+    """
+    alive = (responses.amax(0) > 0).nonzero().flatten().tolist()
+    if isinstance(units, int):
+        return evenly(alive, units)
+    silent = [channel for channel in units if channel not in alive]
+    if silent:
+        where = f"layer {layer!r}" if layer else "the output"
+        raise ValueError(f"unit {silent[0]} of {where} responds to none of {len(responses)} images: choose another")
+    return list(units)
+
+
 def seen_pixels(maps: Tensor) -> tuple[slice, slice]:
     """The rows and columns where any map `(n, C, H, W)` is not zero; everything if all are zero."""
     used = maps.ne(0).any(0).any(0)

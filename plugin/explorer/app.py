@@ -15,6 +15,7 @@ PAGES: tuple[tuple[str, str, Callable[[], None]], ...] = (
     ("Deconvnet", "deconvnet", view("deconvnet")),
     ("LRP", "lrp", view("lrp")),
     ("Code space", "code-space", view("code_space")),
+    ("Invariance", "invariance", view("invariance")),
     ("Benchmarks", "benchmarks", view("benchmarks")),
 )
 

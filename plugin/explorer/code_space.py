@@ -173,11 +173,11 @@ def maximizer_of(plan: Plan, subject: Subject) -> "ActivationMaximizer":
     layer, network = plan.layer or None, subject.twin()
     if plan.generator == PIXELS:
         channels, height, width = subject.input_shape
-        return PixelAM(network, (channels, height, width), layer, _normalisation(subject))
+        return PixelAM(network, (channels, height, width), layer, normalisation(subject))
     return CodeSpaceAM(network, load(plan.generator).generator, layer, plan.prior)
 
 
-def _normalisation(subject: Subject) -> Callable[[Tensor], Tensor] | None:
+def normalisation(subject: Subject) -> Callable[[Tensor], Tensor] | None:
     """From images in [0, 1] to the network's input; None where it takes them as they are."""
     from torchvision.transforms import Normalize
 
@@ -363,7 +363,7 @@ def _pixel_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], l
     imports = ["from gan import PixelAM", *subject.imports]
     imports += ["from plugin import models"] if "models." in subject.source else []
     transform = ""
-    if _normalisation(subject) is not None:
+    if normalisation(subject) is not None:
         imports.append("from torchvision.transforms import Normalize")
         mean, std = subject.model.preprocessing.mean, subject.model.preprocessing.std
         transform = f", transform=Normalize({mean}, {std})"

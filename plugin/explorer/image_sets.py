@@ -5,13 +5,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+
+from plugin import models
+from plugin.models import LoadedModel
 
 from . import images
 
 if TYPE_CHECKING:
     from gan.data import ImageSet
+
+LABELS = {
+    "digits": "Scikit-learn's digits",
+    "generated": "Digits drawn by the DCGAN",
+    "mnist": "MNIST's test images",
+    "crops": "Crops of the bundled photographs",
+    "cifar10": "CIFAR-10's test images",
+}
+_SMALLEST_CROP = 48
 
 # Of the person who started the explorer: where MNIST or CIFAR-10 lie, or pictures. Only the command line sets it.
 _folders: list[Path] = []
@@ -82,3 +96,98 @@ def bundled_digits() -> Digits:
     pixels, labels = images.handwritten()
     values = torch.from_numpy(pixels).unsqueeze(1).float() / 255
     return Digits(values, torch.from_numpy(labels).long(), "scikit-learn's digits", False)
+
+
+def fitting(model: LoadedModel) -> tuple[str, ...]:
+    """The keys of `LABELS` that show what a network sees, whether or not they are on this machine; the first always is.
+
+    Args:
+        model: digits are for networks that see grey pixels.
+    """
+    return ("digits", "generated", "mnist") if len(model.preprocessing.mean) == 1 else ("crops", "cifar10")
+
+
+def available(name: str) -> bool:
+    """Whether a set is on this machine."""
+    if name == "mnist":
+        return mnist_test() is not None
+    return name != "cifar10" or _cifar10_folder() is not None
+
+
+def inputs(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor | None]:
+    """The first images of a set, as a network takes them.
+
+    Args:
+        name: a key of `LABELS`.
+        model: which says how large they are and how they are normalised.
+        count: how many at most.
+
+    Returns:
+        Inputs `(N, C, H, W)`, and labels `(N,)` if they have any.
+
+    Raises:
+        FileNotFoundError: the set is not on this machine.
+        ValueError: there is no such set.
+    """
+    if name not in LABELS:
+        raise ValueError(f"there is no set of images {name!r}: choose among {', '.join(LABELS)}")
+    pixels, labels = _pixels(name, count)
+    side = model.preprocessing.crop
+    if pixels.shape[-1] != side:
+        pixels = torch.nn.functional.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
+        pixels = pixels.round().clamp(0, 255).byte()
+    return model.preprocessing.normalised(pixels.permute(0, 2, 3, 1)), labels
+
+
+def _pixels(name: str, count: int) -> tuple[Tensor, Tensor | None]:
+    """The first images of a set `(N, C, H, W)` uint8, and their labels."""
+    if name == "crops":
+        return crops(count), None
+    if name == "generated":
+        return generated(count), None
+    if name == "cifar10":
+        pixels, classes = _cifar10()
+        return pixels[:count], classes[:count]
+    found = bundled_digits() if name == "digits" else digits()
+    if name == "mnist" and not found.mnist:
+        raise FileNotFoundError("MNIST is not on this machine: start the explorer with --data FOLDER")
+    return (found.images[:count] * 255).round().byte(), found.labels[:count]
+
+
+def crops(count: int, seed: int = 0) -> Tensor:
+    """Squares of the bundled photographs, of random size and place `(count, 3, 32, 32)` uint8, of each in turn."""
+    random = np.random.default_rng(seed)
+    photographs = list(models.sample_images().values())
+    squares = []
+    for index in range(count):
+        photograph = photographs[index % len(photographs)]
+        side = int(random.integers(_SMALLEST_CROP, min(photograph.size) + 1))
+        left, top = (int(random.integers(0, length - side + 1)) for length in photograph.size)
+        square = photograph.crop((left, top, left + side, top + side)).resize((32, 32), Image.Resampling.BILINEAR)
+        squares.append(np.asarray(square.convert("RGB")))
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
+
+
+def generated(count: int, seed: int = 0) -> Tensor:
+    """Digits that the shipped DCGAN draws of random codes `(count, 1, 28, 28)` uint8."""
+    from gan import load
+
+    generator = load("dcgan-mnist").generator
+    codes = torch.randn(count, generator.code_size, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return (torch.cat([generator(some) for some in codes.split(100)]) * 255).round().byte()
+
+
+def _cifar10_folder() -> Path | None:
+    places = [place for folder in folders() for place in (folder, folder / "cifar10")]
+    return next((p for p in places if (p / "test.npz").is_file() or (p / "cifar-10-batches-py").is_dir()), None)
+
+
+@lru_cache(maxsize=1)
+def _cifar10() -> tuple[Tensor, Tensor]:
+    from plugin.models.data import cifar10
+
+    folder = _cifar10_folder()
+    if folder is None:
+        raise FileNotFoundError("CIFAR-10 is not on this machine: start the explorer with --data FOLDER")
+    return cifar10(folder, train=False)

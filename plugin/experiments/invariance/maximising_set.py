@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from ...attr import NeuronModifiedBackprop
 from ..diversity import vendi_score
-from ..units import evenly, layers_with_units, responses_in_the_middle, seen_pixels
+from ..units import layers_with_units, responding_channels, responses_in_the_middle, seen_pixels
 from .firing import check_mode
 from .sufficiency import Maximizer, target_of
 
@@ -91,7 +91,7 @@ def maximising_sets(
     generate: Callable[[Tensor], Tensor],
     maximizer: Callable[[str], Maximizer],
     layers: Sequence[str] | None = None,
-    units: int = 4,
+    units: int | Sequence[int] = 4,
     runs: int = 16,
     points: int = 11,
     enough: float = 0.5,
@@ -107,7 +107,7 @@ def maximising_sets(
         maximizer: makes the maximiser of a layer, whose solutions have codes that `generate` takes.
         layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
             convolutions, the linear layers and the output.
-        units: how many of each layer, evenly over the channels that respond to some image.
+        units: how many of each layer, evenly over the channels that respond to some image; or which channels.
         runs: how many runs for each unit, at least two.
         points: of a path, its ends included; at least three.
         enough: a run that ends above this share of the best response to an image found a solution; >= 0.
@@ -115,8 +115,8 @@ def maximising_sets(
         progress: wraps the loop over the layers, to show how far it is.
 
     Raises:
-        ValueError: too few images, runs or points, `enough` is negative, the network is in training mode, or a layer is
-            unknown.
+        ValueError: too few images, runs or points, `enough` is negative, the network is in training mode, a layer is
+            unknown, or a channel responds to no image.
     """
     check_mode(network)
     if enough < 0:
@@ -128,7 +128,7 @@ def maximising_sets(
     result = []
     for layer in progress(names):
         values, position = found[layer]
-        channels = evenly((values.amax(0) > 0).nonzero().flatten().tolist(), units)
+        channels = responding_channels(values, units, layer)
         for channel in channels:
             unit = (channel, *position)
             solutions = maximizer(layer).maximize([target_of(unit)] * runs, seeds=range(seed, seed + runs))

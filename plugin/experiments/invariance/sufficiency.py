@@ -66,7 +66,7 @@ def sufficiency(
     network: nn.Module,
     images: Tensor,
     layers: Sequence[str] | None = None,
-    units: int = 8,
+    units: int | Sequence[int] = 8,
     maximizers: Mapping[str, Callable[[str], Maximizer]] | None = None,
     as_inputs: Callable[[Tensor], Tensor] = unchanged,
     seed: int = 0,
@@ -79,15 +79,15 @@ def sufficiency(
         images: its inputs to find the best in `(N, C, H, W)`, at least three.
         layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
             convolutions, the linear layers and the output.
-        units: how many of each layer, evenly over the channels that respond to some image.
+        units: how many of each layer, evenly over the channels that respond to some image; or which channels.
         maximizers: further methods: for each name what makes the maximiser of a layer.
         as_inputs: from a maximiser's images in [0, 1] to the network's inputs.
         seed: of the maximisers.
         progress: wraps the loop over the layers, to show how far it is.
 
     Raises:
-        ValueError: there are too few images, the network is in training mode, a layer is unknown, or has no deconvnet
-            without an image.
+        ValueError: there are too few images, the network is in training mode, a layer is unknown or has no deconvnet
+            without an image, or a channel responds to none of them.
     """
     check_mode(network)
     names = layers_with_units(network, images) if layers is None else list(layers)

@@ -1,0 +1,235 @@
+"""What the Invariance page's findings look like: figures, sentences, files and programs."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from plugin import figures
+from plugin.experiments.invariance import LayerInvariance, MaximisingSet, PictureResponse, median_responses
+from plugin.experiments.invariance import figures as drawn
+
+from .code_space import normalisation
+from .drawings import versions
+from .invariances import UNITS, Findings, Question, rate_of
+from .networks import Subject
+from .state import PIXELS
+
+_METHODS = {"no image": "the deconvnet without an image", "guided": "guided backprop", "gradient": "the gradient"}
+
+
+def figure(findings: Findings) -> go.Figure:
+    """The figure of what was found."""
+    draw: dict[str, Callable[..., go.Figure]] = {
+        "A": drawn.invariance_figure,
+        "B": drawn.sufficiency_figure,
+        "C": drawn.maximising_set_figure,
+    }
+    # The page has a theme, light or dark.
+    return draw[findings.question.figure](findings.states).update_layout(template=None)
+
+
+def statement(findings: Findings) -> str:
+    """What the figure shows, in sentences of plain text."""
+    say: dict[str, Callable[[str, Any], str]] = {"A": _firing, "B": _pictures, "C": _sets}
+    parts = [say[findings.question.figure](state, found) for state, found in findings.states.items()]
+    return " ".join([*parts, _chosen(findings)]).strip()
+
+
+def _firing(state: str, layers: Sequence[LayerInvariance]) -> str:
+    known = [layer for layer in layers if layer.channels]
+    if not known:
+        return f"{state.capitalize()}: no unit fires."
+    ends = []
+    for layer in (known[0], known[-1]):
+        rates = {family: layer.median_score(family) * layer.rate for family in layer.amounts}
+        ends.append(f"{drawn.short(layer.layer)} " + ", ".join(f"{name} {rate:.0%}" for name, rate in rates.items()))
+    return (
+        f"{state.capitalize()}, the median unit that fires still does on this share of the moved images: "
+        f"{'; '.join(ends)}; chance is {known[0].rate:.0%}."
+    )
+
+
+def _pictures(state: str, responses: Sequence[PictureResponse]) -> str:
+    medians = median_responses(responses)
+    names = list(medians)
+    first, last = names[0], names[-1]
+    values = [
+        f"{_METHODS.get(method, method)} {medians[first][method]:.2f} and {medians[last][method]:.2f}"
+        for method in medians[first]
+    ]
+    return (
+        f"{state.capitalize()}, the median response over the best one in {drawn.short(first)} and in "
+        f"{drawn.short(last)}: {', '.join(values)}."
+    )
+
+
+def _sets(state: str, sets: Sequence[MaximisingSet]) -> str:
+    parts = [
+        f"{drawn.short(found.layer)} {found.unit[0]}: {len(found.codes)} of {found.runs} runs, {found.modes:.1f} modes"
+        f" (best images {found.modes_of_best:.1f}), barrier {found.barrier:.2f}"
+        for found in sets
+    ]
+    return f"{state.capitalize()}, solutions of one unit per layer: {'; '.join(parts)}."
+
+
+def _chosen(findings: Findings) -> str:
+    """A sentence on the chosen unit, where it was measured."""
+    question = findings.question
+    unit = f"The chosen unit, {drawn.short(question.layer)} {question.channel}:"
+    if question.figure == "B" and findings.chosen is not None:
+        values = findings.chosen.responses.items()
+        return f"{unit} " + ", ".join(f"{_METHODS.get(name, name)} {value:.2f}" for name, value in values) + "."
+    if question.figure == "A":
+        for layer in findings.states.get("trained", ()):
+            if layer.layer == question.layer and question.channel in layer.channels:
+                place = layer.channels.index(question.channel)
+                rates = {family: statistics.fmean(rates[place]) for family, rates in layer.local.items()}
+                return f"{unit} " + ", ".join(f"{family} {rate:.0%}" for family, rate in rates.items()) + "."
+    return ""
+
+
+def npz(findings: Findings) -> bytes:
+    """An NPZ file with the numbers behind the figure, by state, layer and measure; settings and versions."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for state, found in findings.states.items():
+        if findings.question.figure == "B":
+            arrays |= _response_arrays(state, found)
+            continue
+        for result in found:
+            layer = f"{state}.{result.layer or 'output'}"
+            arrays |= _firing_arrays(layer, result) if findings.question.figure == "A" else _set_arrays(layer, result)
+    recorded = asdict(findings.question) | {"seconds": findings.seconds, "peak_bytes": findings.peak_bytes}
+    return figures.to_npz(arrays, recorded, versions())
+
+
+def _firing_arrays(name: str, layer: LayerInvariance) -> dict[str, NDArray[Any]]:
+    """Firing rates `(units, amounts)` of images that fire, and of all."""
+    arrays = {f"{name}.channels": np.array(layer.channels)}
+    for family in layer.amounts:
+        arrays[f"{name}.{family}.local"] = np.array(layer.local[family])
+        arrays[f"{name}.{family}.overall"] = np.array(layer.overall[family])
+    return arrays
+
+
+def _response_arrays(state: str, responses: Sequence[PictureResponse]) -> dict[str, NDArray[Any]]:
+    """Responses over the best `(units,)` by layer and method."""
+    arrays = {}
+    for layer in dict.fromkeys(response.layer for response in responses):
+        units = [response for response in responses if response.layer == layer]
+        name = f"{state}.{layer or 'output'}"
+        arrays[f"{name}.channels"] = np.array([unit.unit[0] for unit in units])
+        for method in units[0].responses:
+            arrays[f"{name}.{method}"] = np.array([unit.responses[method] for unit in units])
+    return arrays
+
+
+def _set_arrays(name: str, found: MaximisingSet) -> dict[str, NDArray[Any]]:
+    """Codes `(solutions, d)`, their responses, the barriers of their pairs and the median path, of one unit."""
+    return {
+        f"{name}.{found.unit[0]}.{measure}": np.array(getattr(found, measure))
+        for measure in ("codes", "responses", "best_responses", "barriers", "profile", "modes", "modes_of_best")
+    }
+
+
+def snippet(question: Question, subject: Subject) -> str:
+    """A program whose `states` and `figure` are those of the page."""
+    experiment, drawing = {
+        "A": ("invariance", "invariance_figure"),
+        "B": ("sufficiency", "sufficiency_figure"),
+        "C": ("maximising_sets", "maximising_set_figure"),
+    }[question.figure]
+    imports = {
+        f"from plugin.experiments.invariance import {experiment}",
+        f"from plugin.experiments.invariance.figures import {drawing}",
+        "from plugin.experiments.sanity import untrained",
+        "from plugin.explorer.image_sets import inputs",
+        *subject.imports,
+    }
+    if "models." in subject.source:
+        imports.add("from plugin import models")
+    body = {"A": _firing_lines, "B": _picture_lines, "C": _set_lines}[question.figure](question, subject, imports)
+    return "\n".join(
+        [
+            *sorted(imports),
+            "",
+            f"model = {subject.source}",
+            f"images, labels = inputs({question.data!r}, model, {question.count})",
+            f'networks = {{"trained": model.network, "untrained": untrained(model.network, {question.seed})}}',
+            *body,
+            f"figure = {drawing}(states)",
+            "figure.show()",
+            "",
+        ]
+    )
+
+
+def _firing_lines(question: Question, subject: Subject, imports: set[str]) -> list[str]:
+    rate = rate_of(question.count)
+    return [
+        "states = {",
+        f"    state: invariance(network, images, labels=labels, rate={rate!r}, seed={question.seed})",
+        "    for state, network in networks.items()",
+        "}",
+    ]
+
+
+def _picture_lines(question: Question, subject: Subject, imports: set[str]) -> list[str]:
+    as_inputs = ", as_inputs=normalise" if normalisation(subject) is not None else ""
+    return [
+        *_maximizer_lines(question, subject, imports),
+        "states = {",
+        f"    state: sufficiency(network, images, None, {UNITS}, {{'maximised': maximizers(network)}}{as_inputs}, "
+        f"seed={question.seed})",
+        "    for state, network in networks.items()",
+        "}",
+    ]
+
+
+def _set_lines(question: Question, subject: Subject, imports: set[str]) -> list[str]:
+    imports.add("from plugin.experiments.units import layers_with_units")
+    return [
+        *_maximizer_lines(question, subject, imports),
+        f"chosen = ('trained', {question.layer!r})",
+        "states = {",
+        "    state: [",
+        "        found",
+        "        for layer in layers_with_units(network, images)",
+        "        for found in maximising_sets(",
+        "            network, images, generator, maximizers(network), [layer],",
+        f"            [{question.channel}] if (state, layer) == chosen else 1, {question.runs}, seed={question.seed},",
+        "        )",
+        "    ]",
+        "    for state, network in networks.items()",
+        "}",
+    ]
+
+
+def _maximizer_lines(question: Question, subject: Subject, imports: set[str]) -> list[str]:
+    """A function of a network that makes the maximisers of its layers."""
+    imports.add("from plugin.experiments.invariance.study import ToTheEnd")
+    if question.generator != PIXELS:
+        imports.add("from gan import CodeSpaceAM, load")
+        lines = [f"generator = load({question.generator!r}).generator"]
+        made = "CodeSpaceAM(network, generator, layer or None)"
+    else:
+        imports.add("from gan import PixelAM")
+        lines, transform = [], ""
+        if normalisation(subject) is not None:
+            imports.add("from torchvision.transforms import Normalize")
+            mean, std = subject.model.preprocessing.mean, subject.model.preprocessing.std
+            lines, transform = [f"normalise = Normalize({mean}, {std})"], ", normalise"
+        made = f"PixelAM(network, {subject.input_shape}, layer or None{transform})"
+    return [
+        *lines,
+        "",
+        "",
+        "def maximizers(network):",
+        f"    return lambda layer: ToTheEnd({made}, {question.steps})",
+        "",
+        "",
+    ]
