@@ -433,7 +433,7 @@ ERRORS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "no size": (lambda net: DeconvNet(net, "side", (3, 0, 8)), r"input_shape \(3, 0, 8\)"),
     "channel": (
         lambda net: DeconvNet(net, "side", (3, 8, 8)).reconstruct(2),
-        r"no unit \(2,\): .* are 0 to 1",
+        r"no unit \(2,\): .* are 0 to 1 and positions go up to \(3, 3\)",
     ),
     "position": (lambda net: DeconvNet(net, "side", (3, 8, 8)).reconstruct((1, 4, 0)), r"no unit \(1, 4, 0\)"),
     "too long": (lambda net: DeconvNet(net, "side", (3, 8, 8)).reconstruct((1, 0, 0, 0)), "no unit"),
@@ -458,6 +458,20 @@ def test_errors_say_what_to_do(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_unit_must_be_a_number_or_an_index() -> None:
-    with pytest.raises(TypeError):
-        DeconvNet(SideBranch().eval(), "side", (3, 8, 8)).reconstruct(1.5)  # type: ignore[arg-type]
+NOT_A_UNIT: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
+    "number": (lambda net: DeconvNet(net, "side", (3, 8, 8)).reconstruct(1.5), "1.5"),
+    "name": (
+        lambda net: DeconvNet(net, "side", (3, 8, 8)).reconstruct("ab"),
+        r"unit \('a',\) is no index: a unit is an",
+    ),
+    "ellipsis": (lambda net: DeconvNet(net, "side", (3, 8, 8)).reconstruct((1, ...)), "a tuple of ints and slices"),
+    "position": (lambda net: DeconvNet(net, "side", (3, 8, 8)).reconstruct(1, position=3), r"position 3 .* \(row, col"),
+    "shape": (lambda net: DeconvNet(net, "side", 8), r"input_shape 8 is no tuple of ints: .* such as \(3, 32, 32\)"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_A_UNIT)
+def test_what_is_no_index_is_refused_with_what_would_be(name: str) -> None:
+    call, message = NOT_A_UNIT[name]
+    with pytest.raises(TypeError, match=message):
+        call(SideBranch().eval())

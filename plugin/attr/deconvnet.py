@@ -58,6 +58,7 @@ class DeconvNet:
 
         Raises:
             AssertionError: `model` is no `nn.Module`.
+            TypeError: `input_shape` is no tuple of ints.
             ValueError: the network has no such layer, does not reach it, or cannot process this shape; there is
                 max-pooling and no `unpooling`; or an operation on the way hands down a signal that depends on the data
                 (softmax, gates, products of two signals, layer norm, recurrent layers): the message names its layer.
@@ -69,7 +70,8 @@ class DeconvNet:
             choices = ", ".join(SWITCH_FREE)
             raise ValueError(f"unpooling {unpooling!r} is not possible without an image: choose one of {choices}{hint}")
         self.model, self.layer = model, find_layer(model, layer)
-        self.input_shape, self.unpooling = tuple(input_shape), unpooling
+        self.input_shape = _sizes("input_shape", input_shape, "such as (3, 32, 32)")
+        self.unpooling = unpooling
         if not self.input_shape or min(self.input_shape) < 1:
             raise ValueError(f"input_shape {self.input_shape} holds no values: give the shape of one example")
         self._rule = DECONVNET.with_unpooling(unpooling or "center")
@@ -96,7 +98,7 @@ class DeconvNet:
             One picture per unit `(n, *input_shape)`, signed, detached.
 
         Raises:
-            TypeError: a unit is none of these.
+            TypeError: a unit or the position is none of these.
             ValueError: the layer has no such unit, or none was asked for.
         """
         units = self._units(neurons, position)
@@ -198,30 +200,48 @@ class DeconvNet:
             entries: Iterable[Unit] = range(*neurons.indices(self._shape[0]))
         else:
             entries = neurons if isinstance(neurons, Iterable) and not isinstance(neurons, tuple) else [neurons]
+        if position is not None:
+            position = _sizes("position", position, "such as (row, column)")
         units = [self._unit(unit, position) for unit in entries]
         if not units:
             raise ValueError(f"no unit was asked for: name channels between 0 and {self._shape[0] - 1}")
         return units
 
     def _unit(self, unit: Unit, position: tuple[int, ...] | None) -> tuple[range, ...]:
-        if position is not None and (isinstance(unit, tuple) or len(position) != len(self._shape) - 1):
+        shape = self._shape
+        if position is not None and (isinstance(unit, tuple) or len(position) != len(shape) - 1):
             raise ValueError(
-                f"position {position} does not go with unit {unit}: give a channel and {len(self._shape) - 1} numbers, "
-                f"as the layer's shape per example is {self._shape}"
+                f"position {position} does not go with unit {unit}: give a channel and {len(shape) - 1} numbers, "
+                f"as the layer's shape per example is {shape}"
             )
-        index = unit if isinstance(unit, tuple) else (operator.index(unit), *(position or ()))
-        every = (*index, *(slice(None),) * (len(self._shape) - len(index)))
+        index = unit if isinstance(unit, tuple) else (unit, *(position or ()))
+        every = (*index, *(slice(None),) * (len(shape) - len(index)))
         try:
-            ranges = tuple(_chosen(range(size), entry) for size, entry in zip(self._shape, every, strict=True))
+            ranges = tuple(_chosen(range(size), entry) for size, entry in zip(shape, every, strict=True))
+        except TypeError:
+            raise TypeError(
+                f"unit {index} is no index: a unit is an int (a channel) or a tuple of ints and slices, such as "
+                "(channel, row, column)"
+            ) from None
         except (IndexError, ValueError):
             ranges = ()
         if not ranges or not all(ranges):
+            last = tuple(size - 1 for size in shape[1:])
+            positions = f" and positions go up to {last}" if last else ""
             raise ValueError(
-                f"layer {describe(self.model, self.layer)} has no unit {index}: "
-                f"its shape per example is {self._shape}, so channels are 0 to {self._shape[0] - 1}"
+                f"layer {describe(self.model, self.layer)} has no unit {index}: its shape per example is {shape}, "
+                f"so channels are 0 to {shape[0] - 1}{positions}"
             )
         return ranges
 
 
+def _sizes(name: str, value: Iterable[int], example: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, value))
+    except TypeError:
+        raise TypeError(f"{name} {value!r} is no tuple of ints: give one number per dimension, {example}") from None
+
+
 def _chosen(indices: range, entry: int | slice) -> range:
+    """The indices that an index picks, a range even if it is one."""
     return indices[entry] if isinstance(entry, slice) else indices[indices[entry] : indices[entry] + 1]
