@@ -9,7 +9,7 @@ MINUTES ?= 7
 BENCH = MINUTES=$(MINUTES) $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds \
 	--timeout=1200
 
-.PHONY: install app test lint bench bench-gpu report clean
+.PHONY: install app test lint bench bench-gpu report screenshots clean
 
 install: $(VENV)/.installed
 app: $(VENV)/.app
@@ -26,6 +26,8 @@ bench-gpu: install
 	$(BENCH) -k cuda
 report: install
 	$(BIN)/python benchmarks/report.py
+screenshots: install
+	$(BIN)/python tests/screenshots.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

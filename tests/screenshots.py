@@ -1,0 +1,142 @@
+"""`make screenshots`: every page of the explorer in a real browser, light, dark and as narrow as a phone.
+
+The light ones are the README's, in `docs/screenshots/`; the dark and the narrow ones are only to be looked at, in
+`screenshots/`. Needs Playwright's Python package and Debian's chromium, as the browser tests do.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, ROOT, served, settle
+from PIL import Image
+
+# Nothing is being computed, and every chart is drawn.
+_DRAWN = """() => {
+    const charts = [...document.querySelectorAll('[data-testid=stPlotlyChart]')];
+    const images = [...document.querySelectorAll('[data-testid=stImage] img')];
+    return !document.querySelector('[data-testid=stProgress], [data-testid=stSpinner]')
+        && charts.every(chart => chart.querySelector('.main-svg'))
+        && images.every(image => image.complete && image.naturalWidth > 0);
+}"""
+_FULL_HEIGHT = "document.querySelector('[data-testid=stMain]').scrollHeight"
+# Kept small in the repository; a page of flat colours loses nothing that is seen.
+_COLOURS = 256
+
+
+@dataclass(frozen=True)
+class View:
+    """A page in one state.
+
+    Attributes:
+        name: of its files.
+        path: of the page, as in `plugin.explorer.app.PAGES`.
+        query: the state, as in a link.
+        press: buttons that are pressed first, by their names.
+        height: of the light picture at most, in pixels.
+    """
+
+    name: str
+    path: str
+    query: str = ""
+    press: tuple[str, ...] = ()
+    height: int = 1000
+
+
+VIEWS = (
+    View("start", ""),
+    View("tour", "tour", "step=guided-backprop"),
+    View("attribute", "attribute", "methods=gradient,guided-backprop,lrp-epsilon-plus-flat"),
+    View("deconvnet", "deconvnet", "network=model-c&layer=features.relu4&view=colour"),
+    View("lrp", "lrp", "target=3", height=1100),
+    View("code-space", "code-space"),
+    View("invariance", "invariance", height=1100),
+    View("benchmarks", "benchmarks"),
+)
+# Suffix of the file, colour scheme, width.
+VARIANTS = (("", "light", 1280), ("-dark", "dark", 1280), ("-narrow", "light", 390))
+
+
+def open_view(page: Any, address: str, view: View) -> None:
+    """Open a view and wait until all of it is drawn.
+
+    Args:
+        page: of Playwright.
+        address: of the explorer, with a slash at its end.
+        view: what to open.
+    """
+    page.goto(f"{address}{view.path}?{view.query}" if view.query else f"{address}{view.path}")
+    drawn(page)
+    for name in view.press:
+        page.get_by_role("button", name=name).first.click()
+        drawn(page)
+
+
+def drawn(page: Any) -> None:
+    """Wait until nothing is computed any more and every chart is there."""
+    settle(page)
+    page.wait_for_function(_DRAWN)
+    settle(page)
+
+
+def shoot(page: Any, width: int, most: int | None = None) -> Image.Image:
+    """The page in this width, as high as it needs to be, or `most`: Streamlit scrolls inside the window."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(800)  # charts follow the window's width in their own time
+    height = page.evaluate(_FULL_HEIGHT) + 60
+    page.set_viewport_size({"width": width, "height": min(height, most or height)})
+    page.wait_for_timeout(800)
+    drawn(page)
+    return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG with few colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the pictures. Returns the exit code: 1 if the browser is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots", help="folder of the light ones")
+    parser.add_argument("--look", type=Path, default=ROOT / "screenshots", help="folder of the dark and narrow ones")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="of the views: " + ", ".join(v.name for v in VIEWS))
+    parser.add_argument("--address", help="of an explorer that is running, such as http://127.0.0.1:8501/")
+    options = parser.parse_args(arguments)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        print("error: playwright is not installed: run make install", file=sys.stderr)
+        return 1
+    if CHROMIUM is None:
+        print("error: chromium is not installed: run apt-get install chromium", file=sys.stderr)
+        return 1
+    wanted = [view for view in VIEWS if options.only is None or view.name in options.only]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        address = options.address or stack.enter_context(served(Path(folder) / "log.txt"))
+        browser = stack.enter_context(sync_playwright()).chromium.launch(
+            executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS
+        )
+        page = browser.new_context().new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        for view in wanted:
+            for suffix, scheme, width in VARIANTS:
+                page.emulate_media(color_scheme=scheme)
+                page.set_viewport_size({"width": width, "height": 900})
+                open_view(page, address, view)
+                path = (options.look if suffix else options.out) / f"{view.name}{suffix}.png"
+                save(shoot(page, width, None if suffix else view.height), path)
+                print(f"{path} ({path.stat().st_size // 1024} KiB)", flush=True)
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
