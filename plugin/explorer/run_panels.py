@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from . import code_space, drawings, judging, panels
+from . import code_space, drawings, judging, panels, saving
 from .code_space import Outcome
 from .controls import key
 from .jobs import View
@@ -34,9 +34,7 @@ def files(outcome: Outcome) -> None:
             ("GIF", code_space.gif, "image/gif"),
             ("NPZ", code_space.npz, "application/octet-stream"),
         ):
-            st.download_button(
-                kind, partial(make, outcome), f"{file}.{kind.lower()}", mime, key=key(kind), on_click="ignore"
-            )
+            saving.button(kind, partial(make, outcome), f"{file}.{kind.lower()}", mime, key(kind))
     with st.expander("Run by run"):
         st.dataframe(code_space.rows(outcome), hide_index=True, alt="Seed, value and steps of each run")
 
