@@ -259,7 +259,7 @@ def test_unit_goes_along_to_the_other_page():
 
 def test_sanity_check_on_request_warns():
     at = opened(methods="gradient,guided-backprop")
-    assert not at.dataframe
+    assert len(at.dataframe) == 1  # the maps in numbers
     run(widget(at, "number_input", "randomise").set_value(2))
     assert at.query_params["randomise"] == "2"
     assert list(at.dataframe[0].value["Method"]) == ["Gradient", "Guided backprop"]
@@ -275,7 +275,8 @@ def test_digit_classifier_takes_digits_and_drawings():
     assert at.query_params == {"network": "mnist-classifier", "image": "digit-3"}
     assert "model = digit_classifier()" in programs(at)[0]
     assert "most probable: 3" in widget(at, "selectbox", "target").options[0]
-    assert widget(at, "selectbox", "view").options == ["Sum of channels"]
+    assert widget(at, "selectbox", "view").options[0] == "Sum of channels"
+    assert len(widget(at, "selectbox", "view").options) == 3
     run(widget(at, "selectbox", "image").set_value("drawing"))
     assert "empty" in at.info[0].value
     assert not maps(at)
@@ -365,7 +366,9 @@ def test_opening_page_shows_a_live_picture_and_leads_on_with_the_same_state():
     assert at.query_params == {"image": "coffee", "target": "5", "methods": "lrp-epsilon"}
     links = {link.proto.page: link.proto for link in at.get("page_link")}
     assert {*links} == {path for _, path, _ in PAGES if path}
-    assert all("image=coffee" in link.query_string and "target=5" in link.query_string for link in links.values())
+    onward = [link.proto.query_string for link in at.get("page_link")][1:]
+    assert all("image=coffee" in query and "target=5" in query for query in onward)
+    assert [query for query in onward if "guided-backprop" in query] == onward[:1]
     run(widget(at, "segmented_control", "image").set_value("rocket"))
     assert at.query_params["image"] == "rocket"
 
@@ -384,3 +387,22 @@ def test_opening_page_always_has_a_picture_and_keeps_the_state(query, says):
     assert any(says in caption.value.replace("\\", "") for caption in at.caption)
     assert not at.error
     assert "network" not in query or query["network"] == "<b>" or at.query_params["network"] == query["network"]
+
+
+def test_maps_can_be_read_without_their_colours():
+    at = opened(methods="gradient,guided-backprop", view="negative", target="3")
+    assert all("figures.reduce_channels(attribution, 'negative')" in program for program in programs(at))
+    table = at.dataframe[0].value
+    assert list(table["Map"]) == ["Gradient", "Guided backprop"]
+    assert list(table["Positive share"]) == ["0%", "0%"]
+    assert all(value < 0 for value in table["Sum"])
+    assert all(text.startswith("-") and "at row" in text for text in table["Smallest"])
+
+
+def test_program_of_the_lrp_page_has_its_ledger():
+    at = opened("lrp", target="3", contrast="5")
+    assert "ledger = explain.ledger(inputs, 0)" in programs(at)[0]
+    names = {}
+    exec(programs(at)[0].replace("figure.show()", ""), names)
+    table = next(frame.value for frame in at.dataframe if "to_bias" in frame.value)
+    assert [entry.entered for entry in names["ledger"]] == pytest.approx(list(table["entered"]), rel=1e-4)

@@ -39,6 +39,12 @@ def live(settings: Settings) -> Settings:
     return networks.with_suitable_picture(replace(shown, image=image, methods=SHOWN))
 
 
+def in_full(settings: Settings, shown: Settings) -> Settings:
+    """What opens the maps that are shown on the page that has their numbers; the rest of the state stays."""
+    kept = ("network", "image", "target", "methods", "explain", "checkpoint")
+    return replace(settings, **{name: getattr(shown, name) for name in kept})
+
+
 def choices(settings: Settings) -> tuple[str, ...]:
     """The pictures that are offered: photographs, or digits for the classifier of digits, and the chosen one."""
     offered = images.DIGITS if settings.network == networks.DIGITS else tuple(models.sample_images())

@@ -13,7 +13,7 @@ from PIL import Image
 
 from plugin import figures
 
-from . import caches, canvas, checkpoints, controls, downloads, drawings, images, networks, presence, saving, snippets
+from . import caches, canvas, checkpoints, controls, downloads, drawings, images, networks, presence, snippets
 from .attributions import Question, Result
 from .controls import key
 from .images import Picture
@@ -324,15 +324,29 @@ def map_column(shown: Shown, picture: Picture, height: int, note: str = "", focu
         png = partial(drawings.png, result, settings, limit, visible)
         npz = partial(drawings.npz, result, settings, question, picture, limit)
         for kind, data, mime in (("PNG", png, "image/png"), ("NPZ", npz, "application/octet-stream")):
-            saving.button(kind, data, f"{file}.{kind.lower()}", mime, key(f"{kind}.{shown.name}"))
+            st.download_button(
+                kind, data, f"{file}.{kind.lower()}", mime, key=key(f"{kind}.{shown.name}"), on_click="ignore"
+            )
 
 
-def reproduce(settings: Settings, picture: Picture, maps: Sequence[Shown]) -> None:
-    """The link to this view, and the program of each map."""
+def reproduce(settings: Settings, picture: Picture, maps: Sequence[Shown], ledger: bool = False) -> None:
+    """The maps in numbers, the link to this view, and the program of each map, with its `ledger` on request."""
     several = len({shown.settings.network for shown in maps}) > 1
+    with st.expander("The maps in numbers"):
+        st.dataframe(
+            [
+                {
+                    "Map": shown.label,
+                    **({"Network": shown.settings.network} if several else {}),
+                    **drawings.numbers(shown.result, shown.settings),
+                }
+                for shown in maps
+            ],
+            hide_index=True, alt="Sum, positive share and strongest pixels of each map",
+        )  # fmt: skip
     with st.expander("Reproduce this view"):
         st.caption("Link")
         st.code(controls.link(settings), language=None)
         labels = [f"{shown.settings.network}: {shown.label}" if several else shown.label for shown in maps]
         for tab, shown in zip(st.tabs(labels), maps, strict=True):
-            tab.code(snippets.snippet(shown.settings, shown.question, picture, shown.limit, shown.subject))
+            tab.code(snippets.snippet(shown.settings, shown.question, picture, shown.limit, shown.subject, ledger))

@@ -79,7 +79,7 @@ def _pickers(settings: Settings, subject: Subject, picture: Picture, responses: 
     channels.caption(f"The chosen unit's response is {float(responses[settings.neuron]):.3g}.")
     found = units.positions_figure(responses, settings.neuron)
     if found:
-        _squares(positions, "Where the chosen one responds: click a position", f"positions.{place}", *found,
+        _squares(positions, "Where it responds: click one", f"positions.{place}", *found,
                  "Squares for the positions of the chosen channel")  # fmt: skip
     seen.caption("Picture")
     seen.image(subject.model.visible(picture.image), width="stretch", alt="The picture as the network sees it")

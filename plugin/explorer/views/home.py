@@ -71,3 +71,4 @@ def _live(settings: "Settings") -> None:
         both = opening.paired(*pair)
         column.image(both.image, both.caption, width="stretch", alt=both.alternative)
     st.caption(opening.statement(shown, subject.model.classes, probabilities, target))
+    controls.go_on("attribute", "These maps with their numbers, files and programs", opening.in_full(settings, shown))

@@ -67,14 +67,14 @@ def _explore(settings: Settings, subject: Subject, picture: Picture, probabiliti
     with chart:
         _chart(ledger, question)
     _table(ledger, settings, subject)
-    panels.reproduce(settings, picture, [shown])
+    panels.reproduce(settings, picture, [shown], ledger=True)
     return settings
 
 
 def _chart(ledger: Ledger, question: Question) -> None:
     st.markdown("**Conservation, from the output down to the input**")
     st.markdown(ledgers.statement(ledger, question))
-    st.plotly_chart(ledgers.figure(ledger), key=key("ledger"), config=panels.CHART, alt=_ALT)
+    st.plotly_chart(ledgers.figure(ledger), key=key("ledger"), config=panels.SAVED_CHART, alt=_ALT)
 
 
 def _table(ledger: Ledger, settings: Settings, subject: Subject) -> None:
@@ -88,6 +88,7 @@ def _table(ledger: Ledger, settings: Settings, subject: Subject) -> None:
         [asdict(row) for row in rows],
         key=table,
         hide_index=True,
+        alt="The ledger, layer by layer, from the output to the input; the rule of a layer can be changed",
         disabled=["layer", *_NUMBERS],
         on_change=controls.choose_rules,
         args=([row.layer for row in rows], table),
