@@ -13,7 +13,7 @@ from PIL import Image
 
 from plugin import figures
 
-from . import caches, canvas, checkpoints, controls, downloads, drawings, images, networks, presence, snippets
+from . import caches, canvas, checkpoints, controls, downloads, drawings, images, networks, presence, saving, snippets
 from .attributions import Question, Result
 from .controls import key
 from .images import Picture
@@ -324,9 +324,7 @@ def map_column(shown: Shown, picture: Picture, height: int, note: str = "", focu
         png = partial(drawings.png, result, settings, limit, visible)
         npz = partial(drawings.npz, result, settings, question, picture, limit)
         for kind, data, mime in (("PNG", png, "image/png"), ("NPZ", npz, "application/octet-stream")):
-            st.download_button(
-                kind, data, f"{file}.{kind.lower()}", mime, key=key(f"{kind}.{shown.name}"), on_click="ignore"
-            )
+            saving.button(kind, data, f"{file}.{kind.lower()}", mime, key(f"{kind}.{shown.name}"))
 
 
 def reproduce(settings: Settings, picture: Picture, maps: Sequence[Shown], ledger: bool = False) -> None:
