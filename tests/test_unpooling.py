@@ -1,6 +1,7 @@
 """Max-pooling without switches, and the table of rules, against transposed convolutions, autograd and Captum."""
 
 from collections.abc import Callable
+from typing import Any
 
 import captum.attr
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plugin.attr import Deconvolution, GuidedBackprop, ModifiedBackprop, NeuronDeconvolution
+from plugin.attr import Deconvolution, GuidedBackprop, ModifiedBackprop, NeuronDeconvolution, NeuronGuidedBackprop
 from plugin.rules import SIGNAL_RULES, SWITCH_FREE
 
 CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -240,6 +241,46 @@ def test_neurons_take_the_mode_after_captums_arguments() -> None:
     result = NeuronDeconvolution(net, "conv2", None, "replicate").attribute(images, (2, 1, 1))
     torch.testing.assert_close(result[0], result[1], rtol=0, atol=0)
     assert not torch.allclose(result, NeuronDeconvolution(net, "conv2").attribute(images, (2, 1, 1)))
+
+
+class Reusing(nn.Module):
+    """A convolution and a ReLU that are used again, and a layer that returns a tuple; ends after some of the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.again, self.relu = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.pool, self.head, self.steps = nn.MaxPool2d(2, return_indices=True), nn.Conv2d(4, 2, 3), 3
+        nn.init.constant_(self.again.bias, 1.0)  # so that the neurons fire
+        self.double().eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.relu(self.again(self.relu(self.first(images))))
+        hidden = self.again(hidden)
+        hidden = self.relu(hidden) if self.steps > 0 else hidden
+        pooled = self.pool(hidden)[0] if self.steps > 1 else hidden
+        return (self.head(pooled) if self.steps > 2 else pooled).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("neurons", "whole"), [(NeuronDeconvolution, Deconvolution), (NeuronGuidedBackprop, GuidedBackprop)]
+)
+@pytest.mark.parametrize(
+    ("layer", "neuron", "steps"),
+    [("again", (2, 3, 1), 0), ("relu", (2, 3, 1), 1), ("pool", lambda pair: pair[0][:, 2, 1, 0], 2)],
+)
+def test_neurons_of_layers_used_again_without_parameters_and_with_tuples(
+    layer: str, neuron: Any, steps: int, neurons: Any, whole: Any
+) -> None:
+    """The last use counts; the same as a class of the network that ends there."""
+    net, images = Reusing(), random(2, 3, 10, 9)
+    result = neurons(net, layer).attribute(images, neuron)
+    net.steps = steps
+    height, width = (8, 7) if steps < 2 else (4, 3)
+    row, column = (3, 1) if steps < 2 else (1, 0)
+    expected = whole(net).attribute(images, target=(2 * height + row) * width + column)
+    torch.testing.assert_close(result, expected)
+    assert result.flatten(1).any(1).all()
 
 
 def test_the_table_has_every_combination_once() -> None:
