@@ -10,7 +10,7 @@ from plugin.measuring import results
 from plugin.measuring.networks import NAMES
 from plugin.measuring.results import Results
 
-from .. import benchmarks, controls, images, panels
+from .. import benchmarks, controls, images, panels, saving
 from ..controls import key
 from ..jobs import View
 from ..state import Settings, markdown_sentence, quoted
@@ -117,7 +117,6 @@ def _charts(found: Results, settings: Settings, name: str) -> None:
         column_config={number: st.column_config.NumberColumn(format="%.3f") for number in _NUMBERS},
         alt="The same numbers as a table",
     )  # fmt: skip
-    st.download_button(
-        "NPZ", partial(benchmarks.npz, found, measurements), f"{settings.measured}-{settings.batch}-{name}.npz",
-        "application/octet-stream", key=key(f"NPZ.{name}"), on_click="ignore",
-    )  # fmt: skip
+    file = f"{settings.measured}-{settings.batch}-{name}.npz"
+    make = partial(benchmarks.npz, found, measurements)
+    saving.button("NPZ", make, file, "application/octet-stream", key(f"NPZ.{name}"))

@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from .. import caches, controls, drawings, images, navigation, panels, tour
+from .. import caches, controls, drawings, images, navigation, panels, saving, tour
 from ..controls import key
 from ..state import TOUR
 
@@ -45,10 +45,8 @@ def _figure(name: str, finding: "st.delta_generator.DeltaGenerator") -> None:
     st.plotly_chart(found.figure, key=key(f"tour.{name}"), config=panels.SAVED_CHART, alt=found.alternative)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(drawings.cost(found), help="Wall-clock time and peak memory, measured when computed.")
-        st.download_button(
-            "NPZ", partial(tour.npz, name, found), f"tour-{name}.npz", "application/octet-stream",
-            key=key(f"NPZ.tour.{name}"), on_click="ignore",
-        )  # fmt: skip
+        make = partial(tour.npz, name, found)
+        saving.button("NPZ", make, f"tour-{name}.npz", "application/octet-stream", key(f"NPZ.tour.{name}"))
 
 
 def _turn_pages(name: str) -> None:
