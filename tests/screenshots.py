@@ -131,6 +131,9 @@ def main(arguments: list[str] | None = None) -> int:
                 page.emulate_media(color_scheme=scheme)
                 page.set_viewport_size({"width": width, "height": 900})
                 open_view(page, address, view)
+                if page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count():
+                    print(f"error: {page.url} shows an error: run make app and look at it", file=sys.stderr)
+                    return 1
                 path = (options.look if suffix else options.out) / f"{view.name}{suffix}.png"
                 save(shoot(page, width, None if suffix else view.height), path)
                 print(f"{path} ({path.stat().st_size // 1024} KiB)", flush=True)
