@@ -15,6 +15,8 @@ from captum.attr import GradientAttribution, LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor
 
+from ..propagation.tensors import map_tensors
+
 Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 Neuron: TypeAlias = int | tuple[int | slice, ...] | Callable[..., Tensor]
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -52,8 +54,9 @@ def additional_arguments(arguments: Any) -> tuple[Any, ...]:
 
 
 def run_forward(forward: Callable[..., Any], inputs: tuple[Tensor, ...], additional_forward_args: Any) -> Any:
-    """The model's output for inputs and additional arguments."""
-    return _run_forward(forward, inputs, None, additional_forward_args)
+    """The model's output for inputs and additional arguments, which may come from inference mode."""
+    usable = map_tensors(lambda tensor: tensor.clone() if tensor.is_inference() else tensor, additional_forward_args)
+    return _run_forward(forward, inputs, None, usable)
 
 
 def select_target(output: Tensor, target: Target | Callable[[Tensor], Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..propagation import backward, check_visible, describe, find_layer
+from ..propagation import backward, check_all_ruled, check_visible, describe, find_layer
 from ..propagation.layers import WeightCache
 from ..propagation.ledger import Ledger, build_ledger
 from ..propagation.relevance import RelevancePropagation
@@ -119,7 +119,10 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         with propagation:
             output = propagation.current(run_forward(self.forward_func, copies, additional))
         propagation.assign_rules()
-        return leaves, carriers, select(output)
+        selected = select(output)
+        if self.unknown == "raise":
+            check_all_ruled(selected)
+        return leaves, carriers, selected
 
 
 def _relevance(

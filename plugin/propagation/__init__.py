@@ -6,7 +6,7 @@ from .mode import Propagation
 from .modules import describe, find_layer
 from .operations import Activation
 from .pooling import MaxPooling
-from .visibility import check_all_handled, check_visible
+from .visibility import check_all_handled, check_all_ruled, check_visible
 
 __all__ = [
     "Activation",
@@ -15,6 +15,7 @@ __all__ = [
     "Propagation",
     "backward",
     "check_all_handled",
+    "check_all_ruled",
     "check_visible",
     "describe",
     "find_layer",

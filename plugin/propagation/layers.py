@@ -53,7 +53,7 @@ class LayerRecord:
         """(m, None) or (None, R) at the input for m at the output, by the layer's rule."""
         assert self.rule is not None
         weight, bias = self.weight, self.bias
-        if value.dtype in (torch.float16, torch.bfloat16):
+        if {value.dtype, output.dtype} & {torch.float16, torch.bfloat16}:  # they differ under autocast
             value, output, multiplier, weight = value.float(), output.float(), multiplier.float(), weight.float()
             bias = None if bias is None else bias.float()
         operation = LinearOperation(

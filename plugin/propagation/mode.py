@@ -88,6 +88,7 @@ class Propagation(TorchFunctionMode):
         self.handled: set[Any] = set()
         self._cells: TensorTable[_Cell] = TensorTable()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
+        self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
         self._protected_memory: frozenset[int] | None = None
         self._warned: set[nn.Module] = set()
 
@@ -103,6 +104,7 @@ class Propagation(TorchFunctionMode):
         self.trace.__exit__(kind, error, traceback)
         self._cells.clear()
         self._newest.clear()
+        self._views.clear()
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
@@ -124,7 +126,13 @@ class Propagation(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        if _is_checkpointed():
+            # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
+            with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
+                return self._run(function, args, kwargs or {})
+        return self._run(function, args, kwargs or {})
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         destination = kwargs.get("out")
         given = args
         if len(self._cells):
@@ -149,7 +157,9 @@ class Propagation(TorchFunctionMode):
         operation = recognise(function, args, kwargs)
         rule = None if operation is None else self.rules.get(type(operation))
         if operation is None or rule is None or not operation.input.requires_grad:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            self._note_views(result)
+            return result
         result = rule(operation)
         self.handled.update(tensor.grad_fn for tensor in tensors_in(result))
         return result
@@ -166,6 +176,8 @@ class Propagation(TorchFunctionMode):
         else:
             result = value.clone()
             function(result, *args[1:], **kwargs)
+        if form.writes_values:
+            result = self._replace(value, result.to(value.dtype))
         result = self._overwrite(target, result)
         # `self.count += 1` assigns what it gets to the module: that must remain the user's own tensor.
         return target if self._is_users(target) else result
@@ -173,16 +185,44 @@ class Propagation(TorchFunctionMode):
     def _write_into_view(
         self, form: InPlace, function: Callable[..., Any], view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        """Really in place, so that the base and its other views see it; but never in the user's memory."""
-        if view._base is not None and self._is_users(view):
-            base = view._base.clone()
-            self._overwrite(view._base, base)
-            view = self._overwrite(view, base.as_strided(view.size(), view.stride(), view.storage_offset()))
+        """Really in place, so that the base and its other views see it; but never in memory that must stay as it is."""
+        base = view._base
+        if base is not None and (self._is_users(view) or self._is_kept(base)):
+            self._note_views(view)
+            self._overwrite(base, self._replace(base, base.clone()))
+            view = self._now(view)
         if form.functional is None:
             function(view, *args[1:], **kwargs)
             return view
         args, kwargs = form.out_of_place(args, kwargs)
-        return view.copy_(self._call(form.functional, (view, *args[1:]), kwargs))
+        # A rule may save what it was given, which is about to be overwritten.
+        return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
+
+    def _is_kept(self, base: Tensor) -> bool:
+        """Whether a rule has saved the result of an operation that saves none in PyTorch."""
+        return False
+
+    def _note_views(self, result: Any) -> None:
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor) and tensor._is_view() and (base := tensor._base) is not None:
+                views = self._views.get(base)
+                if views is None:
+                    views = self._views[base] = []
+                views.append(weakref.ref(tensor))
+
+    def _replace(self, base: Tensor, result: Tensor) -> Tensor:
+        """The same values as `result`, in memory that all live views of `base` are views of from now on."""
+        views = [view for reference in self._views.get(base) or () if (view := reference()) is not None]
+        if not views:
+            return result
+        if result.stride() != base.stride() or result.storage_offset() != base.storage_offset():
+            result = torch.empty_strided(base.size(), base.stride(), dtype=base.dtype, device=base.device).copy_(result)
+        shift = result.storage_offset() - base.storage_offset()
+        for view in views:
+            if view.dtype == base.dtype:
+                place = result.as_strided(view.size(), view.stride(), view.storage_offset() + shift)
+                self._note_views(self._overwrite(view, place))
+        return result
 
     def _overwrite(self, target: Tensor, result: Tensor) -> Tensor:
         """From now on `target`, and every object that is the same tensor to the model, stands for `result`."""
@@ -217,6 +257,16 @@ class Propagation(TorchFunctionMode):
                 "of the batch (batch norm); call model.eval() first",
                 stacklevel=2,
             )
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _is_checkpointed() -> bool:
+    """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"
 
 
 def _with_own_statistics(

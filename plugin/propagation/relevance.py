@@ -183,6 +183,9 @@ class RelevancePropagation(Propagation):
     def _is_constant(self, tensor: Tensor) -> bool:
         return tensor.is_leaf and self._carriers.get(tensor) is None
 
+    def _is_kept(self, base: Tensor) -> bool:
+        return self._produced.get(base) is not None
+
     def _owner(self, tensors: Sequence[Tensor]) -> nn.Module:
         for tensor in tensors:
             if id(tensor) in self._owners:
@@ -360,7 +363,7 @@ class RelevancePropagation(Propagation):
             return cast(Tensor, plain(call.function, (value, *call.args[1:]), call.kwargs))
 
         produced = self._produced.get(value)
-        if produced is None or isinstance(produced.record.linear, Scaling):
+        if produced is None or not _scales_its_channels(produced.record.linear, value):
             scale, shift = self.cache.get(parts[0], f"batch norm {epsilon}", scale_and_shift, parts)
             return self._linear_layer(call, value, Scaling(), scale, shift, partial(normalise, value.detach()))
         before = produced.record
@@ -515,6 +518,11 @@ def _with_tensors(
     """The arguments, with other tensors in place of those with these identities."""
     swapped = map_tensors(lambda tensor: swap.get(id(tensor), tensor), [args, kwargs])
     return swapped[0], swapped[1]
+
+
+def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
+    """Whether a batch norm's channels (dimension 1) are the output channels of the layer; not so on sequences."""
+    return isinstance(linear, Convolution) or (isinstance(linear, MatrixProduct) and output.ndim == 2)
 
 
 def _per_channel(values: Tensor | None, ndim: int) -> Tensor | None:

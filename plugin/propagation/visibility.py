@@ -1,7 +1,8 @@
 """No silent fallback: an operation that the function mode cannot see is an error, never a plain gradient."""
 
 import sys
-from collections.abc import Collection
+import warnings
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -15,12 +16,20 @@ _ACTIVATION_NODES = frozenset(
     for name in "Relu LeakyRelu Elu Celu Gelu Silu Mish Hardswish Softplus RreluWithNoise PreluKernel".split()
 )
 
+# Backward nodes of what LRP computes by a rule: linear layers, norms, and activations that are not piecewise linear.
+_RULED_NODES = (
+    _ACTIVATION_NODES - {"ReluBackward", "LeakyReluBackward", "RreluWithNoiseBackward", "PreluKernelBackward"}
+) | frozenset(
+    f"{name}Backward"
+    for name in "Sigmoid Tanh Hardsigmoid Convolution Addmm NativeLayerNorm NativeGroupNorm NativeBatchNorm".split()
+)
+
 
 def check_visible(model: nn.Module) -> None:
-    """Refuse models whose operations run outside Python.
+    """Refuse models whose operations run outside Python, or which autograd cannot use.
 
     Raises:
-        ValueError: a module was scripted, traced or compiled.
+        ValueError: a module was scripted, traced or compiled; a parameter has no shape yet, or is an inference tensor.
     """
     # Looked up, not imported: a process that compiled nothing has no such class, and importing it takes seconds.
     compiled = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", ())
@@ -35,6 +44,16 @@ def check_visible(model: nn.Module) -> None:
                 f"{describe(model, module)} is compiled: its operations cannot be seen, so no rule can be applied; "
                 "pass the module that torch.compile was given (model._orig_mod)"
             )
+        for name, parameter in module.named_parameters(recurse=False):
+            if nn.parameter.is_lazy(parameter):
+                raise ValueError(
+                    f"{name} of {describe(model, module)} has no shape yet: call the model once to initialise it"
+                )
+            if parameter.is_inference():
+                raise ValueError(
+                    f"{name} of {describe(model, module)} was made in inference mode, where autograd cannot use it: "
+                    "build or load the model outside torch.inference_mode()"
+                )
 
 
 def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
@@ -46,17 +65,57 @@ def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
 
     Raises:
         RuntimeError: an activation ran where the function mode does not see it, in a scripted function, say.
+
+    Warns:
+        UserWarning: the graph holds a `torch.autograd.Function` of the user's, whose own backward pass is taken.
     """
-    pending, met = [output.grad_fn], set()
-    while pending:
-        node = pending.pop()
-        if node is None or node in met:
-            continue
-        met.add(node)
+    for node in _nodes(output):
         name = node.name()
-        if (name.rstrip("0123456789") in _ACTIVATION_NODES and node not in handled) or "torch::jit" in name:
+        if (_kind(name) in _ACTIVATION_NODES and node not in handled) or "torch::jit" in name:
             raise RuntimeError(
                 f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
                 "function, or inside a fused operation such as a recurrent layer; write it with torch.nn.functional"
             )
-        pending.extend(function for function, _ in node.next_functions)
+        if _is_users_function(node):
+            warnings.warn(
+                f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')}), which is differentiated "
+                "as it says itself: if it is an activation, write it with torch.nn.functional",
+                stacklevel=2,
+            )
+
+
+def check_all_ruled(output: Tensor) -> None:
+    """Refuse a graph of LRP in which the plain gradient stands in for a rule.
+
+    Raises:
+        NotImplementedError: an operation ran where the function mode does not see it.
+    """
+    for node in _nodes(output):
+        name = node.name()
+        if _kind(name) in _RULED_NODES or "torch::jit" in name or _is_users_function(node):
+            raise NotImplementedError(
+                f"the model computes {_kind(name).removesuffix('Backward')} where it cannot be seen: in a scripted or "
+                "compiled function, a torch.autograd.Function or torch.func.vmap; write it with torch.nn.functional, "
+                'or pass unknown="gradient" to let its gradient stand in'
+            )
+
+
+def _nodes(output: Tensor) -> Iterator[Any]:
+    """Every node of the output's graph, once."""
+    pending, met = [output.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in met:
+            met.add(node)
+            yield node
+            pending.extend(function for function, _ in node.next_functions)
+
+
+def _kind(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
+def _is_users_function(node: Any) -> bool:
+    """Whether a node belongs to a `torch.autograd.Function` that is neither ours nor PyTorch's."""
+    function = getattr(node, "_forward_cls", None)
+    return function is not None and function.__module__.split(".")[0] not in ("plugin", "torch")

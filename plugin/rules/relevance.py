@@ -45,7 +45,8 @@ class LinearOperation:
         weight, bias: W and b, one entry per output channel (a following batch norm is folded into both).
         non_negative: x is known to have no negative entry.
         rectified: a ReLU is all that reads y here, so that no relevance arrives where y <= 0.
-        cached: `cached(name, compute)` keeps what depends on the weight alone.
+        cached: `cached(name, compute)` keeps what depends on the weight alone; a weight may be used by several layers,
+            so whatever depends on strides and sizes too must have them in its name.
     """
 
     linear: LinearMap
@@ -280,7 +281,8 @@ class WSquare(Rule):
         squared = operation.cached("squared", lambda: operation.weight**2)
         ones = torch.ones_like(operation.input[:1])
         # Padding counts for nothing, so the sum depends on the position and on nothing else.
-        total = operation.cached(f"squared total {tuple(ones.shape)}", lambda: operation.linear(ones, squared))
+        name = f"squared total {operation.linear} {tuple(ones.shape)}"
+        total = operation.cached(name, lambda: operation.linear(ones, squared))
         return operation.linear.transpose(relevance / stabilise(total, self.epsilon), squared, operation.input)
 
 
@@ -297,7 +299,7 @@ class Flat(Rule):
         def count() -> Tensor:
             return operation.linear(ones, torch.ones_like(operation.weight))
 
-        fan_in = operation.cached(f"fan in {tuple(ones.shape)}", count)
+        fan_in = operation.cached(f"fan in {operation.linear} {tuple(ones.shape)}", count)
         share = relevance / stabilise(fan_in, self.epsilon)
         return operation.linear.spread(share, operation.weight, operation.input)
 
@@ -326,7 +328,7 @@ class ZBox(Rule):
         centre, half = ((bound / 2).expand_as(x[:1]) for bound in (low + high, low - high))
         magnitude = operation.cached("magnitude", weight.abs)
         offset = operation.cached(
-            f"box {self.low} {self.high} {tuple(x.shape[1:])}",
+            f"box {self.low} {self.high} {linear} {tuple(x.shape[1:])}",
             lambda: linear(centre.contiguous(), weight) + linear(half.contiguous(), magnitude),
         )
         # Where y is rectified no relevance arrives, and any denominator will do.
