@@ -19,6 +19,7 @@ OPTIONS: dict[str, Any] = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "type",
     "client.toolbarMode": "viewer",
+    "runner.postScriptGC": False,
     "theme.light.primaryColor": "#2166ac",
     "theme.dark.primaryColor": "#6aa5dc",
 }

@@ -95,7 +95,7 @@ def bundled_digits() -> Digits:
     """Scikit-learn's 1,797 digits, drawn at MNIST's size."""
     pixels, labels = images.handwritten()
     values = torch.from_numpy(pixels).unsqueeze(1).float() / 255
-    return Digits(values, torch.from_numpy(labels).long(), "scikit-learn's digits", False)
+    return Digits(values, torch.from_numpy(labels), "scikit-learn's digits", False)
 
 
 def fitting(model: LoadedModel) -> tuple[str, ...]:
@@ -148,10 +148,13 @@ def _pixels(name: str, count: int) -> tuple[Tensor, Tensor | None]:
     if name == "cifar10":
         pixels, classes = _cifar10()
         return pixels[:count], classes[:count]
-    found = bundled_digits() if name == "digits" else digits()
-    if name == "mnist" and not found.mnist:
+    if name == "digits":
+        drawn, digits_shown = images.handwritten(count)
+        return torch.from_numpy(drawn).unsqueeze(1), torch.from_numpy(digits_shown)
+    found = mnist_test()
+    if found is None:
         raise FileNotFoundError("MNIST is not on this machine: start the explorer with --data FOLDER")
-    return (found.images[:count] * 255).round().byte(), found.labels[:count]
+    return found.images[:count], None if found.labels is None else found.labels[:count]
 
 
 def crops(count: int, seed: int = 0) -> Tensor:

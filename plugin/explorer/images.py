@@ -73,12 +73,13 @@ def digit(label: int) -> Image.Image:
     return Image.fromarray(_at_mnist_size(data.images[int((data.target == label).argmax())])).convert("RGB")
 
 
-def handwritten() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All 1,797 of them `(N, 28, 28)`, and their labels `(N,)`."""
+def handwritten(count: int = 1797) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The first of the 1,797 `(N, 28, 28)`, and their labels `(N,)`."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    return np.stack([_at_mnist_size(values) for values in data.images]), data.target.astype(np.int64)
+    pixels = np.stack([_at_mnist_size(values) for values in data.images[:count]])
+    return pixels, data.target[:count].astype(np.int64)
 
 
 def _at_mnist_size(values: NDArray[np.float64]) -> NDArray[np.uint8]:
