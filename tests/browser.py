@@ -42,14 +42,25 @@ _SETTLED = """() => {
 @contextmanager
 def served(log: Path, *arguments: str) -> Iterator[str]:
     """The explorer on a free port; yields its address. `arguments` start it another way than by `streamlit run`."""
+    with server(log, *arguments) as (address, _):
+        yield address
+
+
+@contextmanager
+def server(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[str, int]]:
+    """The same; yields its address and the identifier of its process, which gets these environment variables too."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     command = list(arguments) or ["-m", "streamlit", "run", "streamlit_app.py"]
     options = ["--server.port", port, "--server.fileWatcherType", "none"]
     with log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, *command, *options], cwd=ROOT, stdout=output, stderr=output, env=os.environ
+        process = subprocess.Popen(
+            [sys.executable, *command, *options],
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
         )
     try:
         deadline = time.monotonic() + PATIENCE_MS / 1000
@@ -58,17 +69,17 @@ def served(log: Path, *arguments: str) -> Iterator[str]:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5)
                 break
             except OSError:
-                assert server.poll() is None, log.read_text()
+                assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/"
+        yield f"http://127.0.0.1:{port}/", process.pid
     finally:
-        server.terminate()
+        process.terminate()
         try:
-            server.wait(60)
+            process.wait(60)
         except subprocess.TimeoutExpired:
-            server.kill()  # a page was still computing
-            server.wait()
+            process.kill()  # a page was still computing
+            process.wait()
 
 
 def settle(page: Any) -> None:
