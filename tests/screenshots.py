@@ -25,8 +25,6 @@ _DRAWN = """() => {
         && images.every(image => image.complete && image.naturalWidth > 0);
 }"""
 _FULL_HEIGHT = "document.querySelector('[data-testid=stMain]').scrollHeight"
-# Kept small in the repository; a page of flat colours loses nothing that is seen.
-_COLOURS = 256
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,9 @@ def shoot(page: Any, width: int, most: int | None = None) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG with few colours."""
+    """Write a PNG, as small as it can be: pages of flat colours are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.save(path, optimize=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -38,6 +38,11 @@ _BEYOND = """() => {
     const page = Math.max(main.scrollWidth - main.clientWidth, document.documentElement.scrollWidth - innerWidth);
     return [page, [...new Set(found.map(element => element.closest('[data-testid]').dataset.testid))]];
 }"""
+# Links and buttons whose text does not fit.
+_CUT = """() => [...document.querySelector('[data-testid=stMain]').querySelectorAll('a, button, h2, h3')]
+    .filter(element => element.getClientRects().length && [element, ...element.querySelectorAll('*')].some(
+        part => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).overflowX !== 'visible'))
+    .map(element => element.innerText)"""
 _SMALLEST_TEXT = """() => {
     const texts = document.createTreeWalker(document.querySelector('[data-testid=stMain]'), NodeFilter.SHOW_TEXT);
     const sizes = [];
@@ -112,6 +117,7 @@ def test_page_is_named_fits_a_phone_and_is_readable(page, address, view):
     page.wait_for_timeout(1000)  # charts follow the window's width in their own time
     drawn(page)
     beyond, parts = page.evaluate(_BEYOND)
+    found |= {"cut": page.evaluate(_CUT)}
     assert found | {"beyond the edge of a phone": parts, "scrolls sideways": beyond > 1} == {
         "language": "en",
         "headers": True,
@@ -119,6 +125,7 @@ def test_page_is_named_fits_a_phone_and_is_readable(page, address, view):
         "charts in words": True,
         "pictures in words": True,
         "small text": False,
+        "cut": [],
         "beyond the edge of a phone": [],
         "scrolls sideways": False,
     }

@@ -45,7 +45,10 @@ def page() -> None:
         st.subheader("Where to go")
         for path, target in navigation.pages().items():
             if path in PURPOSES:
-                controls.go_on(path, f"{target.title}: {PURPOSES[path]}", settings)
+                # Long labels of links are cut on a phone, and captions are not.
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    controls.go_on(path, target.title, settings)
+                    st.caption(PURPOSES[path], width="content")
     controls.remember("home", settings)
 
 
