@@ -5,9 +5,14 @@ With f the unit's value, G what draws an image, and g = grad_z f(G(z)), each run
     z' = prior's move of  z + size sqrt(d) g / |g|
 
 (`gan.priors`). Where f is larger there, the run goes on from z' with a step a fifth longer; else it tries again from z
-with half the step. So values never fall, and the scale of the unit does not matter. A run that has reached `stop_at` is
-frozen and leaves the batch: what is still computed shrinks. No run sees another one (unless `repulsion` asks for it),
-and each has a random generator of its own: a batch gives what single runs give.
+with the step at which a parabola through both values has its top,
+
+    size' = size r / (2 (f(G(z)) + r - f(G(z')))),        r = size sqrt(d) |g|
+
+which is at most half of it. So values never fall, and the scale of the unit does not matter. A run that has reached
+`stop_at` is frozen and leaves the batch: what is still computed shrinks. No run sees another one (unless `repulsion`
+asks for it), each has a random generator of its own, and batches are computed in blocks of one size (`gan.blocks`): a
+batch gives, bit for bit, what single runs give.
 """
 
 import math
@@ -19,15 +24,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .blocks import in_blocks
 from .targets import Unit, Units, evaluating
 
 if TYPE_CHECKING:
     from .maximizer import ActivationMaximizer
 
-# How much longer steps become while they go well, and shorter when one did not.
-GROW, SHRINK = 1.2, 0.5
-# Images per forward pass where nothing is differentiated: more would leave the cache.
-CHUNK = 512
+# How much longer steps become while they go well, and how much shorter at most when one did not.
+GROW, SHRINK = 1.2, 0.2
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,14 @@ class Result:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def passes(self) -> Tensor:
+        """How many forward passes each run cost `(n,)`: one per code it looked at, two more per gradient.
+
+        The last of a run's steps takes no gradient. At frozen weights a gradient costs about one pass, not two.
+        """
+        return self.tried + self.steps_taken + 2 * (self.steps_taken - 1)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -91,28 +103,39 @@ class Climb:
     def __init__(self, codes: Tensor, size: float) -> None:
         self.codes, self.slope = codes, torch.zeros_like(codes)
         self.value = torch.full((len(codes),), -torch.inf).to(codes)
+        self.norm = torch.zeros_like(self.value)
         # Where a run starts counts as a step that went well.
-        self.size = torch.full((len(codes),), size / GROW).to(codes)
+        self.size = torch.full_like(self.value, size / GROW)
 
     def accept(self, better: Tensor, codes: Tensor, value: Tensor, slope: Tensor, adapt: bool) -> None:
         """Go on from `codes` where `better` `(m,)`, with longer steps; elsewhere from the old ones with shorter."""
+        if adapt:
+            self.size = self.size * torch.where(better, GROW, self._top(value)).to(self.size)
         rows = _like(better, codes)
         self.codes, self.slope = torch.where(rows, codes, self.codes), torch.where(rows, slope, self.slope)
         self.value = torch.where(better, value, self.value)
-        if adapt:
-            self.size = self.size * torch.where(better, GROW, SHRINK)
+        (self.norm,) = in_blocks(lambda some: [some.flatten(1).norm(dim=1)], self.slope)
 
     def keep(self, rows: Tensor) -> None:
         """Forget the other runs."""
-        self.codes, self.slope, self.value, self.size = (
-            values[rows] for values in (self.codes, self.slope, self.value, self.size)
+        self.codes, self.slope, self.value, self.norm, self.size = (
+            values[rows] for values in (self.codes, self.slope, self.value, self.norm, self.size)
         )
 
     def stepped(self) -> Tensor:
         """The codes one step further; a step has as many root mean square units as its size."""
-        norm = self.slope.flatten(1).norm(dim=1).clamp(min=1e-30)
-        length = self.size * self.slope[0].numel() ** 0.5 / norm
-        return self.codes + _like(length, self.codes) * self.slope
+        return self.codes + _like(self._length() / self.norm.clamp(min=1e-30), self.codes) * self.slope
+
+    def _length(self) -> Tensor:
+        """Of the next step `(m,)`."""
+        return self.size * self.slope[0].numel() ** 0.5
+
+    def _top(self, value: Tensor) -> Tensor:
+        """Where between 0 and a failed step, that led to `value` `(m,)`, a parabola has its top: a share `(m,)`."""
+        rise = self._length() * self.norm
+        share = rise / (2 * (self.value + rise - value))
+        # A unit without a gradient says nothing.
+        return share.nan_to_num(nan=0.5).clamp(SHRINK, 0.5)
 
 
 def _like(values: Tensor, codes: Tensor) -> Tensor:
@@ -156,8 +179,7 @@ class Ascent:
         settings, last = self.settings, self.step == self.settings.steps
         with evaluating(*self.maximizer.networks):
             trial = self._trial.detach().requires_grad_()
-            images = self.maximizer.render(trial)
-            score, probability, features = self._evaluate(images)
+            images, score, probability, features = in_blocks(self._evaluate, trial, self._active)
             value = score if features is None else score - settings.repulsion * self._likeness(features)
             better = (value.detach() > self._climb.value) | (self.maximizer.noisy or self.step == 1)
             self._note(better, trial.detach(), images.detach(), score.detach(), probability)
@@ -165,7 +187,7 @@ class Ascent:
             if bool(frozen.all()):
                 self._active = self._active[:0]
                 return
-            objective = self.maximizer.objective(value, images, self._active_randoms(), self._value)
+            objective = self.maximizer.objective(value, images, self._active_randoms(), self._values)
             (slope,) = torch.autograd.grad(objective.sum(), trial)
         self._climb.accept(better, trial.detach(), value.detach(), slope, adapt=not self.maximizer.noisy)
         if bool(frozen.any()):
@@ -208,17 +230,20 @@ class Ascent:
             stacklevel=4,
         )
 
-    def _evaluate(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        activations = self.maximizer.activations
+    def _evaluate(self, codes: Tensor, runs: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Images of codes `(m, ...)`, the values of their runs' units `(m,)`, probabilities, features if needed."""
+        images, activations = self.maximizer.render(codes), self.maximizer.activations
         if self.settings.repulsion:
             values, features = activations.with_features(images)
         else:
             values, features = activations(images), None
-        return self.units.select(values, self._active), self.units.probabilities(values, self._active), features
+        return images, self.units.select(values, runs), self.units.probabilities(values, runs), features
 
-    def _value(self, images: Tensor) -> Tensor:
+    def _values(self, images: Tensor) -> Tensor:
         """The units' values `(m,)` at other images of the runs that are computed now."""
-        return self.units.select(self.maximizer.activations(images), self._active)
+        activations, select = self.maximizer.activations, self.units.select
+        (values,) = in_blocks(lambda some, runs: [select(activations(some), runs)], images, self._active)
+        return values
 
     def _note(self, better: Tensor, codes: Tensor, images: Tensor, score: Tensor, probability: Tensor | None) -> None:
         """Keep what is better than before; rows belong to the active runs."""

@@ -15,16 +15,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .ascent import CHUNK, Result
+from .ascent import Result
+from .blocks import in_blocks
 from .maximizer import ActivationMaximizer, random_codes
 from .priors import Prior, prior_of
 from .targets import Activations, Transform, Units, evaluating
 
 __all__ = ["CodeSpaceAM", "Result"]
 
-# A run starts from an image that is clearly of its class, with a lead at which the probability is 0.99; it looks for
-# one in so many draws at most.
-_CONFIDENT, _DRAWS = 5.0, 10
+# A run starts from an image that is clearly of its class: its logit leads the others' by so much (a probability above
+# 0.99). It looks for one among so many times `candidates` random codes at most: a class that one code in 50
+# shows is found by 199 runs of 200.
+_CLEAR, _PATIENCE = 7.0, 32
 
 
 class CodeSpaceAM(ActivationMaximizer):
@@ -40,7 +42,7 @@ class CodeSpaceAM(ActivationMaximizer):
         *,
         code_size: int | None = None,
         candidates: int = 8,
-        learning_rate: float = 0.06,
+        learning_rate: float = 0.15,
     ) -> None:
         """
         Args:
@@ -51,7 +53,9 @@ class CodeSpaceAM(ActivationMaximizer):
             prior: "shell", "gaussian", "box", "ppgn", a `Prior`, or None.
             transform: from the generator's images to the classifier's input (a resize, a normalisation).
             code_size: d, for a generator without an attribute of this name.
-            candidates: random codes per run of which the best is where it starts; more if none is of its class.
+            candidates: random codes per run of which the best is where it starts. A run for a class instead
+                starts from the first random code that is clearly of its class, of at most 32 times as many. 1 means a
+                random start.
             learning_rate: the root mean square of the first step; codes have entries near 1.
 
         Raises:
@@ -72,48 +76,51 @@ class CodeSpaceAM(ActivationMaximizer):
         self.activations = Activations(classifier, layer, transform, self._example())
 
     def start(self, units: Units, randoms: list[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """Of each run's random codes the one whose class leads most, or whose unit is largest; and how many there were.
+        """For a class the first code that is clearly of it, for another unit the best; and how many there were.
 
-        A run none of whose `candidates` is clearly of its class draws as many again, at most `_DRAWS` times.
+        For a class codes are drawn one at a time, in time a few, until it leads the others by `_CLEAR`; if it never
+        does, the run starts where it comes nearest.
         """
-        count = len(randoms)
-        if self.candidates == 1:
-            codes = self.prior.move(random_codes(self.code_shape, randoms, self.like), 1.0, None)
-            return codes, torch.ones(count, dtype=torch.int64)
+        searching = units.classes is not None and self.candidates > 1
+        most = _PATIENCE * self.candidates if searching else self.candidates
+        count, drawing, total = len(randoms), torch.arange(len(randoms)), 0
         codes = torch.zeros(count, *self.code_shape).to(self.like)
         leads, tried = torch.full((count,), -torch.inf).to(codes), torch.zeros(count, dtype=torch.int64)
-        drawing = torch.arange(count)
-        for _ in range(_DRAWS):
-            drawn = random_codes((self.candidates, *self.code_shape), [randoms[run] for run in drawing], self.like)
-            drawn = self.prior.move(drawn.flatten(0, 1), 1.0, None).view_as(drawn)
-            runs = drawing.repeat_interleave(self.candidates)
-            found = self.values(units.leads, drawn.flatten(0, 1), runs).to(codes)
+        while len(drawing) and total < most:
+            at_once = min(1 + total // self.candidates, most - total) if searching else most
+            drawn = random_codes((at_once, *self.code_shape), [randoms[run] for run in drawing], self.like)
+            drawn = self._on_prior(drawn.flatten(0, 1)).view_as(drawn)
+            found = self.values(units.leads, drawn.flatten(0, 1), drawing.repeat_interleave(at_once)).to(codes)
             lead, best = found.view(len(drawing), -1).max(dim=1)
             better = (lead > leads[drawing]).unsqueeze(1)
             codes[drawing] = torch.where(better, drawn[torch.arange(len(drawing)), best], codes[drawing])
             leads[drawing] = torch.maximum(lead, leads[drawing])
-            tried[drawing] += self.candidates
-            drawing = drawing[(leads[drawing] < _CONFIDENT).cpu()]
-            if units.classes is None or not len(drawing):
-                break
+            total += at_once
+            tried[drawing] = total
+            drawing = drawing[(leads[drawing] < _CLEAR).cpu()]
         return codes, tried
 
     def values(self, read: Callable[[Tensor, Tensor], Tensor], codes: Tensor, runs: Tensor) -> Tensor:
         """What `read` (such as `Units.select`) says of the images of codes `(m, d)`, for `runs` `(m,)`: `(m,)`."""
         with evaluating(*self.networks), torch.no_grad():
-            return torch.cat(
-                [
-                    read(self.activations(self.render(some)), which)
-                    for some, which in zip(codes.split(CHUNK), runs.split(CHUNK), strict=True)
-                ]
-            )
+            (values,) = in_blocks(lambda some, which: [read(self.activations(self.render(some)), which)], codes, runs)
+        return values
 
     def render(self, codes: Tensor) -> Tensor:
         return self.generator(codes)
 
     def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
-        noise = random_codes(self.code_shape, randoms, codes) if self.prior.noisy else None
-        return self.prior.move(codes, share, noise)
+        if self.prior.noisy:
+            noise = random_codes(self.code_shape, randoms, codes)
+            (moved,) = in_blocks(lambda *rows: [self.prior.move(rows[0], rows[1], rows[2])], codes, share, noise)
+        else:
+            (moved,) = in_blocks(lambda *rows: [self.prior.move(rows[0], rows[1], None)], codes, share)
+        return moved
+
+    def _on_prior(self, codes: Tensor) -> Tensor:
+        """Codes `(n, d)` after a whole move of the prior without noise."""
+        (moved,) = in_blocks(lambda some: [self.prior.move(some, 1.0, None)], codes)
+        return moved
 
     @torch.inference_mode(False)
     def invert(self, images: Tensor, steps: int = 200, seed: int = 0, candidates: int = 256) -> Tensor:
@@ -139,28 +146,32 @@ class CodeSpaceAM(ActivationMaximizer):
             raise ValueError(f"steps={steps} and candidates={candidates}: at least one of each is needed")
         randoms = [torch.Generator().manual_seed(seed + index) for index in range(len(images))]
         drawn = random_codes((candidates, *self.code_shape), randoms, self.like)
-        codes = self._nearest(images, self.prior.move(drawn.flatten(0, 1), 1.0, None).view_as(drawn))
+        codes = self._nearest(images, self._on_prior(drawn.flatten(0, 1)).view_as(drawn))
         best, least = codes.clone(), torch.full((len(codes),), torch.inf).to(codes)
         codes.requires_grad_()
         adam = torch.optim.Adam([codes], lr=0.1)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
         for _ in range(steps):
             with evaluating(self.generator):
-                errors = (self.render(codes) - images).square().flatten(1).mean(dim=1)
+                (errors,) = in_blocks(self._errors, codes, images)
                 (codes.grad,) = torch.autograd.grad(errors.sum(), codes)
             better = errors.detach() < least
             best, least = torch.where(better[:, None], codes.detach(), best), torch.minimum(errors.detach(), least)
             adam.step()
             schedule.step()
             with torch.no_grad():
-                codes.copy_(self.prior.move(codes, 1.0, None))
+                codes.copy_(self._on_prior(codes))
         return best
+
+    def _errors(self, codes: Tensor, images: Tensor) -> list[Tensor]:
+        """Mean squared differences `(n,)` between the images of codes and given ones."""
+        return [(self.render(codes) - images).square().flatten(1).mean(dim=1)]
 
     def _nearest(self, images: Tensor, codes: Tensor) -> Tensor:
         """Of the candidates `(n, m, d)` of each image the one with the nearest image `(n, d)`."""
         with evaluating(self.generator), torch.no_grad():
             found = [
-                some[(self.render(some) - image).square().flatten(1).sum(dim=1).argmin()]
+                some[in_blocks(self._errors, some, image.expand(len(some), *image.shape))[0].argmin()]
                 for image, some in zip(images, codes, strict=True)
             ]
         return torch.stack(found)

@@ -40,7 +40,7 @@ class ActivationMaximizer:
         seeds: Sequence[int] | None = None,
         steps: int = 200,
         stop_at: float | None = None,
-        least_steps: int = 6,
+        least_steps: int = 4,
         repulsion: float = 0.0,
         init: Tensor | None = None,
         callback: Callable[[Result], bool | None] | None = None,
@@ -57,8 +57,8 @@ class ActivationMaximizer:
             steps: the most that are made.
             stop_at: a run that reaches it is frozen. Of classes it is a probability, 0.99 by default; of other units a
                 value of the unit, by default none: they make all steps.
-            least_steps: no run is frozen before so many steps. As the starting code is the best of several, a run may
-                reach `stop_at` at once; it is still improved for a while. `least_steps=steps` means no freezing.
+            least_steps: no run is frozen before so many steps. As a run for a class starts clearly in it, it may reach
+                `stop_at` at once; it is still improved for a while. `least_steps=steps` means no freezing.
             repulsion: pushes the runs for one target apart: the weight, in units of the score, of the mean cosine of a
                 run's features with the others'. The runs of a call then depend on each other.
             init: codes to start from `(runs, ...)`, instead of those the seeds choose.
@@ -92,7 +92,7 @@ class ActivationMaximizer:
         seeds: Sequence[int] | None = None,
         steps: int = 200,
         stop_at: float | None = None,
-        least_steps: int = 6,
+        least_steps: int = 4,
         repulsion: float = 0.0,
         init: Tensor | None = None,
     ) -> Iterator[Result]:

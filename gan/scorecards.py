@@ -23,6 +23,7 @@ MEASURES = {
     "least_distinct": "the same, of the worst target",
     "score": "value of the unit",
     "gain": "value of the unit / that of the best random code",
+    "beats_real": "units at least as large as at their best real image",
     "speedup": "times faster in one batch than one by one",
     "fid_ratio": "Fréchet distance to test images / that of training images",
 }

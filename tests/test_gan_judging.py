@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gan import CodeSpaceAM, PixelAM, load, load_classifier
 from gan.__main__ import main
 from gan.data import ImageSet, read
-from gan.judging import batch_speedup, best_of_random, scorecard
+from gan.judging import batch_speedup, best_of_random, best_of_real, scorecard
 from gan.measures import coverage, diversity, nearest, neighbour_distances, precision, vendi_score
 from gan.scorecards import BEST, MEASURES, OWN, PIXEL, REAL
 
@@ -97,7 +97,7 @@ def test_a_scorecard_holds_the_measures_by_their_definitions(real: tuple[Tensor,
     card = scorecard(result, judge, real, generator_scores={"fid_ratio": 4.5}, speed=True)
 
     assert card.methods == (OWN, BEST, PIXEL, REAL)
-    assert [row.measure for row in card] == list(MEASURES)
+    assert [row.measure for row in card] == [measure for measure in MEASURES if measure != "beats_real"]
     chances = judge(result.images).softmax(1)
     classes = torch.tensor([0] * 5 + [1] * 5)
     assert card["agreement"][OWN] == float((chances.argmax(1) == classes).float().mean())
@@ -136,8 +136,7 @@ def test_the_best_of_random_codes_costs_what_the_ascent_did() -> None:
     am = CodeSpaceAM(brighter_half(1.0), Stripes(), candidates=6)
     result = am.maximize(0, runs=3, steps=7, least_steps=7)
     images, scores, count = best_of_random(result)
-    assert result.tried.remainder(6).eq(0).all()
-    assert count == round(float(result.tried.float().mean())) + 3 * 7
+    assert count == round(float(result.tried.float().mean())) + 7 + 2 * 6  # forward passes, and gradients at twice one
     codes = torch.randn(count, 3, generator=torch.Generator().manual_seed(10**6 + 1))
     values = am.classifier(Stripes()(codes))[:, 0]
     assert scores[1] == values.max()
@@ -151,6 +150,10 @@ def test_units_of_layers_are_judged_without_classes(real: tuple[Tensor, Tensor])
     measures = {row.measure for row in card}
     assert measures.isdisjoint({"agreement", "judge_probability", "reached"})
     assert {"diversity", "distance", "precision", "gain"} <= measures
+    best = classifier[0](real[0])[:, 1, 0, 0].max()
+    torch.testing.assert_close(best_of_real(result, real[0]), best.expand(4))
+    assert card["beats_real"][OWN] == float((result.scores[-1] >= best).float().mean())
+    assert card["beats_real"][REAL] == 0.0  # the best real image is not among those held out
 
 
 def test_real_images_come_in_several_forms(real: tuple[Tensor, Tensor]) -> None:
@@ -194,9 +197,9 @@ def test_shipped_networks_make_digits_another_network_reads(
     assert card["agreement"][OWN] >= agreement
     assert card["diversity"][OWN] >= spread
     assert card["distance"][OWN] <= 1.2
-    assert card["precision"][OWN] >= 0.7
+    assert card["precision"][OWN] >= 0.75
     assert card["distinct"][OWN] >= 14
-    assert card["gain"][OWN] >= 1.1
+    assert card["gain"][OWN] >= 1.2
 
 
 def test_the_command_prints_and_writes_the_scores(
