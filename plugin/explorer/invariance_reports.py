@@ -29,8 +29,9 @@ def figure(findings: Findings) -> go.Figure:
         "B": drawn.sufficiency_figure,
         "C": drawn.maximising_set_figure,
     }
-    # The page has a theme, light or dark.
-    return draw[findings.question.figure](findings.states).update_layout(template=None)
+    # The page has a theme, light or dark, and on a phone no room beside the panels.
+    legend = {"orientation": "h", "x": 0, "y": -0.15, "yanchor": "top"}
+    return draw[findings.question.figure](findings.states).update_layout(template=None, legend=legend, height=480)
 
 
 def statement(findings: Findings) -> str:

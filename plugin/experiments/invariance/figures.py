@@ -119,7 +119,7 @@ def maximising_set_figure(states: Mapping[str, Sequence[MaximisingSet]]) -> go.F
         ):
             _by_layer(figure, groups, measure, f"{name}, {state}", colour, dash, 1)
         _by_layer(figure, groups, lambda found: found.barrier, f"barrier, {state}", _COLOURS[2], dash, 2)
-        colours = sample_colorscale("Viridis", np.linspace(0, 0.9, len(groups)).tolist())
+        colours = sample_colorscale("Viridis", np.linspace(0.25, 0.85, len(groups)).tolist())
         for group, colour in zip(groups if index == 0 else (), colours, strict=False):
             profiles = np.array([found.profile for found in group if found.profile])
             if len(profiles):

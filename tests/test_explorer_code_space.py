@@ -1,0 +1,328 @@
+"""The Code space and Invariance pages: their work as plain functions, the pages in the simulator and in a browser."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, choose, screenshot, served, settle, until
+from PIL import Image
+from test_explorer_page import opened, run, turn_to, widget
+
+from gan.priors import PRIORS as PRIORS_OF_GAN
+from plugin.explorer import code_space, image_sets, invariance_reports, invariances, judging, networks, state
+from plugin.explorer.jobs import Job
+from plugin.explorer.state import PIXELS, Settings
+
+DIGITS = Settings(network="mnist-classifier", generator="gan-mnist", runs=3, steps=12)
+CONV3 = replace(DIGITS, explain="neuron", layer="body.conv3", neuron=(7, 3, 3))
+CRITERIA = {
+    "class": replace(DIGITS, target=4, seed=5),
+    "class by DCGAN": replace(DIGITS, target=2, generator="dcgan-mnist", prior="gaussian"),
+    "position of a channel": CONV3,
+    "mean of a channel": replace(CONV3, span="channel"),
+    "hidden unit": replace(DIGITS, explain="neuron", layer="body.hidden", neuron=(9,)),
+    "pixels": replace(CONV3, generator=PIXELS),
+}
+
+
+@pytest.fixture(scope="module")
+def digit_classifier():
+    return networks.open_network("mnist-classifier")
+
+
+def maximized(settings, subject):
+    plan = code_space.plan_of(settings, subject)
+    view = Job(lambda task: code_space.maximize(task, plan, subject)).wait(120)
+    assert view.completed, view.error
+    return view.result
+
+
+def executed(program, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(compile(program, "snippet", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_program_and_file_give_the_images_on_screen(name, digit_classifier, tmp_path, monkeypatch):
+    outcome = maximized(CRITERIA[name], digit_classifier)
+    result = executed(code_space.snippet(outcome, digit_classifier), tmp_path, monkeypatch)["result"]
+    torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
+    with np.load(io.BytesIO(code_space.npz(outcome))) as file:
+        np.testing.assert_array_equal(file["images"], outcome.result.images)
+        assert file["scores"].shape == (outcome.result.step, 3)
+        recorded = json.loads(str(file["settings"]))
+        assert (recorded["generator"], recorded["seed"]) == (CRITERIA[name].generator, CRITERIA[name].seed)
+        assert "torch" in json.loads(str(file["versions"]))
+        if CRITERIA[name].generator != PIXELS:
+            drawn = outcome.result.maximizer.render(torch.from_numpy(file["codes"]))
+            torch.testing.assert_close(drawn, outcome.result.images, atol=1e-5, rtol=0)
+    assert (tmp_path / "maximized.png").is_file()
+
+
+def test_pixels_of_a_network_that_normalises_its_input(tmp_path, monkeypatch):
+    subject = networks.open_network("all-cnn-c")
+    outcome = maximized(Settings(generator=PIXELS, runs=2, steps=3, target=3), subject)
+    assert outcome.result.images.shape == (2, 3, 32, 32)
+    assert not judging.can_judge(outcome)
+    result = executed(code_space.snippet(outcome, subject), tmp_path, monkeypatch)["result"]
+    torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
+
+
+def test_what_was_stopped_is_kept_and_can_be_made_again(digit_classifier, tmp_path, monkeypatch):
+    plan = code_space.plan_of(replace(CONV3, steps=500), digit_classifier)
+    job = Job(lambda task: code_space.maximize(task, plan, digit_classifier))
+    while job.look().running and not (job.look().partial and job.look().partial.result.step >= 3):
+        pass
+    job.stop()
+    view = job.wait(60)
+    assert not view.running
+    assert not view.completed
+    outcome = view.partial
+    assert 3 <= outcome.result.step < 500
+    assert code_space.statement(outcome).startswith(f"Stopped after {outcome.result.step} steps.")
+    result = executed(code_space.snippet(outcome, digit_classifier), tmp_path, monkeypatch)["result"]
+    torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
+
+
+def test_gif_and_png(digit_classifier):
+    outcome = maximized(CONV3, digit_classifier)
+    with Image.open(io.BytesIO(code_space.gif(outcome))) as file:
+        assert file.n_frames > 1
+        size = file.size
+    with Image.open(io.BytesIO(code_space.png(outcome))) as file:
+        assert min(file.size) > 200
+    assert min(size) > 50
+    assert len(code_space.curves(outcome).data) == 3 + 1
+
+
+def test_judgement_has_both_baselines(digit_classifier):
+    outcome = maximized(replace(DIGITS, runs=4), digit_classifier)
+    view = Job(lambda task: judging.judge(task, outcome)).wait(240)
+    assert view.completed, view.error
+    judgement = view.result
+    assert set(judging.pictures(judgement)) == {"Best of N random codes", "Pixel space", "Real digits"}
+    lines = {line["Measure"]: line for line in judging.table(judgement)}
+    agreement = lines["Judge's first choice is the target"]
+    assert agreement["Maximised"] >= agreement["Pixel space"]
+    assert judgement.same_data == any("nearest real" in measure for measure in lines)
+    assert judgement.same_data or "MNIST" in judging.caption(judgement)
+
+
+def test_last_sixteen_runs(digit_classifier):
+    first = maximized(replace(DIGITS, runs=10), digit_classifier)
+    runs = code_space.remembered([], first, "class 0")
+    runs = code_space.remembered(runs, first, "class 0")
+    assert len(runs) == 10
+    second = maximized(replace(DIGITS, runs=10, seed=50), digit_classifier)
+    runs = code_space.remembered(runs, second, "class 0")
+    assert len(runs) == 16
+    assert runs[-1].label == "class 0, seed 59"
+
+
+def test_priors_are_those_of_the_gan_module():
+    assert set(state.PRIORS) == set(PRIORS_OF_GAN)
+
+
+def test_generator_and_network_go_together():
+    assert code_space.suited(Settings(), arrived=True).network == "mnist-classifier"
+    assert code_space.suited(Settings(), arrived=False).generator == PIXELS
+    kept = Settings(generator=PIXELS, layer="features.conv2")
+    assert code_space.suited(kept, arrived=True) == kept
+    assert code_space.opening(Settings(), 3) == Settings(generator=PIXELS, target=3)
+
+
+# The pages in the simulator
+
+
+def ended(at, kind):
+    """The page after the work of this kind has ended."""
+    names = [name for name in at.session_state._state._state.filtered_state if f"job.{kind}." in name]
+    assert len(names) == 1
+    assert not at.session_state[names[0]].wait(240).error
+    return run(at)
+
+
+def test_code_space_page_opens_with_runs_and_judges_on_request():
+    at = opened("code-space", generator="gan-mnist", runs="4")
+    ended(at, "code-space")
+    assert not at.warning
+    assert any("4 of 4 runs reached 0.99" in text.value for text in at.markdown)
+    assert any("CodeSpaceAM(classifier, generator, prior='shell')" in block.value for block in at.code)
+    assert {"network": "mnist-classifier", "generator": "gan-mnist", "runs": "4"}.items() <= at.query_params.items()
+    run(widget(at, "segmented_control", "explain").set_value("neuron"))
+    # Other settings wait for a click.
+    assert not any("runs reached" in text.value for text in at.markdown)
+    assert at.query_params["explain"] == "neuron"
+
+
+def test_code_space_link_with_nonsense_gets_sentences():
+    nonsense = {"generator": "<b>", "prior": "no", "runs": "0", "steps": "9999", "seed": "-1", "stop_at": "7"}
+    at = opened("code-space", network="mnist-classifier", target="77", **nonsense)
+    assert at.warning[0].value.count("The link's") == len(nonsense)
+    assert "no target 77" in at.warning[0].value
+    at = opened("code-space", network="mnist-classifier", explain="neuron", layer="body.conv9", neuron="1.2.3")
+    assert "`body.conv9`" in at.warning[0].value
+
+
+def test_unit_goes_along_between_pages():
+    at = opened("deconvnet", network="mnist-classifier", image="digit-3", layer="body.conv2", neuron="5.6.7")
+    turn_to(at, "code-space")
+    run(at)
+    assert at.query_params["neuron"] == "5.6.7"
+    run(widget(at, "segmented_control", "explain").set_value("neuron"))
+    assert any("body.conv2, channel 5, row 6, column 7" in text.value for text in at.subheader)
+
+
+def test_invariance_page_measures_on_request_only():
+    at = opened("invariance", generator="gan-mnist", count="100", layer="body.conv2", neuron="3.7.7")
+    assert not at.warning
+    assert [heading.value[:2] for heading in at.subheader] == ["A.", "B.", "C."]
+    run(at.button[0].click())
+    ended(at, "invariance-A")
+    assert any("The chosen unit, conv2 3" in text.value for text in at.markdown)
+    at = opened("invariance", network="all-cnn-c", generator=PIXELS, data="cifar10", count="2")
+    assert "less than 50" in at.warning[0].value
+    assert any("generator" in info.value for info in at.info)
+
+
+# The Invariance page's work
+
+
+@pytest.mark.parametrize("figure", invariances.FIGURES)
+def test_program_gives_the_figure_on_screen(figure, digit_classifier, tmp_path, monkeypatch):
+    settings = replace(DIGITS, runs=3, ascent=4, count=60, layer="body.conv2")
+    settings = invariances.with_unit(settings, digit_classifier, invariances.layers_of(digit_classifier))
+    question = invariances.question_of(figure, settings, digit_classifier, "digits")
+    view = Job(lambda task: invariances.measure(task, question, digit_classifier)).wait(300)
+    assert view.completed, view.error
+    findings = view.result
+    program = invariance_reports.snippet(question, digit_classifier).replace("figure.show()", "")
+    states = executed(program, tmp_path, monkeypatch)["states"]
+    assert states.keys() == findings.states.keys() == {"trained", "untrained"}
+    if figure == "A":
+        assert states == findings.states
+    elif figure == "B":
+        for ours, theirs in zip(findings.states["trained"], states["trained"], strict=True):
+            assert (ours.layer, ours.unit) == (theirs.layer, theirs.unit)
+            assert ours.responses == pytest.approx(theirs.responses, rel=1e-3, abs=1e-3)
+    else:
+        assert [found.unit for found in findings.states["trained"]] == [found.unit for found in states["trained"]]
+        assert findings.solutions is not None
+    assert invariance_reports.figure(findings).data
+    assert "rained" in invariance_reports.statement(findings)
+    with np.load(io.BytesIO(invariance_reports.npz(findings))) as file:
+        assert any(name.startswith("untrained.body.conv2") for name in file.files)
+        assert json.loads(str(file["settings"]))["count"] == 60
+
+
+def test_images_to_measure_with(digit_classifier):
+    images, labels = image_sets.inputs("digits", digit_classifier.model, 20)
+    assert images.shape == (20, 1, 28, 28)
+    assert labels is not None
+    assert image_sets.inputs("generated", digit_classifier.model, 5)[0].shape == (5, 1, 28, 28)
+    squares, labels = image_sets.inputs("crops", networks.open_network("all-cnn-c").model, 12)
+    assert squares.shape == (12, 3, 32, 32)
+    assert labels is None
+    with pytest.raises(ValueError, match="no set of images 'x'"):
+        image_sets.inputs("x", digit_classifier.model, 5)
+    with pytest.raises(ValueError, match="no folder"):
+        image_sets.add_folder("nowhere")
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("server") / "log.txt") as address:
+        yield address
+
+
+@pytest.fixture
+def page():
+    """A fresh session. An exception on it or an error in its console fails the test."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    complaints = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
+        page = browser.new_page(viewport={"width": 1400, "height": 1080})
+        page.set_default_timeout(PATIENCE_MS)
+
+        def listen(message):
+            # Opened below the root, Streamlit first asks for its own addresses below that page.
+            if message.type == "error" and "/_stcore/" not in message.location["url"]:
+                complaints.append(message.text)
+
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page
+        assert page.locator("[data-testid=stException]").count() == 0
+        browser.close()
+    assert complaints == []
+
+
+def downloaded(page, kind):
+    with page.expect_download() as download:
+        page.get_by_role("button", name=kind, exact=True).click()
+    return Path(download.value.path()).read_bytes()
+
+
+@pytest.mark.timeout(1200)
+def test_maximisation_live(page, address, tmp_path, monkeypatch):
+    page.goto(
+        f"{address}code-space?network=mnist-classifier&runs=8&explain=neuron&layer=body.conv3&neuron=7.3.3&steps=500"
+    )
+    # Stopped on the way, what was found stays.
+    page.locator("[class*='st-key-attribute-stop'] button").wait_for()
+    page.get_by_text("Step ").first.wait_for()
+    screenshot(page, "code-space-live", 1000)
+    page.locator("[class*='st-key-attribute-stop'] button").click()
+    page.get_by_text("Stopped after").wait_for()
+    settle(page)
+    with np.load(io.BytesIO(downloaded(page, "NPZ"))) as file:
+        assert file["images"].shape == (8, 1, 28, 28)
+        assert len(file["scores"]) < 500
+
+    # A deep link in a session of its own shows the runs by itself.
+    page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=16")
+    page.get_by_text("16 of 16 runs reached 0.99").wait_for()
+    settle(page)
+    page.get_by_text("Reproduce this view").click()
+    program = page.locator("[data-testid=stCode]").nth(1).inner_text()
+    made = executed(program, tmp_path, monkeypatch)["result"].images.numpy()
+    with np.load(io.BytesIO(downloaded(page, "NPZ"))) as file:
+        np.testing.assert_allclose(file["images"], made, atol=1e-4)
+    assert downloaded(page, "GIF").startswith(b"GIF89a")
+    assert downloaded(page, "PNG").startswith(b"\x89PNG")
+
+    page.get_by_role("button", name="Judge").click()
+    page.get_by_text("The judge is a network").wait_for()
+    screenshot(page, "code-space", 2600)
+    choose(page, "Class", "8 (8)", url="target=8")
+    page.get_by_role("button", name="Maximise with").click()
+    page.get_by_text("The last sixteen runs").wait_for()
+    screenshot(page, "code-space-dark", 1500, scheme="dark")
+    screenshot(page, "code-space-narrow", 2600, width=390)
+    page.set_viewport_size({"width": 1400, "height": 1080})
+    until(page, page.get_by_role("link", name="Attribute this class").click, url="/attribute?")
+    assert "target=8" in page.url
+
+
+@pytest.mark.timeout(1200)
+def test_invariance_live(page, address):
+    page.goto(f"{address}invariance?network=mnist-classifier&generator=gan-mnist&runs=4&ascent=10&count=100")
+    settle(page)
+    for figure in invariances.FIGURES:
+        page.get_by_role("button", name=f"Measure {figure}").click()
+        page.get_by_text(f"Program for {figure}").wait_for()
+    screenshot(page, "invariance", 3000)
+    screenshot(page, "invariance-dark", 3000, width=1280, scheme="dark")
+    screenshot(page, "invariance-narrow", 4200, width=390)
