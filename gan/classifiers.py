@@ -17,6 +17,7 @@ from tqdm import tqdm
 from plugin.models.checkpoints import load_weights, save_checkpoint
 
 from .data import ImageSet
+from .precision import mixed_precision
 
 
 class Classifier(nn.Module):
@@ -137,7 +138,7 @@ def train_classifier(
         batches = torch.randperm(len(train), generator=random).split(128)
         for batch in (bar := tqdm(batches, desc=f"{kind}, epoch {epoch + 1}/{epochs}", unit="batch", mininterval=2)):
             images = jitter(train.images[batch].float() / 255, random).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision():
                 logits = classifier(images)
             loss = F.cross_entropy(logits.float(), train.labels[batch])
             if not loss.isfinite():

@@ -30,6 +30,7 @@ from .classifiers import Classifier
 from .data import ImageSet
 from .loading import load
 from .networks import NETWORKS, Discriminator, Generator
+from .precision import mixed_precision
 from .quality import evaluate
 
 
@@ -47,7 +48,7 @@ class Recipe:
         penalty: weight of R1, for images in [0, 1].
         penalty_every: steps between two evaluations of R1.
         average_decay: of the moving average, per step.
-        precision: "bfloat16" (autocast) or "float32".
+        precision: "bfloat16" (by autocast, on processors that compute with it) or "float32".
     """
 
     architecture: str = "dcgan"
@@ -176,7 +177,7 @@ class Trainer:
         real, codes = self.batch(), self.codes()
         penalised = self.step % self.recipe.penalty_every == 0
         real.requires_grad_(penalised)
-        with self.autocast():
+        with mixed_precision(self.recipe.precision == "bfloat16"):
             with torch.no_grad():
                 made = self.generator(codes)
             on_real, on_made = self.discriminator(real).float(), self.discriminator(made).float()
@@ -190,7 +191,7 @@ class Trainer:
 
     def update_generator(self) -> float:
         self.discriminator.requires_grad_(False)
-        with self.autocast():
+        with mixed_precision(self.recipe.precision == "bfloat16"):
             on_made = self.discriminator(self.generator(self.codes())).float()
         loss = F.softplus(-on_made).mean()
         self.apply(loss, self.optimizers[1], "generator")
@@ -207,9 +208,6 @@ class Trainer:
                 average.lerp_(current, 1 - kept)
             else:
                 average.copy_(current)
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
     def apply(self, loss: Tensor, optimizer: torch.optim.Optimizer, name: str) -> None:
         if not loss.isfinite():

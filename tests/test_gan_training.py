@@ -16,6 +16,7 @@ from gan import DCGAN, MLPGAN, Recipe, load, load_classifier, train, train_class
 from gan.__main__ import main
 from gan.data import ImageSet, read
 from gan.loading import WEIGHTS_FOLDER
+from gan.precision import mixed_precision
 from gan.quality import evaluate, frechet_distance, imbalance, nearest_distances
 from gan.training import Trainer, squared_slope
 from plugin.models.checkpoints import load_weights, read_metadata
@@ -206,6 +207,35 @@ def test_training_approaches_the_data(digits: tuple[ImageSet, ImageSet], tmp_pat
     assert long["scores"]["nearest_train"] < short["scores"]["nearest_train"]
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("able", [True, False])
+def test_bfloat16_only_where_the_processor_computes_with_it(
+    wanted: bool, able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.precision.computes_in_bfloat16", lambda: able)
+    with mixed_precision(wanted):
+        product = torch.randn(3, 3) @ torch.randn(3, 3)
+    assert product.dtype == (torch.bfloat16 if wanted and able else torch.float32)
+
+
+@TINY
+def test_without_bfloat16_the_recipe_trains_in_float32(
+    recipe: Recipe, digits: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recipe.precision == "bfloat16"
+    trained = {}
+    for name, precision, able in (
+        ("float32", "float32", True),
+        ("unable", "bfloat16", False),
+        ("able", "bfloat16", True),
+    ):
+        monkeypatch.setattr("gan.precision.computes_in_bfloat16", lambda able=able: able)
+        train(replace(recipe, steps=3, precision=precision), *digits, tmp_path / name)
+        trained[name] = load_weights(tmp_path / name / f"{recipe.architecture}.safetensors")
+    assert all(torch.equal(value, trained["unable"][name]) for name, value in trained["float32"].items())
+    assert not all(torch.equal(value, trained["able"][name]) for name, value in trained["float32"].items())
+
+
 def test_a_checkpoint_says_what_made_it(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     metadata = train(TINY_DCGAN, *digits, tmp_path)
     loaded = load(tmp_path / "dcgan.safetensors")
@@ -291,7 +321,7 @@ def test_a_generator_that_remembers_is_found_out(digits: tuple[ImageSet, ImageSe
 
 
 # What is aimed at is 30 and 10, and no nearer to training images than test images are: the perceptrons miss both.
-@pytest.mark.parametrize(("name", "ratio", "distance"), [("gan-mnist", 60, 0.98), ("dcgan-mnist", 10, 1.0)])
+@pytest.mark.parametrize(("name", "ratio", "distance"), [("gan-mnist", 56, 0.985), ("dcgan-mnist", 4.5, 1.0)])
 def test_shipped_generators(name: str, ratio: float, distance: float) -> None:
     loaded = load(name)
     assert (WEIGHTS_FOLDER / f"{name}.safetensors").stat().st_size <= 3_000_000

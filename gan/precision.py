@@ -1,0 +1,16 @@
+"""bfloat16 where the processor computes with it, and only there."""
+
+import torch
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16.
+
+    Where it has none they are emulated: a step of the shipped DCGAN then takes about 17 times as long as in float32.
+    """
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def mixed_precision(wanted: bool = True) -> torch.autocast:
+    """Convolutions and matrix products in bfloat16, if that is wanted and the processor can; else all in float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=wanted and computes_in_bfloat16())
