@@ -293,9 +293,8 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
 
     # A deep link in a session of its own shows the runs by itself.
     page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=16")
-    page.get_by_text("16 of 16 runs reached 0.99").wait_for()
-    settle(page)
     page.get_by_text("Reproduce this view").click()
+    page.get_by_text("16 of 16 runs reached 0.99 in").wait_for()
     program = page.locator("[data-testid=stCode]").nth(1).inner_text()
     made = executed(program, tmp_path, monkeypatch)["result"].images.numpy()
     with np.load(io.BytesIO(downloaded(page, "NPZ"))) as file:

@@ -208,7 +208,7 @@ def maximize(task: Task, plan: Plan, subject: Subject) -> Outcome:
 @contextmanager
 def interruptible(network: nn.Module, tell: Callable[[], None]) -> Iterator[None]:
     """A context in which `tell` is called, and may raise, whenever this thread calls the network."""
-    with ModuleTrace(network, on_enter=lambda module, _: tell() if module is network else None):
+    with ModuleTrace(on_enter=lambda module, _: tell() if module is network else None):
         yield
 
 
@@ -223,15 +223,15 @@ def _message(outcome: Outcome) -> str:
     return f"{text}; {int(outcome.result.reached.sum())} of {len(outcome.result)} runs reached {outcome.plan.stop_at:g}"
 
 
-def statement(outcome: Outcome) -> str:
-    """What was reached, in a sentence or two of plain text."""
+def statement(outcome: Outcome, running: bool = False) -> str:
+    """What was reached, in a sentence or two of plain text; `running` if the work goes on."""
     result, scores = outcome.result, outcome.scores[-1]
     value = f"value {np.mean(scores):.3g} in the mean, {np.min(scores):.3g} to {np.max(scores):.3g}"
-    stopped = "" if outcome.finished else f"Stopped after {result.step} steps. "
+    stopped = "" if outcome.finished or running else f"Stopped after {result.step} steps. "
     if outcome.plan.stop_at is None:
         return f"{stopped}{len(result)} runs of {result.step} steps: {value}."
     steps = int(result.steps_taken.float().median())
-    reached = f"{int(result.reached.sum())} of {len(result)} runs reached {outcome.plan.stop_at:g} in {steps} steps"
+    reached = f"{int(result.reached.sum())} of {len(result)} runs reached {outcome.plan.stop_at:g} in {steps} step{'s' * (steps != 1)}"
     return f"{stopped}{reached} (median): {value}."
 
 

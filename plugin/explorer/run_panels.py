@@ -13,16 +13,16 @@ from .judging import Judgement
 _LAST = key("last_runs")
 
 
-def runs(outcome: Outcome, unit: str) -> None:
+def runs(outcome: Outcome, unit: str, running: bool) -> None:
     """The images beside the curves; while the work goes on too."""
     images, curves = st.columns([2, 3])
     images.image(code_space.picture(outcome.result.images), width="content", alt=code_space.spoken(outcome, unit))
     with curves:
         st.plotly_chart(
             code_space.curves(outcome), key=key("curves"), config=panels.CHART,
-            alt=f"Value by step, a line per run and their median. {code_space.statement(outcome)}",
+            alt=f"Value by step, a line per run and their median. {code_space.statement(outcome, running)}",
         )  # fmt: skip
-        st.markdown(code_space.statement(outcome))
+        st.markdown(code_space.statement(outcome, running))
         st.caption(drawings.cost(outcome), help="Wall-clock time and peak memory of these runs.")
 
 

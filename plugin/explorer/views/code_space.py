@@ -58,7 +58,7 @@ def _explore(settings: Settings, subject: Subject, arrived: bool) -> Settings:
     def draw(view: View[Outcome]) -> None:
         outcome = view.result or view.partial
         if outcome is not None:
-            run_panels.runs(outcome, unit)
+            run_panels.runs(outcome, unit, view.running)
             ended.extend([] if view.running else [outcome])
 
     label = f"Maximise with {plan.runs} run{'s' if plan.runs > 1 else ''}"
