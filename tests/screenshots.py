@@ -35,14 +35,12 @@ class View:
         name: of its files.
         path: of the page, as in `plugin.explorer.app.PAGES`.
         query: the state, as in a link.
-        press: buttons that are pressed first, by their names.
         height: of the light picture at most, in pixels.
     """
 
     name: str
     path: str
     query: str = ""
-    press: tuple[str, ...] = ()
     height: int = 1000
 
 
@@ -70,9 +68,6 @@ def open_view(page: Any, address: str, view: View) -> None:
     """
     page.goto(f"{address}{view.path}?{view.query}" if view.query else f"{address}{view.path}")
     drawn(page)
-    for name in view.press:
-        page.get_by_role("button", name=name).first.click()
-        drawn(page)
 
 
 def drawn(page: Any) -> None:
