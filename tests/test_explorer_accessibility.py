@@ -8,9 +8,9 @@ import time
 
 import pytest
 from browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, served, settle
-from screenshots import VARIANTS, VIEWS, drawn, open_view
 
 from plugin.explorer.app import PAGES
+from screenshots import VARIANTS, VIEWS, drawn, open_view
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -32,7 +32,9 @@ _BEYOND = """() => {
         return false;
     };
     const main = document.querySelector('[data-testid=stMain]');
-    const found = [...main.querySelectorAll('[data-testid=stElementContainer] *')].filter(element => {
+    // Inside of charts much is drawn that a clip hides, and a closed expander keeps the width it had.
+    const drawn = [...main.querySelectorAll('[data-testid=stElementContainer] *:not(svg *)')];
+    const found = drawn.filter(element => !element.closest('details:not([open])')).filter(element => {
         const box = element.getBoundingClientRect();
         return box.width && box.height && box.right > innerWidth + 1 && !scrolls(element);
     });
