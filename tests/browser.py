@@ -148,7 +148,8 @@ def click_mark(page: Any, marks: str, index: int, url: str | Callable[[str], boo
 
     def act() -> None:
         mark = page.locator(marks).nth(index)
-        mark.scroll_into_view_if_needed(timeout=_ATTEMPT_MS)
+        # Into the middle: at the upper edge the bar with the pages' titles would lie over it.
+        mark.evaluate("mark => mark.scrollIntoView({block: 'center'})", timeout=_ATTEMPT_MS)
         box = mark.bounding_box(timeout=_ATTEMPT_MS)
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

@@ -3,7 +3,11 @@
 Needs Playwright's Python package and Debian's chromium; skips without them.
 """
 
+import io
+import json
+import pickle
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from browser import (
     ARGUMENTS,
     CHROMIUM,
     PATIENCE_MS,
+    ROOT,
     choose,
     choose_in_table,
     click_mark,
@@ -21,7 +26,7 @@ from browser import (
     until,
 )
 
-from plugin import models
+from plugin import figures, models
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -61,6 +66,7 @@ def page(window):
 
     page.on("console", listen)
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
     yield page
     assert page.locator("[data-testid=stException]").count() == 0
     page.close()
@@ -94,13 +100,115 @@ def test_attribute_page(page, address, tmp_path):
 def hover_and_download(page):
     page.locator("[class*='st-key-attribute-map'] .plotly .nsewdrag").first.hover()
     sync_api.expect(page.locator(".hoverlayer .hovertext").first).to_contain_text("row")
+    check_files(page)
+
+
+def saved(page, kind):
+    """The first file of a kind on the page."""
     with page.expect_download() as download:
-        page.get_by_role("button", name="NPZ").first.click()
-    with np.load(download.value.path()) as arrays:
-        assert arrays["attribution"].shape == (3, 32, 32)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="PNG").first.click()
-    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+        page.get_by_role("button", name=kind, exact=True).first.click()
+    return Path(download.value.path()).read_bytes()
+
+
+def saved_arrays(page):
+    with np.load(io.BytesIO(saved(page, "NPZ"))) as arrays:
+        return dict(arrays)
+
+
+def check_files(page):
+    """The first map's figure, program, NPZ and PNG file hold the same numbers."""
+    settle(page)
+    arrays = saved_arrays(page)
+    settings = json.loads(str(arrays["settings"]))
+    drawn = page.evaluate("""() => {
+        const plot = document.querySelector("[class*='st-key-attribute-map'] .js-plotly-plot");
+        return Array.from(plot._fullData.find(trace => trace.type === 'heatmap').z, row => Array.from(row));
+    }""")
+    np.testing.assert_array_equal(np.asarray(drawn, arrays["map"].dtype), arrays["map"])
+    page.get_by_text("Reproduce this view").click()
+    code = page.locator("[data-testid=stCode]").filter(has_text="explain = ").first
+    sync_api.expect(code).to_be_attached()
+    program = {}
+    exec(code.text_content().replace("figure.show()", ""), program)
+    largest = np.abs(arrays["attribution"]).max()
+    np.testing.assert_allclose(program["attribution"], arrays["attribution"], atol=1e-5 * largest)
+    colours = figures.signed_colours(arrays["map"], limit=settings["limit"])
+    picture = program["model"].visible(program["image"]) if "image" in program else None
+    assert saved(page, "PNG") == figures.to_png(colours, picture, settings["opacity"])
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "attribute?network=model-c&image=coffee&methods=guided-backprop,gradient&target=3&opacity=0.6&view=red",
+        "deconvnet?network=model-c&layer=features.relu3&neuron=5.3.3&unpooling=corner",
+        "lrp?image=rocket&target=0&preset=epsilon_plus&rules=features.conv1:flat",
+    ],
+)
+def test_link_in_a_fresh_session_gives_the_same_files(page, address, link):
+    page.goto(address + link)
+    check_files(page)
+    assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
+    stranger = page.context.browser.new_context()
+    again = stranger.new_page()
+    again.goto(page.url, timeout=PATIENCE_MS)
+    settle(again)
+    for name, values in saved_arrays(page).items():
+        if name != "settings":  # they tell the time that a map took
+            np.testing.assert_array_equal(saved_arrays(again)[name], values)
+    stranger.close()
+
+
+def test_benchmarks_page_measures_until_it_is_stopped(page, address):
+    page.goto(f"{address}benchmarks?measured=mobilenet_v2")
+    settle(page)
+    page.get_by_role("button", name="Measure MobileNet-V2").click()
+    # The first row is there; others would follow.
+    page.locator("[class*='st-key-attribute-time-here'] .bars .point path").first.wait_for(state="attached")
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    stop.click()
+    sync_api.expect(stop).to_have_count(0, timeout=PATIENCE_MS)
+    settle(page)
+    assert page.get_by_role("button", name="Measure MobileNet-V2").is_visible()
+    assert page.locator("[class*='st-key-attribute-time-here'] .bars .point path").count() >= 1
+
+
+class Attack:
+    """Leaves a file behind where a pickle of it is loaded."""
+
+    def __reduce__(self):
+        return (open, ("attacked", "w"))
+
+
+def test_hostile_links_and_files_get_sentences(page, address, tmp_path):
+    markup = "<img src=x onerror=alert(1)>"
+    page.goto(f"{address}attribute?network={markup}&layer={markup}&view=![](http://127.0.0.1:9/x.png)&target=9e9")
+    settle(page)
+    warning = page.locator("[data-testid=stAlert]").first
+    sync_api.expect(warning).to_contain_text(markup)  # as text
+    assert page.locator("img[src=x], img[src*='127.0.0.1:9']").count() == 0
+    files = {
+        "text.png": b"no picture",
+        "vector.png": f"<svg xmlns='http://www.w3.org/2000/svg'>{markup}</svg>".encode(),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        until(
+            page,
+            lambda name=name: page.set_input_files(".st-key-attribute-file input[type=file]", tmp_path / name),
+            url="image=upload",
+        )
+        sync_api.expect(page.locator("[data-testid=stAlert]").get_by_text("The file")).to_be_visible()
+        choose(page, "Picture", "cat", url=lambda url: "image=" not in url)
+    map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
+    (tmp_path / "weights.pt").write_bytes(pickle.dumps(Attack()))
+    until(
+        page,
+        lambda: page.set_input_files("[class*='st-key-attribute-weights'] input[type=file]", tmp_path / "weights.pt"),
+        url="checkpoint=",
+    )
+    sync_api.expect(page.locator("[data-testid=stAlert]").get_by_text("checkpoint")).to_be_visible()
+    assert not (ROOT / "attacked").exists()
 
 
 def test_lrp_page(page, address):
