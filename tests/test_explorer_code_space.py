@@ -180,7 +180,9 @@ def test_unit_goes_along_between_pages():
 
 
 def test_invariance_page_measures_on_request_only():
-    at = opened("invariance", generator="gan-mnist", count="100", layer="body.conv2", neuron="3.7.7")
+    at = opened(
+        "invariance", network="mnist-classifier", generator="gan-mnist", count="100", layer="body.conv2", neuron="3.7.7"
+    )
     assert not at.warning
     assert [heading.value[:2] for heading in at.subheader] == ["A.", "B.", "C."]
     run(at.button[0].click())

@@ -4,6 +4,7 @@ What a page asks is a `Plan`; `maximize` carries it out in a worker thread, step
 found so far: the images on screen, their codes and scores.
 """
 
+import base64
 import hashlib
 import json
 import tempfile
@@ -231,8 +232,8 @@ def statement(outcome: Outcome, running: bool = False) -> str:
     if outcome.plan.stop_at is None:
         return f"{stopped}{len(result)} runs of {result.step} steps: {value}."
     steps = int(result.steps_taken.float().median())
-    reached = f"{int(result.reached.sum())} of {len(result)} runs reached {outcome.plan.stop_at:g} in {steps} step{'s' * (steps != 1)}"
-    return f"{stopped}{reached} (median): {value}."
+    reached = f"{int(result.reached.sum())} of {len(result)} runs reached {outcome.plan.stop_at:g}"
+    return f"{stopped}{reached} in {steps} step{'s' * (steps != 1)} (median): {value}."
 
 
 def spoken(outcome: Outcome, unit: str) -> str:
@@ -304,6 +305,11 @@ def picture(images: Tensor, side: int = _GRID_SIDE) -> Image.Image:
 def png(outcome: Outcome) -> bytes:
     """The grid as a PNG file."""
     return figures.to_png(np.asarray(picture(outcome.result.images)), side=1)
+
+
+def address(outcome: Outcome) -> str:
+    """The same as a `data:` address: a file of the server's would be gone when the next step takes its place."""
+    return "data:image/png;base64," + base64.b64encode(png(outcome)).decode()
 
 
 def gif(outcome: Outcome) -> bytes:

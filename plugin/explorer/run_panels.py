@@ -16,7 +16,7 @@ _LAST = key("last_runs")
 def runs(outcome: Outcome, unit: str, running: bool) -> None:
     """The images beside the curves; while the work goes on too."""
     images, curves = st.columns([2, 3])
-    images.image(code_space.picture(outcome.result.images), width="content", alt=code_space.spoken(outcome, unit))
+    images.image(code_space.address(outcome), width="content", alt=code_space.spoken(outcome, unit))
     with curves:
         st.plotly_chart(
             code_space.curves(outcome), key=key("curves"), config=panels.CHART,
