@@ -130,7 +130,7 @@ class Activations:
         weighted: list[nn.Module] = []
         output = None
         try:
-            with ModuleTrace(self.classifier, enter, leave):
+            with ModuleTrace(enter, leave):
                 output = self.classifier(self.prepare(images))
         except _Reached:
             pass

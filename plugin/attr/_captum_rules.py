@@ -36,7 +36,8 @@ def rule_on_module(module: nn.Module) -> Rule | None:
     Raises:
         TypeError: `module.rule` is not a rule of Captum's.
     """
-    rule = getattr(module, "rule", None)
+    # Not `getattr`: a module looks in three places and raises before it gives up, for every layer of every call.
+    rule = module.__dict__.get("rule", getattr(type(module), "rule", None))
     if rule is None:
         return None
     if not isinstance(rule, PropagationRule):

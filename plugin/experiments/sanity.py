@@ -175,7 +175,7 @@ def _last_layers(model: nn.Module, inputs: Tensor, count: int) -> list[str]:
             order.pop(module, None)
             order[module] = None
 
-    with torch.no_grad(), ModuleTrace(model, on_exit=note):
+    with torch.no_grad(), ModuleTrace(on_exit=note):
         model(inputs[:1])
     names = {module: name for name, module in model.named_modules()}
     found = [names[module] for module in reversed(order)]

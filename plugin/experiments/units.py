@@ -30,7 +30,7 @@ def layers_with_units(network: nn.Module, images: Tensor) -> list[str]:
             found.pop(names[module], None)
             found[names[module]] = output
 
-    with torch.no_grad(), ModuleTrace(network, on_exit=note):
+    with torch.no_grad(), ModuleTrace(on_exit=note):
         network(images[:1])
     return list(found)
 
@@ -65,7 +65,7 @@ def responses_in_the_middle(
             where: tuple[slice | int, ...] = (slice(None), slice(None), *positions[name])
             batch_responses[name] = output[where].clone()
 
-    with torch.no_grad(), ModuleTrace(network, on_exit=note):
+    with torch.no_grad(), ModuleTrace(on_exit=note):
         for batch in images.split(batch_size):
             batch_responses.clear()
             network(batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch)

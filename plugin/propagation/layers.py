@@ -49,6 +49,12 @@ class LayerRecord:
     left: Tensor | None = None
     to_bias: Tensor | None = None
 
+    def changed(self, **attributes: Any) -> "LayerRecord":
+        """The same, but for some attributes; a batch norm and a ReLU per layer make this worth doing quickly."""
+        record = object.__new__(LayerRecord)
+        record.__dict__.update(self.__dict__, **attributes)
+        return record
+
     def pass_down(self, value: Tensor, output: Tensor, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(m, None) or (None, R) at the input for m at the output, by the layer's rule."""
         assert self.rule is not None
@@ -158,7 +164,10 @@ class Trail:
 
     def supersede(self, before: LayerRecord, record: LayerRecord) -> None:
         """`record` is `before` with something folded in."""
-        self.layers = [other for other in self.layers if other is not before]
+        if self.layers[-1] is before:
+            self.layers.pop()
+        else:
+            self.layers = [other for other in self.layers if other is not before]
         self.superseded.append((before, record))
 
     @property

@@ -9,7 +9,7 @@ from then on: no tensor of the user's, and none that a rule has saved, is ever w
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .in_place import InPlace, in_place_form
-from .modules import ModuleTrace, Observer, describe
+from .modules import ModuleTrace, Observer, describe, running_module
 from .operations import recognise
 from .tensors import TensorTable, map_tensors, tensors_in
 
@@ -70,7 +70,6 @@ class Propagation(TorchFunctionMode):
         on_enter, on_exit: see `ModuleTrace`; tensors arrive as what they stand for now.
 
     Attributes:
-        trace: the modules that are running.
         handled: the autograd nodes of all operations that a rule was applied to.
     """
 
@@ -84,7 +83,8 @@ class Propagation(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.model, self.rules, self.protected = model, rules, protected
-        self.trace = ModuleTrace(model, self._resolving(on_enter), self._resolving(on_exit))
+        observed = on_enter is not None or on_exit is not None
+        self._trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit)) if observed else nullcontext()
         self.handled: set[Any] = set()
         self._cells: TensorTable[_Cell] = TensorTable()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
@@ -93,7 +93,7 @@ class Propagation(TorchFunctionMode):
         self._warned: set[nn.Module] = set()
 
     def __enter__(self) -> "Propagation":
-        self.trace.__enter__()
+        self._trace.__enter__()
         super().__enter__()
         return self
 
@@ -101,7 +101,7 @@ class Propagation(TorchFunctionMode):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        self.trace.__exit__(kind, error, traceback)
+        self._trace.__exit__(kind, error, traceback)
         self._cells.clear()
         self._newest.clear()
         self._views.clear()
@@ -154,13 +154,12 @@ class Propagation(TorchFunctionMode):
             self._warn_if_training(function, args, kwargs)
         if function in _STATISTICS and (args[5] if len(args) > 5 else kwargs.get(*_USES_BATCH[function])):
             args, kwargs = _with_own_statistics(_STATISTICS[function], args, kwargs)
-        operation = recognise(function, args, kwargs)
-        rule = None if operation is None else self.rules.get(type(operation))
-        if operation is None or rule is None or not operation.input.requires_grad:
+        operation = recognise(function, args, kwargs, self.rules)
+        if operation is None or not operation.input.requires_grad:
             result = function(*args, **kwargs)
             self._note_views(result)
             return result
-        result = rule(operation)
+        result = self.rules[type(operation)](operation)
         self.handled.update(tensor.grad_fn for tensor in tensors_in(result))
         return result
 
@@ -236,6 +235,8 @@ class Propagation(TorchFunctionMode):
 
     def _is_users(self, tensor: Tensor) -> bool:
         """Whether the memory belongs to the model or to an argument, rather than to this forward pass."""
+        if tensor.grad_fn is not None and not tensor._is_view():
+            return False  # computed here
         if self._protected_memory is None:
             tensors = [*self.model.parameters(), *self.model.buffers(), *tree_leaves(self.protected)]
             self._protected_memory = frozenset(
@@ -249,8 +250,10 @@ class Propagation(TorchFunctionMode):
     def _warn_if_training(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         position = _TRAINING[function]
         training = args[position] if len(args) > position else kwargs.get("training", function is not F.batch_norm)
-        module = self.trace.stack[-1] if self.trace.stack else self.model
-        if training and module.training and module not in self._warned:
+        if not training:
+            return
+        module = running_module(self.model)
+        if module.training and module not in self._warned:
             self._warned.add(module)
             warnings.warn(
                 f"{describe(self.model, module)} is in train mode: the map is random (dropout) or depends on the rest "

@@ -1,14 +1,16 @@
 """Which module is running, known without touching the user's modules.
 
-PyTorch lets a process observe every module call. The observer registered here is shared by all attributions that run
-at the same time and acts only on the thread whose attribution asks for it; it is gone when the last of them ends.
+The stack of Python calls tells, whenever it is asked. Who must hear of every call uses a `ModuleTrace`: PyTorch lets a
+process observe every module call. The observer registered here is shared by all that trace at the same time and acts
+only on the thread that asks for it; it is gone when the last of them ends.
 """
 
 import difflib
+import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -16,23 +18,31 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 Observer = Callable[[nn.Module, Any], None]
 
 
+# Every call of a module goes through this function, which has the module as `self`.
+_MODULE_CALL = nn.Module._call_impl.__code__
+
+
+def running_module(default: nn.Module) -> nn.Module:
+    """The innermost module that is running on this thread; `default` if none is."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _MODULE_CALL:
+            return cast(nn.Module, frame.f_locals["self"])
+        frame = frame.f_back
+    return default
+
+
 class ModuleTrace:
-    """While open, follows the calls of modules on this thread.
+    """While open, hears of the calls of modules on this thread.
 
     Args:
-        model: its modules' names are used to say where something happened.
         on_enter: called with a module and its positional arguments before it runs.
         on_exit: called with a module and its output after it ran.
     """
 
-    def __init__(self, model: nn.Module, on_enter: Observer | None = None, on_exit: Observer | None = None) -> None:
-        self.model, self.on_enter, self.on_exit = model, on_enter, on_exit
+    def __init__(self, on_enter: Observer | None = None, on_exit: Observer | None = None) -> None:
+        self.on_enter, self.on_exit = on_enter, on_exit
         self.stack: list[nn.Module] = []
-
-    @property
-    def layer(self) -> str:
-        """The innermost running module, as an error should name it: `'layer1.0.conv1' (Conv2d)`."""
-        return describe(self.model, self.stack[-1] if self.stack else self.model)
 
     def __enter__(self) -> "ModuleTrace":
         _observe(self)

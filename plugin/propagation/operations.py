@@ -5,7 +5,7 @@ operation. `recognise` turns a call of any of them into the same description, on
 spellings arrive here as their functional form (see `in_place`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -91,22 +91,26 @@ def _maximum(function: Callable[..., Tensor], input: Tensor, other: Any = None, 
     return None
 
 
-def _table() -> dict[Callable[..., Any], tuple[Parser, Callable[..., Any]]]:
+def _table() -> dict[Callable[..., Any], tuple[type, Parser]]:
     parsers: dict[str, Parser] = {name: partial(_activation, name) for name in _NON_DECREASING | _OTHERS}
     parsers |= {"clamp": _clamp, "clip": _clamp, "clamp_min": _clamp}
     parsers |= {"hardtanh": _hardtanh, "threshold": _threshold}
     parsers |= {"maximum": _maximum, "max": _maximum, "fmax": _maximum}
-    table = {function: (parser, function) for name, parser in parsers.items() for function in spellings(name)}
-    return table | {f: (parser, f) for f, parser in (pooling.parsers() | convolution.parsers()).items()}
+    activations = {function: parser for name, parser in parsers.items() for function in spellings(name)}
+    kinds: dict[type, Mapping[Callable[..., Any], Parser]] = {
+        Activation: activations,
+        MaxPooling: pooling.parsers(),
+        ConvolutionLayer: convolution.parsers(),
+    }
+    return {function: (kind, parser) for kind, found in kinds.items() for function, parser in found.items()}
 
 
 _TABLE = _table()
 
 
-def recognise(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation | None:
-    """What a call computes, or None if it is no operation of the table (its gradient is right as it is)."""
-    entry = _TABLE.get(function)
-    if entry is None:
-        return None
-    parser, function = entry
-    return parser(function, *args, **kwargs)
+def recognise(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], kinds: Container[type]
+) -> Operation | None:
+    """What a call computes, or None if it is no operation of these kinds (its gradient is right as it is)."""
+    kind, parser = _TABLE.get(function, (None, None))
+    return None if parser is None or kind not in kinds else parser(function, *args, **kwargs)

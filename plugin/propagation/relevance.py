@@ -15,7 +15,7 @@ An operation that is on no list has no LRP meaning that is known, and raises.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import torch
@@ -30,7 +30,7 @@ from . import attention
 from .convolution import per_dimension
 from .layers import ActivationLayer, Constant, LayerRecord, LinearLayer, Trail, WeightCache
 from .mode import Propagation
-from .modules import Observer, describe
+from .modules import Observer, describe, running_module
 from .operations import Activation, recognise
 from .spellings import spellings
 from .tensors import TensorTable, map_tensors, tensors_in
@@ -63,20 +63,25 @@ _SIGN_PRESERVING = MOVEMENTS | frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Call:
-    """A call that at least one signal goes into."""
+    """A call that at least one signal goes into.
+
+    Attributes:
+        signals: the tensors that depend on the input.
+        given: all tensors among the arguments, parameters as the model has them.
+    """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     signals: list[Tensor]
-    owner: nn.Module
+    given: list[Tensor]
 
     @property
     def name(self) -> str:
         """The function's own name, without the overload of an ATen operator."""
-        return getattr(self.function, "__name__", str(self.function)).split(".")[0]
+        return _name(self.function)
 
     def run(self) -> Any:
         """The plain call."""
@@ -85,6 +90,11 @@ class _Call:
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """One argument, given by position or by name."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    def arguments(self, **defaults: Any) -> list[Any]:
+        """All arguments in the order of the defaults, whether given by position or by name."""
+        names = list(defaults)[len(self.args) :]
+        return [*self.args[: len(defaults)], *(self.kwargs.get(name, defaults[name]) for name in names)]
 
 
 @dataclass
@@ -161,36 +171,39 @@ class RelevancePropagation(Propagation):
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = tensors_in((args, kwargs))
-        if not any(tensor.requires_grad for tensor in tensors):
-            return super()._call(function, args, kwargs)
-        owner = self._owner(tensors)
-        # Parameters do not depend on the input: what requires grad afterwards does.
-        constants = {id(t): self.cache.constant(t) for t in tensors if t.requires_grad and self._is_constant(t)}
-        signals = [tensor for tensor in tensors if tensor.requires_grad and id(tensor) not in constants]
+        given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        signals: list[Tensor] = []
+        constants: dict[int, Tensor] = {}
+        for tensor in given:
+            if not tensor.requires_grad:
+                continue
+            # Parameters do not depend on the input: what requires grad afterwards does.
+            if tensor.is_leaf and self._carriers.get(tensor) is None:
+                constants[id(tensor)] = self.cache.constant(tensor)
+            else:
+                signals.append(tensor)
         if constants:
             args, kwargs = _with_tensors(args, kwargs, constants)
         if not signals:
             return super()._call(function, args, kwargs)
         handler = _HANDLERS.get(function)
         if handler is not None:
-            return handler(self, _Call(function, args, kwargs, signals, owner))
-        activation = recognise(function, args, kwargs)
-        if isinstance(activation, Activation):
-            return self._activation(activation)
-        return self._as_it_is(_Call(function, args, kwargs, signals, owner))
-
-    def _is_constant(self, tensor: Tensor) -> bool:
-        return tensor.is_leaf and self._carriers.get(tensor) is None
+            return handler(self, _Call(function, args, kwargs, signals, given))
+        activation = recognise(function, args, kwargs, (Activation,))
+        if activation is not None:
+            return self._activation(cast(Activation, activation))
+        return self._as_it_is(_Call(function, args, kwargs, signals, given))
 
     def _is_kept(self, base: Tensor) -> bool:
         return self._produced.get(base) is not None
 
-    def _owner(self, tensors: Sequence[Tensor]) -> nn.Module:
-        for tensor in tensors:
-            if id(tensor) in self._owners:
-                return self._owners[id(tensor)]
-        return self.trace.stack[-1] if self.trace.stack else self.model
+    def _owner(self, call: "_Call") -> nn.Module:
+        """The layer that a call belongs to: that of a parameter among its arguments, else the one that is running."""
+        for tensor in call.given:
+            owner = self._owners.get(id(tensor))
+            if owner is not None:
+                return owner
+        return running_module(self.model)
 
     def _as_it_is(self, call: "_Call") -> Any:
         """An operation whose vector-Jacobian product is right, or one that is not known."""
@@ -201,8 +214,8 @@ class RelevancePropagation(Propagation):
         if name not in _HOMOGENEOUS and any(tensor.requires_grad for tensor in tensors_in(result)):
             if self.unknown == "raise":
                 raise NotImplementedError(
-                    f"{name} in layer {self.trace.layer} has no LRP rule: express it in operations that have one, or "
-                    'pass unknown="gradient" to let its gradient stand in'
+                    f"{name} in layer {describe(self.model, running_module(self.model))} has no LRP rule: express it "
+                    'in operations that have one, or pass unknown="gradient" to let its gradient stand in'
                 )
             return result
         if name in MOVEMENTS:
@@ -238,13 +251,15 @@ class RelevancePropagation(Propagation):
     def _watch_constants(self, call: _Call) -> _Call:
         """Constants that are added become leaves whose signal tells what they absorb."""
 
+        owner = describe(self.model, self._owner(call))
+
         def watch(value: Any) -> Any:
             if isinstance(value, float | int) and call.name in _SUMS:
                 value = call.signals[0].new_full((), value)
             if not isinstance(value, Tensor) or value.requires_grad or not value.is_floating_point():
                 return value
             leaf = value.detach().clone().requires_grad_()
-            self.trail.constants.append(Constant(f"constant in {describe(self.model, call.owner)}", leaf))
+            self.trail.constants.append(Constant(f"constant in {owner}", leaf))
             return leaf
 
         watched = tuple(tree_map(watch, call.args[:2])) if call.name in _SUMS else tree_map(watch, call.args)
@@ -261,18 +276,18 @@ class RelevancePropagation(Propagation):
         bias: Tensor | None,
         compute: Callable[[], Tensor] | None = None,
     ) -> Tensor:
-        weight = self.cache.constant(weight)
+        owner, weight, carrier = self._owner(call), self.cache.constant(weight), self._carriers.get(value)
         record = LayerRecord(
-            name=self._names.get(call.owner, ""),
-            module=call.owner,
+            name=self._names.get(owner, ""),
+            module=owner,
             linear=linear,
             weight=weight,
             bias=None if bias is None else self.cache.constant(bias),
-            reads_input=self._carriers.get(value) is not None,
+            reads_input=carrier is not None,
             non_negative=bool(self._non_negative.get(value)),
             cached=partial(self.cache.get, weight),
         )
-        return self._record(_Produced(record, value, self._carriers.get(value)), compute or call.run)
+        return self._record(_Produced(record, value, carrier), compute or call.run)
 
     def _record(self, layer: _Produced, compute: Callable[[], Tensor]) -> Tensor:
         self.trail.layers.append(layer.record)
@@ -285,69 +300,65 @@ class RelevancePropagation(Propagation):
         """What follows a layer becomes a part of it; `value` is the layer's output, which others may still read."""
         before = self._produced.get(value)
         assert before is not None
-        record = replace(before.record, **changed)
+        record = before.record.changed(**changed)
         self.trail.supersede(before.record, record)
-        output = self._record(replace(before, record=record), partial(compute, value.detach()))
+        output = self._record(_Produced(record, before.value, before.carrier), partial(compute, value.detach()))
         self._folded[value] = [*(self._folded.get(value) or ()), output]
         return output
 
     def _convolution(self, call: _Call) -> Tensor:
-        value, weight, bias = call.args[0] if call.args else call.kwargs["input"], call.argument(1, "weight"), None
-        bias = call.argument(2, "bias")
+        value, weight, bias, stride, padding, dilation, groups = call.arguments(
+            input=None, weight=None, bias=None, stride=1, padding=0, dilation=1, groups=1
+        )
         if weight.requires_grad:
             return self._as_it_is(call)
         dimensions = weight.ndim - 2
         if value.ndim == dimensions + 1:  # without batch dimension
             with self.seeing():
                 return call.function(value.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
-        stride, padding = call.argument(3, "stride", 1), call.argument(4, "padding", 0)
-        dilation = per_dimension(call.argument(5, "dilation", 1), dimensions)
         if isinstance(padding, str):
+            dilation = per_dimension(dilation, dimensions)
             reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-            padding = [total // 2 if padding == "same" else 0 for total in reach]
-            if call.argument(4, "padding") == "same" and any(total % 2 for total in reach):
+            odd = padding == "same" and any(total % 2 for total in reach)
+            padding = tuple(total // 2 if padding == "same" else 0 for total in reach)
+            if odd:
                 extra = [amount for total in reversed(reach) for amount in (0, total % 2)]
                 with self.seeing():
-                    return call.function(
-                        F.pad(value, extra), weight, bias, stride, padding, dilation, call.argument(6, "groups", 1)
-                    )
-        linear = Convolution(
-            per_dimension(stride, dimensions),
-            per_dimension(padding, dimensions),
-            dilation,
-            call.argument(6, "groups", 1),
-        )
+                    return call.function(F.pad(value, extra), weight, bias, stride, padding, dilation, groups)
+        linear = _convolution(dimensions, _fixed(stride), _fixed(padding), _fixed(dilation), groups)
         return self._linear_layer(call, value, linear, weight, bias)
 
     def _transposed_convolution(self, call: _Call) -> Tensor:
-        value, weight = call.argument(0, "input"), call.argument(1, "weight")
+        value, weight, bias, stride, padding, extra, groups, dilation = call.arguments(
+            input=None, weight=None, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+        )
         if weight.requires_grad:
             return self._as_it_is(call)
         dimensions = weight.ndim - 2
         if value.ndim == dimensions + 1:
             with self.seeing():
                 return call.function(value.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
-        linear = Convolution(
-            stride=per_dimension(call.argument(3, "stride", 1), dimensions),
-            padding=per_dimension(call.argument(4, "padding", 0), dimensions),
-            dilation=per_dimension(call.argument(7, "dilation", 1), dimensions),
-            groups=call.argument(6, "groups", 1),
-            transposed=True,
-            output_padding=per_dimension(call.argument(5, "output_padding", 0), dimensions),
-        )
-        return self._linear_layer(call, value, linear, weight, call.argument(2, "bias"))
+        linear = _convolution(dimensions, _fixed(stride), _fixed(padding), _fixed(dilation), groups, _fixed(extra))
+        return self._linear_layer(call, value, linear, weight, bias)
 
     def _linear(self, call: _Call) -> Tensor:
-        value, weight = call.argument(0, "input"), call.argument(1, "weight")
+        value, weight, bias = call.arguments(input=None, weight=None, bias=None)
         if weight.requires_grad:
             return self._as_it_is(call)
-        return self._linear_layer(call, value, MatrixProduct(), weight, call.argument(2, "bias"))
+        return self._linear_layer(call, value, MatrixProduct(), weight, bias)
 
     def _batch_norm(self, call: _Call) -> Tensor:
         """y * s + t: folded into the layer that produced its input, else a linear layer of its own (epsilon)."""
-        value, weight, bias = call.argument(0, "input"), call.argument(3, "weight"), call.argument(4, "bias")
-        mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
-        training, epsilon = call.argument(5, "training", False), call.argument(7, "eps", 1e-5)
+        value, mean, variance, weight, bias, training, _, epsilon = call.arguments(
+            input=None,
+            running_mean=None,
+            running_var=None,
+            weight=None,
+            bias=None,
+            training=False,
+            momentum=0.1,
+            eps=1e-5,
+        )
         if training or mean is None:  # the batch decides: nothing to keep
             dims = [0, *range(2, value.ndim)]
             mean, variance = value.detach().mean(dims), value.detach().var(dims, unbiased=False)
@@ -523,6 +534,35 @@ def _with_tensors(
 def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
     """Whether a batch norm's channels (dimension 1) are the output channels of the layer; not so on sequences."""
     return isinstance(linear, Convolution) or (isinstance(linear, MatrixProduct) and output.ndim == 2)
+
+
+@lru_cache(maxsize=4096)
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", str(function)).split(".")[0]
+
+
+def _fixed(size: int | Sequence[int]) -> int | tuple[int, ...]:
+    return size if isinstance(size, int) else tuple(size)
+
+
+@lru_cache(maxsize=4096)
+def _convolution(
+    dimensions: int,
+    stride: int | tuple[int, ...],
+    padding: int | tuple[int, ...],
+    dilation: int | tuple[int, ...],
+    groups: int,
+    output_padding: int | tuple[int, ...] | None = None,
+) -> Convolution:
+    """The map of a convolution; of a transposed one if there is an output padding."""
+    return Convolution(
+        per_dimension(stride, dimensions),
+        per_dimension(padding, dimensions),
+        per_dimension(dilation, dimensions),
+        groups,
+        transposed=output_padding is not None,
+        output_padding=() if output_padding is None else per_dimension(output_padding, dimensions),
+    )
 
 
 def _per_channel(values: Tensor | None, ndim: int) -> Tensor | None:

@@ -5,9 +5,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 Value = TypeVar("Value")
+# Most arguments of most calls are one of these, and hold no tensor.
+_PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.Size})
 
 
 class TensorTable(Generic[Value]):
@@ -45,6 +48,8 @@ def tensors_in(value: Any) -> list[Tensor]:
         return [value]
     found: list[Tensor] = []
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ():
+        if type(item) in _PLAIN:
+            continue
         if isinstance(item, Tensor):
             found.append(item)
         elif isinstance(item, (tuple, list, dict)) and item:
@@ -57,7 +62,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, (tuple, list)) and value:
-        items = [map_tensors(function, item) for item in value]
+        items = [item if type(item) in _PLAIN else map_tensors(function, item) for item in value]
         if all(map(operator.is_, items, value)):
             return value
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

@@ -1,11 +1,14 @@
 """Linear maps and their transposes: what a rule needs of a convolution, a transposed convolution or a linear layer."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+_convolution_backward = torch.ops.aten.convolution_backward.default
 
 
 class LinearMap(Protocol):
@@ -47,21 +50,20 @@ class Convolution:
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
 
-    def _geometry(self, groups: int) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+    @cached_property
+    def _geometry(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
         output_padding = list(self.output_padding or (0,) * len(self.stride))
-        return list(self.stride), list(self.padding), list(self.dilation), self.transposed, output_padding, groups
+        return list(self.stride), list(self.padding), list(self.dilation), self.transposed, output_padding, self.groups
 
     def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return torch.convolution(value, weight, bias, *self._geometry(self.groups))
+        return torch.convolution(value, weight, bias, *self._geometry)
 
     def channels(self, output: Tensor) -> int:
         return output.shape[1]
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         # The transposed operator of both kinds; unlike conv_transpose it knows the size that a stride made ambiguous.
-        backward = torch.ops.aten.convolution_backward
-        geometry = self._geometry(self.groups)
-        return backward(signal, like, weight, None, *geometry, [True, False, False])[0]
+        return _convolution_backward(signal, like, weight, None, *self._geometry, [True, False, False])[0]
 
     def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
         if not self.transposed:
@@ -77,8 +79,7 @@ class Convolution:
         summed = signal.unflatten(1, (self.groups, -1)).sum(2)
         ones = weight.new_ones(self.groups, 1, *weight.shape[2:])
         one_each = like[:, :1].expand(-1, self.groups, *like.shape[2:])
-        backward = torch.ops.aten.convolution_backward
-        spread = backward(summed, one_each, ones, None, *self._geometry(self.groups), [True, False, False])[0]
+        spread = _convolution_backward(summed, one_each, ones, None, *self._geometry, [True, False, False])[0]
         return spread.repeat_interleave(like.shape[1] // self.groups, 1)
 
 

@@ -105,6 +105,7 @@ class Term:
         scale: a number that n_t is multiplied with.
         bias: what the bias contributes to den_t, one entry per output channel: that part of the relevance ends there.
         weight_below: W_t for inputs < 0, if that is another.
+        non_negative: den_t is known to have no negative entry, so that sgn(den_t) = 1.
         rare: often no relevance takes part at all; worth a look before the transposed operator is applied.
     """
 
@@ -115,6 +116,7 @@ class Term:
     scale: float = 1.0
     bias: Tensor | None = None
     weight_below: Tensor | None = None
+    non_negative: bool = False
     rare: bool = False
 
     def signal(self, multiplier: Tensor, output: Tensor) -> Tensor:
@@ -128,7 +130,9 @@ class Term:
         relevance = multiplier * numerator
         if self.scale != 1:
             relevance.mul_(self.scale)
-        return relevance.div_(stabilise(denominator, self.epsilon) if self.epsilon else denominator)
+        if self.epsilon:
+            denominator = denominator + self.epsilon if self.non_negative else stabilise(denominator, self.epsilon)
+        return relevance.div_(denominator)
 
     def prepared(self, output: Tensor) -> "Term":
         """The same for many multipliers: the quotient n_t / st(den_t) is computed once."""
@@ -167,7 +171,8 @@ class Epsilon(Rule):
     epsilon: float = STABILISER
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
-        yield Term(operation.weight, operation.output if self.epsilon else None, self.epsilon, bias=operation.bias)
+        denominator = operation.output if self.epsilon else None
+        yield Term(operation.weight, denominator, self.epsilon, bias=operation.bias, non_negative=operation.rectified)
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,9 @@ class ZPlus(Rule):
         # A weight that is not needed is not kept.
         down = None if operation.non_negative else operation.negative_weight
         denominator = operation.positive_part(bias)
-        yield Term(operation.positive_weight, denominator, self.epsilon, bias=bias, weight_below=down)
+        yield Term(
+            operation.positive_weight, denominator, self.epsilon, bias=bias, weight_below=down, non_negative=True
+        )
 
 
 @dataclass(frozen=True)
@@ -207,7 +214,8 @@ class AlphaBeta(Rule):
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         up, down = operation.positive_weight, operation.negative_weight
         bias = operation.bias_part(+1)
-        yield Term(up, operation.positive_part(bias), self.epsilon, None, self.alpha, bias, weight_below=down)
+        part = operation.positive_part(bias)
+        yield Term(up, part, self.epsilon, None, self.alpha, bias, weight_below=down, non_negative=True)
         if self.beta:
             bias = operation.bias_part(-1)
             yield Term(down, operation.negative_part(bias), self.epsilon, None, -self.beta, bias, weight_below=up)
@@ -252,7 +260,8 @@ class Gamma(Rule):
             # Relevance at y < 0 exists only where y is not rectified at once, as before residual additions.
             yield Term(down(), denominator, self.epsilon, below, bias=end, weight_below=up, rare=True)
         other = None if operation.non_negative else down()
-        yield Term(up, part.mul_(gamma).add_(above), self.epsilon, above, bias=bias, weight_below=other)
+        denominator = part.mul_(gamma).add_(above)
+        yield Term(up, denominator, self.epsilon, above, bias=bias, weight_below=other, non_negative=True)
 
 
 @dataclass(frozen=True)
