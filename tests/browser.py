@@ -125,18 +125,17 @@ def choose(page: Any, label: str, option: str, url: str | Callable[[str], bool])
 
 
 def choose_in_table(page: Any, row: int, column: int, option: str, url: str | Callable[[str], bool]) -> None:
-    """Pick another entry for a cell of a table, which is drawn on a canvas: rows of 35 pixels below such a header."""
-    table = page.locator("[data-testid=stDataFrame]")
-    cell = page.locator(f"[data-testid=stDataFrame] [data-testid=glide-cell-{column}-{row}]")
+    """Pick another entry in the page's first table, which is drawn on a canvas: rows of 35 pixels, as the header."""
+    table = page.locator("[data-testid=stDataFrame]").first
+    cell = table.locator(f"[data-testid=glide-cell-{column}-{row}]")
 
     def act() -> None:
         table.scroll_into_view_if_needed(timeout=_ATTEMPT_MS)
         cell.wait_for(state="attached", timeout=_ATTEMPT_MS)
         width = table.bounding_box(timeout=_ATTEMPT_MS)["width"]
         table.click(position={"x": width * 0.3, "y": 35 * (row + 1.5)}, timeout=_ATTEMPT_MS)
-        page.locator(f"[data-testid=glide-cell-{column}-{row}][aria-selected=true]").wait_for(
-            state="attached", timeout=_ATTEMPT_MS
-        )
+        selected = table.locator(f"[data-testid=glide-cell-{column}-{row}][aria-selected=true]")
+        selected.wait_for(state="attached", timeout=_ATTEMPT_MS)
         page.keyboard.press("Enter")
         page.get_by_role("option", name=option, exact=True).click(timeout=_ATTEMPT_MS)
 

@@ -288,7 +288,7 @@ def test_drawn_digit(page, address):
     sync_api.expect(page.locator("[class*='st-key-attribute-bars']").get_by_text("1").first).to_be_attached()
     screenshot(page, "drawing", 1700, scheme="dark")
     before = page.url
-    table = page.locator("[data-testid=stDataFrame]")
+    table = page.locator("[data-testid=stDataFrame]").first
 
     def fill_with_the_keyboard():
         table.click(position={"x": 14, "y": 60})
