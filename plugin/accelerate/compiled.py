@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..attr._base import check_finite
 from ..attr._captum import Inputs, NeuronAttribution, Target, as_tuple
-from .graphs import PRECISIONS, Table, in_bfloat16, in_channels_last
+from .graphs import PRECISIONS, Table, as_on_a_cpu, in_bfloat16, in_channels_last
 from .programs import Program
 from .recording import check_attribution, record
 from .targets import index_tensor
@@ -100,6 +100,7 @@ class CompiledAttribution:
         index = torch.zeros(len(values[0]), dtype=torch.int64, device=values[0].device)
         tables: list[Table] = [in_bfloat16()] if self.precision == "bfloat16" else []
         tables += [in_channels_last()] if self.channels_last else []
+        tables += [as_on_a_cpu()] if self.mode == "inductor" and not on_gpu else []
         laid_out = self._laid_out(values)
         given = laid_out if isinstance(inputs, tuple) else laid_out[0]
         _log.info("recording %s for inputs %s", type(self.attribution).__name__, _listed(_shapes(values)))

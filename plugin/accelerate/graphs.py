@@ -53,6 +53,15 @@ def in_channels_last() -> Table:
     return {convolution: _in_channels_last(convolution, at) for convolution, at in _CONVOLUTIONS.items()}
 
 
+def as_on_a_cpu() -> Table:
+    """Batch norm as ATen computes it on a CPU, in operations that generated code can fuse: the same to the last bit.
+
+    A unit that rounds to another side of zero is on in one map and off in the other, so the forward pass must not only
+    be close. Convolutions and products are the library's own in generated code, and ReLU and pooling do not round.
+    """
+    return {aten.native_batch_norm.default: _batch_norm}
+
+
 def combined(tables: Sequence[Table]) -> Table:
     """One table that does what several do; an entry returns NotImplemented where it has nothing to do."""
     result: Table = {}
@@ -100,6 +109,27 @@ def _in_bfloat16(product: Any) -> Callable[..., Any]:
         return tree_map(lambda value: value.float() if isinstance(value, Tensor) else value, result)
 
     return run
+
+
+def _batch_norm(
+    value: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    training: bool,
+    momentum: float,
+    epsilon: float,
+) -> Any:
+    """x * scale + shift, rounded once as fused multiply-adds are: products of two float32 are exact in float64."""
+    if training or mean is None or variance is None or value.dtype != torch.float32:
+        return NotImplemented
+    scale = (variance + epsilon).rsqrt()
+    scale = (scale if weight is None else scale * weight).double()
+    shift = -mean.double() * scale if bias is None else bias.double() - mean.double() * scale
+    scale, shift = (part.view(-1, *(1,) * (value.ndim - 2)) for part in (scale, shift.float().double()))
+    nothing = value.new_empty(0)
+    return (value.double() * scale + shift).float(), nothing, nothing
 
 
 def _in_channels_last(convolution: Any, at: int) -> Callable[..., Any]:
