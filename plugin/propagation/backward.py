@@ -22,8 +22,8 @@ def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = Fal
     """
     signals: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if selected.requires_grad:
-        ones = torch.ones_like(selected)
-        signals = torch.autograd.grad(selected, tensors, ones, retain_graph=keep_graph, allow_unused=True)
+        # Of the sum: weights of one's own, handed to autograd, make it import sympy for seconds.
+        signals = torch.autograd.grad(selected.sum(), tensors, retain_graph=keep_graph, allow_unused=True)
     if all(signal is None for signal in signals):
         raise ValueError("the explained output does not depend on the inputs: check the target and the model")
     return signals
