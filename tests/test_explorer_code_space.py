@@ -108,6 +108,7 @@ def test_judgement_has_both_baselines(digit_classifier):
     judgement = view.result
     assert set(judging.pictures(judgement)) == {"Best of N random codes", "Pixel space", "Real digits"}
     lines = {line["Measure"]: line for line in judging.table(judgement)}
+    assert set(judging.figure(judgement).data[0].y) <= set(judging.METHODS.values())
     agreement = lines["Judge's first choice is the target"]
     assert agreement["Maximised"] >= agreement["Pixel space"]
     assert judgement.same_data == any("nearest real" in measure for measure in lines)
@@ -294,9 +295,9 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
         assert len(file["scores"]) < 500
 
     # A deep link in a session of its own shows the runs by itself.
-    page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=16")
+    page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=6")
     page.get_by_text("Reproduce this view").click()
-    page.get_by_text("16 of 16 runs reached 0.99 in").wait_for()
+    page.get_by_text("6 of 6 runs reached 0.99 in").wait_for()
     program = page.locator("[data-testid=stCode]").nth(1).inner_text()
     made = executed(program, tmp_path, monkeypatch)["result"].images.numpy()
     with np.load(io.BytesIO(downloaded(page, "NPZ"))) as file:

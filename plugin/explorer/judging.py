@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import plotly.graph_objects as go
 from torch import Tensor
 
 from . import image_sets
@@ -79,6 +80,14 @@ def table(judgement: Judgement) -> list[dict[str, Any]]:
         | {METHODS[name]: row.values.get(name) for name in card.methods}
         for row in card
     ]
+
+
+def figure(judgement: Judgement) -> go.Figure:
+    """Bars by method, with the numbers level and of one size."""
+    drawn = judgement.card.figure()
+    for bars in drawn.data:
+        bars.update(y=[METHODS[name] for name in bars.y])
+    return drawn.update_traces(textangle=0, constraintext="none", textfont_size=11).update_yaxes(automargin=True)
 
 
 def caption(judgement: Judgement) -> str:

@@ -51,7 +51,7 @@ def verdict(name: str, outcome: Outcome) -> None:
             return
         st.caption(judging.caption(view.result))
         st.plotly_chart(
-            view.result.card.figure(), key=key("scorecard"), config=panels.CLICKED_CHART,
+            judging.figure(view.result), key=key("scorecard"), config=panels.CLICKED_CHART,
             alt=judging.spoken(view.result),
         )  # fmt: skip
         st.dataframe(judging.table(view.result), hide_index=True, alt="The scorecard as a table")
