@@ -24,7 +24,7 @@ SIGNED_COLOURS: list[str] = list(diverging.RdBu_r)
 ZERO_MESSAGE = "zero everywhere"
 _BAR, _CHOSEN_BAR = "#b8c1cc", "#2166ac"
 # Seen on white and on black.
-_MARK = "#7a7a7a"
+_MARK, _RUN = "#7a7a7a", "#4a90d9"
 # Told apart by people who confuse red and green, and none of them the red and blue that stand for signs.
 _PART_COLOURS = ("#b8c1cc", "#e69f00", "#5e3c99")
 # For those who see no colours: what is hatched is not what is plain.
@@ -409,7 +409,7 @@ def ascent_curves(scores: Array, names: Sequence[str], ends: Array, label: str, 
         figure.add_trace(
             go.Scatter(
                 x=steps, y=values[:end], name=name, mode="lines+markers", showlegend=False,
-                line={"color": _CHOSEN_BAR, "width": 1}, opacity=0.5,
+                line={"color": _RUN, "width": 1.5}, opacity=0.6,
                 marker={"size": np.where(steps == end, 6, 0), "line": {"width": 0}},
                 hovertemplate=f"{name}<br>step %{{x}}<br><b>%{{y:.4g}}</b><extra></extra>",
             )

@@ -217,7 +217,10 @@ def test_program_gives_the_figure_on_screen(figure, digit_classifier, tmp_path, 
     else:
         assert [found.unit for found in findings.states["trained"]] == [found.unit for found in states["trained"]]
         assert findings.solutions is not None
-    assert invariance_reports.figure(findings).data
+    panels = invariance_reports.panels(findings)
+    assert len(panels) == {"A": 4, "B": 1, "C": 3}[figure]
+    assert all(panel.data for panel in panels)
+    assert sum(len(panel.data) for panel in panels) == len(invariance_reports.figure(findings).data)
     assert "rained" in invariance_reports.statement(findings)
     with np.load(io.BytesIO(invariance_reports.npz(findings))) as file:
         assert any(name.startswith("untrained.body.conv2") for name in file.files)

@@ -29,9 +29,35 @@ def figure(findings: Findings) -> go.Figure:
         "B": drawn.sufficiency_figure,
         "C": drawn.maximising_set_figure,
     }
-    # The page has a theme, light or dark, and on a phone no room beside the panels.
-    legend = {"orientation": "h", "x": 0, "y": -0.15, "yanchor": "top"}
-    return draw[findings.question.figure](findings.states).update_layout(template=None, legend=legend, height=480)
+    # The page has a theme, light or dark.
+    return draw[findings.question.figure](findings.states).update_layout(template=None)
+
+
+def panels(findings: Findings) -> list[go.Figure]:
+    """The same with a figure for each panel, which a page puts side by side or, on a phone, below each other."""
+    whole = figure(findings)
+    titles = [annotation.text for annotation in whole.layout.annotations]
+    if not titles:
+        return [_panel(whole, "", 480)]
+    return [
+        _panel(go.Figure([_alone(trace) for trace in whole.data if (trace.xaxis or "x") == axis]), title, 360)
+        for axis, title in zip(["x", *(f"x{index}" for index in range(2, len(titles) + 1))], titles, strict=True)
+    ]
+
+
+def _alone(trace: Any) -> Any:
+    """A trace of a panel on the axes of a figure of its own, with an entry in its legend if it has a name."""
+    return type(trace)(trace).update(xaxis="x", yaxis="y", showlegend=bool(trace.name))
+
+
+def _panel(panel: go.Figure, title: str, height: int) -> go.Figure:
+    if title:
+        panel.update_yaxes(rangemode="tozero")
+    return panel.update_layout(
+        title={"text": title, "font": {"size": 14}}, height=height, template=None,
+        margin={"l": 0, "r": 0, "t": 36 if title else 0, "b": 0},
+        legend={"orientation": "h", "x": 0, "y": -0.15, "yanchor": "top"},
+    )  # fmt: skip
 
 
 def statement(findings: Findings) -> str:

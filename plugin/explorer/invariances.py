@@ -120,9 +120,9 @@ class Findings:
 
 
 def layers_of(subject: Subject) -> list[str]:
-    """The layers whose units are measured: convolutions, linear layers and the output."""
+    """The layers whose units are measured and have a name, by which one can be chosen."""
     example = torch.zeros(1, *subject.input_shape)
-    return layers_with_units(subject.model.network, example)
+    return [name for name in layers_with_units(subject.model.network, example) if name in subject.layers]
 
 
 def with_unit(settings: Settings, subject: Subject, layers: Sequence[str]) -> Settings:
@@ -143,7 +143,7 @@ def _nearest(layer: str, subject: Subject, layers: Sequence[str]) -> str:
 def refusal(subject: Subject) -> str:
     """Why a network is not measured on a page: a sentence, or nothing."""
     if max(subject.input_shape[1:]) <= _MOST_SIDE:
-        return ""
+        return "" if layers_of(subject) else f"{subject.name} has no convolution or linear layer that runs once."
     return (
         f"{subject.name} sees too many pixels to be measured while you look: "
         f"`python -m plugin.experiments.invariance {subject.name} --data FOLDER` does it with your pictures."

@@ -103,9 +103,13 @@ def _section(question: Question, subject: Subject) -> None:
 
 def _findings(findings: Findings) -> None:
     statement, figure = invariance_reports.statement(findings), findings.question.figure
-    st.plotly_chart(
-        invariance_reports.figure(findings), key=key(f"invariance.{figure}"), config=panels.SAVED_CHART, alt=statement
-    )
+    charts = invariance_reports.panels(findings)
+    columns = st.columns(min(len(charts), 3 if len(charts) % 3 == 0 else 2))
+    for index, chart in enumerate(charts):
+        columns[index % len(columns)].plotly_chart(
+            chart, key=key(f"invariance.{figure}.{index}"), config=panels.SAVED_CHART,
+            alt=f"{chart.layout.title.text or ''} {statement}".strip(),
+        )  # fmt: skip
     st.markdown(escaped(statement))
     if findings.solutions is not None:
         st.image(
