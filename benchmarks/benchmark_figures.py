@@ -15,10 +15,8 @@ _MARKERS = {"ours": "o", "compiled": "D", "captum": "s", "zennit": "^"}
 
 
 def draw(found: Results, path: Path) -> None:
-    """Write an SVG file: batch 1 above, the largest other batch that was measured below."""
-    batches = sorted({measurement.row.batch for measurement in found if measurement.row.network in NAMES})
-    shown = batches[:1] + batches[-1:] if len(batches) > 1 else batches
-    rows = [(batch, measure) for measure in ("time", "memory") for batch in shown]
+    """Write an SVG file: batch 1 above, below the largest other batch that was measured on more than one network."""
+    rows = [(batch, measure) for measure in ("time", "memory") for batch in _batches(found, measure)]
     methods = [name for name in LABELS if any(measurement.row.method == name for measurement in found)]
     # Text stays text, and the file is the same for the same results.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "benchmarks", "font.size": 9}):
@@ -34,6 +32,16 @@ def draw(found: Results, path: Path) -> None:
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
+
+
+def _batches(found: Results, measure: str) -> list[int]:
+    """The smallest and the largest batch that there is something to compare for."""
+    networks: dict[int, set[str]] = {}
+    for measurement in found:
+        if measurement.row.network in NAMES and (measurement.memory_ratio if measure == "memory" else measurement.ratio):
+            networks.setdefault(measurement.row.batch, set()).add(measurement.row.network)
+    batches = sorted(networks)
+    return batches[:1] + [batch for batch in batches[1:] if len(networks[batch]) > 1][-1:]
 
 
 def _panel(axes: Axes, measurements: list[Measurement], methods: list[str], measure: str) -> None:

@@ -13,8 +13,8 @@ from ..networks import DIGITS, Subject
 from ..state import EXPLAIN, GENERATORS, MOST_RUNS, MOST_STEPS, PIXELS, PRIORS, SPANS, Settings, escaped
 
 _TEXT = (
-    "A generator draws an image for each code. From the best of a few random codes, each run climbs to codes whose "
-    "images excite the chosen class or unit more, and stays among the codes that the generator was trained on."
+    "A generator draws an image for each code. From a random code clearly of its class, each run climbs to codes "
+    "whose images excite the chosen class or unit more, and stays among the codes that the generator was trained on."
 )
 _ELSEWHERE = key("elsewhere")
 _PIXEL_TEXT = "Without a generator the pixels themselves are changed, from grey noise on, and kept small and smooth."
