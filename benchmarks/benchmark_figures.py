@@ -38,7 +38,8 @@ def _batches(found: Results, measure: str) -> list[int]:
     """The smallest and the largest batch that there is something to compare for."""
     networks: dict[int, set[str]] = {}
     for measurement in found:
-        if measurement.row.network in NAMES and (measurement.memory_ratio if measure == "memory" else measurement.ratio):
+        value = measurement.memory_ratio if measure == "memory" else measurement.ratio
+        if value and measurement.row.network in NAMES:
             networks.setdefault(measurement.row.batch, set()).add(measurement.row.network)
     batches = sorted(networks)
     return batches[:1] + [batch for batch in batches[1:] if len(networks[batch]) > 1][-1:]
