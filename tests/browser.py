@@ -82,6 +82,37 @@ def server(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[str
             process.wait()
 
 
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Chromium without a window, of Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def watched(page: Any) -> Iterator[Any]:
+    """An empty page that takes its time. An exception on it, a dialog or an error in its console fails the test."""
+    complaints: list[str] = []
+    page.set_default_timeout(PATIENCE_MS)
+
+    def listen(message: Any) -> None:
+        # Opened below the root, Streamlit first asks for its own addresses below that page.
+        if message.type == "error" and "/_stcore/" not in message.location["url"]:
+            complaints.append(message.text)
+
+    page.on("console", listen)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    yield page
+    assert page.locator("[data-testid=stException]").count() == 0
+    page.close()
+    assert complaints == []
+
+
 def settle(page: Any) -> None:
     """Wait until the script has run and the maps are drawn."""
     page.wait_for_function(_SETTLED)

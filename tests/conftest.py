@@ -1,10 +1,12 @@
-"""Fixtures of all tests: where real data lies, and two small images."""
+"""Fixtures of all tests: where real data lies, two small images, and the explorer being served."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from browser import served
 from torch import Tensor
 
 torch.set_num_threads(2)
@@ -23,3 +25,10 @@ def real_data() -> Path:
 def images() -> Tensor:
     """Two images (2, 3, 9, 9), signed."""
     return torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The explorer, served on a free port."""
+    with served(tmp_path_factory.mktemp("server") / "log.txt") as address:
+        yield address

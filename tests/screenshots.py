@@ -10,10 +10,11 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, ROOT, served, settle
+from browser import CHROMIUM, PATIENCE_MS, ROOT, launched, served, settle
 from PIL import Image
 
 # Nothing is being computed, and every chart is drawn.
@@ -103,9 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", metavar="NAME", help="of the views: " + ", ".join(v.name for v in VIEWS))
     parser.add_argument("--address", help="of an explorer that is running, such as http://127.0.0.1:8501/")
     options = parser.parse_args(arguments)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
+    if find_spec("playwright") is None:
         print("error: playwright is not installed: run make install", file=sys.stderr)
         return 1
     if CHROMIUM is None:
@@ -114,10 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [view for view in VIEWS if options.only is None or view.name in options.only]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         address = options.address or stack.enter_context(served(Path(folder) / "log.txt"))
-        browser = stack.enter_context(sync_playwright()).chromium.launch(
-            executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS
-        )
-        page = browser.new_context().new_page()
+        page = stack.enter_context(launched()).new_context().new_page()
         page.set_default_timeout(PATIENCE_MS)
         for view in wanted:
             for suffix, scheme, width in VARIANTS:
@@ -130,7 +126,6 @@ def main(arguments: list[str] | None = None) -> int:
                 path = (options.look if suffix else options.out) / f"{view.name}{suffix}.png"
                 save(shoot(page, width, None if suffix else view.height), path)
                 print(f"{path} ({path.stat().st_size // 1024} KiB)", flush=True)
-        browser.close()
     return 0
 
 

@@ -17,8 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, served, settle
-from playwright.sync_api import sync_playwright
+from browser import PATIENCE_MS, launched, served, settle
 
 # A network of ImageNet's size, with random weights: nothing is downloaded.
 LARGE = "torchvision.models:resnet50"
@@ -106,16 +105,14 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         served(Path(folder) / "log.txt", "-m", "plugin.explorer", "--model", LARGE) as address,
-        sync_playwright() as playwright,
+        launched() as browser,
     ):
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
         opened(browser, address)  # afterwards the server is warm
         print("opening:", summary([opened(browser, address) for _ in range(options.rounds)]), flush=True)
         page = browser.new_context(viewport={"width": 1400, "height": 1080}).new_page()
         page.set_default_timeout(PATIENCE_MS)
         for name, query in VIEWS.items():
             print(f"{name}:", summary(list(clicked(page, address, query))), flush=True)
-        browser.close()
 
 
 if __name__ == "__main__":

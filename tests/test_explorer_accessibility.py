@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, served, settle
+from browser import CHROMIUM, launched, settle, watched
 
 from plugin.explorer.app import PAGES
 from screenshots import VARIANTS, VIEWS, drawn, open_view
@@ -59,37 +59,15 @@ _SMALLEST_TEXT = """() => {
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("server") / "log.txt") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def window():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
+    with launched() as browser:
         yield browser.new_context()
-        browser.close()
 
 
 @pytest.fixture
 def page(window):
-    """An empty page. An exception on it or an error in its console fails the test."""
-    complaints = []
-    page = window.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-
-    def listen(message):
-        # Opened below the root, Streamlit first asks for its own addresses below that page.
-        if message.type == "error" and "/_stcore/" not in message.location["url"]:
-            complaints.append(message.text)
-
-    page.on("console", listen)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    assert page.locator("[data-testid=stException]").count() == 0
-    page.close()
-    assert complaints == []
+    with watched(window.new_page()) as page:
+        yield page
 
 
 def test_every_page_is_in_the_screenshots():

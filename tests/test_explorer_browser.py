@@ -12,18 +12,18 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from browser import (
-    ARGUMENTS,
     CHROMIUM,
     PATIENCE_MS,
     ROOT,
     choose,
     choose_in_table,
     click_mark,
+    launched,
     map_titles,
     screenshot,
-    served,
     settle,
     until,
+    watched,
 )
 
 from plugin import figures, models
@@ -37,40 +37,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The explorer, served on a free port."""
-    with served(tmp_path_factory.mktemp("server") / "log.txt") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def window():
     """A browser with one profile, so that only the first page has to fetch the scripts."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
+    with launched() as browser:
         yield browser.new_context(viewport={"width": 1400, "height": 1080})
-        browser.close()
 
 
 @pytest.fixture
 def page(window):
-    """An empty page. An exception on it or an error in its console fails the test."""
-    complaints = []
-    page = window.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-
-    def listen(message):
-        # Opened below the root, Streamlit first asks for its own addresses below that page.
-        if message.type == "error" and "/_stcore/" not in message.location["url"]:
-            complaints.append(message.text)
-
-    page.on("console", listen)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    yield page
-    assert page.locator("[data-testid=stException]").count() == 0
-    page.close()
-    assert complaints == []
+    with watched(window.new_page()) as page:
+        yield page
 
 
 def test_attribute_page(page, address, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, choose, screenshot, served, settle, until
+from browser import CHROMIUM, choose, launched, screenshot, settle, until, watched
 from PIL import Image
 from test_explorer_page import opened, run, turn_to, widget
 
@@ -244,35 +244,14 @@ def test_images_to_measure_with(digit_classifier):
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("server") / "log.txt") as address:
-        yield address
-
-
 @pytest.fixture
 def page():
-    """A fresh session. An exception on it or an error in its console fails the test."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    """A fresh session."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
-    complaints = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1080})
-        page.set_default_timeout(PATIENCE_MS)
-
-        def listen(message):
-            # Opened below the root, Streamlit first asks for its own addresses below that page.
-            if message.type == "error" and "/_stcore/" not in message.location["url"]:
-                complaints.append(message.text)
-
-        page.on("console", listen)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+    with launched() as browser, watched(browser.new_page(viewport={"width": 1400, "height": 1080})) as page:
         yield page
-        assert page.locator("[data-testid=stException]").count() == 0
-        browser.close()
-    assert complaints == []
 
 
 def downloaded(page, kind):

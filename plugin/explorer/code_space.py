@@ -5,8 +5,6 @@ found so far: the images on screen, their codes and scores.
 """
 
 import base64
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from plugin.experiments.units import evenly
 from plugin.propagation.modules import ModuleTrace
 
 from .drawings import versions
-from .jobs import Task
+from .jobs import Task, name_of
 from .memory import Meter
 from .networks import DIGITS, Subject, with_suitable_picture
 from .state import PIXELS, Settings, axes, follow
@@ -67,7 +65,7 @@ class Plan:
     @property
     def name(self) -> str:
         """Tells plans apart."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        return name_of(self)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,8 @@ What a page asks is a `Question`; `measure` answers it in a worker thread, layer
 has found so far.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -28,7 +26,7 @@ from plugin.experiments.units import layers_with_units
 
 from . import image_sets
 from .code_space import interruptible, normalisation
-from .jobs import Task
+from .jobs import Task, name_of
 from .memory import Meter
 from .networks import Subject
 from .state import PIXELS, Settings
@@ -96,7 +94,7 @@ class Question:
     @property
     def name(self) -> str:
         """Tells questions apart."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        return name_of(self)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ The worker knows nothing of Streamlit. It tells its `Task` how far it is, and le
 more, is told to end.
 """
 
+import hashlib
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,11 @@ T = TypeVar("T")
 
 # For how long a connection may be lost before the page counts as closed: browsers come back from a short break.
 _ABSENCE_SECONDS = 10.0
+
+
+def name_of(asked: Any) -> str:
+    """A short name for what work depends on, a dataclass of plain values: another name is another question."""
+    return hashlib.sha256(json.dumps(asdict(asked)).encode()).hexdigest()[:12]
 
 
 class Stopped(BaseException):
@@ -49,6 +56,11 @@ class View(Generic[T]):
     completed: bool
     result: T | None
     error: str
+
+    @property
+    def latest(self) -> Any:
+        """The result, or else what the work showed last."""
+        return self.result or self.partial
 
 
 class Task:

@@ -24,7 +24,7 @@ METHODS = {
 }
 # They compare with single real digits, and need digits of the data the networks were trained on.
 _OF_THE_SAME_DATA = ("diversity", "distance", "precision", "distinct", "least_distinct")
-_STEP_COST, _PER_PASS = 3, 512
+_PER_PASS = 512
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def judge(task: Task, outcome: Outcome) -> Judgement:
     result = outcome.result
     baselines = () if outcome.plan.generator == PIXELS else ("best_of_n", "pixel")
     # Calls of the network that draws: the best of N for each run, then the images that are judged.
-    random_codes = float((result.tried + _STEP_COST * result.steps_taken).float().mean())
+    random_codes = float(result.passes.float().mean())
     expected = len(result) * (1 + random_codes // _PER_PASS) + 4
     calls = 0
 

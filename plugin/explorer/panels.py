@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -199,7 +199,7 @@ def open_picture(settings: Settings) -> Picture | None:
 
 def work(
     name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None, start: bool = False
-) -> Job[T] | None:
+) -> Any:
     """A button that starts long work, then its progress with a button that stops it.
 
     Args:
@@ -210,7 +210,7 @@ def work(
         start: whether work that was not done yet starts without a click.
 
     Returns:
-        The job when it has ended by itself, else None.
+        What it made, or had shown when it was stopped, once it has ended; else None.
     """
     place = key(f"job.{name}")
     job: Job[T] | None = st.session_state.get(place)
@@ -221,18 +221,22 @@ def work(
         button = st.empty()
         clicked = button.button(label, key=key(f"start.{name}"), type="primary")
         if not clicked and not (start and job is None):
-            if job is not None and draw:
-                draw(job.look())
-            return None
+            return _drawn(job, draw) if job is not None else None
         button.empty()
         job = st.session_state[place] = Job(task, presence.of_this_session())
         ended = False
     if ended:
-        if draw:
-            draw(job.look())
-        return job
+        return _drawn(job, draw)
     _watch(name, job, draw)
     return None
+
+
+def _drawn(job: Job[T], draw: Callable[..., None] | None) -> Any:
+    """Draw a job that has ended; what it showed last."""
+    view = job.look()
+    if draw:
+        draw(view)
+    return view.latest
 
 
 def forget_work(kept: str) -> None:

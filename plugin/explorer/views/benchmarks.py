@@ -86,7 +86,7 @@ def _here(settings: Settings) -> None:
     work = partial(benchmarks.measure, network=settings.measured, batch=settings.batch)
 
     def draw(view: View[Results]) -> None:
-        measured = view.result or view.partial
+        measured = view.latest
         if measured is not None and measured.measurements:
             _charts(measured, settings, "here")
 

@@ -53,17 +53,14 @@ def _explore(settings: Settings, subject: Subject, arrived: bool) -> Settings:
         st.info(f"{subject.name} sees so many pixels that {plan.runs} runs are made at a time.")
     name = f"code-space.{plan.name}"
     panels.forget_work(name)
-    ended: list[Outcome] = []
 
     def draw(view: View[Outcome]) -> None:
-        outcome = view.result or view.partial
-        if outcome is not None:
-            run_panels.runs(outcome, unit, view.running)
-            ended.extend([] if view.running else [outcome])
+        if view.latest is not None:
+            run_panels.runs(view.latest, unit, view.running)
 
     label = f"Maximise with {plan.runs} run{'s' if plan.runs > 1 else ''}"
-    panels.work(name, label, partial(code_space.maximize, plan=plan, subject=subject), draw, start=arrived)
-    for outcome in ended:
+    outcome = panels.work(name, label, partial(code_space.maximize, plan=plan, subject=subject), draw, start=arrived)
+    if outcome is not None:
         run_panels.files(outcome)
         run_panels.verdict(name, outcome)
         run_panels.last_sixteen(outcome, unit)

@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from .. import code_space, controls, drawings, image_sets, invariance_reports, invariances, panels
+from .. import code_space, controls, drawings, image_sets, invariance_reports, invariances, panels, saving
 from ..controls import LABELS, key
 from ..invariances import Findings, Question
 from ..jobs import View
@@ -80,23 +80,18 @@ def _section(question: Question, subject: Subject) -> None:
     """One figure: its button, its progress, and what was found."""
     name = f"invariance-{question.figure}.{question.name}"
     panels.forget_work(name)
-    ended: list[Findings] = []
 
     def draw(view: View[Findings]) -> None:
-        findings = view.result or view.partial
-        if findings is not None:
-            _findings(findings)
-            ended.extend([] if view.running else [findings])
+        if view.latest is not None:
+            _findings(view.latest)
 
-    panels.work(
+    findings = panels.work(
         name, f"Measure {question.figure}", partial(invariances.measure, question=question, subject=subject), draw
     )
-    for findings in ended:
-        file = f"invariance-{question.figure}-{question.name}"
-        st.download_button(
-            "NPZ", partial(invariance_reports.npz, findings), f"{file}.npz", "application/octet-stream",
-            key=key(f"NPZ.{question.figure}"), on_click="ignore",
-        )  # fmt: skip
+    if findings is not None:
+        file = f"invariance-{question.figure}-{question.name}.npz"
+        make = partial(invariance_reports.npz, findings)
+        saving.button("NPZ", make, file, "application/octet-stream", key(f"NPZ.{question.figure}"))
         with st.expander(f"Program for {question.figure}"):
             st.code(invariance_reports.snippet(question, subject))
 
