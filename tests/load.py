@@ -37,6 +37,7 @@ from plugin.attr.methods import METHODS
 from plugin.explorer.images import sample
 from plugin.explorer.networks import DIGITS, digit_classifier
 from plugin.models import LoadedModel
+from plugin.random_weights import SeededWeights
 
 # A network of the size of ImageNet's, which the server is given as the user's own.
 OWN = "load:squeezenet"
@@ -52,11 +53,10 @@ TOLERANCE = 1e-4
 
 
 def squeezenet() -> LoadedModel:
-    """A SqueezeNet whose random weights are the same in every process."""
+    """A SqueezeNet whose random weights are the same in every process and thread."""
     from torchvision.models import squeezenet1_1
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with SeededWeights(0):
         return models.load(squeezenet1_1().eval())
 
 
@@ -193,15 +193,16 @@ class Visitor(threading.Thread):
         elif dice < 0.16:
             self._look_at_lrp()
         else:
-            self._change()
-            if dice > 0.8:
+            offers_the_same = self._change()
+            if offers_the_same and dice > 0.8:
                 self._change()  # before the first change was answered
         self._session.wait(lambda: self._view.shown_by(self._session.query))
         with self._report.lock:
             self._report.seconds.append(time.monotonic() - start)
         self._check_maps(self._view.methods)
 
-    def _change(self) -> None:
+    def _change(self) -> bool:
+        """Change one thing; whether the page offers the same choices afterwards."""
         view, choice = self._view, self._random.choice
         what = choice(["methods", "methods", "methods", "target", "image", "network", "explain"])
         if what == "network":
@@ -222,6 +223,7 @@ class Visitor(threading.Thread):
             methods = tuple(self._random.sample(offered, self._random.randint(1, 3)))
             self._view = replace(view, methods=methods)
             self._session.set("methods", [METHODS[method].label for method in methods])
+        return what not in ("network", "explain")
 
     def _choose_network(self, name: str) -> None:
         """Another network may have other classes, and look at other pictures."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..propagation.modules import ModuleTrace
+from ..random_weights import SeededWeights
 
 TARGET = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 
@@ -138,8 +139,7 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
         seed: decides the weights.
     """
     copied = copy.deepcopy(network)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with SeededWeights(seed):
         for module in copied.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):

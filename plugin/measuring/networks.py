@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..random_weights import SeededWeights
+
 NAMES = {"vgg16": "VGG-16", "resnet50": "ResNet-50", "mobilenet_v2": "MobileNet-V2", "vit_b_16": "ViT-B/16"}
 SIDE, SMALL_SIDE = 224, 32
 
@@ -16,8 +18,7 @@ def build(name: str, small: bool = False) -> nn.Module:
     """
     from torchvision import models
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with SeededWeights(0):
         network: nn.Module = _small(name) if small else models.get_model(name, weights=None)
         if name == "vit_b_16":  # torchvision starts its head at zero: every map would be zero
             nn.init.normal_(network.get_submodule("heads.head").get_parameter("weight"), std=0.02)
