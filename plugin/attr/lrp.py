@@ -298,19 +298,13 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             _, _, selected = self._forward(
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )
+            # Of each layer, of each of its tensors, the places where its relevance is found: one backward pass for all.
+            groups = [[propagation.found_at(tensor) for tensor in capture.tensors()] for capture in captures]
+            places = [place for group in groups for several in group for place in several]
+            found = iter(_relevance(places, [propagation.carrier(place) for place in places], selected))
             results, deltas = [], []
-            for capture in captures:
-                tensors = capture.tensors()
-                places = [propagation.found_at(tensor) for tensor in tensors]
-                found = iter(
-                    _relevance(
-                        [place for several in places for place in several],
-                        [propagation.carrier(place) for several in places for place in several],
-                        selected,
-                        keep=True,
-                    )
-                )
-                relevance = tuple(torch.stack([next(found) for _ in several]).sum(0) for several in places)
+            for group in groups:
+                relevance = tuple(torch.stack([next(found) for _ in several]).sum(0) for several in group)
                 results.append(relevance if len(relevance) > 1 else relevance[0])
                 deltas.append(self.compute_convergence_delta(relevance, selected.detach()))
         return (results, deltas) if isinstance(self.layer, list) else (results[0], deltas[0])
