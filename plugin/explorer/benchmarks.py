@@ -112,7 +112,7 @@ def time_figure(measurements: Sequence[Measurement]) -> go.Figure:
         )  # fmt: skip
     figure.add_vline(x=1, line_dash="dot", line_color="#7a7a7a")
     figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True)
-    figure.update_xaxes(title="time in floors (one forward pass and one gradient)", rangemode="tozero", fixedrange=True)
+    figure.update_xaxes(title="time in floors", rangemode="tozero", fixedrange=True)
     return figure.update_layout(height=420, barmode="group", **_LAYOUT)
 
 
