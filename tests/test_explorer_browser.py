@@ -124,6 +124,7 @@ def check_files(page):
 def test_link_in_a_fresh_session_gives_the_same_files(page, address, link):
     page.goto(address + link)
     check_files(page)
+    assert ("ledger_left" in saved_arrays(page)) == link.startswith("lrp")
     assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
     stranger = page.context.browser.new_context()
     again = stranger.new_page()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,22 @@ def test_what_was_stopped_is_kept_and_can_be_made_again(digit_classifier, tmp_pa
     torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("settings", [replace(DIGITS, generator=PIXELS, target=4, steps=2), CONV3])
+def test_runs_that_fall_short_are_told_on_the_page_and_not_in_the_log(settings, digit_classifier):
+    with warnings.catch_warnings(record=True) as logged:
+        outcome = maximized(settings, digit_classifier)
+    assert logged == []
+    assert outcome.finished
+    missed = ~outcome.result.reached
+    if settings.explain == "neuron":  # nothing was to be reached
+        assert code_space.shortfall(outcome) == ""
+        return
+    best = float(outcome.result.probabilities[missed].max())
+    assert code_space.shortfall(outcome).startswith(f"{int(missed.sum())} of 3 runs did not reach 0.99 in 2 steps, ")
+    assert f" came to {best:.4g}." in code_space.shortfall(outcome)
+    assert code_space.shortfall(replace(outcome, result=replace(outcome.result, reached=~missed | missed))) == ""
+
+
 def test_gif_and_png(digit_classifier):
     outcome = maximized(CONV3, digit_classifier)
     with Image.open(io.BytesIO(code_space.gif(outcome))) as file:
@@ -160,6 +177,12 @@ def test_code_space_page_opens_with_runs_and_judges_on_request():
     # Other settings wait for a click.
     assert not any("runs reached" in text.value for text in at.markdown)
     assert at.query_params["explain"] == "neuron"
+
+
+def test_code_space_page_tells_how_far_runs_came_that_fell_short():
+    at = opened("code-space", network="mnist-classifier", generator="pixels", runs="2", steps="2")
+    ended(at, "code-space")
+    assert [warning.value.partition(",")[0] for warning in at.warning] == ["2 of 2 runs did not reach 0.99 in 2 steps"]
 
 
 def test_code_space_link_with_nonsense_gets_sentences():

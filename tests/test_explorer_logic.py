@@ -517,6 +517,13 @@ def test_files_hold_what_is_on_screen(subject):
         np.testing.assert_array_equal(arrays["map"], result.attribution.sum(0))
         assert CAT.digest in str(arrays["settings"])
         assert torch.__version__.split("+")[0] in str(arrays["versions"])
+    ledger = ledgers.compute(subject, CAT.image, Question("lrp-epsilon-plus", target=3))
+    file = drawings.npz(result, settings, question, CAT, 0.5, ledgers.arrays(ledger))
+    with np.load(io.BytesIO(file), allow_pickle=False) as arrays:
+        for name in ("layer", "rule", "entered", "left", "to_bias", "to_stabiliser"):
+            assert arrays[f"ledger_{name}"].tolist() == [getattr(entry, name) for entry in ledger]
+        absorbed = arrays["ledger_to_bias"].sum() + arrays["ledger_to_stabiliser"].sum()
+        assert arrays["ledger_input"] + absorbed == pytest.approx(float(arrays["ledger_output"]), rel=1e-3)
     for view in state.VIEWS:
         png = drawings.png(result, replace(settings, view=view), 0.5, subject.model.visible(CAT.image))
         assert Image.open(io.BytesIO(png)).size == (512, 512)

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -14,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from plugin import models
-from plugin.explorer import checkpoints, drawing
+from plugin.explorer import attributions, checkpoints, drawing, images, networks
 from plugin.explorer.__main__ import OPTIONS
 from plugin.explorer.app import PAGES
 
@@ -84,6 +85,14 @@ def test_first_view_shows_three_methods_side_by_side():
     assert sum(" ms" in caption.value or " s," in caption.value for caption in at.caption) == 3
     assert widget(at, "selectbox", "network").options[:2] == list(models.names())
     assert at.query_params == {}
+
+
+def test_a_map_of_zeros_says_why():
+    subject, layer = networks.open_network("all-cnn-c"), "features.relu5"
+    responses = attributions.responses(subject, images.sample("cat").image, layer)
+    inactive = ".".join(str(index) for index in np.argwhere(responses == 0)[0])
+    at = opened(explain="neuron", layer=layer, neuron=inactive, methods="gradient,lrp-epsilon,deconvnet")
+    assert sum("The neuron is not active for this picture" in caption.value for caption in at.caption) == 2
 
 
 def test_changing_network_method_target_image_and_display():

@@ -12,7 +12,7 @@ from PIL import Image
 from plugin.experiments.sanity import RandomisationCheck
 from plugin.propagation.ledger import Ledger
 
-from . import attributions, images, ledgers, networks, sanity, tour, units
+from . import attributions, images, ledgers, networks, sanity, tour, units, zero_maps
 from .attributions import Question, Result
 from .images import Picture
 from .networks import Subject
@@ -54,6 +54,12 @@ def responses(network: str, digest: str, layer: str, _subject: Subject, _image: 
 def result(network: str, digest: str, question: Question, _subject: Subject, _image: Image.Image) -> Result:
     """See `attributions.compute`."""
     return attributions.compute(_subject, _image, question)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def zero_reason(network: str, digest: str, question: Question, _subject: Subject, _image: Image.Image) -> str:
+    """See `zero_maps.reason`."""
+    return zero_maps.reason(_subject, _image, question)
 
 
 @st.cache_data(max_entries=64, show_spinner="Making layers random …")

@@ -92,8 +92,8 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether every run has ended by itself."""
-        return self.result.step == self.plan.steps or bool(self.result.reached.all())
+        """Whether every run has ended by itself: the rows of scores that were not needed are there then."""
+        return len(self.result.scores) == self.plan.steps
 
 
 def suited(settings: Settings, arrived: bool) -> Settings:
@@ -201,6 +201,8 @@ def maximize(task: Task, plan: Plan, subject: Subject) -> Outcome:
             meter.read()
             outcome = Outcome(plan, result, frames, meter.seconds, meter.peak_bytes)
             task.report(_progress(outcome), _message(outcome), outcome)
+            if outcome.finished:
+                break  # what `gan` would now warn of on standard error, `shortfall` says on the page
     return outcome
 
 
@@ -232,6 +234,19 @@ def statement(outcome: Outcome, running: bool = False) -> str:
     steps = int(result.steps_taken.float().median())
     reached = f"{int(result.reached.sum())} of {len(result)} runs reached {outcome.plan.stop_at:g}"
     return f"{stopped}{reached} in {steps} step{'s' * (steps != 1)} (median): {value}."
+
+
+def shortfall(outcome: Outcome) -> str:
+    """How far those runs came that ended below the probability at which they should; empty if there are none."""
+    plan, chances = outcome.plan, outcome.result.probabilities
+    missed = ~outcome.result.reached
+    if plan.stop_at is None or chances is None or not outcome.finished or not bool(missed.any()):
+        return ""
+    made = f"in {plan.steps} step{'s' * (plan.steps != 1)}"
+    return (
+        f"{int(missed.sum())} of {len(missed)} runs did not reach {plan.stop_at:g} {made}, the best of them came to "
+        f"{float(chances[missed].max()):.4g}. Allow more steps, or stop at a lower probability."
+    )
 
 
 def spoken(outcome: Outcome, unit: str) -> str:

@@ -1,5 +1,6 @@
 """How a result is shown and saved: the same values as a figure, a PNG and an NPZ."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -18,6 +19,11 @@ from .state import Settings
 
 # Pixels that a colour picture does not need below it.
 _COLOUR_BAR = 45
+# What `cost` says, in a sentence.
+COST = (
+    "Wall-clock time, and by how much the memory of the server grew at most while this was computed. Memory is left "
+    "out where other work was measured at the same time."
+)
 _PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "numpy", "pillow")
 
 
@@ -56,8 +62,15 @@ def png(result: Result, settings: Settings, limit: float, visible: Image.Image |
     return figures.to_png(colours, visible, settings.opacity)
 
 
-def npz(result: Result, settings: Settings, question: Question, picture: Picture, limit: float) -> bytes:
-    """An NPZ file with `attribution` (C, H, W), `map` as it is on screen, settings and versions."""
+def npz(
+    result: Result,
+    settings: Settings,
+    question: Question,
+    picture: Picture,
+    limit: float,
+    more: Mapping[str, NDArray[Any]] | None = None,
+) -> bytes:
+    """An NPZ file with `attribution` (C, H, W), `map` as it is on screen, `more` arrays, settings and versions."""
     recorded: dict[str, Any] = asdict(settings) | {
         "question": asdict(question),
         "image_sha256": picture.digest,
@@ -65,7 +78,7 @@ def npz(result: Result, settings: Settings, question: Question, picture: Picture
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,
     }
-    arrays = {"attribution": result.attribution, "map": _signed(result, settings)}
+    arrays = {"attribution": result.attribution, "map": _signed(result, settings), **(more or {})}
     return figures.to_npz(arrays, recorded, versions())
 
 

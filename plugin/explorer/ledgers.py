@@ -1,14 +1,17 @@
 """The conservation ledger of a map by layer-wise relevance propagation: its table, its chart and what it comes to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from PIL import Image
 
 from plugin import figures
 from plugin.attr import LRPTranspose
-from plugin.propagation.ledger import Ledger
+from plugin.propagation.ledger import Entry, Ledger
 
 from . import attributions, lrp_rules
 from .attributions import LogitDifference, Question
@@ -59,6 +62,14 @@ def rows(ledger: Ledger, subject: Subject) -> list[Row]:
     return [
         Row(e.layer, names.get(e.rule, e.rule), e.entered, e.left, e.to_bias, e.to_stabiliser) for e in ledger.entries
     ]
+
+
+def arrays(ledger: Ledger) -> dict[str, NDArray[Any]]:
+    """For an NPZ file: each column of the ledger from the output to the input, such as `ledger_layer` and `ledger_left`
+    `(entries,)`, with `ledger_output` and `ledger_input` `()`, between which they keep the books."""
+    columns = {field.name: np.array([getattr(entry, field.name) for entry in ledger]) for field in fields(Entry)}
+    columns |= {"output": np.array(ledger.output), "input": np.array(ledger.input)}
+    return {f"ledger_{name}": values for name, values in columns.items()}
 
 
 def figure(ledger: Ledger) -> go.Figure:

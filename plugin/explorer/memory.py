@@ -1,9 +1,11 @@
 """How long a call took and how much memory it needed."""
 
 import ctypes
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 import torch
 
@@ -18,22 +20,33 @@ class Meter:
 
     Attributes:
         seconds: wall-clock time; on a GPU, until it has finished.
-        peak_bytes: on a GPU, what PyTorch allocated at most; on the CPU, by how much the resident memory of the whole
-            process grew at most (so nothing else should be running in it). None where the system does not say it.
+        peak_bytes: on a GPU, by how much what PyTorch had allocated grew at most; on the CPU, by how much the resident
+            memory of the process did. None where the system does not say it, and where a meter of another thread was
+            open at the same time: no one can tell then whose memory it was.
     """
+
+    # Whoever asks for the peak makes the system forget the one before, for the whole process.
+    _open: ClassVar[list["Meter"]] = []
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
+        self._alone, self._thread = True, 0
+        self._before: int | None = None
+        # The peak so far, and one from before that the system would not forget.
+        self._highest = self._unforgotten = 0
         self.seconds = 0.0
         self.peak_bytes: int | None = None
 
     def __enter__(self) -> "Meter":
-        if self._cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            self._before: int | None = torch.cuda.memory_allocated()
-        else:
-            self._before = _restart_peak()
+        self._thread = threading.get_ident()
+        with Meter._lock:
+            for other in Meter._open:
+                other._note_peak()
+                if other._thread != self._thread:
+                    other._alone = self._alone = False
+            Meter._open.append(self)
+            self._start_peak()
         self._start = time.perf_counter()
         return self
 
@@ -43,25 +56,42 @@ class Meter:
         if self._cuda:
             torch.cuda.synchronize()
         self.read()
+        with Meter._lock:
+            Meter._open.remove(self)
 
     def read(self) -> None:
         """Bring `seconds` and `peak_bytes` up to now, while the work goes on."""
         self.seconds = time.perf_counter() - self._start
-        after = torch.cuda.max_memory_allocated() if self._cuda else _resident("VmHWM")
-        if self._before is not None and after is not None:
-            self.peak_bytes = max(0, after - self._before)
+        with Meter._lock:
+            self._note_peak()
+        known = self._alone and self._before is not None and self._highest
+        self.peak_bytes = max(0, self._highest - (self._before or 0)) if known else None
+
+    def _start_peak(self) -> None:
+        if self._cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+            return
+        self._unforgotten = 0 if _forget_peak() else _resident("VmHWM") or 0
+        self._before = _resident("VmRSS")
+
+    def _note_peak(self) -> None:
+        now = torch.cuda.max_memory_allocated() if self._cuda else _resident("VmHWM") or 0
+        if now > self._unforgotten:
+            self._highest = max(self._highest, now)
 
 
-def _restart_peak() -> int | None:
-    """Make Linux forget the highest resident memory so far; the resident memory now, in bytes, or None elsewhere."""
+def _forget_peak() -> bool:
+    """Make Linux forget the highest resident memory so far; False elsewhere, and where this is not allowed."""
     try:
         # Memory that the C library keeps for reuse counts as resident: without handing it back, a second call would
         # seem to need nothing.
         ctypes.CDLL(None).malloc_trim(0)
         _RESET.write_text("5")
     except (AttributeError, OSError, TypeError):
-        return None
-    return _resident("VmRSS")
+        return False
+    return True
 
 
 def _resident(key: str) -> int | None:

@@ -1,7 +1,7 @@
 """Parts of pages: opening a network and a picture with everything that can go wrong, and showing what came out."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -301,7 +301,14 @@ def _spoken(probabilities: NDArray[np.float32], classes: Sequence[str]) -> str:
     return f"Bars of the most probable classes: {shares}"
 
 
-def map_column(shown: Shown, picture: Picture, height: int, note: str = "", focus: Box | None = None) -> None:
+def map_column(
+    shown: Shown,
+    picture: Picture,
+    height: int,
+    note: str = "",
+    focus: Box | None = None,
+    more: Mapping[str, NDArray[Any]] | None = None,
+) -> None:
     """One map with what it took, and its files.
 
     Args:
@@ -310,6 +317,7 @@ def map_column(shown: Shown, picture: Picture, height: int, note: str = "", focu
         height: of the figure in pixels.
         note: Markdown beneath it.
         focus: the rows and columns to which the figure is zoomed; None shows all.
+        more: arrays that its NPZ file holds too.
     """
     settings, question, result, limit = shown.settings, shown.question, shown.result, shown.limit
     visible = shown.subject.model.visible(picture.image) if question.needs_picture else None
@@ -320,13 +328,15 @@ def map_column(shown: Shown, picture: Picture, height: int, note: str = "", focu
     st.plotly_chart(
         figure, key=key(f"map.{shown.name}"), config=CHART, alt=drawings.alternative(shown.label, result, settings)
     )
+    if not result.attribution.any():
+        note = caches.zero_reason(shown.subject.identity, picture.digest, question, shown.subject, picture.image)
     if note:
         st.caption(note)
     file = f"{shown.name}-{settings.image}"
-    st.caption(drawings.cost(result), help="Wall-clock time and peak memory of this map, measured when computed.")
+    st.caption(drawings.cost(result), help=drawings.COST)
     with st.container(horizontal=True):
         png = partial(drawings.png, result, settings, limit, visible)
-        npz = partial(drawings.npz, result, settings, question, picture, limit)
+        npz = partial(drawings.npz, result, settings, question, picture, limit, more)
         for kind, data, mime in (("PNG", png, "image/png"), ("NPZ", npz, "application/octet-stream")):
             saving.button(kind, data, f"{file}.{kind.lower()}", mime, key(f"{kind}.{shown.name}"))
 

@@ -23,7 +23,9 @@ def runs(outcome: Outcome, unit: str, running: bool) -> None:
             alt=f"Value by step, a line per run and their median. {code_space.statement(outcome, running)}",
         )  # fmt: skip
         st.markdown(code_space.statement(outcome, running))
-        st.caption(drawings.cost(outcome), help="Wall-clock time and peak memory of these runs.")
+        if note := code_space.shortfall(outcome):
+            st.warning(note)
+        st.caption(drawings.cost(outcome), help=drawings.COST)
 
 
 def files(outcome: Outcome) -> None:

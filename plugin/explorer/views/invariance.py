@@ -111,4 +111,4 @@ def _findings(findings: Findings) -> None:
             findings.solutions, width="content",
             alt="Solutions of the chosen unit, and the path between the two that the highest barrier parts",
         )  # fmt: skip
-    st.caption(drawings.cost(findings), help="Wall-clock time and peak memory so far.")
+    st.caption(drawings.cost(findings), help=drawings.COST)

@@ -63,7 +63,7 @@ def _explore(settings: Settings, subject: Subject, picture: Picture, probabiliti
     shown = panels.Shown(settings, subject, question, result, limits[question.method])
     left, chart = st.columns([1, 1])
     with left:
-        panels.map_column(shown, picture, _MAP_HEIGHT)
+        panels.map_column(shown, picture, _MAP_HEIGHT, more=ledgers.arrays(ledger))
     with chart:
         _chart(ledger, question)
     _table(ledger, settings, subject)

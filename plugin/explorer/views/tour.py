@@ -44,7 +44,7 @@ def _figure(name: str, finding: "st.delta_generator.DeltaGenerator") -> None:
     finding.markdown(found.finding)
     st.plotly_chart(found.figure, key=key(f"tour.{name}"), config=panels.SAVED_CHART, alt=found.alternative)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(drawings.cost(found), help="Wall-clock time and peak memory, measured when computed.")
+        st.caption(drawings.cost(found), help=drawings.COST)
         make = partial(tour.npz, name, found)
         saving.button("NPZ", make, f"tour-{name}.npz", "application/octet-stream", key(f"NPZ.tour.{name}"))
 
