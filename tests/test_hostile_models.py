@@ -85,6 +85,43 @@ class ShortcutIsOverwritten(Base):
         return self.classify(self.second(hidden) + hidden)
 
 
+class ReadBeforeOverwritten(Base):
+    """By a pooling, which keeps nothing of it, and by a convolution, whose input plain autograd could not spare."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.norm(self.first(x))
+        mean = hidden.mean((2, 3), keepdim=True)
+        F.relu(hidden, inplace=True)
+        total = hidden + mean
+        branch = self.second(total)
+        F.relu(total, inplace=True)
+        F.relu(branch, inplace=True)
+        return self.classify(branch + total)
+
+    def clean(self, x: Tensor, relu: Relu) -> Tensor:
+        hidden = self.norm(self.first(x))
+        total = relu(hidden) + hidden.mean((2, 3), keepdim=True)
+        return self.classify(relu(self.second(total)) + relu(total))
+
+
+class ByKeyword(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.conv2d(input=x, weight=self.first.weight, bias=self.first.bias, padding=1)
+        norm = self.norm
+        hidden = F.batch_norm(
+            input=hidden,
+            running_mean=norm.running_mean,
+            running_var=norm.running_var,
+            weight=norm.weight,
+            bias=norm.bias,
+        )
+        hidden = F.relu(input=hidden, inplace=True)
+        return F.linear(input=hidden.mean((2, 3)), weight=self.head.weight, bias=self.head.bias)
+
+    def clean(self, x: Tensor, relu: Relu) -> Tensor:
+        return self.classify(relu(self.norm(self.first(x))))
+
+
 class ViewsAreWritten(Base):
     """Into a convolution's output, through views made before and after."""
 
@@ -223,7 +260,15 @@ class Autocast(Base):
         return self.classify(relu(self.second(relu(self.first(x)))))
 
 
-MODELS = [ReusedAfterRelu, ShortcutIsOverwritten, ViewsAreWritten, ViewsSeeTheirBase, ViewsOfABuffer, Checkpointed]
+MODELS = [
+    ReusedAfterRelu,
+    ShortcutIsOverwritten,
+    ReadBeforeOverwritten,
+    ViewsAreWritten,
+    ViewsSeeTheirBase,
+    ViewsOfABuffer,
+    Checkpointed,
+]
 MODELS += [BlocksInBlocks, OtherWeights, NormOverTokens, Hooked, Autocast]
 
 

@@ -14,6 +14,7 @@ from ..tracing import is_tracing
 from .tensors import TensorTable
 
 Derived = TypeVar("Derived")
+_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(eq=False)
@@ -49,17 +50,26 @@ class LayerRecord:
     left: Tensor | None = None
     to_bias: Tensor | None = None
 
-    def changed(self, **attributes: Any) -> "LayerRecord":
-        """The same, but for some attributes; a batch norm and a ReLU per layer make this worth doing quickly."""
-        record = object.__new__(LayerRecord)
-        record.__dict__.update(self.__dict__, **attributes)
-        return record
+    def with_batch_norm(
+        self, weight: Tensor, bias: Tensor, cached: Callable[[str, Callable[[], Tensor]], Tensor]
+    ) -> "LayerRecord":
+        """The same layer with a batch norm folded into its weight and bias."""
+        return LayerRecord(
+            self.name, self.module, self.linear, weight, bias, self.reads_input, self.non_negative, cached
+        )
+
+    def with_relu(self) -> "LayerRecord":
+        """The same layer with the ReLU that follows it."""
+        return LayerRecord(
+            self.name, self.module, self.linear, self.weight, self.bias, self.reads_input, self.non_negative,
+            self.cached, rectified=True,
+        )  # fmt: skip
 
     def pass_down(self, value: Tensor, output: Tensor, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(m, None) or (None, R) at the input for m at the output, by the layer's rule."""
         assert self.rule is not None
         weight, bias = self.weight, self.bias
-        if {value.dtype, output.dtype} & {torch.float16, torch.bfloat16}:  # they differ under autocast
+        if value.dtype in _HALF or output.dtype in _HALF:  # they differ under autocast
             value, output, multiplier, weight = value.float(), output.float(), multiplier.float(), weight.float()
             bias = None if bias is None else bias.float()
         operation = LinearOperation(

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ..tracing import is_tracing
 from .in_place import InPlace, in_place_form
 from .modules import ModuleTrace, Observer, describe, running_module
 from .operations import recognise
@@ -52,6 +53,17 @@ _TRAINING: dict[Callable[..., Any], int] = {
 }
 
 
+# They ask for what a tensor is, and compute none.
+_QUESTIONS = frozenset(
+    [getattr(Tensor, name) for name in "dim size stride numel nelement is_floating_point is_complex __len__".split()]
+    + [getattr(Tensor, name).__get__ for name in "shape ndim dtype device layout requires_grad is_cuda".split()]
+)
+# What PyTorch computes without keeping the result for the backward pass.
+_RESULT_IS_NOT_KEPT = frozenset(
+    f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
+)
+
+
 class _Cell:
     """The value that an overwritten tensor has now, shared by all objects that are the same tensor to the model."""
 
@@ -83,13 +95,16 @@ class Propagation(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.model, self.rules, self.protected = model, rules, protected
-        observed = on_enter is not None or on_exit is not None
-        self._trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit)) if observed else nullcontext()
+        self._observed = on_enter is not None or on_exit is not None
+        trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit)) if self._observed else None
+        self._trace = nullcontext() if trace is None else trace
         self.handled: set[Any] = set()
         self._cells: TensorTable[_Cell] = TensorTable()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
         self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
         self._protected_memory: frozenset[int] | None = None
+        # The last result, which no operation has read yet.
+        self._unread: Any = None
         self._warned: set[nn.Module] = set()
 
     def __enter__(self) -> "Propagation":
@@ -102,6 +117,7 @@ class Propagation(TorchFunctionMode):
     ) -> None:
         super().__exit__(kind, error, traceback)
         self._trace.__exit__(kind, error, traceback)
+        self._unread = None
         self._cells.clear()
         self._newest.clear()
         self._views.clear()
@@ -126,11 +142,15 @@ class Propagation(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if function in _QUESTIONS:
+            return function(*(self.current(args) if len(self._cells) else args), **(kwargs or {}))
         if _is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
             with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
-                return self._run(function, args, kwargs or {})
-        return self._run(function, args, kwargs or {})
+                self._unread = self._run(function, args, kwargs or {})
+        else:
+            self._unread = self._run(function, args, kwargs or {})
+        return self._unread
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         destination = kwargs.get("out")
@@ -168,6 +188,9 @@ class Propagation(TorchFunctionMode):
     ) -> Tensor:
         """The same values as an in-place call, and the same consequences for whoever holds the target."""
         value = self.current(target)
+        if function is F.relu and self._may_be_overwritten(value):
+            result = self._call(function, args, kwargs)
+            return result if result is value else self._overwrite(target, result)
         if value._is_view() and form.writes_values:
             return self._write_into_view(form, function, value, args, kwargs)
         if form.functional is not None:
@@ -176,10 +199,26 @@ class Propagation(TorchFunctionMode):
             result = value.clone()
             function(result, *args[1:], **kwargs)
         if form.writes_values:
-            result = self._replace(value, result.to(value.dtype))
+            result = self._replace(value, result if result.dtype is value.dtype else result.to(value.dtype))
         result = self._overwrite(target, result)
         # `self.count += 1` assigns what it gets to the module: that must remain the user's own tensor.
         return target if self._is_users(target) else result
+
+    def _may_be_overwritten(self, value: Tensor) -> bool:
+        """Whether a ReLU in place may be one: nothing but what the model computes from here on can tell."""
+        return (
+            value is self._unread
+            and self._is_free(value)
+            and not self._observed
+            and not is_tracing()
+            and not value._is_view()
+            and not self._views.get(value)
+            and torch._C._autograd._top_saved_tensors_default_hooks(True) is None
+        )
+
+    def _is_free(self, value: Tensor) -> bool:
+        """Whether the operation that computed this tensor does not need it for the backward pass."""
+        return value.grad_fn is not None and value.grad_fn.name() in _RESULT_IS_NOT_KEPT
 
     def _write_into_view(
         self, form: InPlace, function: Callable[..., Any], view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -225,7 +264,8 @@ class Propagation(TorchFunctionMode):
 
     def _overwrite(self, target: Tensor, result: Tensor) -> Tensor:
         """From now on `target`, and every object that is the same tensor to the model, stands for `result`."""
-        result = result.to(target.dtype)
+        if result.dtype is not target.dtype:
+            result = result.to(target.dtype)
         newest = self._newest.get(target)
         cell = self._cells.get(target) or (newest() if newest is not None else None) or _Cell(target)
         self._cells[cell.value] = self._cells[target] = cell

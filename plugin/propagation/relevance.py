@@ -35,6 +35,8 @@ from .operations import Activation, recognise
 from .spellings import spellings
 from .tensors import TensorTable, map_tensors, tensors_in
 
+Size = int | Sequence[int]
+
 # Linear in what they move, and blind to its values.
 MOVEMENTS = frozenset(
     "view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t squeeze "
@@ -90,11 +92,6 @@ class _Call:
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """One argument, given by position or by name."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
-
-    def arguments(self, **defaults: Any) -> list[Any]:
-        """All arguments in the order of the defaults, whether given by position or by name."""
-        names = list(defaults)[len(self.args) :]
-        return [*self.args[: len(defaults)], *(self.kwargs.get(name, defaults[name]) for name in names)]
 
 
 @dataclass
@@ -197,6 +194,10 @@ class RelevancePropagation(Propagation):
     def _is_kept(self, base: Tensor) -> bool:
         return self._produced.get(base) is not None
 
+    def _is_free(self, value: Tensor) -> bool:
+        # A layer needs its output only for the relevance of readers other than what is folded into it.
+        return self._produced.get(value) is not None or super()._is_free(value)
+
     def _owner(self, call: "_Call") -> nn.Module:
         """The layer that a call belongs to: that of a parameter among its arguments, else the one that is running."""
         for tensor in call.given:
@@ -296,26 +297,40 @@ class RelevancePropagation(Propagation):
             self._produced[output] = layer
         return output
 
-    def _fold(self, value: Tensor, compute: Callable[[Tensor], Tensor], **changed: Any) -> Tensor:
-        """What follows a layer becomes a part of it; `value` is the layer's output, which others may still read."""
-        before = self._produced.get(value)
-        assert before is not None
-        record = before.record.changed(**changed)
-        self.trail.supersede(before.record, record)
-        output = self._record(_Produced(record, before.value, before.carrier), partial(compute, value.detach()))
-        self._folded[value] = [*(self._folded.get(value) or ()), output]
+    def _fold(
+        self, value: Tensor, compute: Callable[[Tensor], Tensor], layer: _Produced, record: LayerRecord
+    ) -> Tensor:
+        """What follows a layer becomes a part of it.
+
+        Args:
+            value: the layer's output, which others may still read.
+            compute: what follows.
+            layer: how `value` came to be.
+            record: the layer with what follows.
+        """
+        self.trail.supersede(layer.record, record)
+        output = self._record(_Produced(record, layer.value, layer.carrier), partial(compute, value.detach()))
+        if self._observed:
+            self._folded[value] = [*(self._folded.get(value) or ()), output]
         return output
 
-    def _convolution(self, call: _Call) -> Tensor:
-        value, weight, bias, stride, padding, dilation, groups = call.arguments(
-            input=None, weight=None, bias=None, stride=1, padding=0, dilation=1, groups=1
-        )
+    def _convolution(
+        self,
+        call: _Call,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+    ) -> Tensor:
         if weight.requires_grad:
             return self._as_it_is(call)
         dimensions = weight.ndim - 2
-        if value.ndim == dimensions + 1:  # without batch dimension
+        if input.ndim == dimensions + 1:  # without batch dimension
             with self.seeing():
-                return call.function(value.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
+                return call.function(input.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
         if isinstance(padding, str):
             dilation = per_dimension(dilation, dimensions)
             reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -324,59 +339,71 @@ class RelevancePropagation(Propagation):
             if odd:
                 extra = [amount for total in reversed(reach) for amount in (0, total % 2)]
                 with self.seeing():
-                    return call.function(F.pad(value, extra), weight, bias, stride, padding, dilation, groups)
+                    return call.function(F.pad(input, extra), weight, bias, stride, padding, dilation, groups)
         linear = _convolution(dimensions, _fixed(stride), _fixed(padding), _fixed(dilation), groups)
-        return self._linear_layer(call, value, linear, weight, bias)
+        return self._linear_layer(call, input, linear, weight, bias)
 
-    def _transposed_convolution(self, call: _Call) -> Tensor:
-        value, weight, bias, stride, padding, extra, groups, dilation = call.arguments(
-            input=None, weight=None, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
-        )
+    def _transposed_convolution(
+        self,
+        call: _Call,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        dilation: Size = 1,
+    ) -> Tensor:
         if weight.requires_grad:
             return self._as_it_is(call)
         dimensions = weight.ndim - 2
-        if value.ndim == dimensions + 1:
+        if input.ndim == dimensions + 1:
             with self.seeing():
-                return call.function(value.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
-        linear = _convolution(dimensions, _fixed(stride), _fixed(padding), _fixed(dilation), groups, _fixed(extra))
-        return self._linear_layer(call, value, linear, weight, bias)
+                return call.function(input.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
+        linear = _convolution(
+            dimensions, _fixed(stride), _fixed(padding), _fixed(dilation), groups, _fixed(output_padding)
+        )
+        return self._linear_layer(call, input, linear, weight, bias)
 
-    def _linear(self, call: _Call) -> Tensor:
-        value, weight, bias = call.arguments(input=None, weight=None, bias=None)
+    def _linear(self, call: _Call, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if weight.requires_grad:
             return self._as_it_is(call)
-        return self._linear_layer(call, value, MatrixProduct(), weight, bias)
+        return self._linear_layer(call, input, MatrixProduct(), weight, bias)
 
-    def _batch_norm(self, call: _Call) -> Tensor:
+    def _batch_norm(
+        self,
+        call: _Call,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
         """y * s + t: folded into the layer that produced its input, else a linear layer of its own (epsilon)."""
-        value, mean, variance, weight, bias, training, _, epsilon = call.arguments(
-            input=None,
-            running_mean=None,
-            running_var=None,
-            weight=None,
-            bias=None,
-            training=False,
-            momentum=0.1,
-            eps=1e-5,
-        )
-        if training or mean is None:  # the batch decides: nothing to keep
-            dims = [0, *range(2, value.ndim)]
-            mean, variance = value.detach().mean(dims), value.detach().var(dims, unbiased=False)
+        mean, variance = running_mean, running_var
+        if training or mean is None or variance is None:  # the batch decides: nothing to keep
+            dims = [0, *range(2, input.ndim)]
+            mean, variance = input.detach().mean(dims), input.detach().var(dims, unbiased=False)
         parts = [self.cache.constant(part) for part in (variance, mean, weight, bias) if part is not None]
 
         def scale_and_shift() -> tuple[Tensor, Tensor]:
-            scale = (variance + epsilon).rsqrt() * (1.0 if weight is None else weight)
+            scale = (variance + eps).rsqrt() * (1.0 if weight is None else weight)
             return scale, (0.0 if bias is None else bias) - mean * scale
 
-        plain = super()._call
+        plain = super()._call if training else _apply
 
         def normalise(value: Tensor) -> Tensor:
-            return cast(Tensor, plain(call.function, (value, *call.args[1:]), call.kwargs))
+            rest = (running_mean, running_var, weight, bias, training, momentum, eps)
+            return cast(Tensor, plain(call.function, (value, *rest), {}))
 
-        produced = self._produced.get(value)
-        if produced is None or not _scales_its_channels(produced.record.linear, value):
-            scale, shift = self.cache.get(parts[0], f"batch norm {epsilon}", scale_and_shift, parts)
-            return self._linear_layer(call, value, Scaling(), scale, shift, partial(normalise, value.detach()))
+        produced = self._produced.get(input)
+        if produced is None or not _scales_its_channels(produced.record.linear, input):
+            scale, shift = self.cache.get(parts[0], f"batch norm {eps}", scale_and_shift, parts)
+            return self._linear_layer(call, input, Scaling(), scale, shift, partial(normalise, input.detach()))
         before = produced.record
 
         def folded() -> tuple[Tensor, Tensor]:
@@ -385,17 +412,17 @@ class RelevancePropagation(Propagation):
             return before.linear.scale_outputs(before.weight, scale), bias
 
         others = parts if before.bias is None else [*parts, before.bias]
-        new_weight, new_bias = self.cache.get(before.weight, f"batch norm {epsilon}", folded, others)
-        return self._fold(
-            value, normalise, weight=new_weight, bias=new_bias, cached=partial(self.cache.get, new_weight)
-        )
+        new_weight, new_bias = self.cache.get(before.weight, f"batch norm {eps}", folded, others)
+        record = before.with_batch_norm(new_weight, new_bias, partial(self.cache.get, new_weight))
+        return self._fold(input, normalise, produced, record)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
     def _activation(self, activation: Activation) -> Tensor:
-        if activation.name == "relu" and self._produced.get(activation.input) is not None:
+        produced = self._produced.get(activation.input) if activation.name == "relu" else None
+        if produced is not None:
             # The layer remembers max(y, 0), which the next one reads anyway, in place of y.
-            result = self._fold(activation.input, activation.function, rectified=True)
+            result = self._fold(activation.input, activation.function, produced, produced.record.with_relu())
         elif activation.name in _PIECEWISE_LINEAR:
             result = activation.function(activation.input)
         else:
@@ -523,12 +550,21 @@ class RelevancePropagation(Propagation):
             return expressed(*call.args, **call.kwargs)
 
 
+def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return function(*args, **kwargs)
+
+
 def _with_tensors(
     args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments, with other tensors in place of those with these identities."""
     swapped = map_tensors(lambda tensor: swap.get(id(tensor), tensor), [args, kwargs])
     return swapped[0], swapped[1]
+
+
+def _by_signature(method: Callable[..., Any]) -> Callable[["RelevancePropagation", _Call], Any]:
+    """A handler that is also given the call's arguments as its own."""
+    return lambda propagation, call: method(propagation, call, *call.args, **call.kwargs)
 
 
 def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
@@ -580,10 +616,10 @@ _SUMS = frozenset("add sub subtract rsub __add__ __radd__ __sub__ __rsub__".spli
 _ADDITIVE = _SUMS | frozenset("cat concat concatenate stack where hstack vstack".split())
 _ELEMENTWISE = frozenset("mul multiply __mul__ __rmul__".split())
 _METHODS: dict[Callable[..., Any], str] = {
-    RelevancePropagation._convolution: "conv1d conv2d conv3d",
-    RelevancePropagation._transposed_convolution: "conv_transpose1d conv_transpose2d conv_transpose3d",
-    RelevancePropagation._linear: "linear",
-    RelevancePropagation._batch_norm: "batch_norm",
+    _by_signature(RelevancePropagation._convolution): "conv1d conv2d conv3d",
+    _by_signature(RelevancePropagation._transposed_convolution): "conv_transpose1d conv_transpose2d conv_transpose3d",
+    _by_signature(RelevancePropagation._linear): "linear",
+    _by_signature(RelevancePropagation._batch_norm): "batch_norm",
     RelevancePropagation._squashing: "sigmoid hardsigmoid tanh softsign logsigmoid tanhshrink softshrink hardshrink",
     RelevancePropagation._softmax: "softmax softmin",
     RelevancePropagation._product: "mul multiply __mul__ __rmul__ matmul __matmul__ __rmatmul__ mm bmm mv einsum",

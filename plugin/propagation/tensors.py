@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 Value = TypeVar("Value")
 # Most arguments of most calls are one of these, and hold no tensor.
@@ -48,11 +49,15 @@ def tensors_in(value: Any) -> list[Tensor]:
         return [value]
     found: list[Tensor] = []
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ():
-        if type(item) in _PLAIN:
-            continue
-        if isinstance(item, Tensor):
+        kind = type(item)
+        if kind is Tensor or kind is Parameter:
             found.append(item)
-        elif isinstance(item, (tuple, list, dict)) and item:
+        elif kind is tuple:
+            for entry in item:  # strides, paddings and the like hold numbers only
+                if type(entry) is not int:
+                    found += tensors_in(item)
+                    break
+        elif kind not in _PLAIN:
             found += tensors_in(item)
     return found
 

@@ -34,7 +34,7 @@ def stabilise(denominator: Tensor, epsilon: float = STABILISER) -> Tensor:
     return torch.copysign(denominator.new_tensor(epsilon), denominator).add_(denominator)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class LinearOperation:
     """A linear layer at work, as a rule sees it.
 
@@ -93,7 +93,7 @@ class LinearOperation:
         return self.linear.per_channel(values, self.output.ndim)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Term:
     """One summand of a rule: m -> W_t^T (m * n_t / st(den_t)).
 
@@ -346,7 +346,7 @@ class ZBox(Rule):
         return (x - centre) * linear.transpose(share, weight, x) - half * linear.transpose(share, magnitude, x)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Passage:
     """What a rule made of the relevance that arrived at one layer.
 

@@ -117,7 +117,10 @@ class _WithoutMask(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        return function(value)
+        result = function(value)
+        if result is value:  # in place
+            ctx.mark_dirty(value)
+        return result
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
