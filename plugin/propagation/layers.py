@@ -3,14 +3,15 @@
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..rules.blocks import in_blocks
 from ..rules.linear import LinearMap
 from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
-from ..tracing import is_tracing
 from .tensors import TensorTable
 
 Derived = TypeVar("Derived")
@@ -120,26 +121,38 @@ class ActivationLayer(torch.autograd.Function):
     """y = f(x) forwards, m * f(x) / x backwards: relevance passes unchanged."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(value)
-        ctx.function = function
-        return function(value)
+    def forward(ctx: Any, value: Tensor, function: Callable[[Tensor], Tensor], repeated: bool) -> Tensor:
+        result = function(value)
+        ctx.save_for_backward(value, result)
+        ctx.function, ctx.repeated, ctx.ratio = function, repeated, None
+        return result
 
     @staticmethod
-    def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor, None]:
-        (value,) = ctx.saved_tensors
-        zero = value == 0
-        ratio = ctx.function(value) / torch.where(zero, 1.0, value)
-        if is_tracing() or bool(zero.any()):
-            ratio = torch.where(zero, _slope_at_zero(ctx.function, value), ratio)
-        return multiplier * ratio, None
+    def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor, None, None]:
+        ratio = ctx.ratio
+        if ratio is None:
+            value, result = ctx.saved_tensors
+            slope = _slope_at_zero(ctx.function, value)
+            if slope.numel() == 1:
+                ratio = in_blocks(partial(_ratio, slope.reshape(())), value, result)
+            else:  # a bound of its own for some of the values
+                ratio = _ratio(slope, value, result)
+            ctx.ratio = ratio if ctx.repeated else None
+        return multiplier * ratio, None, None
+
+
+def _ratio(slope: Tensor, value: Tensor, result: Tensor) -> Tensor:
+    return torch.where(value == 0, slope, result / value)
 
 
 def _slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-    """f'(0) if f(0) = 0; else 0, as relevance at x = 0 cannot be written as a multiple of x."""
+    """f'(0) if f(0) = 0, else 0, as relevance at x = 0 cannot be written as a multiple of x; one number if f is one."""
     with torch.enable_grad():
-        origin = torch.zeros_like(like, requires_grad=True)
+        origin = like.new_zeros((1,) * like.ndim, requires_grad=True)
         result = function(origin)
+        if result.numel() > 1:
+            origin = origin.detach().expand_as(result).requires_grad_()
+            result = function(origin)
         (slope,) = torch.autograd.grad(result.sum(), origin)
     return torch.where(result.detach() == 0, slope, 0.0)
 

@@ -426,7 +426,7 @@ class RelevancePropagation(Propagation):
         elif activation.name in _PIECEWISE_LINEAR:
             result = activation.function(activation.input)
         else:
-            result = ActivationLayer.apply(activation.input, activation.function)
+            result = ActivationLayer.apply(activation.input, activation.function, self.repeated)
         if activation.name in _NON_NEGATIVE or (
             activation.name in ("leaky_relu", "prelu") and self._non_negative.get(activation.input)
         ):
@@ -435,7 +435,7 @@ class RelevancePropagation(Propagation):
 
     def _squashing(self, call: _Call) -> Tensor:
         result = ActivationLayer.apply(
-            call.signals[0], lambda value: call.function(value, *call.args[1:], **call.kwargs)
+            call.signals[0], lambda value: call.function(value, *call.args[1:], **call.kwargs), self.repeated
         )
         if call.name in ("sigmoid", "hardsigmoid"):
             self._gates[result] = True
