@@ -94,7 +94,8 @@ class SignalAttribution(ModifiedGradientAttribution):
         check_visible(model)
         super().__init__(model)
         self.model = model
-        self.gradient_func = self._signals
+        # Captum's. As an attribute, a method of this object would be a cycle, and keep the model when nobody needs it.
+        del self.gradient_func
 
     def _attribute(
         self, inputs: Inputs, target: Target, additional_forward_args: Any, internal_batch_size: int | None
@@ -104,7 +105,7 @@ class SignalAttribution(ModifiedGradientAttribution):
 
         return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
 
-    def _signals(
+    def gradient_func(
         self, forward: nn.Module, inputs: tuple[Tensor, ...], target: Target = None, additional_forward_args: Any = None
     ) -> tuple[Tensor, ...]:
         """The signal of `target` at each input, with the signature of Captum's gradient functions."""
