@@ -157,6 +157,28 @@ def _slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor
     return torch.where(result.detach() == 0, slope, 0.0)
 
 
+class NormalisationLayer(torch.autograd.Function):
+    """y = (x - mean) / deviation over some dimensions, linear in x as the deviation is held constant.
+
+    Backwards (m - mean of m) / deviation: the mean is linear, and nothing but the deviation need be kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, dims: list[int], epsilon: float, centre: bool = True) -> Tensor:
+        centred = value - value.mean(dims, keepdim=True) if centre else value
+        inverse = (centred.square().mean(dims, keepdim=True) + epsilon).rsqrt()
+        ctx.save_for_backward(inverse)
+        ctx.dims, ctx.centre = dims, centre
+        return centred * inverse
+
+    @staticmethod
+    def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor, None, None, None]:
+        (inverse,) = ctx.saved_tensors
+        scaled = multiplier * inverse
+        below = scaled - scaled.mean(ctx.dims, keepdim=True) if ctx.centre else scaled
+        return below, None, None, None
+
+
 @dataclass(frozen=True)
 class Constant:
     """Something added that does not depend on the input: it absorbs relevance as a bias does.

@@ -28,7 +28,7 @@ from ..rules.linear import Convolution, LinearMap, MatrixProduct, Scaling
 from ..rules.relevance import Rule
 from . import attention
 from .convolution import per_dimension
-from .layers import ActivationLayer, Constant, LayerRecord, LinearLayer, Trail, WeightCache
+from .layers import ActivationLayer, Constant, LayerRecord, LinearLayer, NormalisationLayer, Trail, WeightCache
 from .mode import Propagation
 from .modules import Observer, describe, running_module
 from .operations import Activation, recognise
@@ -484,12 +484,6 @@ class RelevancePropagation(Propagation):
             return self._as_it_is(call)
         return call.run()
 
-    def _normalised(self, value: Tensor, dims: list[int], epsilon: float, centre: bool = True) -> Tensor:
-        """(x - mean) / deviation, linear in x, with the deviation held constant."""
-        centred = value - value.mean(dims, keepdim=True) if centre else value
-        deviation = (centred.detach().square().mean(dims, keepdim=True) + epsilon).sqrt()
-        return centred / deviation
-
     def _layer_norm(self, call: _Call) -> Tensor:
         value, shape = call.argument(0, "input"), call.argument(1, "normalized_shape")
         weight, bias = call.argument(2, "weight"), call.argument(3, "bias")
@@ -497,14 +491,14 @@ class RelevancePropagation(Propagation):
         if call.name == "rms_norm":
             bias, epsilon, centre = None, call.argument(3, "eps"), False
             epsilon = torch.finfo(value.dtype).eps if epsilon is None else epsilon
-        normal = self._normalised(value, list(range(-len(shape), 0)), epsilon, centre)
+        normal = NormalisationLayer.apply(value, list(range(-len(shape), 0)), epsilon, centre)
         return self._affine(normal, weight, bias)
 
     def _group_norm(self, call: _Call) -> Tensor:
         value, groups = call.argument(0, "input"), call.argument(1, "num_groups")
         weight, bias, epsilon = call.argument(2, "weight"), call.argument(3, "bias"), call.argument(4, "eps", 1e-5)
         grouped = value.reshape(value.shape[0], groups, -1)
-        normal = self._normalised(grouped, [-1], epsilon).reshape(value.shape)
+        normal = NormalisationLayer.apply(grouped, [-1], epsilon).reshape(value.shape)
         return self._affine(normal, *(_per_channel(t, value.ndim) for t in (weight, bias)))
 
     def _instance_norm(self, call: _Call) -> Tensor:
@@ -522,7 +516,7 @@ class RelevancePropagation(Propagation):
                     0.0,
                     call.argument(7, "eps", 1e-5),
                 )
-        normal = self._normalised(value, list(range(2, value.ndim)), call.argument(7, "eps", 1e-5))
+        normal = NormalisationLayer.apply(value, list(range(2, value.ndim)), call.argument(7, "eps", 1e-5))
         return self._affine(normal, *(_per_channel(t, value.ndim) for t in (weight, bias)))
 
     def _affine(self, normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
