@@ -210,6 +210,7 @@ class Propagation(TorchFunctionMode):
         return (
             value is self._unread
             and self._is_free(value)
+            and torch.is_grad_enabled()
             and not self._observed
             and not is_tracing()
             and not value._is_view()
