@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 ImageShape = tuple[int, int, int]
 
@@ -29,14 +30,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `(N, C, H, W)` in [0, 1] to logits `(N,)`; `body` sees them in [-1, 1]."""
+    """Images `(N, C, H, W)` in [0, 1] to logits `(N,)`; `body` sees them in [low, high]."""
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: nn.Module, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.low, self.high = body, low, high
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.body(images * 2 - 1).squeeze(1)
+        return self.body(images * (self.high - self.low) + self.low).squeeze(1)
 
 
 class BatchSpread(nn.Module):
@@ -86,14 +87,31 @@ class Branches(nn.Module):
         return self.linear(codes) + choice @ self.offsets
 
 
+class Smooth(nn.Module):
+    """Each pixel of `(N, C, H, W)` averaged with its neighbours: (1 2 1) / 4 along rows and columns, edges repeated.
+
+    A perceptron does not know which pixels are neighbours. As the last part of its last linear map this tells it: what
+    one pixel learns reaches those beside it, and the speckles of single weights go.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows = F.pad(images, (0, 0, 1, 1), mode="replicate")
+        images = (rows[..., :-2, :] + 2 * rows[..., 1:-1, :] + rows[..., 2:, :]) / 4
+        columns = F.pad(images, (1, 1, 0, 0), mode="replicate")
+        return (columns[..., :-2] + 2 * columns[..., 1:-1] + columns[..., 2:]) / 4
+
+
 class MLPGAN(nn.Module):
     """Perceptrons: code - hidden layers - pixels, and back from pixels to one logit.
+
+    The discriminator sees images in [0, 3]: where most pixels are black, as in pictures of digits, most of its inputs
+    are then 0, and it learns faster than from inputs of which most are -1.
 
     Args:
         image_shape: (C, H, W).
         code_size: length d of a code.
         hidden: units of the generator's layers; the discriminator has them in reverse.
-        branches: of the first layer, see `Branches`.
+        branches, sharpness: of the first layer, see `Branches`.
     """
 
     def __init__(
@@ -102,21 +120,23 @@ class MLPGAN(nn.Module):
         code_size: int = 64,
         hidden: tuple[int, ...] = (256, 512),
         branches: int = 32,
+        sharpness: float = 20.0,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
         pixels = channels * height * width
-        layers: list[nn.Module] = [Branches(code_size, hidden[0], branches)]
+        layers: list[nn.Module] = [Branches(code_size, hidden[0], branches, sharpness)]
         for inputs, units in itertools.pairwise(hidden):
             layers += [nn.BatchNorm1d(inputs), nn.LeakyReLU(0.2), nn.Linear(inputs, units, bias=False)]
         layers += [nn.BatchNorm1d(hidden[-1]), nn.LeakyReLU(0.2), nn.Linear(hidden[-1], pixels)]
-        self.generator = Generator(nn.Sequential(*layers, nn.Unflatten(1, image_shape)), code_size, image_shape)
+        layers += [nn.Unflatten(1, image_shape), Smooth()]
+        self.generator = Generator(nn.Sequential(*layers), code_size, image_shape)
 
         layers = [nn.Flatten()]
         backwards = tuple(reversed(hidden))
         for inputs, units in zip((pixels, *backwards), backwards, strict=False):
             layers += [nn.Linear(inputs, units), nn.LeakyReLU(0.2)]
-        self.discriminator = Discriminator(nn.Sequential(*layers, nn.Linear(backwards[-1], 1)))
+        self.discriminator = Discriminator(nn.Sequential(*layers, nn.Linear(backwards[-1], 1)), low=0.0, high=3.0)
 
 
 class DCGAN(nn.Module):

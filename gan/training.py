@@ -75,7 +75,7 @@ def squared_slope(logits: Tensor, images: Tensor) -> Tensor:
 
 
 RECIPES = {
-    "mlp": Recipe("mlp", steps=20000, penalty=0.05),
+    "mlp": Recipe("mlp", steps=36000, penalty=0.5, precision="float32"),
     "dcgan": Recipe("dcgan", {"branches": 32}, steps=12000, batch_size=64, penalty=0.2),
 }
 

@@ -16,6 +16,7 @@ from gan import DCGAN, MLPGAN, Recipe, load, load_classifier, train, train_class
 from gan.__main__ import main
 from gan.data import ImageSet, read
 from gan.loading import WEIGHTS_FOLDER
+from gan.networks import Smooth
 from gan.precision import mixed_precision
 from gan.quality import evaluate, frechet_distance, imbalance, nearest_distances
 from gan.training import Trainer, squared_slope
@@ -59,6 +60,23 @@ def test_an_evaluated_generator_treats_each_code_by_itself() -> None:
     generator = DCGAN(code_size=7, width=16).generator.eval()
     codes = torch.randn(4, 7)
     torch.testing.assert_close(generator(codes)[2:3], generator(codes[2:3]))
+
+
+def test_smooth_averages_neighbours() -> None:
+    images = torch.randn(2, 3, 6, 5)
+    kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    expected = torch.nn.functional.conv2d(padded, kernel.expand(3, 1, 3, 3), groups=3)
+    torch.testing.assert_close(Smooth()(images), expected)
+    torch.testing.assert_close(Smooth()(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize(("network", "low", "high"), [(MLPGAN, 0, 3), (DCGAN, -1, 1)])
+def test_what_range_a_discriminator_sees(network: type, low: float, high: float) -> None:
+    discriminator = network().discriminator
+    images = torch.rand(2, 1, 28, 28)
+    expected = discriminator.body(low + (high - low) * images).squeeze(1)
+    torch.testing.assert_close(discriminator(images), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 30, 30), (1, 28, 32), (1, 4, 4)])
@@ -197,9 +215,9 @@ def test_the_penalty_is_the_squared_slope() -> None:
 def test_training_approaches_the_data(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     recipe = replace(TINY_MLP, arguments={"hidden": (64, 64), "code_size": 8}, batch_size=32)
     short, long = (
-        train(replace(recipe, steps=steps), *digits, tmp_path / str(steps), save_every=1000) for steps in (2, 250)
+        train(replace(recipe, steps=steps), *digits, tmp_path / str(steps), save_every=1000) for steps in (2, 500)
     )
-    generators = [load(tmp_path / str(steps) / "mlp.safetensors").generator for steps in (2, 250)]
+    generators = [load(tmp_path / str(steps) / "mlp.safetensors").generator for steps in (2, 500)]
     means = [generator(torch.randn(300, 8)).mean(0) for generator in generators]
     target = digits[0].values().mean(0)
     untrained, trained = ((mean - target).norm() for mean in means)
@@ -320,9 +338,9 @@ def test_a_generator_that_remembers_is_found_out(digits: tuple[ImageSet, ImageSe
 # --- what ships -------------------------------------------------------------------------------------------------------
 
 
-# What is aimed at is 30 and 10, and no nearer to training images than test images are: the perceptrons miss both.
-@pytest.mark.parametrize(("name", "ratio", "distance"), [("gan-mnist", 56, 0.985), ("dcgan-mnist", 4.5, 1.0)])
-def test_shipped_generators(name: str, ratio: float, distance: float) -> None:
+# What is aimed at is 30 and 10.
+@pytest.mark.parametrize(("name", "ratio"), [("gan-mnist", 18), ("dcgan-mnist", 4.5)])
+def test_shipped_generators(name: str, ratio: float) -> None:
     loaded = load(name)
     assert (WEIGHTS_FOLDER / f"{name}.safetensors").stat().st_size <= 3_000_000
     images = loaded.generator(torch.randn(16, loaded.generator.code_size, generator=torch.Generator().manual_seed(0)))
@@ -330,7 +348,7 @@ def test_shipped_generators(name: str, ratio: float, distance: float) -> None:
     assert loaded.metadata["data"] == "mnist"
     assert loaded.scores["fid_ratio"] <= ratio
     assert loaded.scores["imbalance"] <= 0.05
-    assert loaded.scores["nearest_train"] >= distance * loaded.scores["nearest_train_of_test"]
+    assert loaded.scores["nearest_train"] >= loaded.scores["nearest_train_of_test"]
 
 
 @pytest.mark.parametrize("name", ["mnist-classifier", "mnist-judge"])
