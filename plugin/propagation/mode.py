@@ -118,6 +118,7 @@ class Propagation(TorchFunctionMode):
     ) -> None:
         super().__exit__(kind, error, traceback)
         self._trace.__exit__(kind, error, traceback)
+        self._trace = nullcontext()  # its observers refer to this object: a cycle, which would outlive the call
         self._unread = None
         self._cells.clear()
         self._newest.clear()

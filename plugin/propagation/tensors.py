@@ -14,6 +14,13 @@ Value = TypeVar("Value")
 _PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.Size})
 
 
+class _Reference(weakref.ref[Tensor]):
+    """A weak reference that knows where its entry is."""
+
+    __slots__ = ("key",)
+    key: int
+
+
 class TensorTable(Generic[Value]):
     """Values by tensor identity.
 
@@ -23,11 +30,21 @@ class TensorTable(Generic[Value]):
     """
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Tensor], Value]] = {}
+        self._entries: dict[int, tuple[_Reference, Value]] = {}
+        # Not the table itself: it would be part of a cycle, and live on until the garbage collector comes.
+        table = weakref.ref(self)
+
+        def forget(reference: _Reference) -> None:
+            found = table()
+            if found is not None:
+                found._entries.pop(reference.key, None)
+
+        self._forget = forget
 
     def __setitem__(self, tensor: Tensor, value: Value) -> None:
-        key, entries = id(tensor), self._entries
-        entries[key] = (weakref.ref(tensor, lambda _: entries.pop(key, None)), value)
+        reference = _Reference(tensor, self._forget)
+        reference.key = id(tensor)
+        self._entries[reference.key] = (reference, value)
 
     def get(self, tensor: Tensor) -> Value | None:
         """The value noted for this very tensor object, or None."""
