@@ -245,7 +245,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
     def __init__(
         self,
         model: nn.Module,
-        layer: nn.Module | str | list[nn.Module | str],
+        layer: nn.Module | str | list[nn.Module] | list[str] | list[nn.Module | str],
         device_ids: list[int] | None = None,
         rules: str | Composite = "epsilon",
         unknown: str = "raise",
