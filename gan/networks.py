@@ -111,7 +111,7 @@ class MLPGAN(nn.Module):
         image_shape: (C, H, W).
         code_size: length d of a code.
         hidden: units of the generator's layers; the discriminator has them in reverse.
-        branches, sharpness: of the first layer, see `Branches`.
+        branches: of the first layer, see `Branches`.
     """
 
     def __init__(
@@ -120,12 +120,11 @@ class MLPGAN(nn.Module):
         code_size: int = 64,
         hidden: tuple[int, ...] = (256, 512),
         branches: int = 32,
-        sharpness: float = 20.0,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
         pixels = channels * height * width
-        layers: list[nn.Module] = [Branches(code_size, hidden[0], branches, sharpness)]
+        layers: list[nn.Module] = [Branches(code_size, hidden[0], branches)]
         for inputs, units in itertools.pairwise(hidden):
             layers += [nn.BatchNorm1d(inputs), nn.LeakyReLU(0.2), nn.Linear(inputs, units, bias=False)]
         layers += [nn.BatchNorm1d(hidden[-1]), nn.LeakyReLU(0.2), nn.Linear(hidden[-1], pixels)]

@@ -264,6 +264,7 @@ MODELS = [
     ReusedAfterRelu,
     ShortcutIsOverwritten,
     ReadBeforeOverwritten,
+    ByKeyword,
     ViewsAreWritten,
     ViewsSeeTheirBase,
     ViewsOfABuffer,

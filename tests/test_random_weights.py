@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 from torchvision import models
 
 from plugin.experiments.sanity import untrained
@@ -13,7 +14,7 @@ from plugin.random_weights import SeededWeights
 
 
 def weights(network: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    return parameters_to_vector(network.parameters()).detach()
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "vit_b_16", "swin_t"])

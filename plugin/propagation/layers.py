@@ -51,20 +51,17 @@ class LayerRecord:
     left: Tensor | None = None
     to_bias: Tensor | None = None
 
-    def with_batch_norm(
-        self, weight: Tensor, bias: Tensor, cached: Callable[[str, Callable[[], Tensor]], Tensor]
+    def changed(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        cached: Callable[[str, Callable[[], Tensor]], Tensor],
+        rectified: bool = False,
     ) -> "LayerRecord":
-        """The same layer with a batch norm folded into its weight and bias."""
+        """The same layer with what follows it: a batch norm in weight and bias, or a ReLU."""
         return LayerRecord(
-            self.name, self.module, self.linear, weight, bias, self.reads_input, self.non_negative, cached
+            self.name, self.module, self.linear, weight, bias, self.reads_input, self.non_negative, cached, rectified
         )
-
-    def with_relu(self) -> "LayerRecord":
-        """The same layer with the ReLU that follows it."""
-        return LayerRecord(
-            self.name, self.module, self.linear, self.weight, self.bias, self.reads_input, self.non_negative,
-            self.cached, rectified=True,
-        )  # fmt: skip
 
     def pass_down(self, value: Tensor, output: Tensor, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(m, None) or (None, R) at the input for m at the output, by the layer's rule."""

@@ -10,7 +10,7 @@ after the layer that computed its input, is one: that is half of the memory traf
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -97,8 +97,9 @@ class Propagation(TorchFunctionMode):
         super().__init__()
         self.model, self.rules, self.protected = model, rules, protected
         self._observed = on_enter is not None or on_exit is not None
-        trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit)) if self._observed else None
-        self._trace = nullcontext() if trace is None else trace
+        self._trace: AbstractContextManager[Any] = nullcontext()
+        if self._observed:
+            self._trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit))
         self.handled: set[Any] = set()
         self._cells: TensorTable[_Cell] = TensorTable()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
@@ -216,7 +217,7 @@ class Propagation(TorchFunctionMode):
             and not is_tracing()
             and not value._is_view()
             and not self._views.get(value)
-            and torch._C._autograd._top_saved_tensors_default_hooks(True) is None
+            and _saving_hooks() is None
         )
 
     def _is_free(self, value: Tensor) -> bool:
@@ -309,9 +310,14 @@ def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _saving_hooks() -> Any:
+    """What handles the tensors that autograd saves now, as a pair of functions; None if autograd does."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
 def _is_checkpointed() -> bool:
     """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    hooks = _saving_hooks()
     return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"
 
 

@@ -325,12 +325,7 @@ class RelevancePropagation(Propagation):
         dilation: Size = 1,
         groups: int = 1,
     ) -> Tensor:
-        if weight.requires_grad:
-            return self._as_it_is(call)
         dimensions = weight.ndim - 2
-        if input.ndim == dimensions + 1:  # without batch dimension
-            with self.seeing():
-                return call.function(input.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
         if isinstance(padding, str):
             dilation = per_dimension(dilation, dimensions)
             reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -341,7 +336,7 @@ class RelevancePropagation(Propagation):
                 with self.seeing():
                     return call.function(F.pad(input, extra), weight, bias, stride, padding, dilation, groups)
         linear = _convolution(dimensions, _fixed(stride), _fixed(padding), _fixed(dilation), groups)
-        return self._linear_layer(call, input, linear, weight, bias)
+        return self._convolved(call, input, linear, weight, bias)
 
     def _transposed_convolution(
         self,
@@ -355,15 +350,19 @@ class RelevancePropagation(Propagation):
         groups: int = 1,
         dilation: Size = 1,
     ) -> Tensor:
+        geometry = (_fixed(stride), _fixed(padding), _fixed(dilation), groups, _fixed(output_padding))
+        return self._convolved(call, input, _convolution(weight.ndim - 2, *geometry), weight, bias)
+
+    def _convolved(
+        self, call: _Call, input: Tensor, linear: Convolution, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """Either kind, with or without a batch dimension."""
         if weight.requires_grad:
             return self._as_it_is(call)
-        dimensions = weight.ndim - 2
-        if input.ndim == dimensions + 1:
+        if input.ndim == weight.ndim - 1:
+            args, kwargs = _with_tensors(call.args, call.kwargs, {id(input): input.unsqueeze(0)})
             with self.seeing():
-                return call.function(input.unsqueeze(0), *call.args[1:], **call.kwargs).squeeze(0)
-        linear = _convolution(
-            dimensions, _fixed(stride), _fixed(padding), _fixed(dilation), groups, _fixed(output_padding)
-        )
+                return call.function(*args, **kwargs).squeeze(0)
         return self._linear_layer(call, input, linear, weight, bias)
 
     def _linear(self, call: _Call, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -394,7 +393,7 @@ class RelevancePropagation(Propagation):
             scale = (variance + eps).rsqrt() * (1.0 if weight is None else weight)
             return scale, (0.0 if bias is None else bias) - mean * scale
 
-        plain = super()._call if training else _apply
+        plain = super()._call
 
         def normalise(value: Tensor) -> Tensor:
             rest = (running_mean, running_var, weight, bias, training, momentum, eps)
@@ -413,7 +412,7 @@ class RelevancePropagation(Propagation):
 
         others = parts if before.bias is None else [*parts, before.bias]
         new_weight, new_bias = self.cache.get(before.weight, f"batch norm {eps}", folded, others)
-        record = before.with_batch_norm(new_weight, new_bias, partial(self.cache.get, new_weight))
+        record = before.changed(new_weight, new_bias, partial(self.cache.get, new_weight))
         return self._fold(input, normalise, produced, record)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
@@ -422,7 +421,9 @@ class RelevancePropagation(Propagation):
         produced = self._produced.get(activation.input) if activation.name == "relu" else None
         if produced is not None:
             # The layer remembers max(y, 0), which the next one reads anyway, in place of y.
-            result = self._fold(activation.input, activation.function, produced, produced.record.with_relu())
+            layer = produced.record
+            rectified = layer.changed(layer.weight, layer.bias, layer.cached, rectified=True)
+            result = self._fold(activation.input, activation.function, produced, rectified)
         elif activation.name in _PIECEWISE_LINEAR:
             result = activation.function(activation.input)
         else:
@@ -542,10 +543,6 @@ class RelevancePropagation(Propagation):
         expressed = getattr(attention, call.name)
         with self.seeing():
             return expressed(*call.args, **call.kwargs)
-
-
-def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return function(*args, **kwargs)
 
 
 def _with_tensors(
