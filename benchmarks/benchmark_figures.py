@@ -24,7 +24,9 @@ def draw(found: Results, path: Path) -> None:
         grid = figure.subplots(len(rows), len(NAMES), sharey=True, squeeze=False)
         for line, (batch, measure) in zip(grid, rows, strict=True):
             for axes, network in zip(line, NAMES, strict=True):
-                chosen = [m for m in found if m.row.network == network and m.row.batch == batch]
+                here = [m for m in found if m.row.network == network and m.row.batch == batch]
+                chosen = [m for m in here if _is_measured(m, measure)]
+                axes.set_visible(bool(chosen))
                 _panel(axes, chosen, methods, measure)
                 axes.set_title(f"{NAMES[network]}, batch {batch}", fontsize=9)
                 axes.set_xlabel(f"{measure} in floors")
@@ -38,11 +40,14 @@ def _batches(found: Results, measure: str) -> list[int]:
     """The smallest and the largest batch that there is something to compare for."""
     networks: dict[int, set[str]] = {}
     for measurement in found:
-        value = measurement.memory_ratio if measure == "memory" else measurement.ratio
-        if value and measurement.row.network in NAMES:
+        if _is_measured(measurement, measure) and measurement.row.network in NAMES:
             networks.setdefault(measurement.row.batch, set()).add(measurement.row.network)
     batches = sorted(networks)
     return batches[:1] + [batch for batch in batches[1:] if len(networks[batch]) > 1][-1:]
+
+
+def _is_measured(measurement: Measurement, measure: str) -> bool:
+    return (measurement.memory_ratio if measure == "memory" else measurement.ratio) is not None
 
 
 def _panel(axes: Axes, measurements: list[Measurement], methods: list[str], measure: str) -> None:
