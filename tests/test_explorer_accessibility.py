@@ -8,9 +8,9 @@ import time
 
 import pytest
 from browser import CHROMIUM, launched, settle, watched
+from screenshots import VARIANTS, VIEWS, drawn, open_view
 
 from plugin.explorer.app import PAGES
-from screenshots import VARIANTS, VIEWS, drawn, open_view
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

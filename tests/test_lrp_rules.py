@@ -9,7 +9,7 @@ import zennit.rules
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plugin.attr import LRPTranspose
+from plugin.attr import LayerLRPTranspose, LRPTranspose
 from plugin.rules import (
     AlphaBeta,
     Composite,
@@ -188,3 +188,34 @@ def test_gamma_is_finite_where_no_product_is_negative() -> None:
     relevance = LRPTranspose(layer, Composite(default=Gamma(0.25))).attribute(x, 3)
     assert relevance.isfinite().all()
     assert relevance.sum(1).max() <= layer(x)[:, 3].max()
+
+
+def lessened(value: Tensor) -> Tensor:
+    value = value + value.flip(1)
+    value[:, 0].sub_(1)
+    return value
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lessened,
+        lambda value: torch.add(value, value.flip(1), alpha=-1),
+        lambda value: torch.add(value, other=-0.5),
+        lambda value: F.pad(value[:, 2:], (1, 1), value=-0.5),
+        lambda value: value.flip(1) + value,
+    ],
+    ids=["view lessened", "weighted sum", "sum by keyword", "padding", "sum"],
+)
+def test_negative_entries_after_relu_are_seen(between) -> None:
+    """The one-sided path is for inputs without a negative entry, and what follows a ReLU may have some."""
+    layer, x, weights = configure("linear", positive=False)
+
+    class Net(Readout):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(between(x.relu()))
+
+    composite = Composite(default=ZPlus())
+    below = LayerLRPTranspose(Net(layer, weights, False), "layer", rules=composite)
+    expected = LRPTranspose(Readout(layer, weights, False), composite).attribute(between(x.relu()))
+    torch.testing.assert_close(below.attribute(x, attribute_to_layer_input=True), expected)

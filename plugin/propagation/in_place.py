@@ -33,12 +33,12 @@ class InPlace:
     """A function that overwrites its first argument.
 
     Attributes:
-        functional: computes the same out of place; None if only a copy can be overwritten instead.
+        functional: computes the same out of place.
         flag: position of the argument `inplace` that asks for it; None if the function always overwrites.
         writes_values: whether other views of the same memory see the change.
     """
 
-    functional: Callable[..., Any] | None
+    functional: Callable[..., Any]
     flag: int | None = None
     writes_values: bool = True
 
@@ -62,7 +62,7 @@ def in_place_form(function: Callable[..., Any]) -> InPlace | None:
     """How `function` overwrites its first argument, or None if it never does."""
     name = getattr(function, "__name__", "")
     if name == "__setitem__":
-        return InPlace(functional=None)
+        return InPlace(functional=_on_a_copy(function))
     if name in _AUGMENTED:
         return InPlace(functional=getattr(Tensor, _AUGMENTED[name]))
     if name.endswith("_") and not name.endswith("__") and name not in _NOT_VALUES:
@@ -74,12 +74,19 @@ def in_place_form(function: Callable[..., Any]) -> InPlace | None:
     return None
 
 
-def _out_of_place(function: Callable[..., Any], name: str) -> Callable[..., Any] | None:
+def _out_of_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The function called `name` where `function` lives: `Tensor.relu` for `Tensor.relu_`."""
-    if function.__name__ in _OTHER_MEANING:
-        return None
-    for home in (Tensor, torch, F, torch._C._nn):
-        if getattr(home, function.__name__, None) == function:
-            found = getattr(home, name, None)
-            return found if callable(found) else None
-    return None
+    homes = [home for home in (Tensor, torch, F, torch._C._nn) if getattr(home, function.__name__, None) == function]
+    found = getattr(homes[0], name, None) if homes and function.__name__ not in _OTHER_MEANING else None
+    return found if callable(found) else _on_a_copy(function)
+
+
+def _on_a_copy(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For what has no form out of place, such as an assignment: the values of a copy that was overwritten."""
+
+    def written(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        copy = value.clone()
+        function(copy, *args, **kwargs)
+        return copy
+
+    return written

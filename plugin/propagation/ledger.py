@@ -15,11 +15,11 @@ class Entry:
     """One line; all numbers are sums over positions and examples, in units of the output.
 
     Attributes:
-        layer: the layer's name, or where a constant was added.
-        rule: its rule; "-" for constants.
+        layer: the layer's name; or another operation that kept relevance, a sum with a constant say, and where it ran.
+        rule: its rule; "-" for other operations.
         entered: relevance that came from above.
         left: relevance that went on below.
-        to_bias: absorbed by the bias, or by the constant.
+        to_bias: absorbed by the bias, or by the operation.
         to_stabiliser: the remainder: absorbed by the stabiliser, or lost where nothing fired.
     """
 
@@ -78,22 +78,21 @@ class Ledger:
 
 def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tensor], selected: Tensor) -> Ledger:
     """Run the backward pass of `selected` `(N,)` and read what every layer noted."""
-    constants = [constant.leaf for constant in trail.constants]
-    tensors = [*leaves, *carriers, *constants]
-    signals = backward(selected, tensors)
+    signals = backward(selected, [*leaves, *carriers])
     count = len(leaves)
     arrived = sum(_total(leaf, m) for leaf, m in zip(leaves, signals, strict=False))
-    arrived += sum(float(m.double().sum()) for m in signals[count : 2 * count] if m is not None)
+    arrived += sum(float(m.double().sum()) for m in signals[count:] if m is not None)
 
     entries = [
         Entry(record.name or type(record.module).__name__, str(record.rule), *_passage(record))
         for record in reversed(trail.passed)
         if record.entered is not None
     ]
-    for constant, m in zip(reversed(trail.constants), reversed(signals[2 * count :]), strict=True):
-        amount = _total(constant.leaf, m)
-        if amount:
-            entries.append(Entry(constant.name, "-", amount, 0.0, amount, 0.0))
+    entries += [
+        Entry(absorption.name, "-", absorption.amount, 0.0, absorption.amount, 0.0)
+        for absorption in reversed(trail.absorptions)
+        if absorption.amount
+    ]
     return Ledger(tuple(entries), float(selected.detach().double().sum()), arrived)
 
 

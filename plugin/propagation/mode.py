@@ -195,12 +195,8 @@ class Propagation(TorchFunctionMode):
             result = self._call(function, args, kwargs)
             return result if result is value else self._overwrite(target, result)
         if value._is_view() and form.writes_values:
-            return self._write_into_view(form, function, value, args, kwargs)
-        if form.functional is not None:
-            result = self._call(form.functional, *form.out_of_place(args, kwargs))
-        else:
-            result = value.clone()
-            function(result, *args[1:], **kwargs)
+            return self._write_into_view(form, value, args, kwargs)
+        result = self._call(form.functional, *form.out_of_place(args, kwargs))
         if form.writes_values:
             result = self._replace(value, result if result.dtype is value.dtype else result.to(value.dtype))
         result = self._overwrite(target, result)
@@ -224,18 +220,13 @@ class Propagation(TorchFunctionMode):
         """Whether the operation that computed this tensor does not need it for the backward pass."""
         return value.grad_fn is not None and value.grad_fn.name() in _RESULT_IS_NOT_KEPT
 
-    def _write_into_view(
-        self, form: InPlace, function: Callable[..., Any], view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
+    def _write_into_view(self, form: InPlace, view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """Really in place, so that the base and its other views see it; but never in memory that must stay as it is."""
         base = view._base
         if base is not None and (self._is_users(view) or self._is_kept(base)):
             self._note_views(view)
             self._overwrite(base, self._replace(base, base.clone()))
             view = self._now(view)
-        if form.functional is None:
-            function(view, *args[1:], **kwargs)
-            return view
         args, kwargs = form.out_of_place(args, kwargs)
         # A rule may save what it was given, which is about to be overwritten.
         return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))

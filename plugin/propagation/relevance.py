@@ -14,21 +14,20 @@ An operation that is on no list has no LRP meaning that is known, and raises.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map
 
 from ..rules.composite import Composite, Layer
 from ..rules.linear import Convolution, LinearMap, MatrixProduct, Scaling
 from ..rules.relevance import Rule
 from . import attention
 from .convolution import per_dimension
-from .layers import ActivationLayer, Constant, LayerRecord, LinearLayer, NormalisationLayer, Trail, WeightCache
+from .layers import Absorption, ActivationLayer, LayerRecord, LinearLayer, NormalisationLayer, Trail, WeightCache
 from .mode import Propagation
 from .modules import Observer, describe, running_module
 from .operations import Activation, recognise
@@ -53,7 +52,8 @@ _HOMOGENEOUS = MOVEMENTS | frozenset(
     "max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate upsample grid_sample "
     "max amax maximum min amin minimum topk sort where masked_fill masked_select index_put index_add scatter "
-    "scatter_add masked_scatter index_fill cumsum lerp relu leaky_relu prelu rrelu requires_grad_ register_hook".split()
+    "scatter_add masked_scatter index_fill cumsum lerp relu leaky_relu prelu rrelu requires_grad_ register_hook "
+    "written".split()
 )
 _PIECEWISE_LINEAR = frozenset({"relu", "leaky_relu", "prelu", "rrelu"})
 _NON_NEGATIVE = frozenset({"relu", "relu6", "hardtanh", "softplus"})
@@ -111,7 +111,7 @@ class RelevancePropagation(Propagation):
         composite: the rule of each linear layer, and of softmax.
         cache: quantities derived from weights, kept between calls.
         unknown: "raise" for operations without LRP meaning, or "gradient".
-        account: keep what each layer and constant absorbed, for the ledger.
+        account: keep what each layer and each other operation absorbed, for the ledger.
         repeated: several backward passes will follow.
         protected, on_enter, on_exit: see `Propagation`.
     """
@@ -192,11 +192,13 @@ class RelevancePropagation(Propagation):
         return self._as_it_is(_Call(function, args, kwargs, signals, given))
 
     def _is_kept(self, base: Tensor) -> bool:
-        return self._produced.get(base) is not None
+        # Nor may what is noted of it become untrue.
+        noted = (self._produced, self._non_negative, self._gates, self._carriers)
+        return self.account or any(table.get(base) is not None for table in noted)
 
     def _is_free(self, value: Tensor) -> bool:
         # A layer needs its output only for the relevance of readers other than what is folded into it.
-        return self._produced.get(value) is not None or super()._is_free(value)
+        return not self.account and (self._produced.get(value) is not None or super()._is_free(value))
 
     def _owner(self, call: "_Call") -> nn.Module:
         """The layer that a call belongs to: that of a parameter among its arguments, else the one that is running."""
@@ -209,9 +211,7 @@ class RelevancePropagation(Propagation):
     def _as_it_is(self, call: "_Call") -> Any:
         """An operation whose vector-Jacobian product is right, or one that is not known."""
         name = call.name
-        if self.account and name in _ADDITIVE:
-            call = self._watch_constants(call)
-        result = super()._call(call.function, call.args, call.kwargs)
+        result = self._run_watched(call) if self.account and name not in _KEEPS_NOTHING else self._run_plain(call)
         if name not in _HOMOGENEOUS and any(tensor.requires_grad for tensor in tensors_in(result)):
             if self.unknown == "raise":
                 raise NotImplementedError(
@@ -231,9 +231,13 @@ class RelevancePropagation(Propagation):
 
     def _is_non_negative(self, call: "_Call") -> bool:
         others = [tensor for tensor in tensors_in((call.args, call.kwargs)) if not tensor.requires_grad]
-        numbers = [v for v in call.args if isinstance(v, (int, float)) and v < 0] if call.name in _ADDITIVE else []
-        floating = [tensor for tensor in others if tensor.is_floating_point()]
-        return not floating and not numbers and all(self._non_negative.get(signal) for signal in call.signals)
+        # A summand, the weight of one, or what is put around the edges.
+        numbers = [*call.args, *call.kwargs.values()] if call.name in _SUMS | _PADDINGS else []
+        return (
+            not any(tensor.is_floating_point() for tensor in others)
+            and not any(isinstance(number, (int, float)) and number < 0 for number in numbers)
+            and all(self._non_negative.get(signal) for signal in call.signals)
+        )
 
     def _move(self, table: TensorTable[Any], call: "_Call", result: Any) -> None:
         """What is noted of a tensor moves with it."""
@@ -249,22 +253,22 @@ class RelevancePropagation(Propagation):
         for tensor, value in zip(tensors_in(result), noted_results, strict=True):
             table[tensor] = value
 
-    def _watch_constants(self, call: _Call) -> _Call:
-        """Constants that are added become leaves whose signal tells what they absorb."""
+    def _run_plain(self, call: _Call) -> Any:
+        return super()._call(call.function, call.args, call.kwargs)
 
-        owner = describe(self.model, self._owner(call))
-
-        def watch(value: Any) -> Any:
-            if isinstance(value, float | int) and call.name in _SUMS:
-                value = call.signals[0].new_full((), value)
-            if not isinstance(value, Tensor) or value.requires_grad or not value.is_floating_point():
-                return value
-            leaf = value.detach().clone().requires_grad_()
-            self.trail.constants.append(Constant(f"constant in {owner}", leaf))
-            return leaf
-
-        watched = tuple(tree_map(watch, call.args[:2])) if call.name in _SUMS else tree_map(watch, call.args)
-        return replace(call, args=(*watched, *call.args[len(watched) :]))
+    def _run_watched(self, call: _Call) -> Any:
+        """The plain call, with a note of the relevance that it keeps."""
+        absorption = Absorption(f"{call.name.strip('_')} in {describe(self.model, self._owner(call))}")
+        aliases = {id(signal): absorption.watch_signal(signal) for signal in call.signals}
+        args, kwargs = _with_tensors(call.args, call.kwargs, aliases)
+        result = super()._call(call.function, args, kwargs)
+        self.trail.absorptions.append(absorption)
+        given = {id(aliases[id(signal)]): signal for signal in call.signals}
+        for tensor in tensors_in(result):
+            if tensor.requires_grad and id(tensor) not in given:
+                absorption.watch_result(tensor)
+        # Dropout in eval mode returns what it was given.
+        return map_tensors(lambda tensor: given.get(id(tensor), tensor), result)
 
     # -- linear layers -------------------------------------------------------------------------------------------------
 
@@ -444,9 +448,9 @@ class RelevancePropagation(Propagation):
         return result
 
     def _softmax(self, call: _Call) -> Tensor:
-        result = call.run()
         if self.composite.softmax == "constant":
-            return result.detach()
+            return call.run().detach()
+        result = self._run_watched(call) if self.account else call.run()
         self._gates[result] = True
         self._non_negative[result] = True
         return result
@@ -604,7 +608,9 @@ def _weigh_signal(tensor: Tensor, weight: float) -> Tensor:
 
 
 _SUMS = frozenset("add sub subtract rsub __add__ __radd__ __sub__ __rsub__".split())
-_ADDITIVE = _SUMS | frozenset("cat concat concatenate stack where hstack vstack".split())
+_PADDINGS = frozenset({"pad", "constant_pad_nd"})
+# They move all they are given, or ask for something.
+_KEEPS_NOTHING = (MOVEMENTS - _PADDINGS) | {"__get__", "requires_grad_", "register_hook", "retain_grad"}
 _ELEMENTWISE = frozenset("mul multiply __mul__ __rmul__".split())
 _METHODS: dict[Callable[..., Any], str] = {
     _by_signature(RelevancePropagation._convolution): "conv1d conv2d conv3d",
