@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+from collections.abc import Callable
 
 import captum.attr
 import pytest
@@ -116,6 +117,42 @@ def test_every_preset_keeps_its_books(preset, small, pictures) -> None:
 def test_lrp_0_is_input_times_gradient(small, pictures) -> None:
     expected = captum.attr.InputXGradient(small).attribute(pictures, 1)
     torch.testing.assert_close(LRPTranspose(small, "lrp_0").attribute(pictures, 1), expected, rtol=1e-5, atol=1e-7)
+
+
+MOVED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mT": lambda x: x.mT,
+    "mH": lambda x: x.mH,
+    "T": lambda x: x.flatten(1).T.T.reshape(x.shape),
+    "t": lambda x: x.flatten(1).t().t().view_as(x),
+    "roll": lambda x: x.roll((1, 2), (2, 3)),
+    "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
+    "tril": lambda x: x.tril() + x.triu(1),
+    "movedim": lambda x: torch.movedim(x, 1, 3).moveaxis(3, 1),
+    "chunk": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "hsplit": lambda x: torch.hstack(x.hsplit(2)),
+    "unbind": lambda x: torch.stack(x.unbind(1), 1),
+    "shuffle": lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2),
+    "diagonal": lambda x: x.diagonal(0, 2, 3)[..., None] - x,
+    "unfold": lambda x: F.fold(F.unfold(x, 3), x.shape[2:], 3),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_what_only_moves_values_has_the_gradient_for_lrp_0(name) -> None:
+    torch.manual_seed(0)
+    moved = Moved(MOVED[name])
+    images = torch.randn(2, 3, 8, 8)
+    expected = captum.attr.InputXGradient(moved).attribute(images, 1)
+    torch.testing.assert_close(LRPTranspose(moved, "lrp_0").attribute(images, 1), expected, rtol=1e-5, atol=1e-7)
+
+
+class Moved(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.convolution, self.function, self.head = nn.Conv2d(3, 4, 3), function, nn.Linear(144, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(self.convolution(x).relu()).flatten(1))
 
 
 def test_many_targets_equal_single_calls(small, pictures) -> None:

@@ -569,7 +569,8 @@ def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
 
 @lru_cache(maxsize=4096)
 def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", str(function)).split(".")[0]
+    name = getattr(function, "__name__", str(function)).split(".")[0]
+    return name if name != "__get__" else getattr(function.__self__, "__name__", name)  # type: ignore[attr-defined]
 
 
 def _fixed(size: int | Sequence[int]) -> int | tuple[int, ...]:
@@ -610,7 +611,7 @@ def _weigh_signal(tensor: Tensor, weight: float) -> Tensor:
 _SUMS = frozenset("add sub subtract rsub __add__ __radd__ __sub__ __rsub__".split())
 _PADDINGS = frozenset({"pad", "constant_pad_nd"})
 # They move all they are given, or ask for something.
-_KEEPS_NOTHING = (MOVEMENTS - _PADDINGS) | {"__get__", "requires_grad_", "register_hook", "retain_grad"}
+_KEEPS_NOTHING = (MOVEMENTS - _PADDINGS) | {"grad_fn", "requires_grad_", "register_hook", "retain_grad"}
 _ELEMENTWISE = frozenset("mul multiply __mul__ __rmul__".split())
 _METHODS: dict[Callable[..., Any], str] = {
     _by_signature(RelevancePropagation._convolution): "conv1d conv2d conv3d",
