@@ -14,8 +14,9 @@ BENCH = MINUTES=$(MINUTES) $(BIN)/python -m pytest benchmarks --benchmark-enable
 install: $(VENV)/.installed
 app: $(VENV)/.app
 	$(BIN)/python -m streamlit run streamlit_app.py --server.address 127.0.0.1 --server.port $(PORT)
+# Two processes, each with the files of tests it takes; `.venv/bin/python -m pytest` runs them one after the other.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

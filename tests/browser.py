@@ -26,7 +26,8 @@ ARGUMENTS = [
     "--disable-background-networking",
 ]
 PATIENCE_MS = 240_000
-_ATTEMPT_MS = 15_000
+# What goes unnoticed goes so because the page was being drawn: the next attempt may come soon, and wait twice as long.
+_FIRST_ATTEMPT_MS = 2_000
 
 # The script has run, nothing of the run before is left, and each map is drawn.
 _SETTLED = """() => {
@@ -130,26 +131,31 @@ def until(page: Any, act: Callable[[], None], url: str | Callable[[str], bool]) 
 
     matches = url if callable(url) else lambda address: url in address
     deadline = time.monotonic() + PATIENCE_MS / 1000
+    patience = _FIRST_ATTEMPT_MS
     while True:
+        page.set_default_timeout(patience)
         try:
             act()
-            page.wait_for_url(matches, timeout=_ATTEMPT_MS)
-            return settle(page)
+            page.wait_for_url(matches)
         except Error:
             if time.monotonic() > deadline:
                 raise
             page.keyboard.press("Escape")
-            settle(page)
+        page.set_default_timeout(PATIENCE_MS)
+        settle(page)
+        if matches(page.url):
+            return
+        patience *= 2
 
 
 def choose(page: Any, label: str, option: str, url: str | Callable[[str], bool]) -> None:
     """Pick an entry of a list by its exact text."""
 
     def act() -> None:
-        page.get_by_role("combobox", name=label).click(timeout=_ATTEMPT_MS)
+        page.get_by_role("combobox", name=label).click()
         # A long list draws only the entries around the chosen one: typing leaves those that match.
-        page.get_by_role("combobox", name=label).fill(option, timeout=_ATTEMPT_MS)
-        page.get_by_role("option", name=option, exact=True).click(timeout=_ATTEMPT_MS)
+        page.get_by_role("combobox", name=label).fill(option)
+        page.get_by_role("option", name=option, exact=True).click()
         page.keyboard.press("Escape")  # a list of several choices stays open otherwise, and hides the others
 
     until(page, act, url)
@@ -161,14 +167,14 @@ def choose_in_table(page: Any, row: int, column: int, option: str, url: str | Ca
     cell = table.locator(f"[data-testid=glide-cell-{column}-{row}]")
 
     def act() -> None:
-        table.scroll_into_view_if_needed(timeout=_ATTEMPT_MS)
-        cell.wait_for(state="attached", timeout=_ATTEMPT_MS)
-        width = table.bounding_box(timeout=_ATTEMPT_MS)["width"]
-        table.click(position={"x": width * 0.3, "y": 35 * (row + 1.5)}, timeout=_ATTEMPT_MS)
+        table.scroll_into_view_if_needed()
+        cell.wait_for(state="attached")
+        width = table.bounding_box()["width"]
+        table.click(position={"x": width * 0.3, "y": 35 * (row + 1.5)})
         selected = table.locator(f"[data-testid=glide-cell-{column}-{row}][aria-selected=true]")
-        selected.wait_for(state="attached", timeout=_ATTEMPT_MS)
+        selected.wait_for(state="attached")
         page.keyboard.press("Enter")
-        page.get_by_role("option", name=option, exact=True).click(timeout=_ATTEMPT_MS)
+        page.get_by_role("option", name=option, exact=True).click()
 
     until(page, act, url)
 
@@ -179,8 +185,8 @@ def click_mark(page: Any, marks: str, index: int, url: str | Callable[[str], boo
     def act() -> None:
         mark = page.locator(marks).nth(index)
         # Into the middle: at the upper edge the bar with the pages' titles would lie over it.
-        mark.evaluate("mark => mark.scrollIntoView({block: 'center'})", timeout=_ATTEMPT_MS)
-        box = mark.bounding_box(timeout=_ATTEMPT_MS)
+        mark.evaluate("mark => mark.scrollIntoView({block: 'center'})")
+        box = mark.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
 
