@@ -1,5 +1,6 @@
 """What the forward pass of LRP leaves for its backward pass: layers with their rules, and what absorbs relevance."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -126,20 +127,28 @@ class ActivationLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor, None, None]:
-        ratio = ctx.ratio
-        if ratio is None:
-            value, result = ctx.saved_tensors
-            slope = _slope_at_zero(ctx.function, value)
-            if slope.numel() == 1:
-                ratio = in_blocks(partial(_ratio, slope.reshape(())), value, result)
-            else:  # a bound of its own for some of the values
-                ratio = _ratio(slope, value, result)
-            ctx.ratio = ratio if ctx.repeated else None
-        return multiplier * ratio, None, None
+        if ctx.ratio is not None:
+            return multiplier * ctx.ratio, None, None
+        value, result = ctx.saved_tensors
+        ratio = partial(_ratio, _slope_at_zero(ctx.function, value))
+        if ctx.repeated:
+            ctx.ratio = ratio(value, result)
+            return multiplier * ctx.ratio, None, None
+        return ratio(value, result, multiplier), None, None
 
 
-def _ratio(slope: Tensor, value: Tensor, result: Tensor) -> Tensor:
-    return torch.where(value == 0, slope, result / value)
+def _ratio(slope: Tensor, value: Tensor, result: Tensor, *factors: Tensor) -> Tensor:
+    """f(x) / x, its limit at 0, times the factors."""
+    if slope.numel() > 1:  # a bound of its own for some of the values
+        return math.prod(factors, start=torch.where(value == 0, slope, result / value))
+    limit = slope.reshape(())
+
+    def compute(ratio: Tensor, value: Tensor, result: Tensor, *factors: Tensor) -> None:
+        torch.div(result, value, out=ratio).masked_fill_(value == 0, limit)
+        for factor in factors:
+            ratio.mul_(factor)
+
+    return in_blocks(compute, value, result, *factors)
 
 
 def _slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:

@@ -28,10 +28,10 @@ from .linear import LinearMap
 STABILISER = 1e-6
 
 
-def stabilise(denominator: Tensor, epsilon: float = STABILISER) -> Tensor:
-    """d + eps * sgn(d) with sgn(0) = +1; a new tensor."""
+def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | None = None) -> Tensor:
+    """d + eps * sgn(d) with sgn(0) = +1; a new tensor, or in `out`."""
     # Two passes over memory instead of four.
-    return torch.copysign(denominator.new_tensor(epsilon), denominator).add_(denominator)
+    return torch.copysign(denominator.new_tensor(epsilon), denominator, out=out).add_(denominator)
 
 
 @dataclass(slots=True)
@@ -126,13 +126,15 @@ class Term:
         numerator = output if self.numerator is None else self.numerator
         return in_blocks(self._share, multiplier, numerator, self.denominator)
 
-    def _share(self, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> Tensor:
-        relevance = multiplier * numerator
+    def _share(self, share: Tensor, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> None:
+        # The quotient first: then no pass needs memory besides the result's.
+        if self.epsilon and self.non_negative:
+            denominator = torch.add(denominator, self.epsilon, out=share)
+        elif self.epsilon:
+            denominator = stabilise(denominator, self.epsilon, out=share)
+        torch.div(numerator, denominator, out=share).mul_(multiplier)
         if self.scale != 1:
-            relevance.mul_(self.scale)
-        if self.epsilon:
-            denominator = denominator + self.epsilon if self.non_negative else stabilise(denominator, self.epsilon)
-        return relevance.div_(denominator)
+            share.mul_(self.scale)
 
     def prepared(self, output: Tensor) -> "Term":
         """The same for many multipliers: the quotient n_t / st(den_t) is computed once."""
