@@ -253,6 +253,21 @@ def test_reused_layers_and_functional_additions(pictures) -> None:
     assert delta.abs().max() < 1e-5
 
 
+def test_a_layer_that_reads_no_input_is_a_constant() -> None:
+    class Encoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.encode, self.head = nn.Linear(5, 4), nn.Linear(2, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head((self.embed(x) + self.encode(torch.ones(2))).relu())
+
+    torch.manual_seed(0)
+    ledger = LRPTranspose(Encoded()).ledger(torch.randn(3, 5), 1)
+    assert [entry.layer for entry in ledger] == ["head", "embed", "add in the Encoded"]
+    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-5)
+
+
 def test_inputs_and_modules_that_are_not_used(small, pictures) -> None:
     small.spare = nn.LSTM(3, 3)
     assert LRPTranspose(small).attribute(pictures, 1).any()

@@ -263,12 +263,16 @@ class WeightCache:
     def __init__(self) -> None:
         self._derived: TensorTable[dict[str, tuple[Sequence[Tensor], list[int], Any]]] = TensorTable()
         self._constants: TensorTable[Tensor] = TensorTable()
+        self._made: TensorTable[bool] = TensorTable()
 
     def constant(self, parameter: Tensor) -> Tensor:
         """The parameter without gradient: the same tensor object at every call, until its memory is replaced."""
+        if self._made.get(parameter):
+            return parameter
         constant = self._constants.get(parameter)
         if constant is None or constant.dtype != parameter.dtype or not constant.is_set_to(parameter):
             constant = self._constants[parameter] = parameter.detach()
+            self._made[constant] = True
         return constant
 
     def get(self, weight: Tensor, name: str, compute: Callable[[], Derived], others: Sequence[Tensor] = ()) -> Derived:

@@ -174,12 +174,12 @@ class RelevancePropagation(Propagation):
         for tensor in given:
             if not tensor.requires_grad:
                 continue
-            # Parameters do not depend on the input: what requires grad afterwards does.
+            # Parameters do not depend on the input: what requires grad otherwise does.
             if tensor.is_leaf and self._carriers.get(tensor) is None:
                 constants[id(tensor)] = self.cache.constant(tensor)
             else:
                 signals.append(tensor)
-        if constants:
+        if constants and not (signals and function in _READS_PARAMETERS):
             args, kwargs = _with_tensors(args, kwargs, constants)
         if not signals:
             return super()._call(function, args, kwargs)
@@ -232,7 +232,7 @@ class RelevancePropagation(Propagation):
     def _is_non_negative(self, call: "_Call") -> bool:
         others = [tensor for tensor in tensors_in((call.args, call.kwargs)) if not tensor.requires_grad]
         # A summand, the weight of one, or what is put around the edges.
-        numbers = [*call.args, *call.kwargs.values()] if call.name in _SUMS | _PADDINGS else []
+        numbers = [*call.args, *call.kwargs.values()] if call.name in _HOLDS_CONSTANTS else []
         return (
             not any(tensor.is_floating_point() for tensor in others)
             and not any(isinstance(number, (int, float)) and number < 0 for number in numbers)
@@ -361,7 +361,7 @@ class RelevancePropagation(Propagation):
         self, call: _Call, input: Tensor, linear: Convolution, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         """Either kind, with or without a batch dimension."""
-        if weight.requires_grad:
+        if any(weight is signal for signal in call.signals):
             return self._as_it_is(call)
         if input.ndim == weight.ndim - 1:
             args, kwargs = _with_tensors(call.args, call.kwargs, {id(input): input.unsqueeze(0)})
@@ -370,7 +370,7 @@ class RelevancePropagation(Propagation):
         return self._linear_layer(call, input, linear, weight, bias)
 
     def _linear(self, call: _Call, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if weight.requires_grad:
+        if any(weight is signal for signal in call.signals):
             return self._as_it_is(call)
         return self._linear_layer(call, input, MatrixProduct(), weight, bias)
 
@@ -401,7 +401,7 @@ class RelevancePropagation(Propagation):
 
         def normalise(value: Tensor) -> Tensor:
             rest = (running_mean, running_var, weight, bias, training, momentum, eps)
-            return cast(Tensor, plain(call.function, (value, *rest), {}))
+            return cast(Tensor, plain(call.function, (value, *rest), {}) if training else call.function(value, *rest))
 
         produced = self._produced.get(input)
         if produced is None or not _scales_its_channels(produced.record.linear, input):
@@ -553,8 +553,11 @@ def _with_tensors(
     args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments, with other tensors in place of those with these identities."""
-    swapped = map_tensors(lambda tensor: swap.get(id(tensor), tensor), [args, kwargs])
-    return swapped[0], swapped[1]
+
+    def swapped(tensor: Tensor) -> Tensor:
+        return swap.get(id(tensor), tensor)
+
+    return map_tensors(swapped, args), map_tensors(swapped, kwargs)
 
 
 def _by_signature(method: Callable[..., Any]) -> Callable[["RelevancePropagation", _Call], Any]:
@@ -610,14 +613,17 @@ def _weigh_signal(tensor: Tensor, weight: float) -> Tensor:
 
 _SUMS = frozenset("add sub subtract rsub __add__ __radd__ __sub__ __rsub__".split())
 _PADDINGS = frozenset({"pad", "constant_pad_nd"})
+_HOLDS_CONSTANTS = _SUMS | _PADDINGS
 # They move all they are given, or ask for something.
 _KEEPS_NOTHING = (MOVEMENTS - _PADDINGS) | {"grad_fn", "requires_grad_", "register_hook", "retain_grad"}
 _ELEMENTWISE = frozenset("mul multiply __mul__ __rmul__".split())
-_METHODS: dict[Callable[..., Any], str] = {
+_LAYERS: dict[Callable[..., Any], str] = {
     _by_signature(RelevancePropagation._convolution): "conv1d conv2d conv3d",
     _by_signature(RelevancePropagation._transposed_convolution): "conv_transpose1d conv_transpose2d conv_transpose3d",
     _by_signature(RelevancePropagation._linear): "linear",
     _by_signature(RelevancePropagation._batch_norm): "batch_norm",
+}
+_METHODS: dict[Callable[..., Any], str] = {
     RelevancePropagation._squashing: "sigmoid hardsigmoid tanh softsign logsigmoid tanhshrink softshrink hardshrink",
     RelevancePropagation._softmax: "softmax softmin",
     RelevancePropagation._product: "mul multiply __mul__ __rmul__ matmul __matmul__ __rmatmul__ mm bmm mv einsum",
@@ -634,7 +640,9 @@ _METHODS: dict[Callable[..., Any], str] = {
 _ONLY_FUNCTIONAL = frozenset({"batch_norm", "instance_norm", "multi_head_attention_forward", "normalize"})
 _HANDLERS: dict[Callable[..., Any], Callable[[RelevancePropagation, _Call], Any]] = {
     function: method
-    for method, names in _METHODS.items()
+    for method, names in (_LAYERS | _METHODS).items()
     for name in names.split()
     for function in ([getattr(F, name)] if name in _ONLY_FUNCTIONAL else spellings(name))
 }
+# Their handlers take parameters as the model has them; elsewhere constants stand for these.
+_READS_PARAMETERS = frozenset(function for function, method in _HANDLERS.items() if method in _LAYERS)

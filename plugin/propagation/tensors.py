@@ -1,6 +1,5 @@
 """Tensors among arguments, and a side table tied to tensors: what is noted of one lives exactly as long as it does."""
 
-import operator
 import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -83,11 +82,17 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """`value` with every tensor in it, however nested, replaced; the same object where nothing changed."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, (tuple, list)) and value:
-        items = [item if type(item) in _PLAIN else map_tensors(function, item) for item in value]
-        if all(map(operator.is_, items, value)):
+    if isinstance(value, (tuple, list)):
+        changed: list[Any] | None = None
+        for position, item in enumerate(value):
+            if type(item) in _PLAIN or (result := map_tensors(function, item)) is item:
+                continue
+            if changed is None:
+                changed = list(value)
+            changed[position] = result
+        if changed is None:
             return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return type(value)(*changed) if hasattr(value, "_fields") else type(value)(changed)
     if isinstance(value, dict) and value:
-        return {key: map_tensors(function, item) for key, item in value.items()}
+        return {key: item if type(item) in _PLAIN else map_tensors(function, item) for key, item in value.items()}
     return value

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -69,19 +70,20 @@ def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
     Warns:
         UserWarning: the graph holds a `torch.autograd.Function` of the user's, whose own backward pass is taken.
     """
-    for node in _nodes(output):
+    for node in _suspects(output, _ACTIVATION_NODES):
+        if node in handled:
+            continue
         name = node.name()
-        if (_kind(name) in _ACTIVATION_NODES and node not in handled) or "torch::jit" in name:
+        if not _is_users_function(type(node)):
             raise RuntimeError(
                 f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
                 "function, or inside a fused operation such as a recurrent layer; write it with torch.nn.functional"
             )
-        if _is_users_function(node):
-            warnings.warn(
-                f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')}), which is differentiated "
-                "as it says itself: if it is an activation, write it with torch.nn.functional",
-                stacklevel=2,
-            )
+        warnings.warn(
+            f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')}), which is differentiated "
+            "as it says itself: if it is an activation, write it with torch.nn.functional",
+            stacklevel=2,
+        )
 
 
 def check_all_ruled(output: Tensor) -> None:
@@ -90,32 +92,38 @@ def check_all_ruled(output: Tensor) -> None:
     Raises:
         NotImplementedError: an operation ran where the function mode does not see it.
     """
-    for node in _nodes(output):
-        name = node.name()
-        if _kind(name) in _RULED_NODES or "torch::jit" in name or _is_users_function(node):
-            raise NotImplementedError(
-                f"the model computes {_kind(name).removesuffix('Backward')} where it cannot be seen: in a scripted or "
-                "compiled function, a torch.autograd.Function or torch.func.vmap; write it with torch.nn.functional, "
-                'or pass unknown="gradient" to let its gradient stand in'
-            )
+    for node in _suspects(output, _RULED_NODES):
+        raise NotImplementedError(
+            f"the model computes {_kind(node.name()).removesuffix('Backward')} where it cannot be seen: in a scripted "
+            "or compiled function, a torch.autograd.Function or torch.func.vmap; write it with torch.nn.functional, "
+            'or pass unknown="gradient" to let its gradient stand in'
+        )
 
 
-def _nodes(output: Tensor) -> Iterator[Any]:
-    """Every node of the output's graph, once."""
-    pending, met = [output.grad_fn], set()
-    while pending:
-        node = pending.pop()
-        if node is not None and node not in met:
-            met.add(node)
+def _suspects(output: Tensor, kinds: frozenset[str]) -> Iterator[Any]:
+    """The nodes of these kinds in the output's graph, those of scripted functions and of the user's own, each once."""
+    found = [] if output.grad_fn is None else [output.grad_fn]
+    met = set(found)
+    for node in found:  # which grows meanwhile
+        if _is_suspect(type(node), node.name(), kinds):
             yield node
-            pending.extend(function for function, _ in node.next_functions)
+        for function, _ in node.next_functions:
+            if function is not None and function not in met:
+                met.add(function)
+                found.append(function)
+
+
+@lru_cache(maxsize=4096)
+def _is_suspect(node_type: type, name: str, kinds: frozenset[str]) -> bool:
+    # Hundreds of nodes of a graph are of a few types, which are looked at once.
+    return _kind(name) in kinds or "torch::jit" in name or _is_users_function(node_type)
 
 
 def _kind(name: str) -> str:
     return name.rstrip("0123456789")
 
 
-def _is_users_function(node: Any) -> bool:
-    """Whether a node belongs to a `torch.autograd.Function` that is neither ours nor PyTorch's."""
-    function = getattr(node, "_forward_cls", None)
+def _is_users_function(node_type: type) -> bool:
+    """Whether nodes of a type belong to a `torch.autograd.Function` that is neither ours nor PyTorch's."""
+    function = getattr(node_type, "_forward_cls", None)
     return function is not None and function.__module__.split(".")[0] not in ("plugin", "torch")
