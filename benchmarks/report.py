@@ -157,8 +157,8 @@ def main(folder: Path = results.FOLDER) -> int:
     found = {stem: Results.read(path) for stem, path in files.items()}
     for stem, each in found.items():
         draw(each, FIGURES / f"benchmarks-{stem}.svg")
-    # In short: of processors and of GPUs, the one that most was measured on.
-    fullest = {"gpu" in each.machine: each for each in sorted(found.values(), key=lambda each: len(each.measurements))}
+    # In short: of processors and of GPUs, the first, which most was measured on.
+    fullest = {"gpu" in each.machine: each for each in reversed(found.values())}
     _write(README, [f"{machine(each)}\n\n{summary(each)}" for each in fullest.values()])
     _write(PAGE, [_section(stem, each) for stem, each in found.items()])
     return 0

@@ -142,12 +142,15 @@ def _from_entry(entry: dict[str, Any]) -> Measurement:
 
 
 def stored(folder: Path = FOLDER) -> dict[str, Path]:
-    """The files of the newest version of which there are any: "intel-xeon-2-cores-cpu" and so on to its path."""
+    """The files of the newest version of which there are any: "intel-xeon-2-cores-cpu" and so on to its path.
+
+    The one that holds most comes first.
+    """
     versions = [path for path in folder.glob("*") if path.is_dir() and any(path.glob("*.json"))]
     if not versions:
         return {}
     newest = max(versions, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
-    return {path.stem: path for path in sorted(newest.glob("*.json"))}
+    return {path.stem: path for path in sorted(newest.glob("*.json"), key=lambda path: (-path.stat().st_size, path))}
 
 
 def result_path(device: str, folder: Path = FOLDER) -> Path:
