@@ -26,6 +26,17 @@ class ActivationNet(nn.Module):
         return self.head(hidden.mean(dim=(2, 3)))
 
 
+class Between(nn.Module):
+    """A function between two layers."""
+
+    def __init__(self, first: nn.Module, between: Callable[[Tensor], Tensor], last: nn.Module) -> None:
+        super().__init__()
+        self.first, self.between, self.last = first, between, last
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.between(self.first(inputs)))
+
+
 def with_module(*modules: nn.Module) -> ActivationNet:
     """The network with one activation module that is reused, or two of its own."""
     net = ActivationNet(lambda index, x: modules[index % len(modules)](x), list(modules))

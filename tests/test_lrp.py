@@ -8,7 +8,7 @@ import captum.attr
 import pytest
 import torch
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
-from helpers import assert_unchanged, snapshot, with_module
+from helpers import Between, assert_unchanged, snapshot, with_module
 from test_torchvision import FAMILIES, build, picture
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -140,19 +140,11 @@ MOVED: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", MOVED)
 def test_what_only_moves_values_has_the_gradient_for_lrp_0(name) -> None:
     torch.manual_seed(0)
-    moved = Moved(MOVED[name])
+    last = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
+    moved = Between(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), MOVED[name], last)
     images = torch.randn(2, 3, 8, 8)
     expected = captum.attr.InputXGradient(moved).attribute(images, 1)
     torch.testing.assert_close(LRPTranspose(moved, "lrp_0").attribute(images, 1), expected, rtol=1e-5, atol=1e-7)
-
-
-class Moved(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.convolution, self.function, self.head = nn.Conv2d(3, 4, 3), function, nn.Linear(144, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.function(self.convolution(x).relu()).flatten(1))
 
 
 def test_many_targets_equal_single_calls(small, pictures) -> None:

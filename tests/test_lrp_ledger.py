@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from helpers import Between
 from test_torchvision import FAMILIES, build, picture
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -115,15 +116,11 @@ def test_relevance_and_what_was_absorbed_above_are_the_logit(name) -> None:
         assert expected.keys() <= absorbed.keys()
 
 
-class Adding(nn.Module):
+class Adding(Between):
     """Two linear maps and something between them that adds what no input decides."""
 
     def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.first, self.last, self.between = nn.Linear(6, 6), nn.LazyLinear(2), between
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.last(self.between(self.first(inputs)))
+        super().__init__(nn.Linear(6, 6), between, nn.LazyLinear(2))
 
 
 def assigned(value: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..rules.blocks import in_blocks
 from ..rules.linear import LinearMap
 from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
-from .tensors import TensorTable
+from .tensors import TensorTable, hooked
 
 Derived = TypeVar("Derived")
 _HALF = (torch.float16, torch.bfloat16)
@@ -203,9 +203,7 @@ class Absorption:
 
     def watch_signal(self, signal: Tensor) -> Tensor:
         """The same tensor, for the operation to read."""
-        alias = signal.view_as(signal)
-        alias.register_hook(partial(self._note, signal.detach(), False))
-        return alias
+        return hooked(signal, partial(self._note, signal.detach(), False))
 
     def watch_result(self, result: Tensor) -> None:
         """A tensor that the operation computed."""
@@ -263,16 +261,12 @@ class WeightCache:
     def __init__(self) -> None:
         self._derived: TensorTable[dict[str, tuple[Sequence[Tensor], list[int], Any]]] = TensorTable()
         self._constants: TensorTable[Tensor] = TensorTable()
-        self._made: TensorTable[bool] = TensorTable()
 
     def constant(self, parameter: Tensor) -> Tensor:
         """The parameter without gradient: the same tensor object at every call, until its memory is replaced."""
-        if self._made.get(parameter):
-            return parameter
         constant = self._constants.get(parameter)
         if constant is None or constant.dtype != parameter.dtype or not constant.is_set_to(parameter):
             constant = self._constants[parameter] = parameter.detach()
-            self._made[constant] = True
         return constant
 
     def get(self, weight: Tensor, name: str, compute: Callable[[], Derived], others: Sequence[Tensor] = ()) -> Derived:

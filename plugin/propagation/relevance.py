@@ -32,7 +32,7 @@ from .mode import Propagation
 from .modules import Observer, describe, running_module
 from .operations import Activation, recognise
 from .spellings import spellings
-from .tensors import TensorTable, map_tensors, tensors_in
+from .tensors import TensorTable, hooked, map_tensors, tensors_in
 
 Size = int | Sequence[int]
 
@@ -170,16 +170,17 @@ class RelevancePropagation(Propagation):
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
         signals: list[Tensor] = []
-        constants: dict[int, Tensor] = {}
+        parameters: list[Tensor] = []
         for tensor in given:
             if not tensor.requires_grad:
                 continue
             # Parameters do not depend on the input: what requires grad otherwise does.
             if tensor.is_leaf and self._carriers.get(tensor) is None:
-                constants[id(tensor)] = self.cache.constant(tensor)
+                parameters.append(tensor)
             else:
                 signals.append(tensor)
-        if constants and not (signals and function in _READS_PARAMETERS):
+        if parameters and not (signals and function in _READS_PARAMETERS):
+            constants = {id(parameter): self.cache.constant(parameter) for parameter in parameters}
             args, kwargs = _with_tensors(args, kwargs, constants)
         if not signals:
             return super()._call(function, args, kwargs)
@@ -211,7 +212,10 @@ class RelevancePropagation(Propagation):
     def _as_it_is(self, call: "_Call") -> Any:
         """An operation whose vector-Jacobian product is right, or one that is not known."""
         name = call.name
-        result = self._run_watched(call) if self.account and name not in _KEEPS_NOTHING else self._run_plain(call)
+        if self.account and name not in _KEEPS_NOTHING:
+            result = self._run_watched(call)
+        else:
+            result = super()._call(call.function, call.args, call.kwargs)
         if name not in _HOMOGENEOUS and any(tensor.requires_grad for tensor in tensors_in(result)):
             if self.unknown == "raise":
                 raise NotImplementedError(
@@ -253,9 +257,6 @@ class RelevancePropagation(Propagation):
         for tensor, value in zip(tensors_in(result), noted_results, strict=True):
             table[tensor] = value
 
-    def _run_plain(self, call: _Call) -> Any:
-        return super()._call(call.function, call.args, call.kwargs)
-
     def _run_watched(self, call: _Call) -> Any:
         """The plain call, with a note of the relevance that it keeps."""
         absorption = Absorption(f"{call.name.strip('_')} in {describe(self.model, self._owner(call))}")
@@ -281,6 +282,8 @@ class RelevancePropagation(Propagation):
         bias: Tensor | None,
         compute: Callable[[], Tensor] | None = None,
     ) -> Tensor:
+        if any(weight is signal for signal in call.signals):
+            return cast(Tensor, self._as_it_is(call))
         owner, weight, carrier = self._owner(call), self.cache.constant(weight), self._carriers.get(value)
         record = LayerRecord(
             name=self._names.get(owner, ""),
@@ -361,8 +364,6 @@ class RelevancePropagation(Propagation):
         self, call: _Call, input: Tensor, linear: Convolution, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         """Either kind, with or without a batch dimension."""
-        if any(weight is signal for signal in call.signals):
-            return self._as_it_is(call)
         if input.ndim == weight.ndim - 1:
             args, kwargs = _with_tensors(call.args, call.kwargs, {id(input): input.unsqueeze(0)})
             with self.seeing():
@@ -370,8 +371,6 @@ class RelevancePropagation(Propagation):
         return self._linear_layer(call, input, linear, weight, bias)
 
     def _linear(self, call: _Call, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if any(weight is signal for signal in call.signals):
-            return self._as_it_is(call)
         return self._linear_layer(call, input, MatrixProduct(), weight, bias)
 
     def _batch_norm(
@@ -606,9 +605,7 @@ def _per_channel(values: Tensor | None, ndim: int) -> Tensor | None:
 
 def _weigh_signal(tensor: Tensor, weight: float) -> Tensor:
     """The same tensor; the signal that passes it is multiplied by `weight`."""
-    alias = tensor.view_as(tensor)
-    alias.register_hook(lambda signal: signal * weight)
-    return alias
+    return hooked(tensor, lambda signal: signal * weight)
 
 
 _SUMS = frozenset("add sub subtract rsub __add__ __radd__ __sub__ __rsub__".split())
