@@ -388,7 +388,9 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    # One thread here and in the server: with another number sums come in another order, which LRP-epsilon amplifies.
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.txt"
         with explorer(log) as (address, process):
