@@ -112,7 +112,8 @@ def test_recorded_operations_give_the_same_map(name: str) -> None:
     before = snapshot(attribution.model)
     compiled = accelerate.compile(attribution, images(0), 0, mode="aten")
     assert_unchanged(before, attribution.model)
-    assert torch.equal(compiled.attribute(images(1), [3, 1]), attribution.attribute(images(1), [3, 1]))
+    # Recorded, convolutions are convolutions; else some are products of matrices, which sum in another order.
+    assert_close(compiled.attribute(images(1), [3, 1]), attribution.attribute(images(1), [3, 1]), 1e-6)
 
 
 @pytest.mark.timeout(900)  # the compiler's own time, on a machine that has other work

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugin.attr import LayerLRPTranspose, LRPTranspose, NeuronLRPTranspose
-from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, Pass, WSquare, ZBox, ZPlus
+from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, Pass, Rule, WSquare, ZBox, ZPlus
 from plugin.rules.presets import PRESETS
 
 ATTENTION = {"vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"}
@@ -157,6 +157,40 @@ def test_many_targets_equal_single_calls(small, pictures) -> None:
             torch.testing.assert_close(relevance, attribution.attribute(pictures, target))
     with pytest.raises(ValueError, match="targets is empty"):
         attribution.attribute_targets(pictures, [])
+
+
+class Perceptron(nn.Module):
+    """Layers that end in matrix products, one hidden output of which has a hook of the model's own."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.first, self.factor, self.sizes = nn.Conv2d(3, 4, 3), factor, []
+        self.middle, self.last = nn.Linear(144, 8), nn.Sequential(nn.Linear(8, 7), nn.Dropout(), nn.Linear(7, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = F.relu(self.middle(F.relu(self.first(images)).flatten(1)))
+        if self.factor != 1:
+            hidden.register_hook(self.scale)
+        return self.last(hidden)
+
+    def scale(self, signal: Tensor) -> Tensor:
+        self.sizes.append(signal.shape)
+        return self.factor * signal
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+@pytest.mark.parametrize("rule", [Epsilon(0.0), Epsilon(), ZPlus(bias=False), AlphaBeta(), Gamma(), Flat()])
+def test_targets_together_in_the_matrix_products_equal_single_calls(rule: Rule, factor: float) -> None:
+    torch.manual_seed(0)
+    network, images = Perceptron(factor).eval(), torch.randn(2, 3, 8, 8)
+    attribution = LRPTranspose(network, Composite(default=rule))
+    together = attribution.attribute_targets(images, [0, 2, [3, 1]])
+    assert network.sizes == ([] if factor == 1 else [(2, 8)] * 3), "one signal after the other"
+    for target, relevance in zip([0, 2, [3, 1]], together, strict=True):
+        torch.testing.assert_close(relevance, attribution.attribute(images, target))
+    if factor != 1:
+        network.factor = 1
+        assert not torch.allclose(attribution.attribute(images, 0), together[0]), "the hook takes part"
 
 
 def test_results_do_not_depend_on_the_batch(small, pictures) -> None:

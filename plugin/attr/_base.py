@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ..propagation import Propagation, backward, check_all_handled, check_visible, describe, find_layer
+from ..propagation import (
+    ConvolutionLayer,
+    Propagation,
+    backward,
+    check_all_handled,
+    check_visible,
+    describe,
+    find_layer,
+)
+from ..propagation.convolution import differentiate
 from ..propagation.mode import Handler
 from ..tracing import is_tracing
 from ._captum import (
@@ -256,7 +265,8 @@ def run_under_rules(
         RuntimeError: an activation escaped its rule.
     """
     observers = (capture.on_enter, capture.on_exit) if capture is not None else (None, None)
-    propagation = Propagation(model, rules, additional_arguments(additional_forward_args), *observers)
+    own = {ConvolutionLayer: differentiate, **rules}
+    propagation = Propagation(model, own, additional_arguments(additional_forward_args), *observers)
     with propagation:
         # The model is given copies: it may write into views of them, as it may not into views of leaves.
         copies = tuple(leaf.clone() for leaf in leaves)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..propagation import ConvolutionLayer
+from ..propagation.convolution import ConvolutionGradient
 from ..rules.compact import CompactSignal
 from ..rules.unpooling import SwitchFree, unpool
 
@@ -160,19 +160,14 @@ _KNOWN: dict[Any, Callable[..., Any]] = {
 }
 
 
-class ImageFreeConvolution(torch.autograd.Function):
-    """W x + b upwards, W^T s downwards."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, operation: ConvolutionLayer) -> Tensor:
-        ctx.weight, ctx.linear, ctx.size = operation.weight, operation.linear, value.shape
-        return operation.function(value)
+class ImageFreeConvolution(ConvolutionGradient):
+    """`ConvolutionGradient` for signals of any kind."""
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
-        if isinstance(signal, Signals):
-            return signal.changed(lambda compact: compact.transposed(ctx.weight, ctx.linear, ctx.size[2:])), None
-        return ctx.linear.transpose(signal, ctx.weight, signal.new_empty(ctx.size)), None
+        if not isinstance(signal, Signals):
+            return ConvolutionGradient.backward(ctx, signal)
+        return signal.changed(lambda compact: compact.transposed(ctx.weight, ctx.linear, ctx.size[2:])), None
 
 
 class ImageFreePooling(SwitchFree):

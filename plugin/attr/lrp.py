@@ -8,13 +8,13 @@ Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the defaul
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..propagation import backward, check_all_ruled, check_visible, describe, find_layer
-from ..propagation.layers import WeightCache
+from ..propagation.layers import WeightCache, descend
 from ..propagation.ledger import Ledger, build_ledger
 from ..propagation.relevance import RelevancePropagation
 from ..rules.composite import Composite
@@ -220,8 +220,9 @@ class LRPTranspose(RelevanceAttribution):
                 propagation, as_tuple(inputs), additional_forward_args, lambda o: o
             )
             selections = [select_target(output, target) for target in targets]
-            last = len(selections) - 1
-            parts = [_relevance(leaves, carriers, chosen, keep=i < last) for i, chosen in enumerate(selections)]
+            tops = [backward(chosen, [output], keep_graph=True)[0] for chosen in selections]
+            place, multipliers = descend(output, torch.stack(cast(list[Tensor], tops)))
+            parts = [_relevance(leaves, carriers, place * multiplier, keep=True) for multiplier in multipliers]
         return as_given(inputs, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
 
     def ledger(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Ledger:

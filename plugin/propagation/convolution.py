@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..rules.linear import Convolution
@@ -26,6 +27,26 @@ class ConvolutionLayer:
     weight: Tensor
     linear: Convolution
     function: Callable[[Tensor], Tensor]
+
+
+class ConvolutionGradient(torch.autograd.Function):
+    """W x + b upwards, W^T s downwards: the gradient, by the operators of `plugin.rules.linear`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, operation: ConvolutionLayer) -> Tensor:
+        ctx.weight, ctx.linear, ctx.size = operation.weight, operation.linear, value.shape
+        return operation.function(value)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
+        return ctx.linear.transpose(signal, ctx.weight, signal.new_empty(ctx.size)), None
+
+
+def differentiate(operation: ConvolutionLayer) -> Tensor:
+    """The convolution as it is; its gradient by products of matrices, where they are faster than PyTorch's own."""
+    if operation.linear.is_product(operation.input, operation.weight):
+        return ConvolutionGradient.apply(operation.input, operation)
+    return operation.function(operation.input)
 
 
 def per_dimension(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..rules.blocks import in_blocks
-from ..rules.linear import LinearMap
+from ..rules.linear import LinearMap, MatrixProduct
 from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
 from .tensors import TensorTable, hooked
 
@@ -113,6 +113,30 @@ class LinearLayer(torch.autograd.Function):
             None,
             None,
         )
+
+
+def descend(output: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
+    """Take many multipliers together through the matrix products that end a network, whose weights are its largest.
+
+    Args:
+        output: what the network returned `(N, ...)`.
+        multipliers: one for each target, `(T, N, ...)`.
+
+    Returns:
+        The first tensor on the way down that anything else computed, and the multipliers there.
+    """
+    while (node := output.grad_fn) is not None and getattr(type(node), "_forward_cls", None) is LinearLayer:
+        context = cast(Any, node)
+        record = context.record
+        by_product = isinstance(record.linear, MatrixProduct) and record.rule.proportional
+        # Who hooked the output expects to see one signal after the other.
+        if not by_product or context.carried or output._backward_hooks:
+            break
+        value, computed = context.saved_tensors
+        with torch.no_grad():
+            below, _ = record.pass_down(value, computed, multipliers)
+        output, multipliers = value, below.to(value.dtype)
+    return output, multipliers
 
 
 class ActivationLayer(torch.autograd.Function):

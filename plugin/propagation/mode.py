@@ -62,7 +62,7 @@ _QUESTIONS = frozenset(
 # What PyTorch computes without keeping the result for the backward pass.
 _RESULT_IS_NOT_KEPT = frozenset(
     f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
-)
+) | {"ConvolutionGradientBackward"}
 
 
 class _Cell:

@@ -128,20 +128,24 @@ class Term:
 
     def _share(self, share: Tensor, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> None:
         # The quotient first: then no pass needs memory besides the result's.
+        self._quotient(share, numerator, denominator)
+        share.mul_(multiplier)
+
+    def _quotient(self, quotient: Tensor, numerator: Tensor, denominator: Tensor) -> None:
         if self.epsilon and self.non_negative:
-            denominator = torch.add(denominator, self.epsilon, out=share)
+            denominator = torch.add(denominator, self.epsilon, out=quotient)
         elif self.epsilon:
-            denominator = stabilise(denominator, self.epsilon, out=share)
-        torch.div(numerator, denominator, out=share).mul_(multiplier)
+            denominator = stabilise(denominator, self.epsilon, out=quotient)
+        torch.div(numerator, denominator, out=quotient)
         if self.scale != 1:
-            share.mul_(self.scale)
+            quotient.mul_(self.scale)
 
     def prepared(self, output: Tensor) -> "Term":
         """The same for many multipliers: the quotient n_t / st(den_t) is computed once."""
         if self.denominator is None:
             return self
-        quotient = self.signal(torch.ones_like(output), output)
-        return replace(self, denominator=None, numerator=quotient)
+        numerator = output if self.numerator is None else self.numerator
+        return replace(self, denominator=None, numerator=in_blocks(self._quotient, numerator, self.denominator))
 
     def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:
         """W_t^T s."""
@@ -377,7 +381,7 @@ def pass_down(
     """
     to_bias = torch.zeros_like(operation.output) if account else None
     if operation.rectified and any(term.denominator is None and term.numerator is None for term in terms):
-        multiplier = torch.ops.aten.threshold_backward(multiplier, operation.output, 0)
+        multiplier = torch.ops.aten.threshold_backward(multiplier, operation.output.expand_as(multiplier), 0)
     if not rule.proportional:
         relevance = rule.relevance(operation, operation.output * multiplier)
         return Passage(None, relevance, to_bias if to_bias is None else per_example(to_bias))
