@@ -3,13 +3,13 @@
 While a `Propagation` is open, every torch function that this thread calls passes through it. Operations of the table
 in `operations` are handed to the rule for their kind; everything else runs as it is, so that autograd differentiates
 it. In-place operations are computed out of place, and the object they would have overwritten stands for the result
-from then on: no tensor of the user's, and none that a rule has saved, is ever written to. Only a ReLU in place, right
-after the layer that computed its input, is one: that is half of the memory traffic of many networks.
+from then on: no tensor of the user's, and none that a rule has saved, is ever written to. Only ReLUs and sums in place,
+right after the layer that computed what they overwrite, are so: that is half of the memory traffic of many networks.
 """
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
@@ -85,6 +85,8 @@ class Propagation(TorchFunctionMode):
     Attributes:
         handled: the autograd nodes of all operations that a rule was applied to.
     """
+
+    _really_in_place: Container[Callable[..., Any]] = frozenset({F.relu, Tensor.__iadd__, Tensor.add_})
 
     def __init__(
         self,
@@ -191,7 +193,7 @@ class Propagation(TorchFunctionMode):
     ) -> Tensor:
         """The same values as an in-place call, and the same consequences for whoever holds the target."""
         value = self.current(target)
-        if function is F.relu and self._may_be_overwritten(value):
+        if function in self._really_in_place and self._may_be_overwritten(value):
             result = self._call(function, args, kwargs)
             return result if result is value else self._overwrite(target, result)
         if value._is_view() and form.writes_values:
@@ -204,7 +206,7 @@ class Propagation(TorchFunctionMode):
         return target if self._is_users(target) else result
 
     def _may_be_overwritten(self, value: Tensor) -> bool:
-        """Whether a ReLU in place may be one: nothing but what the model computes from here on can tell."""
+        """Whether an operation in place may be one: nothing but what the model computes from here on can tell."""
         return (
             value is self._unread
             and self._is_free(value)

@@ -116,6 +116,9 @@ class RelevancePropagation(Propagation):
         protected, on_enter, on_exit: see `Propagation`.
     """
 
+    # Not a sum: a layer needs its output for its share of the relevance.
+    _really_in_place = frozenset({F.relu})
+
     def __init__(
         self,
         model: nn.Module,
