@@ -2,10 +2,12 @@
 
 from itertools import product
 
+import captum.attr
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from plugin.attr import GuidedBackprop
 from plugin.rules.linear import Convolution
 
 aten = torch.ops.aten
@@ -54,3 +56,17 @@ def test_the_order_in_memory_does_not_matter(turn) -> None:
     value, signal = turn(torch.randn(2, 6, 25, 25)), turn(torch.randn(2, 8, 13, 13))
     assert_close(linear(value, weight), linear(value.contiguous(), weight))
     assert_close(linear.transpose(signal, weight, value), linear.transpose(signal.contiguous(), weight, value))
+
+
+@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")  # Captum announces what it does
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_guided_backprop_in_half_precision_equals_captum(dtype: torch.dtype, autocast: bool) -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 14 * 14, 3)
+    network, images = nn.Sequential(*layers).to(dtype), torch.randn(2, 3, 16, 16, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = GuidedBackprop(network).attribute(images, 1)
+        expected = captum.attr.GuidedBackprop(network).attribute(images, 1)
+    assert found.dtype is dtype
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)

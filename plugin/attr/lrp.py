@@ -8,7 +8,7 @@ Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the defaul
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -219,10 +219,9 @@ class LRPTranspose(RelevanceAttribution):
             leaves, carriers, output = self._forward(
                 propagation, as_tuple(inputs), additional_forward_args, lambda o: o
             )
-            selections = [select_target(output, target) for target in targets]
-            tops = [backward(chosen, [output], keep_graph=True)[0] for chosen in selections]
-            place, multipliers = descend(output, torch.stack(cast(list[Tensor], tops)))
-            parts = [_relevance(leaves, carriers, place * multiplier, keep=True) for multiplier in multipliers]
+            selections = descend(output, [select_target(output, target) for target in targets])
+            last = len(selections) - 1
+            parts = [_relevance(leaves, carriers, chosen, keep=i < last) for i, chosen in enumerate(selections)]
         return as_given(inputs, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
 
     def ledger(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Ledger:

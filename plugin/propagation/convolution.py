@@ -44,7 +44,8 @@ class ConvolutionGradient(torch.autograd.Function):
 
 def differentiate(operation: ConvolutionLayer) -> Tensor:
     """The convolution as it is; its gradient by products of matrices, where they are faster than PyTorch's own."""
-    if operation.linear.is_product(operation.input, operation.weight):
+    # Under autocast the signal will not have the type of the weight.
+    if operation.linear.is_product(operation.input, operation.weight) and not torch.is_autocast_enabled("cpu"):
         return ConvolutionGradient.apply(operation.input, operation)
     return operation.function(operation.input)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..rules.blocks import in_blocks
 from ..rules.linear import LinearMap, MatrixProduct
 from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
+from .backward import backward
 from .tensors import TensorTable, hooked
 
 Derived = TypeVar("Derived")
@@ -115,28 +116,40 @@ class LinearLayer(torch.autograd.Function):
         )
 
 
-def descend(output: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
-    """Take many multipliers together through the matrix products that end a network, whose weights are its largest.
+def descend(output: Tensor, selections: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Pass the matrix products that end a network, whose weights are its largest, with all targets together.
 
     Args:
         output: what the network returned `(N, ...)`.
-        multipliers: one for each target, `(T, N, ...)`.
+        selections: of each target the values that were selected from it `(N,)`.
 
     Returns:
-        The first tensor on the way down that anything else computed, and the multipliers there.
+        Of each target values whose sum has the same signal below these products; the selections if there are none.
+
+    Raises:
+        ValueError: a selection does not depend on the output.
     """
-    while (node := output.grad_fn) is not None and getattr(type(node), "_forward_cls", None) is LinearLayer:
-        context = cast(Any, node)
-        record = context.record
-        by_product = isinstance(record.linear, MatrixProduct) and record.rule.proportional
-        # Who hooked the output expects to see one signal after the other.
-        if not by_product or context.carried or output._backward_hooks:
-            break
-        value, computed = context.saved_tensors
+    multipliers = None
+    while _is_shared_product(output):
+        node: Any = output.grad_fn
+        if multipliers is None:
+            signals = [backward(selected, [output], keep_graph=True)[0] for selected in selections]
+            multipliers = torch.stack(cast(list[Tensor], signals))
+        value, computed = node.saved_tensors
         with torch.no_grad():
-            below, _ = record.pass_down(value, computed, multipliers)
+            below, _ = node.record.pass_down(value, computed, multipliers)
         output, multipliers = value, below.to(value.dtype)
-    return output, multipliers
+    return selections if multipliers is None else [output * multiplier for multiplier in multipliers]
+
+
+def _is_shared_product(output: Tensor) -> bool:
+    """Whether a matrix product computed it, inside the network, by a rule that many multipliers can pass at once."""
+    node: Any = output.grad_fn
+    if getattr(type(node), "_forward_cls", None) is not LinearLayer:
+        return False
+    # Who hooked the output expects to see one signal after the other.
+    is_private = not node.carried and not output._backward_hooks
+    return is_private and isinstance(node.record.linear, MatrixProduct) and node.record.rule.proportional
 
 
 class ActivationLayer(torch.autograd.Function):

@@ -50,9 +50,6 @@ class TensorTable(Generic[Value]):
         entry = self._entries.get(id(tensor))
         return entry[1] if entry is not None else None
 
-    def __contains__(self, tensor: Tensor) -> bool:
-        return id(tensor) in self._entries
-
     def __len__(self) -> int:
         return len(self._entries)
 

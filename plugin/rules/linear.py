@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from ..tracing import is_tracing
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
-# Measured with oneDNN and MKL: products are faster from so many positions on, and down to so many channels.
+# Measured with oneDNN and MKL: for several examples, products are faster from so many positions on,
 _POSITIONS = 128
+# and back to so many channels they are with kernels of any width.
 _FEW = 4
 
 
@@ -72,10 +73,12 @@ class Convolution:
         """Whether a CPU is faster at W x and W^T s as products of matrices, one for each example.
 
         It is if either only mixes channels, or W^T s has few. In a recorded graph convolutions stay what they are:
-        compilers and file formats know them.
+        compilers and file formats know them. In half precision the sums of overlaps would be rounded, too.
         """
         return (
-            (self._is_pointwise(weight) or (weight.ndim == 4 and weight.shape[1] <= _FEW))
+            value.dtype == weight.dtype
+            and weight.dtype in (torch.float32, torch.float64)
+            and (self._is_pointwise(weight) or (weight.ndim == 4 and weight.shape[1] <= _FEW))
             and self.groups == 1
             and not self.transposed
             and value.is_cpu
