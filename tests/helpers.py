@@ -1,4 +1,4 @@
-"""Small networks, and a snapshot that shows any change of a model."""
+"""Small networks, a comparison, and a snapshot that shows any change of a model."""
 
 import os
 import signal
@@ -41,6 +41,12 @@ def with_module(*modules: nn.Module) -> ActivationNet:
     """The network with one activation module that is reused, or two of its own."""
     net = ActivationNet(lambda index, x: modules[index % len(modules)](x), list(modules))
     return net.eval()
+
+
+def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Of the same shape, and apart by no more than a share of the largest value."""
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:

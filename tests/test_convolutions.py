@@ -5,17 +5,13 @@ from itertools import product
 import captum.attr
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers import assert_close
+from torch import nn
 
 from plugin.attr import GuidedBackprop
 from plugin.rules.linear import Convolution
 
 aten = torch.ops.aten
-
-
-def assert_close(found: Tensor, expected: Tensor) -> None:
-    assert found.shape == expected.shape
-    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])

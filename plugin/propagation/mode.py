@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..tracing import is_tracing
+from .convolution import ConvolutionGradient
 from .in_place import InPlace, in_place_form
 from .modules import ModuleTrace, Observer, describe, running_module
 from .operations import recognise
@@ -62,7 +63,7 @@ _QUESTIONS = frozenset(
 # What PyTorch computes without keeping the result for the backward pass.
 _RESULT_IS_NOT_KEPT = frozenset(
     f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
-) | {"ConvolutionGradientBackward"}
+) | {f"{ConvolutionGradient.__name__}Backward"}
 
 
 class _Cell:

@@ -119,7 +119,7 @@ class Convolution:
         summed = signal.unflatten(1, (self.groups, -1)).sum(2)
         ones = weight.new_ones(self.groups, 1, *weight.shape[2:])
         one_each = like[:, :1].expand(-1, self.groups, *like.shape[2:])
-        spread = _convolution_backward(summed, one_each, ones, None, *self._geometry, [True, False, False])[0]
+        spread = self.transpose(summed, ones, one_each)
         return spread.repeat_interleave(like.shape[1] // self.groups, 1)
 
 

@@ -123,8 +123,7 @@ class Term:
         """m * n_t / st(den_t)."""
         if self.denominator is None:
             return multiplier if self.numerator is None else multiplier * self.numerator
-        numerator = output if self.numerator is None else self.numerator
-        return in_blocks(self._share, multiplier, numerator, self.denominator)
+        return in_blocks(self._share, multiplier, self._distributed(output), self.denominator)
 
     def _share(self, share: Tensor, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> None:
         # The quotient first: then no pass needs memory besides the result's.
@@ -144,8 +143,11 @@ class Term:
         """The same for many multipliers: the quotient n_t / st(den_t) is computed once."""
         if self.denominator is None:
             return self
-        numerator = output if self.numerator is None else self.numerator
-        return replace(self, denominator=None, numerator=in_blocks(self._quotient, numerator, self.denominator))
+        quotient = in_blocks(self._quotient, self._distributed(output), self.denominator)
+        return replace(self, denominator=None, numerator=quotient)
+
+    def _distributed(self, output: Tensor) -> Tensor:
+        return output if self.numerator is None else self.numerator
 
     def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:
         """W_t^T s."""
