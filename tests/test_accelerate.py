@@ -279,6 +279,20 @@ def test_models_that_cannot_be_recorded(choose: Callable[[Tensor], Tensor], mess
         accelerate.compile(GuidedBackprop(network(choose)), images(0), 0, mode="aten")
 
 
+@pytest.mark.parametrize("attribution", [GuidedBackprop, LRPTranspose])
+def test_a_recorded_backward_pass_stays_on_its_thread(attribution: Callable[[nn.Module], Any]) -> None:
+    """Autograd goes on in another thread on a GPU, where nothing is known of the recording, unless it is forbidden."""
+    allowed = []
+
+    def watched(hidden: Tensor) -> Tensor:
+        hidden.register_hook(lambda _: allowed.append(torch._C._is_multithreading_enabled()))
+        return hidden
+
+    accelerate.compile(attribution(network(watched)), images(0), 0, mode="aten")
+    assert allowed[0] is False
+    assert torch._C._is_multithreading_enabled()
+
+
 def test_arguments_that_do_not_fit(guided: accelerate.CompiledAttribution) -> None:
     attribution = guided.attribution
     with pytest.raises(TypeError, match="Linear cannot be recorded"):

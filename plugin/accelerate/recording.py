@@ -117,8 +117,7 @@ def _with_empty_cache(attribution: Any) -> Any:
 def _traced(function: Any, tensors: Sequence[Tensor], values: tuple[Tensor, ...], index: Tensor) -> fx.GraphModule:
     """`tensors` are the very objects that the model holds, so what reads them reads the graph's inputs."""
     try:
-        # One thread, as what it records is known to this one.
-        with tracing(), torch.autograd.set_multithreading_enabled(False):
+        with tracing():
             return make_fx(function)(tensors, values, index)
     except RuntimeError as error:
         if _READS_VALUE in str(error):

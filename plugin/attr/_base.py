@@ -172,8 +172,12 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
 
 @contextmanager
 def building_graph() -> Iterator[None]:
-    """Autograd on, whatever the caller switched off (NoiseTunnel calls under `no_grad`)."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """Autograd on, whatever the caller switched off (NoiseTunnel calls under `no_grad`).
+
+    A recording is known to its thread alone, and autograd has another one for each GPU: it is kept from using them.
+    `inference_mode(False)` allows it anew, so that this comes after it.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.set_multithreading_enabled(not is_tracing()):
         yield
 
 
