@@ -17,7 +17,7 @@ def test_attribution_speed(network, method, device, batch, implementation, sessi
     refusal = cases.unsupported(row)
     try:
         with cases.prepared(row, small) as case:
-            measure(row, case, compared_with_ours(row, small))
+            measure(row, case, compared_with_ours(row, case, small))
     except Exception as error:  # one that fails is a result like the others
         if session.timed:
             session.put(row, error=refusal or f"{type(error).__name__}: {error}", call_seconds=(), floor_seconds=())
