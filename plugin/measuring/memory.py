@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from . import cases
+from . import cases, networks
 from .cases import Row
 
 # What a fresh process can do besides an implementation's call: only load, or run the floor.
@@ -82,7 +82,8 @@ def peak_on_gpu(row: Row, small: bool = False) -> tuple[int, int]:
         before = _restarted()
         plain.floor()
         floor_peak = torch.cuda.max_memory_allocated() - before
-    before = _restarted()
+    # The call's images come with its preparation.
+    before = _restarted() + networks.images(row.batch, small).nbytes
     with cases.prepared(row, small) as case:
         case.call()
     return torch.cuda.max_memory_allocated() - before, floor_peak
