@@ -102,7 +102,8 @@ def findings(results: Results, target: Target) -> list[Finding]:
 def quotient(results: Results, ours: Measurement, against: str, measure: str = "time") -> Spread | None:
     """A measurement as a multiple of the floor, of the compiled floor, or of a peer.
 
-    Two rows that took turns with the floor, but not with each other, are compared in floors.
+    Two rows that took turns with the floor, but not with each other, are compared in floors; on a GPU in seconds, as
+    there the floor of a few images is the processor's time to launch it, which moves by half between two processes.
 
     Returns:
         None where one of them was not measured.
@@ -119,6 +120,8 @@ def quotient(results: Results, ours: Measurement, against: str, measure: str = "
         return _same(ours.peak_bytes / peer.peak_bytes if ours.peak_bytes and peer.peak_bytes else None)
     if not ours.call_seconds or not peer.call_seconds:
         return None
+    if ours.row.device == "cuda":
+        return spread(quotients(ours.call_seconds, peer.call_seconds))
     return spread(quotients(ours.ratios, peer.ratios))
 
 
