@@ -64,7 +64,7 @@ def table(found: Results) -> str:
             for batch in target.batches:
                 cells = [_cell(findings, method, batch, network) for network in NAMES]
                 if any(cells):
-                    start = [LABELS[method], str(batch), _unit(target), f"{target.most:g}"]
+                    start = [f"{_compiled(target)}{LABELS[method]}", str(batch), _unit(target), f"{target.most:g}"]
                     lines.append(f"| {' | '.join([*start, *cells])} |")
     return "\n".join(lines)
 
@@ -97,14 +97,20 @@ def absolute(found: Results) -> str:
     """Milliseconds, for GPUs only: theirs mean the same to everybody who has one."""
     if "gpu" not in found.machine:
         return ""
-    lines = ["| network | method | batch | implementation | ms per call |", "|---|---|---|---|---|"]
+    columns = ["floor", *IMPLEMENTATIONS]
+    cells: dict[tuple[str, str, int], dict[str, Sequence[float]]] = {}
     for measurement in found:
         row = measurement.row
         if measurement.call_seconds:
-            milliseconds = spread([1000 * seconds for seconds in measurement.call_seconds])
-            who = IMPLEMENTATIONS[row.implementation]
-            label = LABELS.get(row.method, row.method)
-            lines.append(f"| {NAMES.get(row.network, row.network)} | {label} | {row.batch} | {who} | {milliseconds} |")
+            line = cells.setdefault((row.network, row.method, row.batch), {})
+            line[row.implementation] = measurement.call_seconds
+            line.setdefault("floor", measurement.floor_seconds)
+    lines = [f"| network | method | batch | floor, ms | {' | '.join(IMPLEMENTATIONS.values())} |"]
+    lines.append("|---" * (3 + len(columns)) + "|")
+    for (network, method, batch), times in cells.items():
+        shown = [str(spread([1000 * each for each in times[name]])) if name in times else "" for name in columns]
+        start = [NAMES.get(network, network), LABELS.get(method, method), str(batch)]
+        lines.append(f"| {' | '.join([*start, *shown])} |")
     return "\n".join(lines)
 
 
@@ -115,9 +121,12 @@ def _of_device(found: Results) -> list[Target]:
 
 def _methods(target: Target) -> str:
     name = "; ".join(LABELS[method] for method in target.methods)
-    compiled = "compiled " if target.implementation == "compiled" else ""
     batches = f", batch {target.batches[0]}" if len(target.batches) == 1 else ""
-    return f"{compiled}{name}{batches}"
+    return f"{_compiled(target)}{name}{batches}"
+
+
+def _compiled(target: Target) -> str:
+    return "compiled " if target.implementation == "compiled" else ""
 
 
 def _unit(target: Target) -> str:
