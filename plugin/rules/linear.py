@@ -63,8 +63,7 @@ class Convolution:
 
     def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self._is_pointwise(weight) and self.is_product(value, weight):
-            steps: Any = (..., *(slice(None, None, step) for step in self.stride))
-            read = value[steps]
+            read = value[self._steps]
             product = _each(weight.flatten(1), read.flatten(2))
             return (product if bias is None else product.add_(bias[:, None])).unflatten(2, read.shape[2:])
         return torch.convolution(value, weight, bias, *self._geometry)
@@ -87,6 +86,11 @@ class Convolution:
             and not is_tracing()
         )
 
+    @property
+    def _steps(self) -> Any:
+        """The positions that a kernel 1 wide reads."""
+        return (..., *(slice(None, None, step) for step in self.stride))
+
     def _is_pointwise(self, weight: Tensor) -> bool:
         return weight.shape[2:].numel() == 1 and not any(self.padding)
 
@@ -95,13 +99,17 @@ class Convolution:
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         if self.is_product(signal, weight):
-            matrix, kernel = weight.flatten(1).t(), weight.shape[2:]
-            if kernel.numel() == 1 and signal.shape[2:] == like.shape[2:]:
-                return _each(matrix, signal.flatten(2)).view(like.shape)
-            if signal.ndim == 4:
-                # One example after the other: what overlaps takes memory until it is summed.
-                geometry = (like.shape[2:], kernel, self.dilation, self.padding, self.stride)
-                return torch.stack([F.fold(matrix @ one, *geometry) for one in signal.flatten(2)])
+            matrix = weight.flatten(1).t()
+            if self._is_pointwise(weight):
+                product = _each(matrix, signal.flatten(2)).unflatten(2, signal.shape[2:])
+                if product.shape == like.shape:
+                    return product
+                below = product.new_zeros(like.shape)
+                below[self._steps] = product
+                return below
+            # One example after the other: what overlaps takes memory until it is summed.
+            geometry = (like.shape[2:], weight.shape[2:], self.dilation, self.padding, self.stride)
+            return torch.stack([F.fold(matrix @ one, *geometry) for one in signal.flatten(2)])
         # The transposed operator of both kinds; unlike conv_transpose it knows the size that a stride made ambiguous.
         return _convolution_backward(signal, like, weight, None, *self._geometry, [True, False, False])[0]
 
