@@ -65,7 +65,7 @@ class Convolution:
         if self._is_pointwise(weight) and self.is_product(value, weight):
             read = value[self._steps]
             product = _each(weight.flatten(1), read.flatten(2))
-            return (product if bias is None else product.add_(bias[:, None])).unflatten(2, read.shape[2:])
+            return (product if bias is None else product.add_(bias[:, None])).view(len(read), -1, *read.shape[2:])
         return torch.convolution(value, weight, bias, *self._geometry)
 
     def is_product(self, value: Tensor, weight: Tensor) -> bool:
@@ -86,13 +86,17 @@ class Convolution:
             and not is_tracing()
         )
 
-    @property
+    @cached_property
     def _steps(self) -> Any:
         """The positions that a kernel 1 wide reads."""
         return (..., *(slice(None, None, step) for step in self.stride))
 
+    @cached_property
+    def _is_padded(self) -> bool:
+        return any(self.padding)
+
     def _is_pointwise(self, weight: Tensor) -> bool:
-        return weight.shape[2:].numel() == 1 and not any(self.padding)
+        return not self._is_padded and weight.shape[2:].numel() == 1
 
     def channels(self, output: Tensor) -> int:
         return output.shape[1]
@@ -101,7 +105,7 @@ class Convolution:
         if self.is_product(signal, weight):
             matrix = weight.flatten(1).t()
             if self._is_pointwise(weight):
-                product = _each(matrix, signal.flatten(2)).unflatten(2, signal.shape[2:])
+                product = _each(matrix, signal.flatten(2)).view(len(signal), -1, *signal.shape[2:])
                 if product.shape == like.shape:
                     return product
                 below = product.new_zeros(like.shape)

@@ -31,7 +31,7 @@ STABILISER = 1e-6
 def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | None = None) -> Tensor:
     """d + eps * sgn(d) with sgn(0) = +1; a new tensor, or in `out`."""
     # A number that stays on the CPU goes with the call, where one on a GPU would have to get there first.
-    device = denominator.device if is_tracing() else "cpu"
+    device = denominator.device if denominator.is_cuda and is_tracing() else "cpu"
     size = torch.scalar_tensor(epsilon, dtype=denominator.dtype, device=device)
     # Two passes over memory instead of four.
     return torch.copysign(size, denominator, out=out).add_(denominator)
