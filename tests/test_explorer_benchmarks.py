@@ -2,6 +2,7 @@
 
 import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,9 @@ def test_charts_hold_the_medians(example):
     assert bars["this package"].x == (1.1,)
     assert bars["Captum"].x == (2.2,)
     assert bars["this package"].error_x.array[0] == pytest.approx(0.05)
+    only_compiled = replace(measurements[0], row=Row("vgg16", "lrp-0", "compiled"))
+    axis = benchmarks.time_figure([only_compiled, *measurements]).layout.yaxis
+    assert axis.categoryarray[0] == "LRP-0"  # in the methods' order, not in that of who has them
     dots = {dot.name: dot for dot in benchmarks.trade_figure(measurements).data}
     assert (dots["Captum"].x, dots["Captum"].y) == ((2.2,), (2.0,))
     assert "zennit" not in dots

@@ -111,7 +111,8 @@ def time_figure(measurements: Sequence[Measurement]) -> go.Figure:
             hovertemplate="%{y}<br><b>%{x:.3f}</b> floors<extra>" + label + "</extra>",
         )  # fmt: skip
     figure.add_vline(x=1, line_dash="dot", line_color="#7a7a7a")
-    figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True)
+    methods = list(dict.fromkeys(LABELS[m.row.method] for m in measurements))
+    figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True, categoryarray=methods)
     figure.update_xaxes(title="time in floors", rangemode="tozero", fixedrange=True)
     return figure.update_layout(height=420, barmode="group", **_LAYOUT)
 
