@@ -157,8 +157,8 @@ def tolerance(row: Row, small: bool = False) -> float | None:
     """The difference up to which two implementations agree; None where the peer computes something else.
 
     Captum and zennit take the plain gradient at the ReLU6 of MobileNets and at additions outside of modules, and
-    Captum's LRP grows beyond all measure on ResNets. What is compiled has its precision compiled in, and may be as far from full
-    precision as the uncompiled map is.
+    Captum's LRP grows beyond all measure on ResNets. What is compiled has its precision compiled in: it may be twice as
+    far from full precision as the uncompiled map is.
     """
     if row.implementation == "compiled":
         with prepared(replace(row, implementation="ours"), small) as case:
