@@ -120,5 +120,5 @@ def multi_head_attention_forward(
     elif mask is not None and mask.dtype == torch.bool:
         mask = ~mask  # here True marks what may not be seen, in scaled_dot_product_attention what may
     dropout = dropout_p if training else 0.0
-    mixed = scaled_dot_product_attention(queries, keys, values, mask, dropout, is_causal and mask is None)
+    mixed = F.scaled_dot_product_attention(queries, keys, values, mask, dropout, is_causal and mask is None)
     return F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias), None

@@ -31,7 +31,7 @@ class Activation:
 
     name: str
     input: Tensor
-    function: Callable[[Tensor], Tensor]
+    function: "partial[Tensor]"
     non_decreasing: bool
 
 
@@ -43,8 +43,12 @@ _OTHERS = {"gelu", "silu", "mish", "hardswish", "prelu"}
 
 
 def _activation(name: str, function: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Activation:
-    bound = partial(_apply, function, args, kwargs)
-    return Activation(name, input, bound, non_decreasing=name in _NON_DECREASING)
+    return Activation(name, input, with_arguments(function, args, kwargs), non_decreasing=name in _NON_DECREASING)
+
+
+def with_arguments(function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "partial[Tensor]":
+    """The function of its first argument alone; what it was made of are the `args` of the result."""
+    return partial(_apply, function, args, kwargs)
 
 
 def _apply(function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> Tensor:

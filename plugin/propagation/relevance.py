@@ -25,12 +25,13 @@ from torch.nn import functional as F
 from ..rules.composite import Composite, Layer
 from ..rules.linear import Convolution, LinearMap, MatrixProduct, Scaling
 from ..rules.relevance import Rule
+from ..tracing import is_tracing
 from . import attention
 from .convolution import per_dimension
 from .layers import Absorption, ActivationLayer, LayerRecord, LinearLayer, NormalisationLayer, Trail, WeightCache
 from .mode import Propagation
 from .modules import Observer, describe, running_module
-from .operations import Activation, recognise
+from .operations import Activation, recognise, with_arguments
 from .spellings import spellings
 from .tensors import TensorTable, hooked, map_tensors, tensors_in
 
@@ -441,9 +442,9 @@ class RelevancePropagation(Propagation):
         return result
 
     def _squashing(self, call: _Call) -> Tensor:
-        result = ActivationLayer.apply(
-            call.signals[0], lambda value: call.function(value, *call.args[1:], **call.kwargs), self.repeated
-        )
+        rest = {name: value for name, value in call.kwargs.items() if value is not call.signals[0]}
+        function = with_arguments(call.function, call.args[1:], rest)
+        result = ActivationLayer.apply(call.signals[0], function, self.repeated)
         if call.name in ("sigmoid", "hardsigmoid"):
             self._gates[result] = True
             self._non_negative[result] = True
@@ -550,6 +551,26 @@ class RelevancePropagation(Propagation):
         with self.seeing():
             return expressed(*call.args, **call.kwargs)
 
+    def _scaled_dot_product(self, call: _Call) -> Tensor:
+        """Its parts, or what they come to: of two products half to each factor, so half to V, a quarter to Q and K.
+
+        PyTorch's one operation keeps no scores. In parts it is seen by the ledger and by recordings, and where anything
+        but Q, K and V takes part.
+        """
+        names = ("query", "key", "value")
+        parts = [call.argument(position, name) for position, name in enumerate(names)]
+        unusual = call.argument(4, "dropout_p", 0.0) or call.kwargs.get("enable_gqa")
+        all_signals = len(call.signals) == 3 and all(any(part is signal for signal in call.signals) for part in parts)
+        if self.account or is_tracing() or unusual or not all_signals:
+            return cast(Tensor, self._attention(call))
+        query, key, value = parts
+        if self.composite.softmax == "constant":
+            query, key = query.detach(), key.detach()
+        else:
+            query, key, value = map(_weigh_signal, parts, (1 / 4, 1 / 4, 1 / 2))
+        others = {name: value for name, value in call.kwargs.items() if name not in names}
+        return cast(Tensor, call.function(query, key, value, *call.args[3:], **others))
+
 
 def _with_tensors(
     args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]
@@ -634,7 +655,8 @@ _METHODS: dict[Callable[..., Any], str] = {
     RelevancePropagation._instance_norm: "instance_norm",
     RelevancePropagation._normalize: "normalize",
     RelevancePropagation._gated_linear_unit: "glu",
-    RelevancePropagation._attention: "multi_head_attention_forward scaled_dot_product_attention",
+    RelevancePropagation._attention: "multi_head_attention_forward",
+    RelevancePropagation._scaled_dot_product: "scaled_dot_product_attention",
 }
 # Spelled in F alone: the functions of the same name elsewhere take other arguments.
 _ONLY_FUNCTIONAL = frozenset({"batch_norm", "instance_norm", "multi_head_attention_forward", "normalize"})
