@@ -226,23 +226,27 @@ def _slope(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
 
 
 class NormalisationLayer(torch.autograd.Function):
-    """y = (x - mean) / deviation over some dimensions, linear in x as the deviation is held constant.
+    """y = (x - mean) / deviation over the last dimensions, linear in x as the deviation is held constant.
 
     Backwards (m - mean of m) / deviation: the mean is linear, and nothing but the deviation need be kept.
     """
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, dims: list[int], epsilon: float, centre: bool = True) -> Tensor:
-        centred = value - value.mean(dims, keepdim=True) if centre else value
-        inverse = (centred.square().mean(dims, keepdim=True) + epsilon).rsqrt()
+        if centre and not is_tracing():  # in one pass over memory, and rounded as in the model
+            result, _, inverse = torch.native_layer_norm(value, value.shape[dims[0] :], None, None, epsilon)
+        else:
+            centred = value - value.mean(dims, keepdim=True) if centre else value
+            inverse = (centred.square().mean(dims, keepdim=True) + epsilon).rsqrt()
+            result = centred * inverse
         ctx.save_for_backward(inverse)
         ctx.dims, ctx.centre = dims, centre
-        return centred * inverse
+        return result
 
     @staticmethod
     def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor, None, None, None]:
         (inverse,) = ctx.saved_tensors
-        scaled = multiplier * inverse
+        scaled = multiplier * inverse.to(multiplier.dtype)
         below = scaled - scaled.mean(ctx.dims, keepdim=True) if ctx.centre else scaled
         return below, None, None, None
 
