@@ -77,11 +77,13 @@ class Convolution:
         return (
             value.dtype == weight.dtype
             and weight.dtype in (torch.float32, torch.float64)
-            and (self._is_pointwise(weight) or (weight.ndim == 4 and weight.shape[1] <= _FEW))
+            # A product has its channels first, which networks with the channels last would rearrange: not at an image.
+            and (
+                (weight.ndim == 4 and weight.shape[1] <= _FEW) or (self._is_pointwise(weight) and value.is_contiguous())
+            )
             and self.groups == 1
             and not self.transposed
             and value.is_cpu
-            and value.is_contiguous()
             and (len(value) == 1 or value.shape[2:].numel() >= _POSITIONS)
             and not is_tracing()
         )
