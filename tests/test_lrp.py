@@ -3,6 +3,7 @@
 import gc
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import captum.attr
 import pytest
@@ -375,6 +376,52 @@ class Shift(nn.Module):
         return values - 1
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_an_activation_that_is_not_zero_at_zero_keeps_what_it_adds_there(repeated) -> None:
+    """softplus(0) = log 2 is no multiple of 0; everywhere else, however near, relevance passes."""
+
+    class Softplus(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return F.softplus(values, 2.0)
+
+    x = torch.tensor([[-2.0, -1e-30, 0.0, 1e-30, 5.0]], dtype=torch.float64)
+    expected = torch.where(x == 0, 0.0, F.softplus(x, 2.0))
+    attribution = LRPTranspose(Softplus())
+    if repeated:
+        found = attribution.attribute_targets(x, [0, 1, 2, 3, 4])
+        torch.testing.assert_close(found.sum(0), expected)
+    else:
+        for index in range(5):
+            torch.testing.assert_close(attribution.attribute(x, index)[0, index], expected[0, index])
+
+
+def test_the_slope_at_zero_is_that_of_the_arguments() -> None:
+    """It is known from the first call on, for these very arguments: ELU's slope there is its alpha."""
+
+    class Pointwise(nn.Module):
+        def __init__(self, alpha: float) -> None:
+            super().__init__()
+            self.alpha = alpha
+
+        def forward(self, values: Tensor) -> Tensor:
+            return F.elu(values - 1, self.alpha)
+
+    for alpha in (1.0, 0.25, 3.0):
+        for dtype in (torch.float64, torch.float32):
+            relevance = LRPTranspose(Pointwise(alpha)).attribute(torch.ones(1, 1, dtype=dtype), 0)
+            assert relevance.item() == pytest.approx(alpha, abs=1e-3)
+
+
+@pytest.mark.parametrize("function", [torch.sigmoid, torch.tanh, F.gelu])
+def test_an_activation_may_be_given_its_input_by_name(function) -> None:
+    class Named(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return function(input=values).sum(1)
+
+    x = torch.tensor([[-2.0, 0.5, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(LRPTranspose(Named()).attribute(x), function(x))
+
+
 @pytest.mark.parametrize("gate", [torch.sigmoid, F.hardsigmoid, lambda x: torch.softmax(x, 1)])
 def test_a_gate_gets_nothing(gate, pictures) -> None:
     class Gated(nn.Module):
@@ -427,6 +474,89 @@ def test_attention_is_expressed_in_its_parts(preset, batch_first) -> None:
     total = relevance.sum(dim=(1, 2)) if batch_first else relevance.sum(dim=(0, 2))
     conserved = torch.allclose(total, SelfAttention()(tokens), rtol=1e-4, atol=1e-5)
     assert conserved == (preset == "cp_lrp"), "the gradient of softmax gives relevance to queries and keys as well"
+
+
+BOOLEAN = torch.tensor([[True, False, True, True], [True, True, True, False], [True] * 4])
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "mask": {"attn_mask": BOOLEAN},
+    "added": {"attn_mask": torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4)},
+    "causal": {"is_causal": True},
+    "scale": {"scale": 0.3},
+}
+
+
+def by_hand(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention as users write it, of operations that have rules of their own."""
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return torch.softmax(scores, -1) @ value
+
+
+@pytest.mark.parametrize("options", ATTENTIONS)
+@pytest.mark.parametrize("preset", ["epsilon", "attn_lrp", "cp_lrp"])
+@pytest.mark.parametrize("constant", [None, "query", "key", "value", "query, key", "key, value"])
+def test_attention_in_one_operation_is_attention_by_hand(options, preset, constant) -> None:
+    """Whichever of Q, K and V depend on the input: the others get no share, and leave the rest to those that do."""
+
+    class Attending(nn.Module):
+        def __init__(self, attend: Callable[..., Tensor]) -> None:
+            super().__init__()
+            self.attend = attend
+
+        def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            given = {"query": query, "key": key, "value": value}
+            given = {name: part.detach() if name in str(constant) else part for name, part in given.items()}
+            if options == "scale":  # by keyword
+                return self.attend(**given, **ATTENTIONS[options]).square().sum(dim=(1, 2, 3))
+            return self.attend(*given.values(), **ATTENTIONS[options]).square().sum(dim=(1, 2, 3))
+
+    random = torch.Generator().manual_seed(1)
+    shapes = ((2, 2, 3, 6), (2, 2, 4, 6), (2, 2, 4, 5))
+    inputs = tuple(torch.randn(shape, generator=random, dtype=torch.float64) for shape in shapes)
+    attributions = [
+        LRPTranspose(Attending(attend).eval(), preset, unknown="gradient")
+        for attend in (F.scaled_dot_product_attention, by_hand)
+    ]
+    if preset == "cp_lrp" and "value" in str(constant):
+        for attribution in attributions:  # softmax is held constant, and nothing is left
+            with pytest.raises(ValueError, match="does not depend on the inputs"):
+                attribution.attribute(inputs)
+        return
+    found, expected = (attribution.attribute(inputs) for attribution in attributions)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert any(one.any() for one in found)
+
+
+def test_self_attention_without_projections() -> None:
+    """Q, K and V are one tensor: it gets the shares of all three."""
+    tokens = torch.randn(2, 2, 3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    class Attending(nn.Module):
+        def __init__(self, attend: Callable[..., Tensor]) -> None:
+            super().__init__()
+            self.attend = attend
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.attend(tokens, tokens, tokens).sum(dim=(1, 2, 3))
+
+    found, expected = (
+        LRPTranspose(Attending(attend).eval()).attribute(tokens) for attend in (F.scaled_dot_product_attention, by_hand)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_what_was_overwritten_before_a_composite_function_stays_so() -> None:
