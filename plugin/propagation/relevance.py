@@ -568,8 +568,8 @@ class RelevancePropagation(Propagation):
             query, key = query.detach(), key.detach()
         else:
             query, key, value = map(_weigh_signal, parts, (1 / 4, 1 / 4, 1 / 2))
-        others = {name: value for name, value in call.kwargs.items() if name not in names}
-        return cast(Tensor, call.function(query, key, value, *call.args[3:], **others))
+        rest = {name: argument for name, argument in call.kwargs.items() if name not in names}
+        return cast(Tensor, call.function(query, key, value, *call.args[3:], **rest))
 
 
 def _with_tensors(
