@@ -44,6 +44,15 @@ def test_inputs_that_have_no_gradient(net, images) -> None:
         damaged[0, 0, 0, 0] = value
         with pytest.raises(ValueError, match="NaN or infinite"):
             Deconvolution(net).attribute(damaged, 1)
+    damaged[0, 0, 0, :2] = torch.tensor([float("inf"), -float("inf")])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Deconvolution(net).attribute(damaged, 1)
+
+
+def test_large_inputs_are_finite_though_their_sum_is_not() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).requires_grad_(False)
+    gradient = net[1].weight[1].view(1, 3, 8, 8)
+    torch.testing.assert_close(GuidedBackprop(net).attribute(torch.full((1, 3, 8, 8), 3e38), 1), gradient)
 
 
 def test_a_model_that_ignores_the_input(images) -> None:
