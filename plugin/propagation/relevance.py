@@ -8,7 +8,7 @@ vector-Jacobian product is LRP-0. What is not is listed here, each operation wit
 * activations other than piecewise linear ones: m * f(x) / x, with f'(0) at x = 0 if f(0) = 0;
 * layer, group, instance and RMS norm, `F.normalize`: linear, with the deviation held constant;
 * products: all to the signal if the other factor is a gate (the output of a sigmoid or softmax), else half to each;
-* softmax: its gradient, or held constant; attention: expressed in these parts.
+* softmax: its gradient, or held constant; attention: expressed in these parts, or what they come to.
 
 An operation that is on no list has no LRP meaning that is known, and raises.
 """
