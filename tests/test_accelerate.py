@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import assert_close, assert_unchanged, snapshot
+from test_torchvision import build, picture
 from torch import Tensor, nn
 
 from plugin import accelerate
@@ -291,6 +292,16 @@ def test_a_recorded_backward_pass_stays_on_its_thread(attribution: Callable[[nn.
     accelerate.compile(attribution(network(watched)), images(0), 0, mode="aten")
     assert allowed[0] is False
     assert torch._C._is_multithreading_enabled()
+
+
+def test_a_transformer_is_recorded_though_its_attention_rounds_otherwise() -> None:
+    """LRP-epsilon magnifies by how little attention in one operation differs from its parts: no reason to refuse it."""
+    model, image = build("vit_b_16"), picture("vit_b_16")
+    attribution = LRPTranspose(model, "epsilon")
+    compiled = accelerate.compile(attribution, image, 3, mode="aten")
+    with tracing():
+        expected = attribution.attribute(image, 7)
+    assert_close(compiled.attribute(image, 7), expected)
 
 
 def test_arguments_that_do_not_fit(guided: accelerate.CompiledAttribution) -> None:

@@ -41,7 +41,7 @@ def compile(
         target: an example target, or neuron for the neuron classes; which one does not matter.
         mode: "inductor" generates code (C++ on a CPU, which needs a compiler, Triton on a GPU); "cudagraph" captures
             that in a CUDA graph, so that a call is one launch; "aten" runs the recorded operations as they are, for
-            the attribution's own numbers but for the order of sums in convolutions.
+            the attribution's own numbers but for the order of sums.
         precision: "float32" leaves the numbers as they are (TF32 only where the process allows it), "tf32" allows it in
             convolutions and matrix products, "bfloat16" computes these in bfloat16 and the rest in float32.
         channels_last: lay out images and the weights of convolutions with the channels last.

@@ -91,7 +91,7 @@ def record(attribution: Any, inputs: Inputs, index: Tensor, tables: Sequence[Tab
     if operation is not None:
         raise NotImplementedError(_decides(f"{operation} has a result whose size depends on values"))
     other = tuple(value.flip(-1) for value in values), (index + 1) % math.prod(picks[0].sizes)
-    with torch.no_grad():
+    with torch.no_grad(), tracing():  # computed as it was recorded: without the shortcuts, which round otherwise
         _check_same(graph(tensors, *other), maps(tensors, *other))
     graph = _functional(graph, tensors, values, index, tables)
     used = [bool(node.users) for node in list(graph.graph.nodes)[: len(tensors)]]
