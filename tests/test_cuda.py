@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from plugin import accelerate, models
 from plugin.attr import DeconvNet, GuidedBackprop, LayerLRPTranspose, LRPTranspose, NeuronGuidedBackprop
 from plugin.attr.methods import METHODS
+from plugin.measuring.cases import full_precision
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -30,10 +31,8 @@ DEVICE = "cuda"
 @pytest.fixture(autouse=True)
 def products_in_full_precision() -> Iterator[None]:
     """cuDNN may round factors to TF32, by default: that is no difference to test for."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+    with full_precision():
+        yield
 
 
 def attribution(method: str, model: nn.Module) -> Any:
