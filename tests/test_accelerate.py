@@ -23,7 +23,7 @@ from plugin.attr import (
     NeuronGuidedBackprop,
     NeuronLRPTranspose,
 )
-from plugin.tracing import tracing
+from plugin.kernels.tracing import tracing
 
 SHAPE = (2, 3, 12, 12)
 

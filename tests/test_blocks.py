@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plugin.rules.blocks import BLOCK, in_blocks
+from plugin.kernels.blocks import BLOCK, in_blocks
 
 LAYOUTS = {
     "contiguous": lambda x: x,

@@ -9,7 +9,7 @@ from helpers import assert_close
 from torch import nn
 
 from plugin.attr import GuidedBackprop
-from plugin.rules.linear import Convolution
+from plugin.kernels.linear import Convolution
 
 aten = torch.ops.aten
 

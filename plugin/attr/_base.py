@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..kernels.tracing import is_tracing
 from ..propagation import (
     ConvolutionLayer,
     Propagation,
@@ -20,7 +21,6 @@ from ..propagation import (
 )
 from ..propagation.convolution import differentiate
 from ..propagation.mode import Handler
-from ..tracing import is_tracing
 from ._captum import (
     GradientAttribution,
     Inputs,

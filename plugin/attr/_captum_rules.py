@@ -12,7 +12,7 @@ from captum.attr._utils.lrp_rules import (
 )
 from torch import Tensor, nn
 
-from ..rules.relevance import Epsilon, LinearOperation, Pass, Rule, Term
+from ..rules.lrp import Epsilon, LinearOperation, Pass, Rule, Term
 
 
 @dataclass(frozen=True)

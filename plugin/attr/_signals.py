@@ -2,8 +2,8 @@
 
 Autograd wants the signal at a tensor to have the tensor's shape. As only shapes matter, the graph of one example is
 enough for any number of units: a `Signals` looks like the signal of one unit and holds those of all. Where the
-operations of this module know how, it is compact (`plugin.rules.compact`). Any other operation is applied to the signal
-of one unit after the other.
+operations of this module know how, it is compact (`plugin.kernels.compact`). Any other operation is applied to the
+signal of one unit after the other.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ..kernels.compact import CompactSignal
+from ..kernels.unpooling import SwitchFree, unpool
 from ..propagation.convolution import ConvolutionGradient
-from ..rules.compact import CompactSignal
-from ..rules.unpooling import SwitchFree, unpool
 
 aten = torch.ops.aten
 

@@ -6,7 +6,7 @@ signal is handed down to the pixels through the transpose of each linear operati
     m_lower = W^T relu(m_upper).
 
 Biases are dropped, batch norm becomes its scale, additions copy the signal, concatenations split it, and average
-pooling spreads it. Max-pooling needs one of the modes of `plugin.rules.unpooling`.
+pooling spreads it. Max-pooling needs one of the modes of `plugin.kernels.unpooling`.
 
 >>> DeconvNet(model, "features.conv5", (3, 32, 32)).reconstruct([0, 1, 2])                   # (3, 3, 32, 32)
 """
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..kernels.compact import CompactSignal
 from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled, check_visible, describe, find_layer
 from ..rules import DECONVNET, LINEAR_ADJOINT, SWITCH_FREE, SignalRule
-from ..rules.compact import CompactSignal
 from ._base import building_graph
 from ._signals import ImageFreeConvolution, ImageFreePooling, Signals
 from ._walk import RecordedWalk, Walk, agree, dependent_module

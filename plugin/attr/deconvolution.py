@@ -3,7 +3,7 @@
     backward signal of y = relu(x):   relu(m)
 
 Max-pooling hands its signal to the position that won on the way up, the "switch", or, with another `unpooling`, to
-where a fixed rule says (`plugin.rules.unpooling`). With such a rule, or in a network without max-pooling, nothing in
+where a fixed rule says (`plugin.kernels.unpooling`). With such a rule, or in a network without max-pooling, nothing in
 the backward pass depends on the image; `DeconvNet` then needs none. The values at the pixels are not rectified.
 
 >>> Deconvolution(model).attribute(inputs, target=3)         # (N, C, H, W) -> (N, C, H, W)

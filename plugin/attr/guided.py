@@ -2,7 +2,7 @@
 
     backward signal of y = relu(x):   relu(m) * 1[x > 0]
 
-Every spelling of ReLU counts, and other activations have the rule of `plugin.rules.signal`. The values at the pixels
+Every spelling of ReLU counts, and other activations have the rule of `plugin.rules.relu`. The values at the pixels
 are not rectified: negative ones mean that a darker pixel would raise the output.
 
 >>> GuidedBackprop(model).attribute(inputs, target=3)        # (N, C, H, W) -> (N, C, H, W)

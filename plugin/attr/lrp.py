@@ -18,8 +18,8 @@ from ..propagation.layers import WeightCache, descend
 from ..propagation.ledger import Ledger, build_ledger
 from ..propagation.relevance import RelevancePropagation
 from ..rules.composite import Composite
+from ..rules.lrp import per_example
 from ..rules.presets import preset
-from ..rules.relevance import per_example
 from ._base import LayerCapture, ModifiedGradientAttribution, building_graph, in_batches, make_leaves
 from ._captum import (
     Inputs,

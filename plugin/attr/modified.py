@@ -1,4 +1,4 @@
-"""Backpropagation under any row of the table in `plugin.rules.signal`, by name or as a rule of your own.
+"""Backpropagation under any row of the table in `plugin.rules.relu`, by name or as a rule of your own.
 
 >>> ModifiedBackprop(model, "guided without switches").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
 """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rules.linear import Convolution
+from ..kernels.linear import Convolution
 from .spellings import spellings
 
 
@@ -30,7 +30,7 @@ class ConvolutionLayer:
 
 
 class ConvolutionGradient(torch.autograd.Function):
-    """W x + b upwards, W^T s downwards: the gradient, by the operators of `plugin.rules.linear`."""
+    """W x + b upwards, W^T s downwards: the gradient, by the operators of `plugin.kernels.linear`."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, operation: ConvolutionLayer) -> Tensor:

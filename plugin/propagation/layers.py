@@ -10,10 +10,10 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..rules.blocks import in_blocks
-from ..rules.linear import LinearMap, MatrixProduct
-from ..rules.relevance import LinearOperation, Rule, Term, pass_down, per_example
-from ..tracing import is_tracing
+from ..kernels.blocks import in_blocks
+from ..kernels.linear import LinearMap, MatrixProduct
+from ..kernels.tracing import is_tracing
+from ..rules.lrp import LinearOperation, Rule, Term, pass_down, per_example
 from .backward import backward
 from .operations import with_arguments
 from .tensors import TensorTable, hooked

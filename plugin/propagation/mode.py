@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..tracing import is_tracing
+from ..kernels.tracing import is_tracing
 from .convolution import ConvolutionGradient
 from .in_place import InPlace, in_place_form
 from .modules import ModuleTrace, Observer, describe, running_module

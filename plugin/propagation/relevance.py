@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels.linear import Convolution, LinearMap, MatrixProduct, Scaling
+from ..kernels.tracing import is_tracing
 from ..rules.composite import Composite, Layer
-from ..rules.linear import Convolution, LinearMap, MatrixProduct, Scaling
-from ..rules.relevance import Rule
-from ..tracing import is_tracing
+from ..rules.lrp import Rule
 from . import attention
 from .convolution import per_dimension
 from .layers import Absorption, ActivationLayer, LayerRecord, LinearLayer, NormalisationLayer, Trail, WeightCache

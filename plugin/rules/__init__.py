@@ -1,7 +1,8 @@
 """Backward rules: what travels down through an operation instead of its gradient."""
 
+from ..kernels.unpooling import SWITCH_FREE
 from .composite import Composite
-from .relevance import (
+from .lrp import (
     AlphaBeta,
     Epsilon,
     Flat,
@@ -15,8 +16,7 @@ from .relevance import (
     ZPlus,
     stabilise,
 )
-from .signal import DECONVNET, GRADIENT, GUIDED, LINEAR_ADJOINT, SIGNAL_RULES, UNPOOLING, SignalRule
-from .unpooling import SWITCH_FREE
+from .relu import DECONVNET, GRADIENT, GUIDED, LINEAR_ADJOINT, SIGNAL_RULES, UNPOOLING, SignalRule
 
 __all__ = [
     "AlphaBeta",

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from .relevance import Epsilon, Rule
+from .lrp import Epsilon, Rule
 
 LINEAR_MODULES = (
     nn.Linear,

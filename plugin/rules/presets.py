@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .composite import CONVOLUTIONS, Composite
-from .relevance import AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from .lrp import AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 
 
 def lrp_0() -> Composite:

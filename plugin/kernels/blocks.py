@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..tracing import is_tracing
+from .tracing import is_tracing
 
 # Four blocks of float32 fill 2 MB, the cache of a core or two.
 BLOCK = 1 << 17

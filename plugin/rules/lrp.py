@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..tracing import is_tracing
-from .blocks import in_blocks
-from .linear import LinearMap
+from ..kernels.blocks import in_blocks
+from ..kernels.linear import LinearMap
+from ..kernels.tracing import is_tracing
 
 STABILISER = 1e-6
 

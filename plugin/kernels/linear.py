@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..tracing import is_tracing
+from .tracing import is_tracing
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 # Measured with oneDNN and MKL: for several examples, products are faster from so many positions on,

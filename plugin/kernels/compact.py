@@ -132,7 +132,7 @@ class CompactSignal:
         return CompactSignal(values, tuple(passage.table for passage in passages), None, channels)
 
     def unpooled(self, windows: Sequence[Interval], mode: str) -> "CompactSignal":
-        """The signal at the pooled positions, by a mode of `plugin.rules.unpooling`."""
+        """The signal at the pooled positions, by a mode of `plugin.kernels.unpooling`."""
         values, tables = self.values, []
         for dimension, (table, interval) in enumerate(zip(self.tables, windows, strict=True), start=1):
             given = torch.tensor(table)

@@ -16,7 +16,7 @@ For other activations than ReLU the definition is ours, and reduces to the colum
 lets positive signal through unchanged, guided backprop lets it through times the derivative, clamped at 0.
 
 The third decides where max-pooling hands its signal: to the position that won (its switch), or to where a mode of
-`plugin.rules.unpooling` says, whatever the data. `SIGNAL_RULES` has a row for each of the eight combinations.
+`plugin.kernels.unpooling` says, whatever the data. `SIGNAL_RULES` has a row for each of the eight combinations.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .unpooling import SWITCH_FREE, Pooling, SwitchFree
+from ..kernels.unpooling import SWITCH_FREE, Pooling, SwitchFree
 
 UNPOOLING = ("switches", *SWITCH_FREE)
 
