@@ -16,6 +16,7 @@ take every step, also one that lowers the value, and steps keep their size.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -40,31 +41,45 @@ class Prior:
 
 def shell() -> Prior:
     """Exactly |z| = sqrt(d)."""
-
-    def move(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
-        return codes * (math.sqrt(codes.shape[1]) / codes.norm(dim=1, keepdim=True).clamp(min=1e-12))
-
-    return Prior("shell", move)
+    return Prior("shell", _onto_shell)
 
 
 def gaussian(weight: float = 0.01) -> Prior:
     """Towards the mean code 0, by the share `weight` per step."""
-    return Prior("gaussian", lambda codes, share, noise: codes * (1 - share * weight))
+    return Prior("gaussian", partial(_decayed, weight))
 
 
 def box(bound: float = 2.5) -> Prior:
     """No entry of a code beyond `bound`."""
-    return Prior("box", lambda codes, share, noise: codes.clamp(-bound, bound))
+    return Prior("box", partial(_clipped, bound))
 
 
 def ppgn(weight: float = 0.005, noise: float = 1.0) -> Prior:
     """The reconstruction of a code seen with a little noise, and new noise, `noise` times what keeps N(0, I)."""
-    kept, scale = 1 - weight, noise * math.sqrt(1 - (1 - weight) ** 2)
+    return Prior("ppgn", partial(_renoised, 1 - weight, noise * math.sqrt(1 - (1 - weight) ** 2)), noisy=True)
 
-    def move(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
-        return kept * codes if noise is None else kept * codes + scale * noise
 
-    return Prior("ppgn", move, noisy=True)
+# Functions of the module, as a result holds its prior and can be saved only if every part of it has a name.
+
+
+def _onto_shell(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
+    return codes * (math.sqrt(codes.shape[1]) / codes.norm(dim=1, keepdim=True).clamp(min=1e-12))
+
+
+def _decayed(weight: float, codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
+    return codes * (1 - share * weight)
+
+
+def _clipped(bound: float, codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
+    return codes.clamp(-bound, bound)
+
+
+def _renoised(kept: float, scale: float, codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
+    return kept * codes if noise is None else kept * codes + scale * noise
+
+
+def _as_they_are(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
+    return codes
 
 
 PRIORS: dict[str, Callable[[], Prior]] = {"shell": shell, "gaussian": gaussian, "box": box, "ppgn": ppgn}
@@ -79,7 +94,7 @@ def prior_of(prior: "str | Prior | None") -> Prior:
     if isinstance(prior, Prior):
         return prior
     if prior is None:
-        return Prior("none", lambda codes, share, noise: codes)
+        return Prior("none", _as_they_are)
     if prior not in PRIORS:
         raise ValueError(f"unknown prior {prior!r}: choose one of {', '.join(PRIORS)}, or pass a Prior")
     return PRIORS[prior]()

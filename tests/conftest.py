@@ -34,6 +34,15 @@ def images() -> Tensor:
 
 
 @pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny networks: threads would wait for one another longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The explorer, served on a free port."""
     with served(tmp_path_factory.mktemp("server") / "log.txt") as address:

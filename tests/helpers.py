@@ -90,3 +90,30 @@ def run_and_be_killed(function: Callable[..., Any], arguments: dict[str, Any], w
 
     sys.addaudithook(count)
     function(**arguments)
+
+
+def error_between(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest value; infinite for another shape, or for NaN."""
+    if found.shape != expected.shape or not bool(found.isfinite().all()):
+        return float("inf")
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+
+
+Method = Callable[[nn.Module, Any], Tensor]
+
+
+def assert_same_maps(
+    methods: dict[str, Method], model: nn.Module, inputs: Any, expected: dict[str, Tensor], tolerance: float = 1e-9
+) -> None:
+    """Fail with every method whose map of `model` is not the expected one: how far it is off, or why there is none."""
+    differences = []
+    for name, method in methods.items():
+        try:
+            error = error_between(method(model, inputs), expected[name])
+        except Exception as problem:  # one method's refusal must not hide what the others find
+            differences.append(f"{name}: {type(problem).__name__}: {str(problem)[:160]}")
+            continue
+        if not error <= tolerance:
+            differences.append(f"{name}: {error:.1e}")
+    if differences:  # no assertion of pytest's, which would print all tensors
+        raise AssertionError("\n".join(differences))

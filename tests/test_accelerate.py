@@ -205,6 +205,21 @@ def test_several_inputs() -> None:
         assert_close(one, other, 1e-6)
 
 
+@pytest.mark.parametrize("rules", ["epsilon_gamma_box", "epsilon_plus", "epsilon_alpha2_beta1_flat"])
+def test_weights_are_live_though_the_attribution_was_used_before(rules: str) -> None:
+    """What it keeps of earlier calls, folded and clamped weights, must not become a part of what is compiled."""
+    net = network()
+    attribution = LRPTranspose(net, rules)
+    before = attribution.attribute(images(1), 2)
+    compiled = accelerate.compile(attribution, images(0), 0, mode="aten")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.2).add_(0.03)
+    expected = LRPTranspose(net, rules).attribute(images(1), 2)
+    assert not torch.allclose(expected, before, rtol=0.01)
+    assert_close(compiled.attribute(images(1), 2), expected, 1e-5)
+
+
 def test_weights_are_live_until_the_model_is_another() -> None:
     net = network()
     attribution = LRPTranspose(net, rules="epsilon_gamma_box")

@@ -258,6 +258,20 @@ def test_repulsion_spreads_the_runs(am: CodeSpaceAM, classifier: nn.Sequential) 
     assert 1 - cosines[1] > 1.2 * (1 - cosines[0])
 
 
+def test_runs_for_different_targets_do_not_repel_each_other(am: CodeSpaceAM) -> None:
+    """A run that is the only one for its target is the run without repulsion; those for one target see no other."""
+    init = torch.randn(4, CODE, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"steps": 12, "least_steps": 12}
+    apart = am.maximize([0, 1, 2, 3], init=init, repulsion=1000.0, **options)
+    assert torch.equal(apart.codes, am.maximize([0, 1, 2, 3], init=init, **options).codes)
+
+    mixed = am.maximize([0, 1, 0, 2], init=init, repulsion=1000.0, **options)
+    siblings = am.maximize([0, 0], init=init[[0, 2]], repulsion=1000.0, **options)
+    torch.testing.assert_close(mixed.codes[[0, 2]], siblings.codes, atol=1e-4, rtol=0)
+    assert not torch.allclose(siblings.codes, am.maximize([0, 0], init=init[[0, 2]], **options).codes)
+    assert torch.equal(mixed.codes[1], apart.codes[1])
+
+
 def test_what_cannot_be_reached_is_said_and_kept(am: CodeSpaceAM) -> None:
     with pytest.warns(UserWarning, match=r"runs did not reach stop_at=1 in 6 steps, the best of them reached 0\.\d+"):
         result = am.maximize([0, 1], seeds=[0, 1], steps=6, stop_at=1.0)
@@ -499,6 +513,34 @@ def test_total_variation_and_decay_smooth(classifier: nn.Module) -> None:
     assert expected.grad is not None
     moved = (0.95 * images - 0.005 * expected.grad).clamp(0, 1)
     torch.testing.assert_close(pixel.move(images, 0.5, []), moved)
+
+
+def test_jitter_rolls_each_image_by_up_to_its_pixels(classifier: nn.Module) -> None:
+    pixel = PixelAM(classifier, (1, 8, 8), jitter=2)
+    images = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weights = torch.arange(64.0).view(1, 8, 8)
+    seen: list[Tensor] = []
+
+    def score(shifted: Tensor) -> Tensor:
+        seen.append(shifted.detach())
+        return (shifted * weights).sum((1, 2, 3))
+
+    randoms = [torch.Generator().manual_seed(seed) for seed in range(60)]
+    objective = pixel.objective(torch.zeros(60), images, randoms, score)
+    (gradient,) = torch.autograd.grad(objective.sum(), images)
+    met = set()
+    for image, shifted, slope in zip(images.detach(), seen[0], gradient, strict=True):
+        rolls = [(down, right) for down in range(-7, 8) for right in range(-7, 8)]
+        shift = next(roll for roll in sorted(rolls, key=lambda roll: roll[0] ** 2 + roll[1] ** 2)
+                     if torch.equal(image.roll(roll, (1, 2)), shifted))  # fmt: skip
+        met.add(shift)
+        assert torch.equal(slope, weights.roll((-shift[0], -shift[1]), (1, 2))), "the signal is shifted back"
+    numbers = {-2, -1, 0, 1, 2}
+    assert {down for down, _ in met} == {right for _, right in met} == numbers
+    assert len(met) > 15, "both shifts are drawn"
+
+    value = torch.rand(60)
+    assert PixelAM(classifier, (1, 8, 8)).objective(value, images, randoms, score) is value
 
 
 @pytest.mark.parametrize("name", ["decay", "variation", "jitter", "contrast"])

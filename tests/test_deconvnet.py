@@ -357,7 +357,7 @@ class Mask(nn.Module):
     """No gradient tells that this depends on the data."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps * (maps > 0)
+        return maps * (maps.roll(1, 1) > 0)
 
 
 class Recurrent(nn.Module):
@@ -376,7 +376,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "layer norm": (lambda: nn.LayerNorm((4, 6, 6)), "1", r"'1' \(LayerNorm\)"),
     "instance norm": (lambda: nn.InstanceNorm2d(4), "1", r"'1' \(InstanceNorm2d\)"),
     "softmax": (lambda: nn.Softmax(dim=1), "1", r"'1' \(Softmax\)"),
-    "tanh": (nn.Tanh, "1", r"'1' \(Tanh\)"),
     "mask": (Mask, "1", r"'1' \(Mask\)"),
     "fractional pooling": (lambda: nn.FractionalMaxPool2d(2, output_size=3), "1", r"'1' \(FractionalMaxPool2d\)"),
 }

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from gan import DCGAN, MLPGAN, Recipe, load, load_classifier, train, train_classifier
 from gan.__main__ import main
+from gan.classifiers import jitter
 from gan.data import ImageSet, read
 from gan.loading import WEIGHTS_FOLDER
-from gan.networks import Smooth
+from gan.networks import BatchSpread, Smooth
 from gan.precision import mixed_precision
 from gan.quality import evaluate, frechet_distance, imbalance, nearest_distances
 from gan.training import Trainer, squared_slope
@@ -69,6 +70,25 @@ def test_smooth_averages_neighbours() -> None:
     expected = torch.nn.functional.conv2d(padded, kernel.expand(3, 1, 3, 3), groups=3)
     torch.testing.assert_close(Smooth()(images), expected)
     torch.testing.assert_close(Smooth()(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize(("count", "size", "groups"), [(16, 8, 2), (6, 2, 3), (8, 8, 1), (10, 8, 1), (3, 8, 1)])
+def test_spread_is_the_deviation_within_groups(count: int, size: int, groups: int) -> None:
+    """Each image is in one group, with the images that many places apart; a batch that does not divide is one group."""
+    features = torch.randn(count, 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    # So that it matters which images are together.
+    features *= torch.linspace(0.1, 5, count).view(-1, 1, 1, 1)
+    found = BatchSpread(size)(features)
+    assert found.shape == (count, 25)
+    torch.testing.assert_close(found[:, :-1], features.permute(0, 2, 3, 1).flatten(1))
+    for image in range(count):
+        group = [features[other].flatten().tolist() for other in range(count) if other % groups == image % groups]
+        assert len(group) == count // groups
+        deviations = []
+        for values in zip(*group, strict=True):
+            mean = sum(values) / len(values)
+            deviations.append(math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)))
+        assert float(found[image, -1]) == pytest.approx(sum(deviations) / 24, rel=1e-4, abs=2e-4)
 
 
 @pytest.mark.parametrize(("network", "low", "high"), [(MLPGAN, 0, 3), (DCGAN, -1, 1)])
@@ -212,6 +232,34 @@ def test_the_penalty_is_the_squared_slope() -> None:
     torch.testing.assert_close(torch.autograd.grad(penalty, weight), torch.autograd.grad(expected, weight))
 
 
+def test_the_penalty_is_added_every_few_steps_with_as_many_times_its_weight(
+    digits: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY_MLP, penalty=0.7, penalty_every=3, precision="float32")
+    slopes: list[float] = []
+    totals: list[float] = []
+
+    def measured(logits: Tensor, images: Tensor) -> Tensor:
+        slope = squared_slope(logits, images)
+        slopes.append(slope.item())
+        return slope
+
+    class Watched(Trainer):
+        def apply(self, loss: Tensor, optimizer: torch.optim.Optimizer, name: str) -> None:
+            if name == "discriminator":
+                totals.append(loss.item())
+            super().apply(loss, optimizer, name)
+
+    monkeypatch.setattr("gan.training.squared_slope", measured)
+    trainer = Watched(recipe, digits[0], tmp_path)
+    losses = [trainer.train_step()["discriminator"] for _ in range(8)]
+    added = [total - loss for total, loss in zip(totals, losses, strict=True)]
+    expected = [0.7 * 3 / 2 * slopes.pop(0) if step % 3 == 0 else 0.0 for step in range(8)]
+    assert not slopes
+    assert added == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert added[0] > 1e-4
+
+
 def test_training_approaches_the_data(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     recipe = replace(TINY_MLP, arguments={"hidden": (64, 64), "code_size": 8}, batch_size=32)
     short, long = (
@@ -277,6 +325,39 @@ def test_a_classifier_learns_and_is_stored(digits: tuple[ImageSet, ImageSet], tm
     unlabelled = ImageSet("plain", test.images)
     with pytest.raises(ValueError, match="no classes to learn"):
         train_classifier(tmp_path / "none.safetensors", unlabelled, unlabelled)
+
+
+def test_jitter_turns_scales_and_shifts_each_image() -> None:
+    """Where three spots of a square image go tells the map: up to 12 degrees, 10 % of the size and of the sides."""
+    count, side = 400, 61
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    spots = torch.tensor([[-12.0, -9], [12, -3], [2, 12]])  # from the middle, down and right
+    down, right = (spots[:, axis, None, None] + (side - 1) / 2 for axis in (0, 1))
+    drawn = torch.exp(-((rows - down) ** 2 + (columns - right) ** 2) / (2 * 2.0**2))
+    moved = jitter(drawn.expand(count, 3, side, side), torch.Generator().manual_seed(0))
+    weight = moved / moved.sum((2, 3), keepdim=True)
+    places = torch.stack([(weight * rows).sum((2, 3)), (weight * columns).sum((2, 3))], 2) - (side - 1) / 2
+
+    # place = A spot + shift, with A = factor * rotation.
+    one = torch.cat([spots, torch.ones(3, 1)], 1)
+    solved = torch.linalg.solve(one.expand(count, 3, 3), places)
+    linear, shift = solved[:, :2].mT, solved[:, 2]
+    torch.testing.assert_close(linear[:, 0, 0], linear[:, 1, 1], atol=0.01, rtol=0)
+    torch.testing.assert_close(linear[:, 0, 1], -linear[:, 1, 0], atol=0.01, rtol=0)
+    angle = torch.rad2deg(torch.atan2(linear[:, 1, 0], linear[:, 0, 0]))
+    scale = 1 / torch.linalg.det(linear).sqrt()
+    # The shift is of the picture that is looked at, before it is turned and scaled back.
+    share = torch.linalg.solve(linear, shift) / side
+    for values, bound in ((angle, 12.0), (scale - 1, 0.1), (share[:, 0], 0.1), (share[:, 1], 0.1)):
+        assert bound * 0.95 < values.max() < bound * 1.02
+        assert bound * 0.95 < -values.min() < bound * 1.02
+        assert abs(float(values.mean())) < bound / 8, "to either side alike"
+    table = torch.corrcoef(torch.stack([angle, scale, share[:, 0], share[:, 1]])) - torch.eye(4)
+    assert table.abs().max() < 0.2, "each by itself"
+    torch.testing.assert_close(
+        jitter(torch.ones(9, 1, 5, 5), torch.Generator().manual_seed(0)).amax(), torch.tensor(1.0)
+    )
+    assert jitter(torch.ones(99, 1, 5, 5), torch.Generator().manual_seed(0)).amin() < 0.7, "outside is 0"
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------

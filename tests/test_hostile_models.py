@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
+from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose, ModifiedBackprop
 from plugin.rules import Composite, Flat, Gamma, WSquare, ZBox
 from plugin.rules.presets import epsilon_gamma_box
 
@@ -174,6 +174,20 @@ class ViewsOfABuffer(Base):
         return self.classify(self.second(relu(self.first(x)) * row[:, None, None]))
 
 
+class DetachedUnderItsView(Base):
+    """A view that was made before keeps its graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        others = hidden[:, 3:]
+        hidden.detach_()
+        return self.classify(self.second(F.relu(torch.cat([hidden[:, :3], others], 1))))
+
+    def clean(self, x: Tensor, relu: Relu) -> Tensor:
+        hidden = self.first(x)
+        return self.classify(self.second(relu(torch.cat([hidden[:, :3].detach(), hidden[:, 3:]], 1))))
+
+
 class Checkpointed(Base):
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(checkpoint(lambda h: F.relu(self.second(F.relu(h))), self.first(x), use_reentrant=False))
@@ -268,6 +282,7 @@ MODELS = [
     ViewsAreWritten,
     ViewsSeeTheirBase,
     ViewsOfABuffer,
+    DetachedUnderItsView,
     Checkpointed,
 ]
 MODELS += [BlocksInBlocks, OtherWeights, NormOverTokens, Hooked, Autocast]
@@ -376,6 +391,131 @@ def test_lrp_refuses_what_it_cannot_see(hidden, images) -> None:
     with pytest.raises(NotImplementedError, match="where it cannot be seen"):
         LRPTranspose(Between(hidden)).attribute(images, 1)
     assert LRPTranspose(Between(hidden), unknown="gradient").attribute(images, 1).any()
+
+
+def scripted(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What a module computes, in a scripted function; the model does not get to see the module itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        function = torch.jit.script(module.eval())
+    return lambda x: function(x)
+
+
+# Under LRP the gradient of the first is right as it is; the others have rules.
+PIECEWISE_LINEAR: list[Callable[[], nn.Module]] = [nn.ReLU, nn.LeakyReLU, nn.RReLU, nn.PReLU]
+CURVED: list[Callable[[], nn.Module]] = [nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus]
+OTHERS_WITH_A_RULE: dict[str, Callable[[], nn.Module]] = {
+    "Sigmoid": nn.Sigmoid,
+    "Tanh": nn.Tanh,
+    "Hardsigmoid": nn.Hardsigmoid,
+    "Conv2d": lambda: nn.Conv2d(4, 4, 1),
+    "Linear": lambda: nn.Linear(7, 7),
+    "LayerNorm": lambda: nn.LayerNorm(7),
+    "GroupNorm": lambda: nn.GroupNorm(2, 4),
+    "InstanceNorm2d": lambda: nn.InstanceNorm2d(4),
+    "BatchNorm2d": lambda: nn.BatchNorm2d(4),
+}
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+@pytest.mark.parametrize("activation", [*PIECEWISE_LINEAR, *CURVED], ids=lambda kind: kind.__name__)
+def test_an_activation_in_a_scripted_function_is_refused(activation, method, images) -> None:
+    with pytest.raises(RuntimeError, match="where it cannot be seen"):
+        method(Between(scripted(activation()))).attribute(images, 1)
+
+
+@pytest.mark.parametrize("make", [*CURVED, *OTHERS_WITH_A_RULE.values()], ids=lambda make: type(make()).__name__)
+def test_lrp_refuses_each_operation_with_a_rule_in_a_scripted_function(make, images) -> None:
+    with pytest.raises(NotImplementedError, match="where it cannot be seen"):
+        LRPTranspose(Between(scripted(make()))).attribute(images, 1)
+
+
+@pytest.mark.parametrize("activation", PIECEWISE_LINEAR, ids=lambda kind: kind.__name__)
+def test_under_lrp_what_needs_no_rule_may_be_in_a_scripted_function(activation, images) -> None:
+    torch.manual_seed(0)
+    hidden = Between(scripted(activation())).eval()
+    seen = copy.copy(hidden)
+    seen.function = activation().eval()
+    expected = LRPTranspose(seen, "epsilon").attribute(images, 1)
+    torch.testing.assert_close(LRPTranspose(hidden, "epsilon").attribute(images, 1), expected)
+
+
+class Mish(torch.autograd.Function):
+    """Computed by PyTorch's own function, which no rule gets to see here either."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.mish(x)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad(F.mish(leaf), leaf, signal)[0]
+
+
+def test_an_activation_in_a_function_of_the_users_is_not_taken_for_seen(images) -> None:
+    with pytest.raises(NotImplementedError, match="where it cannot be seen"):
+        LRPTranspose(Between(Mish.apply)).attribute(images, 1)
+    for method in (GuidedBackprop, Deconvolution):
+        with pytest.warns(UserWarning, match=r"calls a torch.autograd.Function \(Mish\)"):
+            method(Between(Mish.apply)).attribute(images, 1)
+
+
+DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "/": lambda x: x / (x.flip(1) + 3),
+    "method": lambda x: x.div(x.flip(1) + 3),
+    "function": lambda x: torch.div(x, x.flip(1) + 3),
+    "true_divide": lambda x: torch.true_divide(x, x.flip(1) + 3),
+    "a constant": lambda x: torch.ones_like(x) / (x + 3),
+    "in place": lambda x: (x * 1.0).div_(x.flip(1) + 3),
+    "reciprocal": lambda x: x * (x + 3).reciprocal(),
+}
+
+
+@pytest.mark.parametrize("divide", DIVISIONS.values(), ids=DIVISIONS)
+def test_lrp_refuses_to_divide_by_a_signal(divide, images) -> None:
+    """What a divisor deserves has no meaning that is known; its gradient would give it as much as it takes away."""
+    with pytest.raises(NotImplementedError, match=r"div|reciprocal"):
+        LRPTranspose(Between(divide)).attribute(images, 1)
+
+
+def test_lrp_divides_by_a_constant(images) -> None:
+    torch.manual_seed(0)
+    net = Between(lambda x: x / torch.arange(1.0, 5).view(4, 1, 1))
+    leaf = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net(leaf)[:, 1].sum(), leaf)
+    torch.testing.assert_close(LRPTranspose(net, "lrp_0").attribute(images, 1), images * gradient)
+
+
+BERNOULLI: dict[str, Callable[[Tensor], Tensor]] = {
+    # The values that are overwritten are no probabilities, though `Tensor.bernoulli` would read them as such.
+    "overwritten zeros": lambda x: torch.zeros_like(x).bernoulli_(),
+    "overwritten numbers": lambda x: torch.full_like(x, 7.0).bernoulli_(),
+    "probability": lambda x: torch.zeros_like(x).bernoulli_(0.3),
+    "probabilities": lambda x: torch.zeros_like(x).bernoulli_(torch.full_like(x, 0.8)),
+    "through a view": lambda x: torch.zeros_like(x).flatten().bernoulli_().view_as(x),
+}
+
+
+@pytest.mark.parametrize("draw", BERNOULLI.values(), ids=BERNOULLI)
+def test_a_random_mask_is_the_models_own(draw, images) -> None:
+    """The same numbers for the same seed, with and without rules."""
+    torch.manual_seed(0)
+    net = Between(lambda x: F.relu(x) * draw(x))
+    leaf = images.clone().requires_grad_()
+    torch.manual_seed(5)
+    (gradient,) = torch.autograd.grad(net(leaf)[:, 1].sum(), leaf)
+    assert gradient.any()
+    for attribution, expected in (
+        (LRPTranspose(net, "lrp_0"), images * gradient),
+        (ModifiedBackprop(net, "gradient"), gradient),
+    ):
+        for _ in range(2):
+            torch.manual_seed(5)
+            torch.testing.assert_close(attribution.attribute(images, 1), expected)
 
 
 def test_a_custom_function_is_said_to_keep_its_own_backward_pass(images) -> None:

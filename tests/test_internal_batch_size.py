@@ -97,6 +97,43 @@ def test_arguments_with_a_row_per_example_are_split(method):
     assert_same(attribution.attribute(IMAGES, 3, arguments, internal_batch_size=4), expected)
 
 
+OF_ALL: dict[str, Any] = {
+    "one per class": torch.linspace(-1, 1, 5),
+    "as a row": torch.linspace(-1, 1, 5).view(1, 5),
+    "a number in a tensor": torch.tensor(0.5),
+    "one number": torch.tensor([0.5]),
+    "a number": 0.5,
+}
+
+
+@pytest.mark.parametrize("shift", OF_ALL.values(), ids=OF_ALL)
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_arguments_that_belong_to_all_examples_are_not_split(method, shift):
+    """Here a sum with the scores, of which there are fewer than examples; and a factor, of which LRP takes note."""
+    attribution = method(Recorder())
+    for arguments in ((None, 1.0, shift), (None, shift)):
+        expected = attribution.attribute(IMAGES, 3, arguments)
+        for size in (2, 3):
+            assert_same(attribution.attribute(IMAGES, 3, arguments, internal_batch_size=size), expected)
+
+
+def test_arguments_with_more_rows_than_examples_are_not_split():
+    """A table that the model picks rows from."""
+    model = Recorder()
+
+    class Picking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = model
+
+        def forward(self, images: Tensor, table: Tensor) -> Tensor:
+            return self.network(images, None, table[-5:])
+
+    attribution, table = GuidedBackprop(Picking()), torch.linspace(1, 2, COUNT + 4)
+    expected = attribution.attribute(IMAGES, 3, table)
+    assert_same(attribution.attribute(IMAGES, 3, table, internal_batch_size=3), expected)
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_several_inputs_stay_a_tuple(size):
     attribution, inputs = GuidedBackprop(Recorder()), (IMAGES, IMAGES.flip(0))
@@ -135,6 +172,7 @@ def test_fewer_activations_are_held():
         (IMAGES, {"internal_batch_size": 0}, ValueError, "internal_batch_size = 0"),
         (IMAGES, {"target": [1, 2]}, AssertionError, "there are 2 targets for 7 examples"),
         (IMAGES, {"target": 9}, AssertionError, "target 9 is out of range"),
+        (IMAGES, {"target": [-1] * 7}, AssertionError, "target -1 is out of range"),  # a list is gathered, not indexed
         ((IMAGES, IMAGES[:3]), {}, ValueError, r"\[7, 3\] examples"),
         (IMAGES[:0], {}, ValueError, "input 0 is empty"),
         ("images", {}, (AssertionError, TypeError), "str"),

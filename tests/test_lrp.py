@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import captum.attr
+import oracle
 import pytest
 import torch
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
 from helpers import Between, assert_unchanged, snapshot, with_module
+from test_oracle import PRESET_RULES
 from test_torchvision import FAMILIES, build, picture
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,6 +39,8 @@ def test_relevance_is_conserved_on_torchvision_networks(name) -> None:
     attribution = LRPTranspose(model, "cp_lrp" if name in ATTENTION else "lrp_0")
     ledger = attribution.ledger(image, 7)
     assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-3)
+    for entry in ledger:  # there is no stabiliser, so all that does not leave is in the biases
+        assert entry.entered == pytest.approx(entry.left + entry.to_bias, abs=1e-3 * abs(ledger.output)), entry
     without_biases(model)
     before = snapshot(model)
     relevance, delta = attribution.attribute(image, 7, return_convergence_delta=True)
@@ -98,19 +102,59 @@ def test_batch_norm_is_folded_on_the_fly(preset, small, pictures) -> None:
     torch.testing.assert_close(LRPTranspose(small, preset).attribute(pictures, 1), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("rule", [Epsilon(), ZPlus(), Gamma(), WSquare()], ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_norm_is_folded_into_transposed_convolutions(groups, rule) -> None:
+    """Whose weight has its output channels second, within each group."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    head = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4 * 81, 2))
+    net = nn.Sequential(nn.ConvTranspose2d(4, 4, 3, stride=2, groups=groups), norm, head).double().eval()
+    by_hand = nn.ConvTranspose2d(4, 4, 3, stride=2, groups=groups).double()
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    with torch.no_grad():
+        for index in range(4):  # of the inputs; those of a group are joined to its outputs
+            group = slice(4 // groups * (index // (4 // groups)), 4 // groups * (index // (4 // groups) + 1))
+            by_hand.weight[index] = net[0].weight[index] * scale[group, None, None]
+        by_hand.bias.copy_((net[0].bias - norm.running_mean) * scale + norm.bias)
+    images = torch.randn(2, 4, 4, 4, dtype=torch.float64)
+    expected = nn.Sequential(by_hand, head)
+    torch.testing.assert_close(net(images), expected(images))
+    composite = Composite(default=rule)
+    found = LRPTranspose(net, composite).attribute(images, 1)
+    torch.testing.assert_close(found, LRPTranspose(expected, composite).attribute(images, 1))
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_keeps_its_books(preset, small, pictures) -> None:
+    """Each line, what biases and stabilisers absorb included, as the formulas say (the ledger takes a difference)."""
+    small, pictures = small.double(), pictures.double()
     attribution = LRPTranspose(small, preset)
     ledger = attribution.ledger(pictures, 2)
     relevance, delta = attribution.attribute(pictures, 2, return_convergence_delta=True)
     output = small(pictures)[:, 2].detach()
-    assert ledger.output == pytest.approx(output.sum().item(), rel=1e-5)
-    assert ledger.input == pytest.approx(relevance.sum().item(), rel=1e-4, abs=1e-5)
-    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-4, abs=1e-5)
+    assert ledger.output == pytest.approx(output.sum().item(), rel=1e-10)
+    assert ledger.input == pytest.approx(relevance.sum().item(), rel=1e-10)
     torch.testing.assert_close(delta, output - relevance.sum(dim=(1, 2, 3)))
+
+    # The mean over the positions is the last pooling; the 4th value is what the branch is added to.
+    branch = [small.pool, *small.branch, 4, nn.ReLU(), nn.AvgPool2d(4), nn.Flatten(), small.head]
+    layers = oracle.read([*small.stem, *branch], shape=(3, 8, 8))
+    convolutional, dense, first = PRESET_RULES[preset]
+    rules = [first or convolutional, convolutional, dense]
+    literal = [oracle.relevance(layers, picture.flatten().tolist(), 2, rules).ledger for picture in pictures]
     assert [entry.layer for entry in ledger] == ["head", "branch.0", "stem.0"]
-    for entry in ledger:
-        assert entry.entered == pytest.approx(entry.left + entry.to_bias + entry.to_stabiliser, rel=1e-5, abs=1e-6)
+    for entry, *lines in zip(ledger, *literal, strict=True):
+        for part in ("entered", "left", "to_bias", "to_stabiliser"):
+            expected = sum(getattr(line, part) for line in lines)
+            assert getattr(entry, part) == pytest.approx(expected, rel=1e-9, abs=1e-10), (entry.layer, part)
+    absorbed = sum(line.to_bias + line.to_stabiliser for lines in literal for line in lines)
+    assert ledger.absorbed == pytest.approx(absorbed, rel=1e-9, abs=1e-10)
+    assert ledger.input + absorbed == pytest.approx(ledger.output, rel=1e-9, abs=1e-10)
     assert "branch.0" in str(ledger)
     assert "absorbed" in str(ledger)
 
@@ -262,6 +306,31 @@ def test_composite_selectors_and_their_table(small, pictures) -> None:
         LRPTranspose(small, "epsilom")
 
 
+def test_layers_are_counted_once_whatever_is_folded_into_them_later(pictures) -> None:
+    """Two branches are computed before the batch norm and the ReLU of the first."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.norm = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            one, other = self.one(images), self.other(images)
+            one, other = self.norm(one), other.relu()
+            return self.head((one.relu() + other).mean((2, 3)))
+
+    torch.manual_seed(0)
+    composite = Composite([(0, ZPlus()), (1, Gamma()), (2, Epsilon(0.1)), (-1, Pass())], last=Epsilon(0.1))
+    ledger = LRPTranspose(Branches().eval(), composite).ledger(pictures, 1)
+    rules = {entry.layer: entry.rule for entry in ledger}
+    # Either convolution may be listed first; neither counts twice, and the last is the last.
+    assert sorted(rules) == ["head", "one", "other"]
+    assert rules["head"] == str(Epsilon(0.1))
+    assert {rules["one"], rules["other"]} == {str(ZPlus()), str(Gamma())}
+    assert len(ledger) == 3
+
+
 def test_reused_layers_and_functional_additions(pictures) -> None:
     """Captum refuses a reused module and doubles relevance at additions; both are ordinary here, and conserved."""
 
@@ -341,6 +410,18 @@ def test_captum_rules_on_modules_are_honoured_and_kept(pictures) -> None:
         LRPTranspose(net)
 
 
+@pytest.mark.parametrize("rule", [GammaRule, Alpha1_Beta0_Rule])
+@pytest.mark.parametrize("without_bias", [False, True])
+def test_captum_rules_may_leave_the_bias_out(without_bias, rule, pictures) -> None:
+    torch.manual_seed(0)
+    net, values = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)).eval(), pictures[:, 0, 0]
+    nn.init.uniform_(net[0].bias, 0.5, 1)
+    for layer in (net[0], net[2]):
+        layer.rule = rule(set_bias_to_zero=without_bias)
+    found = LRPTranspose(net).attribute(values, 1)
+    torch.testing.assert_close(found, captum.attr.LRP(net).attribute(values, 1), rtol=1e-4, atol=1e-6)
+
+
 def test_an_operation_without_rule_raises_and_can_be_let_through(pictures) -> None:
     class Exponential(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -395,6 +476,36 @@ def test_an_activation_that_is_not_zero_at_zero_keeps_what_it_adds_there(repeate
             torch.testing.assert_close(attribution.attribute(x, index)[0, index], expected[0, index])
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [torch.sigmoid, F.softplus, F.hardsigmoid, F.logsigmoid, torch.tanh, F.silu],
+    ids=lambda function: function.__name__,
+)
+def test_a_residual_sum_that_is_zero_passes_on_what_is_a_multiple_of_it(function, repeated) -> None:
+    """1 - 1 = 0: neither summand gets anything of f(0) if f(0) is not 0, and f'(0) of what it is if f(0) = 0."""
+
+    class Residual(nn.Module):
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return function(first + second)
+
+    first = torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)
+    second = torch.tensor([[-1.0, 1.0, -0.5]], dtype=torch.float64)
+    origin = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    at_zero = function(origin)
+    slope = float(torch.autograd.grad(at_zero, origin)[0]) if at_zero == 0 else 0.0
+    total = first + second
+    multiplier = torch.where(total == 0, slope, function(total) / torch.where(total == 0, 1.0, total))
+    attribution = LRPTranspose(Residual())
+    if repeated:
+        found = [part.sum(0) for part in attribution.attribute_targets((first, second), [0, 1, 2])]
+    else:
+        singles = [attribution.attribute((first, second), index) for index in range(3)]
+        found = [sum(parts) for parts in zip(*singles, strict=True)]
+    for relevance, summand in zip(found, (first, second), strict=True):
+        torch.testing.assert_close(relevance, summand * multiplier)
+
+
 def test_the_slope_at_zero_is_that_of_the_arguments() -> None:
     """It is known from the first call on, for these very arguments: ELU's slope there is its alpha."""
 
@@ -434,6 +545,52 @@ def test_a_gate_gets_nothing(gate, pictures) -> None:
     assert not control.any()
 
 
+def test_a_gate_gets_nothing_through_dropout_either(pictures) -> None:
+    class Gated(nn.Module):
+        def forward(self, signal: Tensor, control: Tensor) -> Tensor:
+            gate = F.dropout(torch.sigmoid(control), 0.5, training=True)
+            return (signal * gate).sum(dim=(1, 2, 3))
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        signal, control = LRPTranspose(Gated()).attribute((pictures, pictures))
+    assert not control.any()
+    dropped = signal == 0
+    assert 0.4 < dropped.float().mean() < 0.6
+    torch.testing.assert_close(signal[~dropped], (2 * pictures * torch.sigmoid(pictures))[~dropped])
+
+
+def test_a_product_of_two_gates_loses_nothing(pictures) -> None:
+    """Explained itself it is a product of two signals."""
+
+    class Gates(nn.Module):
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return (torch.sigmoid(first) * torch.sigmoid(second)).sum(dim=(1, 2, 3))
+
+    inputs = (pictures, pictures.flip(0))
+    relevances = LRPTranspose(Gates()).attribute(inputs)
+    torch.testing.assert_close(sum(part.sum(dim=(1, 2, 3)) for part in relevances), Gates()(*inputs))
+
+
+@pytest.mark.parametrize("function", [F.linear, F.conv1d], ids=["linear", "conv1d"])
+def test_a_weight_that_depends_on_the_input_is_not_taken_for_a_constant(function, pictures) -> None:
+    """Refused, or given a share: never a layer whose weight is said to be the model's."""
+
+    class Dynamic(nn.Module):
+        def forward(self, signal: Tensor, control: Tensor) -> Tensor:
+            return function(signal, control).sum().reshape(1)
+
+    signal, control = pictures[:1, :, :, 0], pictures[0, :3, :3, :3] if function is F.conv1d else pictures[0, 0]
+    try:
+        relevances = LRPTranspose(Dynamic()).attribute((signal, control))
+    except NotImplementedError:
+        return
+    assert relevances[1].any()
+    total = sum(part.sum() for part in relevances)
+    torch.testing.assert_close(total, Dynamic()(signal, control)[0], rtol=1e-3, atol=1e-4)
+
+
 def test_a_product_of_two_signals_is_halved(pictures) -> None:
     class Product(nn.Module):
         def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -452,6 +609,80 @@ def test_norms_are_linear_with_constant_deviation(norm, pictures) -> None:
     relevance, delta = LRPTranspose(net, "lrp_0").attribute(pictures, 1, return_convergence_delta=True)
     assert delta.abs().max() < 1e-4, "without biases a norm conserves"
     assert relevance.any()
+
+
+# Of each norm: over which dimensions its statistics are, in which shape, and whether the mean is taken away.
+STATISTICS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int, ...], bool]] = {
+    "layer norm": (lambda: nn.LayerNorm(8), (-1,), (3, 3, 8, 8), True),
+    "layer norm of planes": (lambda: nn.LayerNorm((8, 8), eps=0.3), (-2, -1), (3, 3, 8, 8), True),
+    "RMS norm": (lambda: nn.RMSNorm(8, eps=0.3), (-1,), (3, 3, 8, 8), False),
+    "RMS norm of planes": (lambda: nn.RMSNorm((8, 8)), (-2, -1), (3, 3, 8, 8), False),
+    "group norm": (lambda: nn.GroupNorm(3, 3, eps=0.3), (-1,), (3, 3, 64), True),
+    "instance norm": (lambda: nn.InstanceNorm2d(3, affine=True), (-2, -1), (3, 3, 8, 8), True),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_norms_give_what_their_gradient_gives_at_constant_deviation(name, pictures) -> None:
+    """Each entry of the map, and what the norm returns; the mean is linear, and its part of the gradient stays."""
+    make, dims, shape, centre = STATISTICS[name]
+    norm = make().double()
+    torch.manual_seed(0)
+    nn.init.normal_(norm.weight)
+    if getattr(norm, "bias", None) is not None:
+        nn.init.normal_(norm.bias)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).double()
+    net, leaf = nn.Sequential(norm, head), (pictures.double() + 0.5).requires_grad_()
+    grouped = leaf.view(shape)
+    centred = grouped - grouped.mean(dims, keepdim=True) if centre else grouped
+    eps = torch.finfo(torch.float64).eps if norm.eps is None else norm.eps
+    deviation = (centred.square().mean(dims, keepdim=True) + eps).sqrt().detach()
+    per_channel = (-1, 1, 1) if len(norm.weight) == 3 else norm.weight.shape
+    normal = (centred / deviation).view(leaf.shape) * norm.weight.view(per_channel)
+    if getattr(norm, "bias", None) is not None:
+        normal = normal + norm.bias.view(per_channel)
+    output = head(normal)[:, 1]
+    torch.testing.assert_close(output, net(leaf)[:, 1])
+    (gradient,) = torch.autograd.grad(output.sum(), leaf)
+    values = leaf.detach()
+    relevance, delta = LRPTranspose(net, "lrp_0").attribute(values, 1, return_convergence_delta=True)
+    torch.testing.assert_close(relevance, values * gradient)
+    torch.testing.assert_close(delta, (output - (values * gradient).sum((1, 2, 3))).detach())
+
+
+ADDED_PRODUCTS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "addmm": lambda b, x, w: torch.addmm(b, x, w),
+    "addmm, weighted": lambda b, x, w: torch.addmm(b, x, w, beta=0.5, alpha=-2.0),
+    "baddbmm": lambda b, x, w: torch.baddbmm(b.expand(len(x), 1, 3), x[:, None], w.expand(len(x), 4, 3))[:, 0],
+    "baddbmm, weighted": lambda b, x, w: torch.baddbmm(
+        b.expand(len(x), 1, 3), x[:, None], w.expand(len(x), 4, 3), beta=0.5, alpha=-2.0
+    )[:, 0],
+}
+
+
+@pytest.mark.parametrize("name", ADDED_PRODUCTS)
+def test_a_product_and_a_sum_in_one_call(name) -> None:
+    """Input times gradient, and the output is the model's."""
+    random = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(shape, generator=random).double() for shape in ((2, 4), (4, 3), (3,)))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return ADDED_PRODUCTS[name](self.bias, x, self.weight).tanh()
+
+    expected = torch.tanh(ADDED_PRODUCTS[name](bias, x, weight))
+    before = ADDED_PRODUCTS[name](bias, x, weight) - ADDED_PRODUCTS[name](bias, torch.zeros_like(x), weight)
+    factor = -2.0 if "weighted" in name else 1.0
+    torch.testing.assert_close(before, factor * x @ weight)
+    # tanh hands R on, so each input has its share of y = f x W + b.
+    share = factor * x * weight[:, 1] / ADDED_PRODUCTS[name](bias, x, weight)[:, 1:2]
+    relevance, delta = LRPTranspose(Net(), "lrp_0").attribute(x, 1, return_convergence_delta=True)
+    torch.testing.assert_close(relevance, share * expected[:, 1:2])
+    torch.testing.assert_close(delta, expected[:, 1] - relevance.sum(1))
 
 
 @pytest.mark.parametrize("preset", ["attn_lrp", "cp_lrp"])
@@ -624,6 +855,26 @@ def test_a_replaced_weight_is_noticed(preset, frozen, small, pictures) -> None:
     small.branch[1].weight = nn.Parameter(torch.rand(6))
     small.branch[1].running_mean = torch.rand(6)
     agrees(pictures)
+
+
+@pytest.mark.parametrize("preset", ["lrp_0", "epsilon_plus", "epsilon_gamma_box"])
+@pytest.mark.parametrize("name", ["running_mean", "running_var", "weight", "bias"])
+@pytest.mark.parametrize("folded", [True, False])
+def test_each_replaced_tensor_of_a_batch_norm_is_noticed(folded, name, preset, pictures) -> None:
+    """A new tensor in the place of the old one, the others as they were; behind a layer and on its own."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    before_norm = nn.Identity() if folded else nn.ReLU()
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), before_norm, norm, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    attribution = LRPTranspose(net, preset)
+    before = attribution.attribute(pictures, 1)
+    for number in range(2):
+        tensor = torch.linspace(0.5 if name == "running_var" else -1.5, 2, 4).roll(number)
+        setattr(norm, name, nn.Parameter(tensor) if name in ("weight", "bias") else tensor)
+        after = attribution.attribute(pictures, 1)
+        assert not torch.allclose(after, before)
+        torch.testing.assert_close(after, LRPTranspose(net, preset).attribute(pictures, 1))
+        before = after
 
 
 class ManyReaders(nn.Module):

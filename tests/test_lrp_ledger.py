@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugin.attr import LayerLRPTranspose, LRPTranspose
-from plugin.propagation.ledger import Entry
+from plugin.propagation.lrp.ledger import Entry
 
 ATTENTION = {"vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"}
 # Every operation but the layers and the maxima is linear without bias, or a ReLU.

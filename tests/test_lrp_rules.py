@@ -98,6 +98,32 @@ def test_equals_zennit(layer_name, rule, positive) -> None:
     torch.testing.assert_close(relevance, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize("rule", [name for name, (rule, _) in RULES.items() if rule.proportional])
+def test_padding_by_name_of_a_kernel_with_an_even_reach(rule, dilation) -> None:
+    """One position more is padded behind than in front, as PyTorch does it."""
+    torch.manual_seed(0)
+    by_name = nn.Conv2d(3, 4, (2, 4), padding="same", dilation=dilation).double()
+    x = torch.randn(2, 3, 8, 7, dtype=torch.float64)
+    reach = [dilation, 3 * dilation]
+    front = [amount // 2 for amount in reach]
+    sides = (front[1], reach[1] - front[1], front[0], reach[0] - front[0])
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain = nn.Conv2d(3, 4, (2, 4), dilation=dilation).double()
+            self.plain.load_state_dict(by_name.state_dict())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.plain(F.pad(x, sides))
+
+    weights, composite = torch.randn_like(by_name(x)), Composite(default=RULES[rule][0])
+    torch.testing.assert_close(by_name(x), Padded()(x))
+    expected = LRPTranspose(Readout(Padded(), weights, False), composite).attribute(x)
+    torch.testing.assert_close(LRPTranspose(Readout(by_name, weights, False), composite).attribute(x), expected)
+
+
 def literal(rule: str, x: Tensor, weight: Tensor, bias: Tensor, relevance: Tensor, gamma: float) -> Tensor:
     """R_i as a sum over pairs (i, j), from the table of formulas, for one example and a matrix."""
     z = x[:, None] * weight.T  # contribution of input i to output j
@@ -193,6 +219,32 @@ def test_gamma_is_finite_where_no_product_is_negative() -> None:
     assert relevance.sum(1).max() <= layer(x)[:, 3].max()
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (Gamma(0.1), Gamma(1.0)),
+        (ZBox(-3.0, 3.0), ZBox(-1.0, 2.0)),
+        (ZBox(-3.0, 3.0), ZBox(-3.0, 4.0)),
+        (AlphaBeta(2, 1), AlphaBeta(1.5, 0.5)),
+        (WSquare(), Flat()),
+        (ZPlus(), ZPlus(bias=False)),
+    ],
+    ids=str,
+)
+def test_a_weight_that_is_used_twice_may_have_two_rules(rules) -> None:
+    """What is kept of a weight belongs to one rule; two copies of the weight say what is expected."""
+    torch.manual_seed(0)
+    first, second = nn.Linear(5, 5).double(), nn.Linear(5, 5).double()
+    second.load_state_dict(first.state_dict())
+    composite = Composite(list(enumerate(rules)))
+    reused, apart = nn.Sequential(first, nn.ReLU(), first), nn.Sequential(first, nn.ReLU(), second)
+    x = torch.randn(4, 5, dtype=torch.float64)
+    expected = LRPTranspose(apart, composite).attribute(x, 1)
+    torch.testing.assert_close(LRPTranspose(reused, composite).attribute(x, 1), expected)
+    swapped = LRPTranspose(reused, Composite(list(enumerate(rules[::-1])))).attribute(x, 1)
+    assert not swapped.allclose(expected)
+
+
 def lessened(value: Tensor) -> Tensor:
     value = value + value.flip(1)
     value[:, 0].sub_(1)
@@ -207,8 +259,24 @@ def lessened(value: Tensor) -> Tensor:
         lambda value: torch.add(value, other=-0.5),
         lambda value: F.pad(value[:, 2:], (1, 1), value=-0.5),
         lambda value: value.flip(1) + value,
+        lambda value: value + torch.linspace(-1, 0.5, 7, dtype=value.dtype),
+        lambda value: torch.cat([value[:, 3:], torch.full_like(value[:, :3], -0.5)], 1),
+        lambda value: torch.maximum(value - 0.5, torch.full_like(value, -0.25)),
+        lambda value: F.leaky_relu(value - 0.5, 0.3),
+        lambda value: value * torch.linspace(-1, 0.5, 7, dtype=value.dtype),
     ],
-    ids=["view lessened", "weighted sum", "sum by keyword", "padding", "sum"],
+    ids=[
+        "view lessened",
+        "weighted sum",
+        "sum by keyword",
+        "padding",
+        "sum",
+        "constant tensor",
+        "concatenated constant",
+        "maximum of a constant",
+        "leaky",
+        "weighted",
+    ],
 )
 def test_negative_entries_after_relu_are_seen(between) -> None:
     """The one-sided path is for inputs without a negative entry, and what follows a ReLU may have some."""

@@ -14,7 +14,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from ..attr._base import ModifiedGradientAttribution
 from ..attr._captum import Inputs, NeuronAttribution, as_tuple
 from ..kernels.tracing import tracing
-from ..propagation.layers import WeightCache
+from ..propagation.lrp.cache import WeightCache
 from .graphs import Table, combined, constants, drop_aliases, split, values_decide
 from .targets import Pick
 from .weights import LiveWeights

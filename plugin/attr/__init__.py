@@ -1,5 +1,6 @@
 """Attribution classes with Captum's API."""
 
+from ..errors import AttributionError
 from .deconvnet import DeconvNet
 from .deconvolution import Deconvolution, NeuronDeconvolution
 from .guided import GuidedBackprop, NeuronGuidedBackprop
@@ -8,6 +9,7 @@ from .lrp import LayerLRPTranspose, LRPTranspose, NeuronLRPTranspose
 from .modified import ModifiedBackprop, NeuronModifiedBackprop
 
 __all__ = [
+    "AttributionError",
     "DeconvNet",
     "Deconvolution",
     "NeuronDeconvolution",

@@ -1,6 +1,6 @@
 """What every attribution here does: check, run the model under rules, and take the signal at the inputs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -9,6 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..errors import (
+    InputTypeError,
+    InputValueError,
+    LayerError,
+    ModelError,
+    NoDependenceError,
+    NotAModuleError,
+    NotSupportedError,
+    OptionError,
+    TargetError,
+)
 from ..kernels.tracing import is_tracing
 from ..propagation import (
     ConvolutionLayer,
@@ -30,10 +41,12 @@ from ._captum import (
     additional_arguments,
     as_given,
     as_tuple,
+    plain_target,
     run_forward,
     select_neuron,
     select_target,
 )
+from ._dependence import where_it_ends
 
 
 class LayerCapture:
@@ -55,13 +68,30 @@ class LayerCapture:
         """The captured tensors.
 
         Raises:
-            ValueError: the layer was not called, or what it received or returned is not made of tensors.
+            LayerError: the layer was not called, or what it received or returned is not made of tensors.
         """
         value = self.value if isinstance(self.value, (tuple, list)) else (self.value,)
         tensors = tuple(item for item in value if isinstance(item, Tensor))
         if not tensors:
-            what = "was not reached by the forward pass" if self.value is None else "has no tensor to attribute to"
-            raise ValueError(f"layer {describe(self.model, self.layer)} {what}: choose a layer that the model calls")
+            what = "has no tensor of its own to attribute to: choose a layer inside it, or the one before or after"
+            if self.value is None:
+                what = "was not reached by the forward pass: choose a layer that the model calls"
+            raise LayerError(f"layer {describe(self.model, self.layer)} {what}")
+        return tensors
+
+    def dependent_tensors(self) -> tuple[Tensor, ...]:
+        """The captured tensors, at least one of which depends on the inputs; errors as for `tensors`.
+
+        Raises:
+            LayerError: none does.
+        """
+        tensors = self.tensors()
+        if not any(tensor.requires_grad for tensor in tensors):
+            what = "receives" if self.at_input else "returns"
+            raise LayerError(
+                f"what layer {describe(self.model, self.layer)} {what} does not depend on the inputs: choose a layer "
+                "that they reach, or look for torch.no_grad and detach() before it"
+            )
         return tensors
 
 
@@ -77,9 +107,9 @@ class ModifiedGradientAttribution(GradientAttribution):
         """Not available.
 
         Raises:
-            NotImplementedError: always.
+            NotSupportedError: always.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not work on futures: call attribute")
+        raise NotSupportedError(f"{type(self).__name__} does not work on futures: call attribute")
 
 
 class SignalAttribution(ModifiedGradientAttribution):
@@ -96,11 +126,9 @@ class SignalAttribution(ModifiedGradientAttribution):
             model: the network; it may be shared between threads and is never changed.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: it was scripted or compiled, so that its operations cannot be seen.
+            NotAModuleError, ModelError: as `check_model`.
         """
-        assert isinstance(model, nn.Module), f"the model must be an nn.Module, not a {type(model).__name__}"
-        check_visible(model)
+        check_model(model)
         super().__init__(model)
         self.model = model
         # Captum's. As an attribute, a method of this object would be a cycle, and keep the model when nobody needs it.
@@ -118,7 +146,8 @@ class SignalAttribution(ModifiedGradientAttribution):
         self, forward: nn.Module, inputs: tuple[Tensor, ...], target: Target = None, additional_forward_args: Any = None
     ) -> tuple[Tensor, ...]:
         """The signal of `target` at each input, with the signature of Captum's gradient functions."""
-        with building_graph():
+        inputs = as_tuple(inputs)
+        with explaining(self.model, inputs, additional_forward_args):
             leaves = make_leaves(inputs)
             select = partial(select_target, target=target)
             return signals_at(leaves, run_under_rules(forward, self.rules, leaves, additional_forward_args, select))
@@ -137,8 +166,8 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
             device_ids: accepted as Captum does; not needed.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: the model was scripted or compiled, or has no such layer.
+            NotAModuleError, ModelError: as `check_model`.
+            LayerError: the model has no such layer.
         """
         self._attribution = self.method(model)
         NeuronAttribution.__init__(self, model, find_layer(model, layer), device_ids)
@@ -155,7 +184,7 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
     ) -> Inputs:
         def explain(some: Inputs, _: Target, additional: Any) -> Inputs:
             capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
-            with building_graph():
+            with explaining(self.model, as_tuple(some), additional):
                 leaves = make_leaves(as_tuple(some))
                 selected = run_under_rules(
                     self.model,
@@ -168,6 +197,59 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
                 return as_given(some, signals_at(leaves, selected))
 
         return in_batches(explain, inputs, None, additional_forward_args, internal_batch_size)
+
+
+def check_model(model: Any) -> None:
+    """Refuse what no method here can explain.
+
+    Raises:
+        NotAModuleError: it is no `nn.Module`.
+        ModelError: it was scripted, compiled or quantised, so that its operations cannot be seen or have no gradient.
+    """
+    if not isinstance(model, nn.Module):
+        raise NotAModuleError(f"the model must be an nn.Module, not {_what_it_is(model)}")
+    check_visible(model)
+    for module in model.modules():
+        if _is_quantised(type(module)):
+            kind = type(module).__name__
+            operation = f"{kind.lower()}_dynamic" if ".dynamic." in type(module).__module__ else kind.lower()
+            raise ModelError(
+                f"layer {describe(model, module)} is quantised: it computes quantized.{operation}, which has no "
+                "gradient and no rule; pass the floating point model that it was made from"
+            )
+
+
+def _what_it_is(model: Any) -> str:
+    """What was passed instead of a module, and what to pass, for the error."""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        return f"the class {model.__name__}: pass an instance, as {model.__name__}(...) is"
+    for name in ("network", "module", "model"):
+        if isinstance(getattr(model, name, None), nn.Module):
+            return f"a {type(model).__name__} that holds one: pass model.{name}"
+    return f"a {type(model).__name__}: wrap it in a class that derives from nn.Module"
+
+
+def _is_quantised(kind: type) -> bool:
+    """Whether modules of a type compute with integers. Those that only simulate it compute with floats."""
+    module = kind.__module__
+    return module.startswith("torch.") and ".quantized." in module and ".reference." not in module
+
+
+@contextmanager
+def explaining(model: nn.Module, inputs: tuple[Tensor, ...], additional_forward_args: Any) -> Iterator[None]:
+    """`building_graph`, and an error that names the layer where the dependence on the inputs ends, if it does.
+
+    Raises:
+        NoDependenceError: what is explained does not depend on the inputs.
+    """
+    with building_graph():
+        try:
+            yield
+        except NoDependenceError as error:
+            leaves = make_leaves(inputs, allow_integers=True)
+            raise NoDependenceError(
+                f"{error}. {where_it_ends(model, leaves, additional_forward_args)}".strip()
+            ) from None
 
 
 @contextmanager
@@ -187,6 +269,7 @@ def in_batches(
     target: Target,
     additional_forward_args: Any,
     internal_batch_size: int | None,
+    allow_integers: bool = False,
 ) -> Any:
     """Explain some examples after the other, so that only their activations are held at a time.
 
@@ -197,28 +280,35 @@ def in_batches(
         target: as Captum has it; a list or tensor with one entry per example is split.
         additional_forward_args: further arguments of the model; tensors with one row per example are split.
         internal_batch_size: how many examples at a time; None: all.
+        allow_integers: as for `make_leaves`.
 
     Returns:
         What `explain` returns for all examples.
 
     Raises:
-        AssertionError: there is not one target per example.
-        TypeError, ValueError: as `make_leaves`; the size is less than 1; or the inputs differ in length.
+        TargetError: there is not one target per example.
+        OptionError: the size is less than 1.
+        InputTypeError, InputValueError: as `make_leaves`; or the inputs differ in length.
+        LayerError: it cannot be seen which dimension of a result goes with the examples.
     """
     if internal_batch_size is None:
         return explain(inputs, target, additional_forward_args)
     if internal_batch_size < 1:
-        raise ValueError(f"internal_batch_size = {internal_batch_size}: it must be at least 1")
+        raise OptionError(f"internal_batch_size = {internal_batch_size}: it must be at least 1")
     tensors, additional = as_tuple(inputs), additional_arguments(additional_forward_args)
     if not is_tracing():
-        check_finite(tensors)
+        check_finite(tensors, allow_integers)
     count = len(tensors[0])
     if any(len(tensor) != count for tensor in tensors):
         counts = [len(tensor) for tensor in tensors]
-        raise ValueError(f"the inputs have {counts} examples: with internal_batch_size they must have the same number")
-    targets = target if isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1) else None
-    assert targets is None or len(targets) == count, f"there are {len(targets)} targets for {count} examples"
-    results = []
+        raise InputValueError(
+            f"the inputs have {counts} examples: with internal_batch_size they must have the same number"
+        )
+    target = plain_target(target)
+    targets = target if isinstance(target, list) else None
+    if targets is not None and len(targets) != count:
+        raise TargetError(f"there are {len(targets)} targets for {count} examples: give one, or one for each")
+    results, sizes = [], []
     for start in range(0, count, internal_batch_size):
         rows = slice(start, start + internal_batch_size)
         some = as_given(inputs, tuple(tensor[rows] for tensor in tensors))
@@ -227,33 +317,74 @@ def in_batches(
             for value in additional
         )
         results.append(explain(some, target if targets is None else targets[rows], given or None))
-    return tree_map(lambda *parts: torch.cat(parts), *results)
+        sizes.append(min(internal_batch_size, count - start))
+    return tree_map(lambda *parts: _joined(parts, sizes), *results)
 
 
-def make_leaves(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Fresh leaves of the graph with the inputs' values, so that the user's tensors are not changed.
+def _joined(parts: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Results for some examples each, as one: along the first dimension, or along the one that goes with the examples.
+
+    Args:
+        parts: of a layer, say, whose tensors may be `(N, ...)`, `(T, N, ...)` or `(N * T, ...)`.
+        sizes: of how many examples each is the result.
 
     Raises:
-        TypeError: an input is no tensor, or not floating point.
-        ValueError: an input is empty, or holds NaN or infinity.
+        LayerError: it cannot be seen which dimension that is.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first, size = parts[0].shape, sizes[0]
+    dims = sorted({d for part in parts for d, length in enumerate(part.shape) if length != first[d]})
+    if not dims and len(set(sizes)) == 1:  # no dimension shows by itself that it goes with the examples
+        followers = [d for d, length in enumerate(first) if length == size or (d == 0 and length % size == 0)]
+        dims = [0] if len(first) and first[0] == size else followers
+    if len(dims) != 1:
+        raise LayerError(
+            f"what the layer has for {size} examples, {tuple(first)}, does not show which dimension is theirs, so it "
+            "cannot be put together: explain all examples at once, without internal_batch_size"
+        )
+    return torch.cat(tuple(parts), dims[0])
+
+
+def make_leaves(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> tuple[Tensor, ...]:
+    """Fresh leaves of the graph with the inputs' values, so that the user's tensors are not changed.
+
+    Args:
+        inputs: one or more tensors.
+        allow_integers: integers, such as token ids, pass as they are, without a gradient; else they are refused.
+
+    Raises:
+        InputTypeError: an input is no tensor, or not floating point.
+        InputValueError: an input is empty, or holds NaN or infinity.
     """
     if not is_tracing():
-        check_finite(inputs)
-    return tuple((value.clone() if value.is_inference() else value.detach()).requires_grad_() for value in inputs)
+        check_finite(inputs, allow_integers)
+    return tuple(
+        (value.clone() if value.is_inference() else value.detach()).requires_grad_(_has_gradient(value))
+        for value in inputs
+    )
 
 
-def check_finite(inputs: tuple[Tensor, ...]) -> None:
-    """Refuse what has no gradient or no meaning; errors as for `make_leaves`."""
+def _has_gradient(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex()
+
+
+def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> None:
+    """Refuse what has no gradient or no meaning; arguments and errors as for `make_leaves`."""
     for position, value in enumerate(inputs):
         if not isinstance(value, Tensor):
-            raise TypeError(f"input {position} is a {type(value).__name__}: pass tensors")
-        if not (value.is_floating_point() or value.is_complex()):
-            raise TypeError(f"input {position} is {value.dtype}, which has no gradient: pass a floating point tensor")
+            raise InputTypeError(f"input {position} is a {type(value).__name__}: pass tensors")
+        if not (allow_integers or _has_gradient(value)):
+            raise InputTypeError(
+                f"input {position} is {value.dtype}, which has no gradient: pass a floating point tensor. Of token ids "
+                "pass the embeddings, or attribute to the embedding layer, as in "
+                "LayerLRPTranspose(model, model.embedding)"
+            )
         if value.numel() == 0:
-            raise ValueError(f"input {position} is empty: its shape is {tuple(value.shape)}")
+            raise InputValueError(f"input {position} is empty: its shape is {tuple(value.shape)}")
         # A sum shows both in a tenth of the time; but that of finite values may be infinite, too.
-        if not bool(value.sum().isfinite()) and not bool(value.isfinite().all()):
-            raise ValueError(f"input {position} holds NaN or infinite values: clean it before attributing")
+        if _has_gradient(value) and not bool(value.sum().isfinite()) and not bool(value.isfinite().all()):
+            raise InputValueError(f"input {position} holds NaN or infinite values: clean it before attributing")
 
 
 def run_under_rules(
@@ -267,7 +398,7 @@ def run_under_rules(
     """Run the model under rules; returns the values `(N,)` that `select` picks from its output, with their graph.
 
     Raises:
-        RuntimeError: an activation escaped its rule.
+        UnseenOperationError: an activation escaped its rule.
     """
     observers = (capture.on_enter, capture.on_exit) if capture is not None else (None, None)
     own = {ConvolutionLayer: differentiate, **rules}
@@ -287,7 +418,7 @@ def signals_at(tensors: tuple[Tensor, ...], selected: Tensor) -> tuple[Tensor, .
     """The signal of the selected values `(N,)` at each tensor; zeros where they do not depend on it.
 
     Raises:
-        ValueError: they depend on none of them.
+        NoDependenceError: they depend on none of them.
     """
     signals = backward(selected, tensors)
     return tuple(

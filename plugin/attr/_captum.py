@@ -1,12 +1,13 @@
 """All that is used of Captum beside its public base classes, so that a change of Captum is felt in one place."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
 from captum._utils.common import (
     _format_additional_forward_args,
     _format_output,
-    _format_tensor_into_tuples,
     _run_forward,
     _select_targets,
     _verify_select_neuron,
@@ -15,10 +16,11 @@ from captum.attr import GradientAttribution, LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor
 
+from ..errors import InputTypeError, ModelOutputError, NeuronError, TargetError
 from ..propagation.tensors import map_tensors
 
-Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
-Neuron: TypeAlias = int | tuple[int | slice, ...] | Callable[..., Tensor]
+Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor] | None
+Neuron: TypeAlias = int | slice | tuple[int | slice, ...] | Callable[..., Tensor]
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "as_given",
     "as_tuple",
     "log_usage",
+    "plain_target",
     "run_forward",
     "select_neuron",
     "select_target",
@@ -39,8 +42,30 @@ __all__ = [
 
 
 def as_tuple(inputs: Inputs) -> tuple[Tensor, ...]:
-    """A tensor or a tuple of tensors, as a tuple."""
-    return _format_tensor_into_tuples(inputs)
+    """A tensor or a tuple of tensors, as a tuple of plain tensors.
+
+    Raises:
+        InputTypeError: it is neither.
+    """
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    if not isinstance(inputs, tuple):
+        remedy = "tuple(inputs)" if isinstance(inputs, list) else "a tensor, or a tuple of tensors"
+        raise InputTypeError(f"inputs is a {type(inputs).__name__}: pass {remedy}")
+    return tuple(map(_plain, inputs))
+
+
+def _plain(value: Any) -> Any:
+    """A tensor without what MONAI, fastai or torchvision add to it; those that PyTorch itself computes with, as is."""
+    if type(value) is Tensor or not isinstance(value, Tensor) or _has_own_operations(type(value)):
+        return value
+    with torch._C.DisableTorchFunctionSubclass():
+        return value.as_subclass(Tensor)
+
+
+def _has_own_operations(kind: type[Tensor]) -> bool:
+    """Whether tensors of a type are no memory of their own, as those of a recording are not."""
+    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 def as_given(inputs: Inputs, results: tuple[Tensor, ...]) -> Inputs:
@@ -59,47 +84,99 @@ def run_forward(forward: Callable[..., Any], inputs: tuple[Tensor, ...], additio
     return _run_forward(forward, inputs, None, usable)
 
 
-def select_target(output: Tensor, target: Target | Callable[[Tensor], Tensor]) -> Tensor:
+def select_target(output: Any, target: Target) -> Tensor:
     """The values `(N,)` that are explained.
 
     Args:
-        output: what the model returned, `(N, ...)`; one value per example if `target` is None.
-        target: Captum's grammar: an int, a tuple, a tensor or a list with one entry per example; or a function of the
-            output that returns the values.
+        output: what the model returned: `(N, ...)`; one value per example if `target` is None; anything if it is a
+            function.
+        target: Captum's grammar: an int, a tuple, a tensor or a list with one entry per example, also of NumPy's
+            integers; or a function of the output that returns the values.
 
     Raises:
-        AssertionError: there is no such target, or more than one value per example is left.
+        ModelOutputError: the output is no tensor, and the target no function.
+        TargetError: there is no such target, or more than one value per example is left.
     """
+    if callable(target):
+        return _one_each(target(output), f"the function given as target, of the output {_shape(output)}, returns")
     if not isinstance(output, Tensor):
-        raise AssertionError(f"the model returned a {type(output).__name__}: wrap it so that it returns one tensor")
-    if target is None:
-        selected = output.reshape(1) if output.ndim == 0 else output
-    elif callable(target):
-        selected = target(output)
-    else:
-        _check_target(output, target)
-        selected = _select_targets(output, target)
-    assert selected.numel() == selected.shape[0], (
-        f"{selected.numel() // max(1, selected.shape[0])} values per example are left of the output "
-        f"{tuple(output.shape)} by target {target}: name one with target="
-    )
-    return selected.reshape(-1)
+        raise ModelOutputError(
+            f"the model returned a {type(output).__name__}: wrap it so that it returns one tensor, or pass as target a "
+            "function of what it returned, such as lambda output: output[0][:, 3]"
+        )
+    target = plain_target(target)
+    _check_target(output, target)
+    return _one_each(_select_targets(output, target), f"target {target} of the output {_shape(output)} leaves")
+
+
+def _one_each(selected: Any, what: str) -> Tensor:
+    """The selected values, if there is one per example; `what` selected them, for the error."""
+    if isinstance(selected, Tensor) and selected.numel() == (len(selected) if selected.ndim else 1):
+        return selected.reshape(-1)
+    raise TargetError(f"{what} {_shape(selected)}, which is not one value per example: name one with target=")
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def plain_target(target: Any) -> Any:
+    """A target as None, ints, tuples of ints and slices, and lists of either: whatever holds integers holds these.
+
+    Raises:
+        TargetError: it holds something else.
+    """
+    if target is None or callable(target):
+        return target
+    if isinstance(target, list):
+        return [_plain_index(entry) for entry in target]
+    if not hasattr(target, "tolist"):
+        return _plain_index(target)
+    shape = tuple(getattr(target, "shape", ()))
+    sizes = [size for size in shape if size != 1]
+    if len(sizes) > 1 or len(shape) > 2 or (sizes and shape[0] != sizes[0]):
+        raise TargetError(
+            f"the target has shape {shape}: pass one integer per example, (N,), as target.squeeze() may be, or a list "
+            "of tuples, one per example"
+        )
+    entries = target.reshape(-1).tolist()
+    return _plain_index(entries[0]) if not sizes else [_plain_index(entry) for entry in entries]
+
+
+def _plain_index(entry: Any) -> Any:
+    """One target as an int, or a tuple of ints and slices."""
+    parts = entry if isinstance(entry, tuple) else (entry,)
+    try:
+        index = tuple(part if isinstance(part, slice) else operator.index(part) for part in parts)
+    except TypeError:
+        raise TargetError(
+            f"target {entry!r} is no index: pass an int, a tuple of ints, a list with one of these per example, or a "
+            "function of the output"
+        ) from None
+    return index if isinstance(entry, tuple) else index[0]
 
 
 def _check_target(output: Tensor, target: Any) -> None:
     """An index that does not exist must not reach the device, where it may end the process."""
-    if isinstance(target, Tensor):
-        target = target.tolist()
-    one_each = isinstance(target, list)
+    if target is None:
+        return
+    shape, one_each = _shape(output), isinstance(target, list)
+    if one_each and len(target) != len(output):
+        raise TargetError(f"there are {len(target)} targets for {len(output)} examples: give one, or one for each")
+    tuples = [isinstance(entry, tuple) for entry in target] if one_each else []
+    if len(set(tuples)) > 1:
+        raise TargetError(f"the targets {target} are partly ints and partly tuples: give one or the other")
+    if one_each and not any(tuples) and output.ndim != 2:
+        raise TargetError(f"a list of ints names columns, and the output is {shape}: pass a list of tuples")
     for entry in target if one_each else [target]:
         index = entry if isinstance(entry, tuple) else (entry,)
-        assert len(index) < output.ndim, f"target {entry} has more indices than the output {tuple(output.shape)}"
+        if len(index) >= output.ndim:
+            raise TargetError(f"target {entry} has more indices than the output {shape} has dimensions for one example")
         for position, size in zip(index, output.shape[1:], strict=False):
-            if isinstance(position, int):
-                lowest = 0 if one_each and not isinstance(entry, tuple) else -size  # Captum gathers lists of ints
-                assert lowest <= position < size, (
-                    f"target {entry} is out of range for the output {tuple(output.shape)}: "
-                    f"it must be between {lowest} and {size - 1}"
+            lowest = 0 if one_each and not isinstance(entry, tuple) else -size  # Captum gathers lists of ints
+            if isinstance(position, int) and not lowest <= position < size:
+                raise TargetError(
+                    f"target {entry} is out of range for the output {shape}: it must be between {lowest} and {size - 1}"
                 )
 
 
@@ -112,17 +189,23 @@ def select_neuron(value: Tensor | tuple[Tensor, ...], selector: Neuron, layer: s
         layer: the layer's name, for the error.
 
     Raises:
-        AssertionError: the layer has no such neuron.
+        NeuronError: the layer has no such neuron, or several tensors and the selector is no function.
     """
     tensors = value if isinstance(value, tuple) else (value,)
+    selector = (selector,) if isinstance(selector, slice) else selector
+    shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
+    if not callable(selector) and len(tensors) > 1:
+        raise NeuronError(
+            f"layer {layer} has {len(tensors)} tensors, and neuron {selector} may be in any: its shapes per example "
+            f"are {shapes}; pass a function of them, such as lambda tensors: tensors[0][:, 3]"
+        )
     try:
-        selected = _verify_select_neuron(tensors, selector)
+        selected = _verify_select_neuron(tensors, selector if callable(selector) else _plain_index(selector))
     except (IndexError, AssertionError) as error:
-        shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
-        raise AssertionError(
+        raise NeuronError(
             f"layer {layer} has no neuron {selector}: its shape per example is {shapes} ({error})"
         ) from error
     if not isinstance(selected, Tensor) or selected.ndim == 0 or selected.numel() != selected.shape[0]:
         shape = tuple(selected.shape) if isinstance(selected, Tensor) else type(selected).__name__
-        raise AssertionError(f"neuron {selector} of layer {layer} selects {shape}, not one value per example")
+        raise NeuronError(f"neuron {selector} of layer {layer} selects {shape}, not one value per example")
     return selected.reshape(-1)

@@ -12,6 +12,7 @@ from captum.attr._utils.lrp_rules import (
 )
 from torch import Tensor, nn
 
+from ..errors import OptionTypeError
 from ..rules.lrp import Epsilon, LinearOperation, Pass, Rule, Term
 
 
@@ -34,14 +35,14 @@ def rule_on_module(module: nn.Module) -> Rule | None:
     """The rule that a user put on a module, or None.
 
     Raises:
-        TypeError: `module.rule` is not a rule of Captum's.
+        OptionTypeError: `module.rule` is not a rule of Captum's.
     """
     # Not `getattr`: a module looks in three places and raises before it gives up, for every layer of every call.
     rule = module.__dict__.get("rule", getattr(type(module), "rule", None))
     if rule is None:
         return None
     if not isinstance(rule, PropagationRule):
-        raise TypeError(
+        raise OptionTypeError(
             f"module.rule of {type(module).__name__} is a {type(rule).__name__}: only Captum's rules are honoured "
             "there; pass others as LRPTranspose(model, rules=Composite(...))"
         )
@@ -55,4 +56,4 @@ def rule_on_module(module: nn.Module) -> Rule | None:
         return ModifiedWeight("positive", lambda w: w.clamp(min=0), rule.set_bias_to_zero, rule.STABILITY_FACTOR)
     if isinstance(rule, EpsilonRule):
         return Epsilon(rule.STABILITY_FACTOR)
-    raise TypeError(f"{type(rule).__name__} has no counterpart here: pass rules=Composite(...) instead")
+    raise OptionTypeError(f"{type(rule).__name__} has no counterpart here: pass rules=Composite(...) instead")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ..errors import NoRuleError
 from ..kernels.compact import CompactSignal
 from ..kernels.unpooling import SwitchFree, unpool
 from ..propagation.convolution import ConvolutionGradient
@@ -69,7 +70,7 @@ class Signals(Tensor):
 def _one_by_one(function: Any, args: Any, kwargs: Any) -> Any:
     """Any operation, on one unit's signal after the other."""
     if function._schema.is_mutable:
-        raise NotImplementedError(f"{function} writes into a signal, which is shared: compute the result out of place")
+        raise NoRuleError(f"{function} writes into a signal, which is shared: compute the result out of place")
     leaves, structure = tree_flatten((args, kwargs))
     signals = {position: leaf.each() for position, leaf in enumerate(leaves) if isinstance(leaf, Signals)}
     units = len(next(iter(signals.values())))

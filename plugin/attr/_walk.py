@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._pytree import tree_leaves
 
+from ..errors import LayerError
 from ..propagation import Propagation, describe
 from ..propagation.mode import Handler
 from ._base import LayerCapture
@@ -60,11 +61,11 @@ class Walk(LayerCapture):
         """The layer's output `(N, ...)`.
 
         Raises:
-            ValueError: the layer was not called, or did not return one tensor that depends on the input.
+            LayerError: the layer was not called, or did not return one tensor that depends on the input.
         """
         tensors = [tensor for tensor in self.tensors() if tensor.requires_grad]
         if len(tensors) != 1:
-            raise ValueError(
+            raise LayerError(
                 f"layer {describe(self.model, self.layer)} returns {len(tensors)} tensors that depend on the input: "
                 "choose a layer that returns one"
             )

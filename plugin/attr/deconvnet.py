@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..errors import LayerError, ModelError, NeuronError, OptionError, OptionTypeError
 from ..kernels.compact import CompactSignal
-from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled, check_visible, describe, find_layer
+from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled, describe, find_layer
 from ..rules import DECONVNET, LINEAR_ADJOINT, SWITCH_FREE, SignalRule
-from ._base import building_graph
+from ._base import building_graph, check_model
 from ._signals import ImageFreeConvolution, ImageFreePooling, Signals
 from ._walk import RecordedWalk, Walk, agree, dependent_module
 from .modified import operations_of
@@ -57,23 +58,26 @@ class DeconvNet:
                 "replicate". None for networks without max-pooling.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            TypeError: `input_shape` is no tuple of ints.
-            ValueError: the network has no such layer, does not reach it, or cannot process this shape; there is
-                max-pooling and no `unpooling`; or an operation on the way hands down a signal that depends on the data
-                (softmax, gates, products of two signals, layer norm, recurrent layers): the message names its layer.
+            NotAModuleError: `model` is no `nn.Module`.
+            OptionTypeError: `input_shape` is no tuple of ints.
+            OptionError: the network cannot process this shape, or there is no such `unpooling`, or it is needed.
+            LayerError: the network has no such layer, or does not reach it.
+            ModelError: the model was scripted, compiled or quantised, or an operation on the way hands down a signal
+                that depends on the data (softmax, gates, products of two signals, layer norm, recurrent layers): the
+                message names its layer.
         """
-        assert isinstance(model, nn.Module), f"the model must be an nn.Module, not a {type(model).__name__}"
-        check_visible(model)
+        check_model(model)
         if unpooling is not None and unpooling not in SWITCH_FREE:
             hint = ", or explain an image with NeuronDeconvolution" if unpooling == "switches" else ""
             choices = ", ".join(SWITCH_FREE)
-            raise ValueError(f"unpooling {unpooling!r} is not possible without an image: choose one of {choices}{hint}")
+            raise OptionError(
+                f"unpooling {unpooling!r} is not possible without an image: choose one of {choices}{hint}"
+            )
         self.model, self.layer = model, find_layer(model, layer)
         self.input_shape = _sizes("input_shape", input_shape, "such as (3, 32, 32)")
         self.unpooling = unpooling
         if not self.input_shape or min(self.input_shape) < 1:
-            raise ValueError(f"input_shape {self.input_shape} holds no values: give the shape of one example")
+            raise OptionError(f"input_shape {self.input_shape} holds no values: give the shape of one example")
         self._rule = DECONVNET.with_unpooling(unpooling or "center")
         self._uses: int | None = None
         with building_graph():
@@ -98,8 +102,9 @@ class DeconvNet:
             One picture per unit `(n, *input_shape)`, signed, detached.
 
         Raises:
-            TypeError: a unit or the position is none of these.
-            ValueError: the layer has no such unit, or none was asked for.
+            OptionTypeError: a unit or the position is none of these (a TypeError).
+            NeuronError: the layer has no such unit (a ValueError, and an IndexError).
+            OptionError: no unit was asked for, or the position does not go with the units (a ValueError).
         """
         units = self._units(neurons, position)
         passes = -(-len(units) // _CHUNK)
@@ -129,7 +134,7 @@ class DeconvNet:
         """The layer's output `(1, ...)`."""
         output = walk.output()
         if output.ndim < 2 or len(output) != 1:
-            raise ValueError(
+            raise LayerError(
                 f"layer {describe(self.model, self.layer)} returns {tuple(output.shape)} for one example: "
                 "choose a layer with one entry per example"
             )
@@ -150,7 +155,7 @@ class DeconvNet:
             propagation = walk.run(_image_free_operations(rule) | {MaxPooling: note_pooling}, leaf)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(
+            raise OptionError(
                 f"the {type(self.model).__name__} cannot process an input of shape {self.input_shape} ({reason}): "
                 "input_shape is the shape of one example, such as (3, 32, 32)"
             ) from error
@@ -168,7 +173,7 @@ class DeconvNet:
         signals = torch.autograd.grad(output, tensors, torch.ones_like(output), allow_unused=True, retain_graph=True)
         for signal, (_, layer) in zip(signals, pooled, strict=True):
             if signal is not None:
-                raise ValueError(
+                raise OptionError(
                     f"{layer} takes maxima, and without an image there are no switches to undo them: "
                     f"choose unpooling= one of {', '.join(SWITCH_FREE)}"
                 )
@@ -187,7 +192,7 @@ class DeconvNet:
         remedy = "choose a layer before it, or explain an image with NeuronDeconvolution"
         if module.training and isinstance(module, (_NormBase, _DropoutNd)):
             remedy = "call model.eval() first"
-        raise ValueError(
+        raise ModelError(
             f"what {describe(self.model, module)} hands down depends on the data (as in softmax, gates, products of "
             f"two signals, layer norm and recurrent layers), so nothing can be reconstructed without an image: {remedy}"
         )
@@ -204,13 +209,13 @@ class DeconvNet:
             position = _sizes("position", position, "such as (row, column)")
         units = [self._unit(unit, position) for unit in entries]
         if not units:
-            raise ValueError(f"no unit was asked for: name channels between 0 and {self._shape[0] - 1}")
+            raise OptionError(f"no unit was asked for: name channels between 0 and {self._shape[0] - 1}")
         return units
 
     def _unit(self, unit: Unit, position: tuple[int, ...] | None) -> tuple[range, ...]:
         shape = self._shape
         if position is not None and (isinstance(unit, tuple) or len(position) != len(shape) - 1):
-            raise ValueError(
+            raise OptionError(
                 f"position {position} does not go with unit {unit}: give a channel and {len(shape) - 1} numbers, "
                 f"as the layer's shape per example is {shape}"
             )
@@ -219,7 +224,7 @@ class DeconvNet:
         try:
             ranges = tuple(_chosen(range(size), entry) for size, entry in zip(shape, every, strict=True))
         except TypeError:
-            raise TypeError(
+            raise OptionTypeError(
                 f"unit {index} is no index: a unit is an int (a channel) or a tuple of ints and slices, such as "
                 "(channel, row, column)"
             ) from None
@@ -228,7 +233,7 @@ class DeconvNet:
         if not ranges or not all(ranges):
             last = tuple(size - 1 for size in shape[1:])
             positions = f" and positions go up to {last}" if last else ""
-            raise ValueError(
+            raise NeuronError(
                 f"layer {describe(self.model, self.layer)} has no unit {index}: its shape per example is {shape}, "
                 f"so channels are 0 to {shape[0] - 1}{positions}"
             )
@@ -239,7 +244,9 @@ def _sizes(name: str, value: Iterable[int], example: str) -> tuple[int, ...]:
     try:
         return tuple(map(operator.index, value))
     except TypeError:
-        raise TypeError(f"{name} {value!r} is no tuple of ints: give one number per dimension, {example}") from None
+        raise OptionTypeError(
+            f"{name} {value!r} is no tuple of ints: give one number per dimension, {example}"
+        ) from None
 
 
 def _chosen(indices: range, entry: int | slice) -> range:

@@ -26,8 +26,9 @@ class Deconvolution(ModifiedBackprop):
                 or "replicate".
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: there is no such unpooling, or the model was scripted or compiled.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
+            ValueError: there is no such unpooling.
         """
         super().__init__(model, DECONVNET.with_unpooling(unpooling))
 
@@ -50,7 +51,9 @@ class NeuronDeconvolution(NeuronModifiedBackprop):
             unpooling: where max-pooling hands its signal, as in `Deconvolution`.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: there is no such unpooling or layer, or the model was scripted or compiled.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
+            LayerError: it has no such layer.
+            ValueError: there is no such unpooling.
         """
         super().__init__(model, layer, DECONVNET.with_unpooling(unpooling), device_ids)

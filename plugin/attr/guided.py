@@ -34,7 +34,7 @@ class GuidedBackprop(SignalAttribution):
         Args:
             inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
             target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
-                entry per example, as in Captum.
+                entry per example, as in Captum; or a function of the output that returns `(N,)`.
             additional_forward_args: further arguments of the model; nothing is attributed to them.
             internal_batch_size: how many examples are explained at a time, so that only their activations are held;
                 None: all. The result is the same where examples do not influence each other, as in eval mode.
@@ -43,9 +43,12 @@ class GuidedBackprop(SignalAttribution):
             The signal at each input, in the inputs' shapes, detached; zeros for an input that is not used.
 
         Raises:
-            AssertionError: there is no such target.
-            TypeError: an input is not floating point.
-            ValueError: an input is empty or not finite, or the output does not depend on any.
+            TargetError: there is no such target (an AssertionError, as in Captum, and an IndexError).
+            ModelOutputError: the model returns no tensor, and the target is no function.
+            InputTypeError: an input is not floating point (a TypeError).
+            InputValueError: an input is empty or not finite (a ValueError).
+            NoDependenceError: the output does not depend on any (a ValueError).
+            UnseenOperationError: an activation escaped its rule (a RuntimeError).
         """
         return self._attribute(inputs, target, additional_forward_args, internal_batch_size)
 
@@ -78,9 +81,9 @@ class NeuronGuidedBackprop(NeuronSignalAttribution):
             The signal at each input, in the inputs' shapes, detached.
 
         Raises:
-            AssertionError: the layer has no such neuron.
-            TypeError: an input is not floating point.
-            ValueError: the layer was not reached, or an input is empty or not finite.
+            NeuronError: the layer has no such neuron (an AssertionError, as in Captum, and an IndexError).
+            LayerError: the layer was not reached (a ValueError).
+            InputTypeError, InputValueError, NoDependenceError, UnseenOperationError: as `GuidedBackprop.attribute`.
         """
         return self._attribute(
             inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..propagation import find_layer
+from ..errors import LayerError
+from ..propagation import describe, find_layer
 from ._base import (
     LayerCapture,
     ModifiedGradientAttribution,
-    building_graph,
+    explaining,
     in_batches,
     make_leaves,
     run_under_rules,
@@ -39,8 +40,9 @@ class GuidedGradCam(ModifiedGradientAttribution):
             device_ids: accepted as Captum does; not needed.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: the model was scripted or compiled, or has no such layer.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
+            LayerError: it has no such layer.
         """
         self.guided_backprop = GuidedBackprop(model)
         super().__init__(model)
@@ -71,8 +73,9 @@ class GuidedGradCam(ModifiedGradientAttribution):
             whose dimensions the layer's map cannot be enlarged to.
 
         Raises:
-            AssertionError: there is no such target, or the layer handles more than one tensor.
-            ValueError: the layer was not reached, or the output does not depend on it.
+            LayerError: the layer was not reached, does not depend on the inputs, or handles more than one tensor.
+            NoDependenceError: the output does not depend on the layer.
+            TargetError, ModelOutputError, InputTypeError, InputValueError: as `GuidedBackprop.attribute`.
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Inputs:
@@ -88,14 +91,16 @@ class GuidedGradCam(ModifiedGradientAttribution):
     ) -> Tensor:
         """The layer's map `(N, 1, h, w)`."""
         capture = LayerCapture(self.model, self.layer, at_input)
-        with building_graph():
+        with explaining(self.model, inputs, additional_forward_args):
             leaves = make_leaves(inputs)
             select = partial(select_target, target=target)
             selected = run_under_rules(self.model, {}, leaves, additional_forward_args, select, capture)
-            activations = capture.tensors()
-            assert len(activations) == 1, (
-                f"Guided Grad-CAM needs a layer with one tensor; this one has {len(activations)}: choose another layer"
-            )
+            activations = capture.dependent_tensors()
+            if len(activations) != 1:
+                raise LayerError(
+                    f"layer {describe(self.model, self.layer)} has {len(activations)} tensors, and Guided Grad-CAM "
+                    "needs one: choose another layer"
+                )
             activation = activations[0]
             (gradient,) = signals_at((activation,), selected)
         weights = gradient.flatten(2).mean(2) if gradient.ndim > 2 else gradient

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..propagation import backward, check_all_ruled, check_visible, describe, find_layer
-from ..propagation.layers import WeightCache, descend
-from ..propagation.ledger import Ledger, build_ledger
-from ..propagation.relevance import RelevancePropagation
+from ..errors import InputValueError, LayerError, OptionError, OptionTypeError
+from ..propagation import backward, check_all_ruled, describe, find_layer
+from ..propagation.lrp import Ledger, RelevancePropagation, WeightCache, build_ledger, descend
 from ..rules.composite import Composite
 from ..rules.lrp import per_example
 from ..rules.presets import preset
-from ._base import LayerCapture, ModifiedGradientAttribution, building_graph, in_batches, make_leaves
+from ._base import LayerCapture, ModifiedGradientAttribution, check_model, explaining, in_batches, make_leaves
 from ._captum import (
     Inputs,
     LayerAttribution,
@@ -49,16 +48,16 @@ class RelevanceAttribution(ModifiedGradientAttribution):
             unknown: "raise" for operations without LRP meaning, or "gradient" to let their gradient stand in.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: unknown preset, or a model that was scripted or compiled.
-            TypeError: `rules` is neither, or a module's `rule` is not one of Captum's.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
+            OptionError: unknown preset, or another value of `unknown`.
+            OptionTypeError: `rules` is neither, or a module's `rule` is not one of Captum's.
         """
-        assert isinstance(model, nn.Module), f"the model must be an nn.Module, not a {type(model).__name__}"
-        check_visible(model)
+        check_model(model)
         if unknown not in ("raise", "gradient"):
-            raise ValueError(f"unknown = {unknown!r}: it must be 'raise' or 'gradient'")
+            raise OptionError(f"unknown = {unknown!r}: it must be 'raise' or 'gradient'")
         if not isinstance(rules, (str, Composite)):
-            raise TypeError(f"rules = {rules!r}: give the name of a preset or a Composite")
+            raise OptionTypeError(f"rules = {rules!r}: give the name of a preset or a Composite")
         for module in model.modules():
             rule_on_module(module)
         super().__init__(model)
@@ -84,7 +83,16 @@ class RelevanceAttribution(ModifiedGradientAttribution):
 
         Returns:
             `(N,)`.
+
+        Raises:
+            InputValueError: the first dimension of the relevance is not that of the examples.
         """
+        for part in as_tuple(attributions):
+            if part.ndim == 0 or len(part) != len(output):
+                raise InputValueError(
+                    f"relevance {tuple(part.shape)} has no sum for each of {len(output)} examples, as its first "
+                    "dimension is not theirs: leave out the convergence delta, or compare the sums of both"
+                )
         return output - torch.stack([per_example(part) for part in as_tuple(attributions)]).sum(0)
 
     def _propagation(
@@ -121,7 +129,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         propagation.assign_rules()
         selected = select(output)
         if self.unknown == "raise":
-            check_all_ruled(selected)
+            check_all_ruled(selected, propagation.refusals)
         return leaves, carriers, selected
 
 
@@ -129,13 +137,13 @@ def _relevance(
     tensors: Sequence[Tensor], carriers: Sequence[Tensor | None], selected: Tensor, keep: bool = False
 ) -> tuple[Tensor, ...]:
     """Relevance of the selected values at each tensor: value times multiplier, plus what its carrier received."""
-    carried = [carrier for carrier in carriers if carrier is not None]
-    signals = backward(selected, [*tensors, *carried], keep)
-    received = iter(signals[len(tensors) :])
+    # Of what a layer returns, masks and the like have no gradient, and no relevance.
+    places = [place for place in (*tensors, *carriers) if place is not None and place.requires_grad]
+    signals = {id(place): signal for place, signal in zip(places, backward(selected, places, keep), strict=True)}
     results = []
-    for tensor, multiplier, carrier in zip(tensors, signals, carriers, strict=False):
+    for tensor, carrier in zip(tensors, carriers, strict=True):
+        multiplier, own = signals.get(id(tensor)), signals.get(id(carrier))
         relevance = torch.zeros_like(tensor) if multiplier is None else tensor.detach() * multiplier
-        own = next(received) if carrier is not None else None
         results.append(relevance if own is None else relevance + own)
     return tuple(results)
 
@@ -158,7 +166,7 @@ class LRPTranspose(RelevanceAttribution):
         Args:
             inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
             target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
-                entry per example, as in Captum.
+                entry per example, as in Captum; or a function of the output that returns `(N,)`.
             additional_forward_args: further arguments of the model; nothing is attributed to them.
             return_convergence_delta: also return what was absorbed on the way, `(N,)`.
             verbose: print which rule each layer had.
@@ -170,10 +178,13 @@ class LRPTranspose(RelevanceAttribution):
             With `return_convergence_delta`, a pair of that and the delta.
 
         Raises:
-            AssertionError: there is no such target.
-            NotImplementedError: an operation has no LRP rule.
-            TypeError: an input is not floating point, or a module's `rule` is not one of Captum's.
-            ValueError: an input is empty or not finite, or the output does not depend on any.
+            TargetError: there is no such target (an AssertionError, as in Captum, and an IndexError).
+            ModelOutputError: the model returns no tensor, and the target is no function.
+            NoRuleError: an operation has no LRP rule (a NotImplementedError).
+            InputTypeError: an input is not floating point (a TypeError).
+            OptionTypeError: a module's `rule` is not one of Captum's (a TypeError).
+            InputValueError: an input is empty or not finite (a ValueError).
+            NoDependenceError: the output does not depend on any (a ValueError).
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
@@ -185,7 +196,7 @@ class LRPTranspose(RelevanceAttribution):
         self, inputs: Inputs, target: Target, additional: Any, return_convergence_delta: bool, verbose: bool
     ) -> Any:
         """As `attribute`, all examples at once."""
-        with building_graph():
+        with explaining(self.model, as_tuple(inputs), additional):
             propagation = self._propagation(additional)
             leaves, carriers, selected = self._forward(
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
@@ -211,10 +222,13 @@ class LRPTranspose(RelevanceAttribution):
 
         Returns:
             Relevance `(T, N, ...)`, in the inputs' order, detached.
+
+        Raises:
+            OptionError: there are no targets. Others as in `attribute`.
         """
-        if not targets:
-            raise ValueError("targets is empty: name at least one")
-        with building_graph():
+        if len(targets) == 0:
+            raise OptionError("targets is empty: name at least one")
+        with explaining(self.model, as_tuple(inputs), additional_forward_args):
             propagation = self._propagation(additional_forward_args, repeated=True)
             leaves, carriers, output = self._forward(
                 propagation, as_tuple(inputs), additional_forward_args, lambda o: o
@@ -231,7 +245,7 @@ class LRPTranspose(RelevanceAttribution):
             A table with, for each layer, the relevance that entered from above, that left below, and that its bias and
             its stabiliser absorbed, each summed over the examples. Arguments and errors as in `attribute`.
         """
-        with building_graph():
+        with explaining(self.model, as_tuple(inputs), additional_forward_args):
             propagation = self._propagation(additional_forward_args, account=True)
             leaves, carriers, selected = self._forward(
                 propagation, as_tuple(inputs), additional_forward_args, partial(select_target, target=target)
@@ -277,37 +291,59 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
 
         Returns:
             Relevance in the layer's shape (a tuple for a layer with several tensors, a list for a list of layers),
-            detached; with `return_convergence_delta`, a pair of that and the delta (a list for a list of layers).
-            Arguments and errors as in `LRPTranspose.attribute`; ValueError for a layer that was not reached.
+            detached; zeros at a layer that no relevance reaches, such as one inside a gate. With
+            `return_convergence_delta`, a pair of that and the delta (a list for a list of layers). Arguments as in
+            `LRPTranspose.attribute`.
+
+        Raises:
+            LayerError: a layer was not reached, or does not depend on the inputs; or the first dimension of its tensors
+                is not that of the examples, and a delta was asked for, or `internal_batch_size` given and no other
+                dimension is seen to be theirs. Others as in `LRPTranspose.attribute`.
         """
 
-        def explain(some: Inputs, target: Target, additional: Any) -> tuple[Any, Any]:
-            return self._explain(some, target, additional, attribute_to_layer_input)
+        def explain(some: Inputs, target: Target, additional: Any) -> Any:
+            return self._explain(some, target, additional, return_convergence_delta, attribute_to_layer_input)
 
-        result, delta = in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
-        return (result, delta) if return_convergence_delta else result
+        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
 
     def _explain(
-        self, inputs: Inputs, target: Target, additional: Any, attribute_to_layer_input: bool
-    ) -> tuple[Any, Any]:
-        """Relevance at each layer, and what was absorbed above it."""
+        self,
+        inputs: Inputs,
+        target: Target,
+        additional: Any,
+        return_convergence_delta: bool,
+        attribute_to_layer_input: bool,
+    ) -> Any:
+        """As `attribute`, all examples at once."""
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         captures = [LayerCapture(self.model, layer, attribute_to_layer_input) for layer in layers]
-        with building_graph():
+        with explaining(self.model, as_tuple(inputs), additional):
             propagation = self._propagation(additional, _Captures(captures))
             _, _, selected = self._forward(
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )
             # Of each layer, of each of its tensors, the places where its relevance is found: one backward pass for all.
-            groups = [[propagation.found_at(tensor) for tensor in capture.tensors()] for capture in captures]
+            groups = [[propagation.found_at(tensor) for tensor in capture.dependent_tensors()] for capture in captures]
             places = [place for group in groups for several in group for place in several]
-            found = iter(_relevance(places, [propagation.carrier(place) for place in places], selected))
-            results, deltas = [], []
-            for group in groups:
-                relevance = tuple(torch.stack([next(found) for _ in several]).sum(0) for several in group)
-                results.append(relevance if len(relevance) > 1 else relevance[0])
-                deltas.append(self.compute_convergence_delta(relevance, selected.detach()))
-        return (results, deltas) if isinstance(self.layer, list) else (results[0], deltas[0])
+            # The explained values are a place, too: relevance is found there, though no layer may have any.
+            carriers = [propagation.carrier(place) for place in places]
+            found = iter(_relevance([*places, selected], [*carriers, None], selected))
+            results = [
+                tuple(torch.stack([next(found) for _ in several]).sum(0) for several in group) for group in groups
+            ]
+        relevance: list[Any] = [parts if len(parts) > 1 else parts[0] for parts in results]
+        if not return_convergence_delta:
+            return relevance if isinstance(self.layer, list) else relevance[0]
+        output = selected.detach()
+        deltas = [self._delta(layer, parts, output) for layer, parts in zip(layers, results, strict=True)]
+        return (relevance, deltas) if isinstance(self.layer, list) else (relevance[0], deltas[0])
+
+    def _delta(self, layer: nn.Module, relevance: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """What was absorbed above a layer `(N,)`."""
+        try:
+            return self.compute_convergence_delta(relevance, output)
+        except InputValueError as error:
+            raise LayerError(f"layer {describe(self.model, layer)} has no convergence delta: its {error}") from None
 
 
 class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
@@ -346,7 +382,7 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
 
         def explain(some: Inputs, _: Target, additional: Any) -> Inputs:
             capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
-            with building_graph():
+            with explaining(self.model, as_tuple(some), additional):
                 propagation = self._propagation(additional, capture)
 
                 def select(_: Any) -> Tensor:

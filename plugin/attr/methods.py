@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from ..errors import OptionError
 from ..rules.presets import PRESETS
 
 
@@ -41,10 +42,10 @@ class Method:
         """Its name.
 
         Raises:
-            ValueError: the method does not explain neurons.
+            OptionError: the method does not explain neurons.
         """
         if neuron and not self.explains_neuron:
-            raise ValueError(f"{self.label} explains class scores only, not single neurons.")
+            raise OptionError(f"{self.label} explains class scores only, not single neurons.")
         return self.explains_neuron if neuron else self.explains_class
 
 

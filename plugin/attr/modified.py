@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ..errors import OptionError
 from ..propagation import Activation, MaxPooling
 from ..rules import SIGNAL_RULES, SignalRule
 from ._base import NeuronSignalAttribution, SignalAttribution
@@ -32,12 +33,13 @@ class ModifiedBackprop(SignalAttribution):
             rule: a name in `plugin.rules.SIGNAL_RULES`, or a rule.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: there is no such rule, or the model was scripted or compiled.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
+            OptionError: there is no such rule.
         """
         super().__init__(model)
         if isinstance(rule, str) and rule not in SIGNAL_RULES:
-            raise ValueError(f"unknown rule {rule!r}: choose one of {', '.join(SIGNAL_RULES)}")
+            raise OptionError(f"unknown rule {rule!r}: choose one of {', '.join(SIGNAL_RULES)}")
         self.rule = SIGNAL_RULES[rule] if isinstance(rule, str) else rule
         self.rules = operations_of(self.rule)
 
@@ -71,8 +73,10 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
             device_ids: accepted as Captum does; not needed.
 
         Raises:
-            AssertionError: `model` is no `nn.Module`.
-            ValueError: there is no such rule or layer, or the model was scripted or compiled.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
+            LayerError: it has no such layer.
+            OptionError: there is no such rule.
         """
         self.method = partial(ModifiedBackprop, rule=rule)
         super().__init__(model, layer, device_ids)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plugin.experiments.sanity import RandomisationCheck
-from plugin.propagation.ledger import Ledger
+from plugin.propagation.lrp.ledger import Ledger
 
 from . import attributions, images, ledgers, networks, sanity, tour, units, zero_maps
 from .attributions import Question, Result

@@ -11,7 +11,7 @@ from PIL import Image
 
 from plugin import figures
 from plugin.attr import LRPTranspose
-from plugin.propagation.ledger import Entry, Ledger
+from plugin.propagation.lrp.ledger import Entry, Ledger
 
 from . import attributions, lrp_rules
 from .attributions import LogitDifference, Question
@@ -23,7 +23,7 @@ NO_RULE = "-"
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: `plugin.propagation.ledger.Entry` with the rule's short name."""
+    """A line of the table: `plugin.propagation.lrp.ledger.Entry` with the rule's short name."""
 
     layer: str
     rule: str

@@ -1,6 +1,6 @@
 """Linear maps and their transposes: what a rule needs of a convolution, a transposed convolution or a linear layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -55,6 +55,8 @@ class Convolution:
     groups: int = 1
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
+    # Zeros beyond the padding at the end of each dimension: padding="same" of kernels with an even reach.
+    extra: tuple[int, ...] = ()
 
     @cached_property
     def _geometry(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
@@ -62,6 +64,8 @@ class Convolution:
         return list(self.stride), list(self.padding), list(self.dilation), self.transposed, output_padding, self.groups
 
     def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.extra:
+            value = self._extended(value)
         if self._is_pointwise(weight) and self.is_product(value, weight):
             read = value[self._steps]
             product = _each(weight.flatten(1), read.flatten(2))
@@ -88,6 +92,9 @@ class Convolution:
             and not is_tracing()
         )
 
+    def _extended(self, value: Tensor) -> Tensor:
+        return F.pad(value, [amount for size in reversed(self.extra) for amount in (0, size)])
+
     @cached_property
     def _steps(self) -> Any:
         """The positions that a kernel 1 wide reads."""
@@ -104,6 +111,9 @@ class Convolution:
         return output.shape[1]
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        if self.extra:
+            whole = replace(self, extra=()).transpose(signal, weight, self._extended(like))
+            return whole[(slice(None), slice(None), *(slice(size) for size in like.shape[2:]))]
         if self.is_product(signal, weight):
             matrix = weight.flatten(1).t()
             if self._is_pointwise(weight):
@@ -187,3 +197,50 @@ class Scaling:
 
     def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         return signal
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Any product with a constant tensor, as `torch.einsum` writes it: one letter for each dimension.
+
+    Attributes:
+        value, weight, output: the letters of x, W and y.
+        channel: the dimension of y with W's outputs; None if there is none, or several.
+    """
+
+    value: str
+    weight: str
+    output: str
+
+    @cached_property
+    def channel(self) -> int | None:
+        own = [letter for letter in self.output if letter in self.weight and letter not in self.value]
+        return self.output.index(own[0]) if len(own) == 1 else None
+
+    def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        product = torch.einsum(f"{self.value},{self.weight}->{self.output}", value, weight)
+        return product if bias is None else product + self.per_channel(bias, product.ndim)
+
+    def channels(self, output: Tensor) -> int:
+        return 1 if self.channel is None else output.shape[self.channel]
+
+    def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        reached = [letter for letter in self.value if letter in self.output or letter in self.weight]
+        passed = torch.einsum(f"{self.output},{self.weight}->{''.join(reached)}", signal, weight)
+        # Along what x alone has, and y sums over, each position receives the same.
+        for dimension, letter in enumerate(self.value):
+            if letter not in reached:
+                passed = passed.unsqueeze(dimension)
+        return passed.expand_as(like)
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        if self.channel is None:
+            return weight * scale
+        dimension = self.weight.index(self.output[self.channel])
+        return weight * scale.view(-1, *(1,) * (weight.ndim - 1 - dimension))
+
+    def per_channel(self, values: Tensor, ndim: int) -> Tensor:
+        return values if self.channel is None else values.view(-1, *(1,) * (ndim - 1 - self.channel))
+
+    def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return self.transpose(signal, torch.ones_like(weight), like)

@@ -4,6 +4,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
 _thread = threading.local()
 
 
@@ -21,3 +24,29 @@ def tracing() -> Iterator[None]:
         yield
     finally:
         _thread.tracing = before
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Operations on constants of our own, whose values are known: no recording sees them."""
+    if not is_tracing():
+        with torch._C.DisableTorchFunction():
+            yield
+        return
+    before, _thread.tracing = True, False
+    try:
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            yield
+    finally:
+        _thread.tracing = before
+
+
+@contextmanager
+def building_graph() -> Iterator[None]:
+    """Autograd on, whatever the caller switched off (NoiseTunnel calls under `no_grad`).
+
+    A recording is known to its thread alone, and autograd has another one for each GPU: it is kept from using them.
+    `inference_mode(False)` allows it anew, so that this comes after it.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.set_multithreading_enabled(not is_tracing()):
+        yield

@@ -4,7 +4,7 @@ from .backward import backward
 from .convolution import ConvolutionLayer
 from .mode import Propagation
 from .modules import describe, find_layer
-from .operations import Activation
+from .pointwise import Activation
 from .pooling import MaxPooling
 from .visibility import check_all_handled, check_all_ruled, check_visible
 

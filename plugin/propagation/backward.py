@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import NO_DEPENDENCE, NoDependenceError
+
 
 def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = False) -> tuple[Tensor | None, ...]:
     """The signal of the selected values `(N,)` at each tensor, each example's own value with weight 1.
@@ -18,12 +20,12 @@ def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = Fal
         One signal per tensor, in its shape; None where the values do not depend on it.
 
     Raises:
-        ValueError: they depend on none of them.
+        NoDependenceError: they depend on none of them.
     """
     signals: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if selected.requires_grad:
         # Of the sum: weights of one's own, handed to autograd, make it import sympy for seconds.
         signals = torch.autograd.grad(selected.sum(), tensors, retain_graph=keep_graph, allow_unused=True)
     if all(signal is None for signal in signals):
-        raise ValueError("the explained output does not depend on the inputs: check the target and the model")
+        raise NoDependenceError(NO_DEPENDENCE)
     return signals

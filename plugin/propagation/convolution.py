@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.linear import Convolution
-from .spellings import spellings
+from .kinds import Operation
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,17 @@ def per_dimension(value: int | Sequence[int], dimensions: int) -> tuple[int, ...
     return values * dimensions if len(values) == 1 else values
 
 
+def parse_convolution(
+    row: Operation, function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ConvolutionLayer | None:
+    """What a call of a convolution computes.
+
+    Returns:
+        None where the plain gradient must do: padding by name, no batch, a weight that is computed.
+    """
+    return _convolution(int(row.name[-2]), function, *args, **kwargs)
+
+
 def _convolution(
     dimensions: int,
     function: Callable[..., Tensor],
@@ -67,7 +78,6 @@ def _convolution(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> ConvolutionLayer | None:
-    """None where the plain gradient must do: padding by name, no batch, a weight that is computed."""
     if isinstance(padding, str) or input.ndim != dimensions + 2 or weight.grad_fn is not None:
         return None
     strides, paddings, dilations = (per_dimension(value, dimensions) for value in (stride, padding, dilation))
@@ -78,12 +88,3 @@ def _convolution(
 
 def _apply(function: Callable[..., Tensor], rest: tuple[Any, ...], value: Tensor) -> Tensor:
     return function(value, *rest)
-
-
-def parsers() -> dict[Callable[..., Any], Callable[..., ConvolutionLayer | None]]:
-    """The parser of each function that convolves."""
-    return {
-        function: partial(_convolution, dimensions)
-        for dimensions in (1, 2, 3)
-        for function in spellings(f"conv{dimensions}d")
-    }

@@ -16,16 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .kinds import Kind, Written
+from .operations import operation_of
+
 _AUGMENTED = {
     f"__i{name}__": f"__{name}__"
     for name in "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split()
 }
-# Not arithmetic: they change what a tensor is, not its values.
-_NOT_VALUES = {"requires_grad_", "resize_", "resize_as_", "resize_as_sparse_", "set_", "share_memory_", "rename_"}
-# `Tensor.bernoulli` reads its probabilities from the tensor that `bernoulli_` overwrites.
-_OTHER_MEANING = {"bernoulli_"}
-# They change the shape that one object shows, not the memory it shares with others.
-_SHAPE_ONLY = {"squeeze_", "unsqueeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "detach_"}
 
 
 @dataclass(frozen=True)
@@ -60,13 +57,16 @@ class InPlace:
 @lru_cache(maxsize=4096)
 def in_place_form(function: Callable[..., Any]) -> InPlace | None:
     """How `function` overwrites its first argument, or None if it never does."""
-    name = getattr(function, "__name__", "")
+    name = getattr(function, "__name__", "").split(".")[0]  # without the overload of an operator
+    row = operation_of(function)
     if name == "__setitem__":
-        return InPlace(functional=_on_a_copy(function))
+        return InPlace(functional=Written(function))
     if name in _AUGMENTED:
         return InPlace(functional=getattr(Tensor, _AUGMENTED[name]))
-    if name.endswith("_") and not name.endswith("__") and name not in _NOT_VALUES:
-        return InPlace(_out_of_place(function, name.rstrip("_")), writes_values=name not in _SHAPE_ONLY)
+    if name.endswith("_") and not name.endswith("__") and (row is None or row.kind is not Kind.STATE):
+        if row is not None and row.kind is Kind.CREATION:
+            return InPlace(Written(function))
+        return InPlace(_out_of_place(function, name.rstrip("_")), writes_values=row is None or not row.shape_only)
     if getattr(function, "__module__", "") == F.__name__:
         parameters = list(inspect.signature(function).parameters)
         if "inplace" in parameters:
@@ -76,17 +76,10 @@ def in_place_form(function: Callable[..., Any]) -> InPlace | None:
 
 def _out_of_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The function called `name` where `function` lives: `Tensor.relu` for `Tensor.relu_`."""
+    if isinstance(function, torch._ops.OpOverload):
+        packet = getattr(torch.ops.aten, name, None)
+        found = getattr(packet, function._overloadname, None)
+        return found if callable(found) else Written(function)
     homes = [home for home in (Tensor, torch, F, torch._C._nn) if getattr(home, function.__name__, None) == function]
-    found = getattr(homes[0], name, None) if homes and function.__name__ not in _OTHER_MEANING else None
-    return found if callable(found) else _on_a_copy(function)
-
-
-def _on_a_copy(function: Callable[..., Any]) -> Callable[..., Any]:
-    """For what has no form out of place, such as an assignment: the values of a copy that was overwritten."""
-
-    def written(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        copy = value.clone()
-        function(copy, *args, **kwargs)
-        return copy
-
-    return written
+    found = getattr(homes[0], name, None) if homes else None
+    return found if callable(found) else Written(function)

@@ -1,93 +1,48 @@
 """The function mode: PyTorch's own autograd, in which a few operations get another backward rule.
 
-While a `Propagation` is open, every torch function that this thread calls passes through it. Operations of the table
-in `operations` are handed to the rule for their kind; everything else runs as it is, so that autograd differentiates
-it. In-place operations are computed out of place, and the object they would have overwritten stands for the result
-from then on: no tensor of the user's, and none that a rule has saved, is ever written to. Only ReLUs and sums in place,
-right after the layer that computed what they overwrite, are so: that is half of the memory traffic of many networks.
+While a `Propagation` is open, every torch function that this thread calls passes through it. The row of the table in
+`operations` tells what kind of operation it is; the rule for that kind computes it, and everything else runs as it is,
+so that autograd differentiates it.
 """
 
 import warnings
-import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
-from ..kernels.tracing import is_tracing
-from .convolution import ConvolutionGradient
-from .in_place import InPlace, in_place_form
-from .modules import ModuleTrace, Observer, describe, running_module
-from .operations import recognise
+from .calls import Call
+from .convolution import parse_convolution
+from .functional import FunctionalMode
+from .kinds import POINTWISE_KINDS, Kind, Operation
+from .modules import Observer, describe, running_module
+from .notes import NOTHING, Note
+from .operations import operation_of
+from .pointwise import Activation, Pointwise, Reading
+from .pooling import parse_pooling
 from .tensors import TensorTable, map_tensors, tensors_in
 
 Handler = Callable[[Any], Any]
 
-# Where the running statistics stand, which these functions overwrite in train mode.
-_STATISTICS: dict[Callable[..., Any], tuple[int, int]] = {
-    F.batch_norm: (1, 2),
-    F.instance_norm: (1, 2),
-    torch.batch_norm: (3, 4),
-    torch.instance_norm: (3, 4),
-}
-# The name and default of the sixth argument, which says that the batch's own statistics are used, and updates them.
-_USES_BATCH: dict[Callable[..., Any], tuple[str, bool]] = {
-    F.batch_norm: ("training", False),
-    F.instance_norm: ("use_input_stats", True),
-    torch.batch_norm: ("training", True),
-    torch.instance_norm: ("use_input_stats", True),
-}
-# Where the argument stands that makes these functions random, or dependent on the rest of the batch.
-_TRAINING: dict[Callable[..., Any], int] = {
-    F.dropout: 2,
-    F.dropout1d: 2,
-    F.dropout2d: 2,
-    F.dropout3d: 2,
-    F.alpha_dropout: 2,
-    F.feature_alpha_dropout: 2,
-    F.batch_norm: 5,
-}
 
-
-# They ask for what a tensor is, and compute none.
-_QUESTIONS = frozenset(
-    [getattr(Tensor, name) for name in "dim size stride numel nelement is_floating_point is_complex __len__".split()]
-    + [getattr(Tensor, name).__get__ for name in "shape ndim dtype device layout requires_grad is_cuda".split()]
-)
-# What PyTorch computes without keeping the result for the backward pass.
-_RESULT_IS_NOT_KEPT = frozenset(
-    f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
-) | {f"{ConvolutionGradient.__name__}Backward"}
-
-
-class _Cell:
-    """The value that an overwritten tensor has now, shared by all objects that are the same tensor to the model."""
-
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
-
-
-class Propagation(TorchFunctionMode):
+class Propagation(FunctionalMode):
     """Runs a model under backward rules, on this thread, leaving the model as it is.
 
     Args:
-        model: the network that is about to be called.
+        model, protected, on_enter, on_exit: see `FunctionalMode`.
         rules: for each type of operation, a function of the operation that returns its result, differentiable by the
             rule. Operations without an entry are differentiated as usual.
-        protected: the user's tensors besides parameters and buffers; nothing is written into their memory.
-        on_enter, on_exit: see `ModuleTrace`; tensors arrive as what they stand for now.
 
     Attributes:
         handled: the autograd nodes of all operations that a rule was applied to.
+        notes: what is known of tensors.
     """
 
-    _really_in_place: Container[Callable[..., Any]] = frozenset({F.relu, Tensor.__iadd__, Tensor.add_})
+    # Whether a rule asks for the sign of a signal.
+    _rectifies = True
 
     def __init__(
         self,
@@ -97,199 +52,267 @@ class Propagation(TorchFunctionMode):
         on_enter: Observer | None = None,
         on_exit: Observer | None = None,
     ) -> None:
-        super().__init__()
-        self.model, self.rules, self.protected = model, rules, protected
-        self._observed = on_enter is not None or on_exit is not None
-        self._trace: AbstractContextManager[Any] = nullcontext()
-        if self._observed:
-            self._trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit))
+        super().__init__(model, protected, on_enter, on_exit)
+        self.rules = rules
         self.handled: set[Any] = set()
-        self._cells: TensorTable[_Cell] = TensorTable()
-        self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
-        self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
-        self._protected_memory: frozenset[int] | None = None
-        # The last result, which no operation has read yet.
-        self._unread: Any = None
+        self.notes: TensorTable[Note] = TensorTable()
+        self.pointwise = Pointwise(self.notes, turns=self._rectifies)
         self._warned: set[nn.Module] = set()
-
-    def __enter__(self) -> "Propagation":
-        self._trace.__enter__()
-        super().__enter__()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        self._trace.__exit__(kind, error, traceback)
-        self._trace = nullcontext()  # its observers refer to this object: a cycle, which would outlive the call
-        self._unread = None
-        self._cells.clear()
-        self._newest.clear()
-        self._views.clear()
+        self.pointwise.forget()
+        for note in self.notes.values():
+            note.settle()
 
-    @contextmanager
-    def seeing(self) -> Iterator[None]:
-        """Inside a rule, where the mode is off: look at the parts of a composite function as well."""
-        super().__enter__()
-        try:
-            yield
-        finally:
-            super().__exit__(None, None, None)
+    def _may_be_overwritten(self, value: Tensor) -> bool:
+        return self.note(value).link is None and super()._may_be_overwritten(value)
 
-    def current(self, value: Any) -> Any:
-        """`value` with every tensor in it, however nested, replaced by what it stands for now."""
-        return map_tensors(self._now, value)
+    def note(self, tensor: Tensor) -> Note:
+        """What is known of a tensor, to be read."""
+        return self.notes.get(tensor) or NOTHING
 
-    def _now(self, tensor: Tensor) -> Tensor:
-        cell = self._cells.get(tensor)
-        return tensor if cell is None else cell.value
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if function in _QUESTIONS:
-            return function(*(self.current(args) if len(self._cells) else args), **(kwargs or {}))
-        if _is_checkpointed():
-            # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
-            with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
-                self._unread = self._run(function, args, kwargs or {})
-        else:
-            self._unread = self._run(function, args, kwargs or {})
-        return self._unread
-
-    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        destination = kwargs.get("out")
-        given = args
-        if len(self._cells):
-            args, kwargs = self.current(args), self.current(kwargs)
-        if destination is not None:
-            result = self._call(function, args, {name: value for name, value in kwargs.items() if name != "out"})
-            return tree_map(self._overwrite, destination, result)
-        form = in_place_form(function)
-        if form is None or not form.requested(args, kwargs):
-            return self._call(function, args, kwargs)
-        if not given:  # by keyword: F.relu(input=x, inplace=True), init.zeros_(tensor=x)
-            name = next(iter(kwargs))
-            given, args, kwargs = (kwargs[name],), (kwargs[name],), {k: v for k, v in kwargs.items() if k != name}
-        return self._call_in_place(form, function, given[0], args, kwargs)
+    def noted(self, tensor: Tensor) -> Note:
+        """What is known of a tensor, to be added to."""
+        note = self.notes.get(tensor)
+        if note is None:
+            note = self.notes[tensor] = Note()
+        return note
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An out-of-place call: by its rule if it has one, else as it is."""
-        if function in _TRAINING:
-            self._warn_if_training(function, args, kwargs)
-        if function in _STATISTICS and (args[5] if len(args) > 5 else kwargs.get(*_USES_BATCH[function])):
-            args, kwargs = _with_own_statistics(_STATISTICS[function], args, kwargs)
-        operation = recognise(function, args, kwargs, self.rules)
-        if operation is None or not operation.input.requires_grad:
-            result = function(*args, **kwargs)
-            self._note_views(result)
-            return result
+        row = operation_of(function)
+        if row is None:
+            return self._plain(function, args, kwargs)
+        if row.training is not None:
+            args, kwargs = self._in_train_mode(row, args, kwargs)
+        handler = self._handlers.get(row.kind)
+        return self._plain(function, args, kwargs) if handler is None else handler(self, row, function, args, kwargs)
+
+    def _by_rule(self, operation: Any) -> Any:
+        """An operation as the rule for its type computes it."""
         result = self.rules[type(operation)](operation)
         self.handled.update(tensor.grad_fn for tensor in tensors_in(result))
         return result
 
-    def _call_in_place(
-        self, form: InPlace, function: Callable[..., Any], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
-        """The same values as an in-place call, and the same consequences for whoever holds the target."""
-        value = self.current(target)
-        if function in self._really_in_place and self._may_be_overwritten(value):
-            result = self._call(function, args, kwargs)
-            return result if result is value else self._overwrite(target, result)
-        if value._is_view() and form.writes_values:
-            return self._write_into_view(form, value, args, kwargs)
-        result = self._call(form.functional, *form.out_of_place(args, kwargs))
-        if form.writes_values:
-            result = self._replace(value, result if result.dtype is value.dtype else result.to(value.dtype))
-        result = self._overwrite(target, result)
-        # `self.count += 1` assigns what it gets to the module: that must remain the user's own tensor.
-        return target if self._is_users(target) else result
+    def _parsed(
+        self, parse: Callable[..., Any], row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self.pointwise.forget()
+        operation = parse(row, function, args, kwargs)
+        if operation is None or type(operation) not in self.rules or not operation.input.requires_grad:
+            return self._plain(function, args, kwargs)
+        return self._by_rule(operation)
 
-    def _may_be_overwritten(self, value: Tensor) -> bool:
-        """Whether an operation in place may be one: nothing but what the model computes from here on can tell."""
-        return (
-            value is self._unread
-            and self._is_free(value)
-            and torch.is_grad_enabled()
-            and not self._observed
-            and not is_tracing()
-            and not value._is_view()
-            and not self._views.get(value)
-            and _saving_hooks() is None
-        )
+    def _convolution(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._parsed(parse_convolution, row, function, args, kwargs)
 
-    def _is_free(self, value: Tensor) -> bool:
-        """Whether the operation that computed this tensor does not need it for the backward pass."""
-        return value.grad_fn is not None and value.grad_fn.name() in _RESULT_IS_NOT_KEPT
+    def _max_pooling(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._parsed(parse_pooling, row, function, args, kwargs)
 
-    def _write_into_view(self, form: InPlace, view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Really in place, so that the base and its other views see it; but never in memory that must stay as it is."""
-        base = view._base
-        if base is not None and (self._is_users(view) or self._is_kept(base)):
-            self._note_views(view)
-            self._overwrite(base, self._replace(base, base.clone()))
-            view = self._now(view)
-        args, kwargs = form.out_of_place(args, kwargs)
-        # A rule may save what it was given, which is about to be overwritten.
-        return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
+    def _composite(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """In its parts, if activations may be among them."""
+        if Activation not in self.rules or row.parts is None or not row.contains_activations:
+            return self._plain(function, args, kwargs)
+        with self.seeing():
+            return row.parts(*args, **kwargs)
 
-    def _is_kept(self, base: Tensor) -> bool:
-        """Whether a rule has saved the result of an operation that saves none in PyTorch."""
-        return False
-
-    def _note_views(self, result: Any) -> None:
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, Tensor) and tensor._is_view() and (base := tensor._base) is not None:
-                views = self._views.get(base)
-                if views is None:
-                    views = self._views[base] = []
-                views.append(weakref.ref(tensor))
-
-    def _replace(self, base: Tensor, result: Tensor) -> Tensor:
-        """The same values as `result`, in memory that all live views of `base` are views of from now on."""
-        views = [view for reference in self._views.get(base) or () if (view := reference()) is not None]
-        if not views:
-            return result
-        if result.stride() != base.stride() or result.storage_offset() != base.storage_offset():
-            result = torch.empty_strided(base.size(), base.stride(), dtype=base.dtype, device=base.device).copy_(result)
-        shift = result.storage_offset() - base.storage_offset()
-        for view in views:
-            if view.dtype == base.dtype:
-                place = result.as_strided(view.size(), view.stride(), view.storage_offset() + shift)
-                self._note_views(self._overwrite(view, place))
+    def _created(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = self._plain(function, args, kwargs)
+        if row.number is not None and isinstance(result, Tensor):
+            self.noted(result).number = row.number
         return result
 
-    def _overwrite(self, target: Tensor, result: Tensor) -> Tensor:
-        """From now on `target`, and every object that is the same tensor to the model, stands for `result`."""
-        if result.dtype is not target.dtype:
-            result = result.to(target.dtype)
-        newest = self._newest.get(target)
-        cell = self._cells.get(target) or (newest() if newest is not None else None) or _Cell(target)
-        self._cells[cell.value] = self._cells[target] = cell
-        cell.value = result
-        self._newest[result] = weakref.ref(cell)
+    def _moved(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What is known of values is known of them in another place."""
+        source = args[0] if args else None
+        if type(source) in (list, tuple) and row.name == "stack":
+            return self.stacked(row, function, args, kwargs)
+        note = self.notes.get(source) if isinstance(source, Tensor) else None
+        if row.identity and isinstance(source, Tensor) and (source.requires_grad or note is not None):
+            return self._elementwise(row, function, args, kwargs)
+        result = self._plain(function, args, kwargs)
+        if note is None:
+            # What is made of parameters alone is a constant.
+            is_parameter = isinstance(source, nn.Parameter) and source.requires_grad
+            return map_tensors(Tensor.detach, result) if is_parameter else result
+        if note.statistic or note.plain is not None or note.number is not None:
+            self.move_statistic(self._call_of(row, function, args, kwargs), note, result)
         return result
 
-    def _is_users(self, tensor: Tensor) -> bool:
-        """Whether the memory belongs to the model or to an argument, rather than to this forward pass."""
-        if tensor.grad_fn is not None and not tensor._is_view():
-            return False  # computed here
-        if self._protected_memory is None:
-            tensors = [*self.model.parameters(), *self.model.buffers(), *tree_leaves(self.protected)]
-            self._protected_memory = frozenset(
-                tensor.untyped_storage().data_ptr() for tensor in tensors if isinstance(tensor, Tensor)
+    def move_statistic(self, call: Call, note: Note, result: Any) -> None:
+        for position, tensor in enumerate(tensors_in(result)):
+            moved = self.noted(tensor)
+            moved.statistic, moved.number = note.statistic, note.number
+            if note.plain is not None:
+                moved.plain = partial(_moved_again, call, note.plain, position)
+
+    def stacked(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Functions of one tensor side by side, of which a maximum may be taken."""
+        call = self._call_of(row, function, args, kwargs)
+        result = self._plain(function, args, kwargs)
+        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+        link = self.pointwise.read_stack(call, dim)
+        if link is not None:
+            self.noted(result).link = link
+        return result
+
+    def _elementwise(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An activation, or a part of one: see `chains`."""
+        if Activation not in self.rules:
+            return self._plain(function, args, kwargs)
+        call = self._call_of(row, function, args, kwargs)
+        if not call.signals and not any(self.note(tensor).link is not None for tensor in call.given):
+            result = self._plain(function, args, kwargs)
+            return map_tensors(lambda t: t.detach() if t.requires_grad and t.grad_fn is not None else t, result)
+        if len(call.given) == 1 and row.name in ("max", "min"):
+            return self.reduced(call, self._plain)
+        return self.as_read(call)
+
+    def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        signals = [tensor for tensor in given if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
+        if row.name.endswith("_as"):  # the second only has a shape
+            signals = [signal for signal in signals if signal is args[0]][:1]
+        return Call(row, function, args, kwargs, signals, given)
+
+    def _reduction(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A sum of squares, magnitudes or exponentials is a statistic."""
+        if not len(self.notes):
+            return self._plain(function, args, kwargs)
+        call = self._call_of(row, function, args, kwargs)
+        return self.reduced(call, self._plain)
+
+    def _statistic(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = self._plain(function, args, kwargs)
+        for tensor in tensors_in(result)[:1]:  # of var_mean the first
+            self.noted(tensor).statistic = True
+        return result
+
+    def reduced(self, call: Call, plain: Callable[..., Any]) -> Any:
+        """A call of an operation that sums or chooses, done by `plain`."""
+        if len(call.given) == 1 and (reading := self.pointwise.read_reduction(call)) is not None:
+            whole = self._read(call, reading)
+            result = call.run()
+            return whole if isinstance(result, Tensor) else type(result)((whole, *result[1:]))
+        result = plain(call.function, call.args, call.kwargs)
+        self._note_statistic(call, result)
+        return result
+
+    def _note_statistic(self, call: Call, result: Any) -> None:
+        notes = [self.note(signal) for signal in call.signals]
+        squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and _is_repeated(call.signals)
+        if isinstance(result, Tensor) and notes and (squared or all(n.statistic or n.plain is not None for n in notes)):
+            noted = self.noted(result)
+            noted.statistic, noted.plain = True, partial(self.plainly, call)
+
+    # -- pointwise operations, of which several may be one activation --------------------------------------------------
+
+    def as_read(self, call: Call) -> Any:
+        """A pointwise call, by what it comes to."""
+        if len(call.signals) == 1 and call.name == "exp" and self.note(call.signals[0]).logits is not None:
+            return self.softmax_by_hand(call)
+        reading = self.pointwise.read(call)
+        if reading.link is None and call.name in ("assignment", "index_put") and self._rectifies:
+            self._warn_of_assignment(call)
+        return self._read(call, reading)
+
+    def _warn_of_assignment(self, call: Call) -> None:
+        """What is written where a mask says may be an activation, which takes more calls than are read here."""
+        if any(tensor.dtype is torch.bool and self.note(tensor).link is not None for tensor in call.given):
+            warnings.warn(
+                f"{describe(self.model, running_module(self.model))} assigns to where a mask says, which is "
+                "differentiated as it is: if it is an activation, write it with torch.where",
+                stacklevel=2,
             )
-        return tensor.untyped_storage().data_ptr() in self._protected_memory
 
-    def _resolving(self, observer: Observer | None) -> Observer | None:
-        return None if observer is None else lambda module, value: observer(module, self.current(value))
+    def softmax_by_hand(self, call: Call) -> Tensor:
+        """Exponentials that sum to 1."""
+        return self.plainly(call)
 
-    def _warn_if_training(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        position = _TRAINING[function]
-        training = args[position] if len(args) > position else kwargs.get("training", function is not F.batch_norm)
-        if not training:
-            return
+    def _logarithm(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = self._plain(function, args, kwargs)
+        self.note_logarithm(self._call_of(row, function, args, kwargs), result)
+        return result
+
+    def note_logarithm(self, call: Call, result: Tensor) -> None:
+        """A log-softmax, or the logarithm of a softmax's denominator: its exponential is none of an activation."""
+        if len(call.signals) == 1:
+            noted = self.noted(result)
+            noted.plain = partial(self.plainly, call)
+            if call.name == "logsumexp":
+                noted.log_total_of = call.signals[0]
+            else:
+                noted.logits = call.signals[0]
+
+    def _read(self, call: Call, reading: Reading) -> Any:
+        if reading.statistic:
+            return self.of_statistic(call)
+        activation = reading.activation
+        if activation is None:
+            result = self.otherwise(call)
+        else:
+            if not activation.name:
+                with torch.no_grad():
+                    activation.value = first_tensor(call.run())
+            result = self.activation(activation, call, reading)
+            self.pointwise.remember(activation.input)
+        for tensor in tensors_in(result)[:1]:
+            self._note_pointwise(call, reading, tensor)
+        return result
+
+    def _note_pointwise(self, call: Call, reading: Reading, result: Tensor) -> None:
+        """What the result of a pointwise call may still become a part of."""
+        link = reading.link
+        if link is not None and link.root is not result and link.root is not None:
+            self.noted(result).link = link
+        row = call.operation
+        if len(call.signals) == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
+            noted = self.noted(result)
+            noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
+        even = row is not None and (row.even or (row.kind is Kind.PRODUCT and _is_repeated(call.signals)))
+        if even or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
+            self.noted(result).plain = partial(self.plainly, call)
+
+    def plainly(self, call: Call) -> Tensor:
+        """The result of a call whose operands count as no activations, if they can be had so."""
+        swap = {id(signal): plain() for signal in call.signals if (plain := self.note(signal).plain) is not None}
+        return first_tensor(call.run_with(swap))
+
+    def of_statistic(self, call: Call) -> Any:
+        """What is computed from a statistic is one; what is divided by one is a signal, as before."""
+        row = call.operation
+        known = [self.note(signal) for signal in call.signals]
+        every = all(note.statistic or note.plain is not None for note in known)
+        if row is not None and row.kind in (Kind.PRODUCT, Kind.QUOTIENT) and len(known) > 1 and every:
+            return self.softmax_by_hand(call)
+        by_number = len(known) == 1 and row is not None and row.kind is Kind.QUOTIENT and row.name == "div"
+        if row is None or row.kind in (Kind.SUM, Kind.PRODUCT, Kind.MOVEMENT, Kind.MASK) or by_number:
+            result = self.otherwise(call)
+            self._note_statistic(call, result)
+            return result
+        result = self.plainly(call)
+        if every:
+            self.noted(result).statistic = True
+        return result
+
+    def activation(self, activation: Activation, call: Call, reading: Reading) -> Any:
+        """An activation, by its rule."""
+        return self._by_rule(activation)
+
+    def otherwise(self, call: Call) -> Any:
+        """A pointwise call that is no activation."""
+        return self._plain(call.function, call.args, call.kwargs)
+
+    def _in_train_mode(
+        self, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of an operation that may be in train mode, with copies of what it would then overwrite."""
+        name, default = row.training or ("", False)
+        if not row.argument(args, kwargs, name, default):
+            return args, kwargs
         module = running_module(self.model)
         if module.training and module not in self._warned:
             self._warned.add(module)
@@ -298,33 +321,42 @@ class Propagation(TorchFunctionMode):
                 "of the batch (batch norm); call model.eval() first",
                 stacklevel=2,
             )
+        if not row.statistics:
+            return args, kwargs
+        positions = [row.arguments.index(name) for name in row.statistics]
+        own = [
+            value.clone() if position in positions and isinstance(value, Tensor) else value
+            for position, value in enumerate(args)
+        ]
+        copies = {
+            name: value.clone() if name in row.statistics and isinstance(value, Tensor) else value
+            for name, value in kwargs.items()
+        }
+        return tuple(own), copies
+
+    _handlers: Mapping[Kind, Callable[..., Any]] = {
+        Kind.CREATION: _created,
+        Kind.MOVEMENT: _moved,
+        Kind.CONVOLUTION: _convolution,
+        Kind.MAX_POOLING: _max_pooling,
+        Kind.COMPOSITE: _composite,
+        Kind.LINEAR: _reduction,
+        Kind.SELECTION: _reduction,
+        Kind.CONTRACTION: _reduction,
+        Kind.STATISTIC: _statistic,
+        Kind.LOG_SOFTMAX: _logarithm,
+    } | dict.fromkeys(POINTWISE_KINDS, _elementwise)
 
 
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
+def first_tensor(result: Any) -> Tensor:
+    """The tensor that an operation returned, or the first of several: a maximum, beside where it is."""
+    return result if isinstance(result, Tensor) else tensors_in(result)[0]
 
 
-def _saving_hooks() -> Any:
-    """What handles the tensors that autograd saves now, as a pair of functions; None if autograd does."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+def _is_repeated(signals: Sequence[Tensor]) -> bool:
+    """Whether a tensor meets itself."""
+    return len(signals) == 2 and signals[0] is signals[1]
 
 
-def _is_checkpointed() -> bool:
-    """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
-    hooks = _saving_hooks()
-    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"
-
-
-def _with_own_statistics(
-    positions: tuple[int, int], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call with copies of the running statistics, which a module in train mode would update."""
-    own = list(args)
-    for position in positions:
-        if position < len(own) and own[position] is not None:
-            own[position] = own[position].clone()
-    copies = {
-        name: value.clone() if name in ("running_mean", "running_var") and value is not None else value
-        for name, value in kwargs.items()
-    }
-    return tuple(own), copies
+def _moved_again(call: Call, plain: Callable[[], Tensor], position: int) -> Tensor:
+    return tensors_in(call.function(plain(), *call.args[1:], **call.kwargs))[position]

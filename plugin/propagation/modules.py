@@ -12,8 +12,10 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from ..errors import LayerError, OptionTypeError
 
 Observer = Callable[[nn.Module, Any], None]
 
@@ -24,19 +26,23 @@ _MODULE_CALL = nn.Module._call_impl.__code__
 
 def running_module(default: nn.Module) -> nn.Module:
     """The innermost module that is running on this thread; `default` if none is."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _MODULE_CALL:
-            return cast(nn.Module, frame.f_locals["self"])
+    frame = _module_call(sys._getframe(1))
+    return default if frame is None else cast(nn.Module, frame.f_locals["self"])
+
+
+def _module_call(frame: FrameType | None) -> FrameType | None:
+    """The innermost call of a module that a frame is part of."""
+    while frame is not None and frame.f_code is not _MODULE_CALL:
         frame = frame.f_back
-    return default
+    return frame
 
 
 class ModuleTrace:
     """While open, hears of the calls of modules on this thread.
 
     Args:
-        on_enter: called with a module and its positional arguments before it runs.
+        on_enter: called with a module and its arguments before it runs: those by position, or, if no tensor is among
+            them, also the tensors by keyword that depend on the input.
         on_exit: called with a module and its output after it ran.
     """
 
@@ -64,17 +70,22 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> nn.Module:
     """The module of `model` that `layer` is, or that is called so.
 
     Raises:
-        ValueError: the model has no such layer; the message lists names that are close.
+        LayerError: the model has no such layer; the message lists names that are close.
+        OptionTypeError: `layer` is neither a module nor a name.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     if isinstance(layer, nn.Module):
         if any(module is layer for module in modules.values()):
             return layer
-        raise ValueError(f"the layer {layer} is not a module of the {type(model).__name__}: pass one of its modules")
+        raise LayerError(f"the layer {layer} is not a module of the {type(model).__name__}: pass one of its modules")
+    if not isinstance(layer, str):
+        raise OptionTypeError(
+            f"the layer {layer!r} is a {type(layer).__name__}: pass a module of the model, or its name"
+        )
     if layer in modules:
         return modules[layer]
     close = difflib.get_close_matches(layer, list(modules), n=5, cutoff=0.0)
-    raise ValueError(
+    raise LayerError(
         f"{type(model).__name__} has no layer {layer!r}; near are: {', '.join(name for name in close if name)}"
     )
 
@@ -110,7 +121,21 @@ def _entering(module: nn.Module, args: Any) -> None:
     for trace in getattr(_active, "traces", ())[-1:]:
         trace.stack.append(module)
         if trace.on_enter is not None:
-            trace.on_enter(module, args)
+            trace.on_enter(module, _received(args))
+
+
+def _received(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the module that is being called receives.
+
+    PyTorch tells observers of all modules no arguments by keyword: the frame of the call does. Masks and the like,
+    which do not depend on the input, are left out beside tensors that do.
+    """
+    if any(isinstance(argument, Tensor) for argument in args):
+        return args
+    frame = _module_call(sys._getframe(2))
+    keywords = {} if frame is None else frame.f_locals["kwargs"]
+    tensors = [value for value in keywords.values() if isinstance(value, Tensor)]
+    return (*args, *([tensor for tensor in tensors if tensor.requires_grad] or tensors))
 
 
 def _leaving(module: nn.Module, args: Any, output: Any) -> None:

@@ -1,120 +1,283 @@
-"""The table of operations: each with every way it can be spelled in PyTorch.
+"""The table of operations: one row for each, with all that the engine knows of it.
 
-`F.relu(x)`, `torch.relu(x)`, `x.relu()`, `x.clamp(min=0)`, `torch.maximum(x, zero)` and `F.threshold(x, 0, 0)` are one
-operation. `recognise` turns a call of any of them into the same description, on which the rules work. In-place
-spellings arrive here as their functional form (see `in_place`).
+A row says how an operation is spelled, what kind it is, in which arguments it is linear, and how it stands in
+autograd's graph. The function mode, LRP, the refusals, the deconvnet without an image, recordings and the ledger read
+it here, and nowhere else. `operation_of` finds the row of a function, in any of its spellings:
+`F.relu(x)`, `torch.relu(x)`, `x.relu()` and `torch.ops.aten.relu.default(x)` are one operation. In-place spellings
+arrive as their form out of place (see `in_place`).
+
+An operation of your own, a `torch.library` operation, a Python function that launches a kernel or a class of modules,
+gets a row by `register`.
 """
 
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from . import convolution, pooling
-from .convolution import ConvolutionLayer
-from .pooling import MaxPooling
-from .spellings import spellings
+from ..errors import OptionError
+from . import parts
+from .kinds import Kind, Operation, Written
+
+_HOMES = (F, torch, Tensor, torch._C._nn, torch.special, torch.linalg)
+_VISION = torch.ops.torchvision
+_STATISTICS = ("running_mean", "running_var")
 
 
-@dataclass(frozen=True)
-class Activation:
-    """A pointwise non-linearity `y = function(x)`.
+def _spellings(names: Iterable[str], homes: Iterable[Any]) -> tuple[Any, ...]:
+    """Every public function, method and property of these names."""
+    found = [getattr(home, name) for home in homes for name in names if hasattr(home, name)]
+    # A property is called by its `__get__`.
+    own = [entry if callable(entry) else getattr(entry, "__get__", None) for entry in found]
+    return tuple(entry for entry in own if entry is not None)
 
-    Attributes:
-        name: PyTorch's name, such as "relu" or "gelu".
-        input: x, of any shape.
-        function: computes y out of place.
-        non_decreasing: whether the derivative is nowhere negative.
+
+def _row(names: str, kind: Kind, aliases: str = "", homes: Iterable[Any] = _HOMES, **facts: Any) -> Iterator[Operation]:
+    """A row for each of the names; lists of words are split."""
+    for field in ("arguments", "nodes", "linear_in"):
+        facts[field] = tuple(facts.get(field, "").split())
+    for name in names.split():
+        yield Operation(name, kind, _spellings([name, *aliases.split()], homes), **facts)
+
+
+def _parts(names: str, activations: bool = False, **facts: Any) -> Iterator[Operation]:
+    """Rows of what `parts` has functions for."""
+    for name in names.split():
+        written = getattr(parts, name)
+        yield from _row(name, Kind.COMPOSITE, parts=written, contains_activations=activations, **facts)
+
+
+# fmt: off
+def _structure() -> Iterator[Operation]:
+    """What tensors are, and where their values lie."""
+    yield from _row("dim size stride numel nelement is_floating_point is_complex __len__ shape ndim dtype device "
+                    "layout requires_grad is_cuda is_sparse is_mps is_quantized is_nested is_contiguous is_leaf "
+                    "is_signed element_size itemsize nbytes storage_offset get_device data_ptr grad_fn "
+                    "retain_grad register_hook",
+                    Kind.QUESTION)
+    yield from _row("requires_grad_ resize_ resize_as_ resize_as_sparse_ set_ share_memory_ rename_", Kind.STATE)
+    yield from _row("squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ detach_", Kind.MOVEMENT, shape_only=True)
+    # `Tensor.bernoulli` reads its probabilities from the tensor that `bernoulli_` overwrites.
+    yield from _row("bernoulli_", Kind.CREATION)
+    yield from _row("zeros zeros_like new_zeros", Kind.CREATION, number=0.0)
+    yield from _row("ones ones_like new_ones", Kind.CREATION, number=1.0)
+    yield from _row("empty empty_like new_empty full full_like new_full tensor as_tensor new_tensor arange "
+                    "linspace eye rand randn rand_like randn_like randint randperm argmax argmin argsort item "
+                    "tolist numpy bincount nonzero unique", Kind.CREATION)
+    yield from _row("view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims "
+                    "movedim moveaxis t squeeze unsqueeze narrow select expand expand_as broadcast_to repeat tile "
+                    "roll flip fliplr flipud rot90 unbind split split_with_sizes tensor_split chunk index_select "
+                    "gather pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unfold fold "
+                    "as_strided __getitem__ repeat_interleave diagonal tril triu take take_along_dim hsplit "
+                    "vsplit dsplit T mT H mH data meshgrid atleast_1d atleast_2d atleast_3d masked_select "
+                    "narrow_copy select_copy view_copy ravel unsafe_chunk unsafe_split broadcast_tensors "
+                    "diag_embed im2col col2im _unsafe_view", Kind.MOVEMENT, keeps_signs=True)
+    yield from _row("clone contiguous alias detach detach_copy positive __pos__ to type type_as float double half "
+                    "bfloat16 cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
+    yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag pad "
+                    "constant_pad_nd", Kind.MOVEMENT, keeps_signs=True, adds_constants=True)
+
+
+def _sums() -> Iterator[Operation]:
+    """Sums and choices."""
+    yield from _row("add", Kind.SUM, "__add__ __radd__", keeps_signs=True, adds_constants=True, nodes="Add")
+    yield from _row("sub", Kind.SUM, "subtract __sub__", adds_constants=True)
+    yield from _row("rsub", Kind.SUM, "__rsub__", adds_constants=True)
+    yield from _row("neg", Kind.SUM, "negative __neg__")
+    yield from _row("sum mean nansum nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+                    "adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample upsample_bilinear "
+                    "upsample_nearest trace upsample_bilinear2d upsample_nearest2d upsample_bicubic2d scatter_add "
+                    "index_add scatter_reduce scatter masked_scatter index_fill index_copy slice_scatter "
+                    "select_scatter diff segment_reduce max_unpool1d max_unpool2d max_unpool3d",
+                    Kind.LINEAR, keeps_signs=True, adds_constants=True, linear_in="input")
+    yield from _row("grid_sample", Kind.SAMPLING, linear_in="input", arguments="input grid")
+    yield from _row("roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d", Kind.SAMPLING, homes=(_VISION,),
+                    arguments="input", linear_in="input")
+    random: dict[str, Any] = {"arguments": "input p training", "training": ("training", True)}
+    yield from _row("dropout dropout1d dropout2d dropout3d", Kind.DROPOUT, keeps_signs=True, **random)
+    yield from _row("alpha_dropout feature_alpha_dropout", Kind.DROPOUT, **random)
+    yield from _row("feature_dropout", Kind.DROPOUT, keeps_signs=True)
+    yield from _row("max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices "
+                    "max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+                    "adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices "
+                    "adaptive_max_pool3d_with_indices", Kind.MAX_POOLING, keeps_signs=True)
+    yield from _row("amax amin topk sort median nanmedian mode kthvalue cummax cummin aminmax "
+                    "fractional_max_pool2d fractional_max_pool3d", Kind.SELECTION, keeps_signs=True)
+    yield from _row("max min", Kind.MASK, keeps_signs=True)  # of two tensors; of one they are reductions
+    yield from _row("maximum minimum fmax fmin where masked_fill index_put", Kind.MASK)
+    yield Operation("assignment", Kind.MASK)  # x[...] = y, and what else has no form out of place
+
+
+def _activations() -> Iterator[Operation]:
+    """Activations, and what they are written with."""
+    own: dict[str, Any] = {"complete": True, "non_decreasing": True}
+    yield from _row("relu", Kind.ACTIVATION, non_negative=True, nodes="Relu", **own)
+    yield from _row("relu6", Kind.ACTIVATION, non_negative=True, **own)
+    yield from _row("softplus", Kind.ACTIVATION, non_negative=True, nodes="Softplus", **own)
+    yield from _row("leaky_relu", Kind.ACTIVATION, keeps_signs=True, nodes="LeakyRelu", **own)
+    yield from _row("rrelu", Kind.ACTIVATION, keeps_signs=True, nodes="RreluWithNoise", **own)
+    yield from _row("prelu", Kind.ACTIVATION, keeps_signs=True, nodes="PreluKernel", complete=True)
+    yield from _row("elu", Kind.ACTIVATION, nodes="Elu", **own)
+    yield from _row("celu", Kind.ACTIVATION, nodes="Celu", **own)
+    yield from _row("selu", Kind.ACTIVATION, **own)
+    yield from _row("gelu", Kind.ACTIVATION, nodes="Gelu", complete=True)
+    yield from _row("silu", Kind.ACTIVATION, nodes="Silu", complete=True)
+    yield from _row("mish", Kind.ACTIVATION, nodes="Mish", complete=True)
+    yield from _row("hardswish", Kind.ACTIVATION, nodes="Hardswish", complete=True)
+    yield from _row("tanh", Kind.ACTIVATION, nodes="Tanh", **own)
+    yield from _row("sigmoid", Kind.ACTIVATION, "expit", non_negative=True, weight=True, nodes="Sigmoid", **own)
+    yield from _row("hardsigmoid", Kind.ACTIVATION, non_negative=True, weight=True, nodes="Hardsigmoid", **own)
+    yield from _row("logsigmoid log_sigmoid", Kind.ACTIVATION, nodes="LogSigmoid", **own)
+    yield from _row("softshrink hardshrink", Kind.ACTIVATION, **own)
+    yield from _parts("softsign tanhshrink glu", activations=True)
+    yield from _row("hardtanh clamp clip clamp_min clamp_max threshold nan_to_num", Kind.POINTWISE)
+    yield from _row("erf erfc ndtr log_ndtr logaddexp xlogy sin cos tan atan arctan asinh sinh cosh expm1 sqrt",
+                    Kind.POINTWISE)
+    yield from _row("abs", Kind.POINTWISE, "absolute __abs__", non_negative=True, even=True)
+    yield from _row("square", Kind.POINTWISE, non_negative=True, even=True)
+    yield from _row("pow", Kind.POINTWISE, "__pow__ float_power", even=True)
+    yield from _row("exp exp2", Kind.POINTWISE, non_negative=True, weight=True, even=True,
+                    remedy="explain the values before the exponential, such as logits before a softmax")
+    yield from _row("rpow", Kind.POINTWISE, "__rpow__", non_negative=True, weight=True, even=True,
+                    remedy="explain the values before the exponential")
+    yield from _row("log log2 log10 log1p", Kind.POINTWISE, remedy="explain the values before the logarithm")
+    yield from _row("rsqrt", Kind.POINTWISE, weight=True, non_negative=True,
+                    remedy="multiply a signal with the reciprocal root, or explain what is below it")
+    yield from _row("reciprocal", Kind.POINTWISE,
+                    remedy="a number divided by a signal has no relevance to hand down: explain the values before it")
+    yield from _row("gt lt ge le eq ne greater less greater_equal less_equal not_equal __gt__ __lt__ __ge__ "
+                    "__le__ __eq__ __ne__ sign sgn signbit floor ceil round trunc fix frac heaviside logical_and "
+                    "logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor __and__ "
+                    "__or__ __invert__ __xor__ __rand__ __ror__ isnan isinf isfinite bool int long", Kind.STEP)
+
+
+def _products() -> Iterator[Operation]:
+    """Products and linear layers."""
+    yield from _row("mul", Kind.PRODUCT, "multiply __mul__ __rmul__", keeps_signs=True)
+    yield from _row("div", Kind.QUOTIENT, "divide true_divide __truediv__ __div__", arguments="input other")
+    yield from _row("rdiv", Kind.QUOTIENT, "__rtruediv__ __rdiv__", arguments="other input")
+    yield from _row("matmul", Kind.CONTRACTION, "__matmul__", nodes="Mm Bmm")
+    yield from _row("rmatmul", Kind.CONTRACTION, "__rmatmul__")
+    yield from _row("mm bmm mv dot vdot inner outer ger vecdot kron einsum tensordot", Kind.CONTRACTION)
+    yield from _row("bilinear", Kind.BILINEAR)
+    yield from _parts("addmm addmv addbmm baddbmm addr multi_dot convolution")
+    yield from _parts("addcmul addcdiv lerp", activations=True)  # activations can be written with them
+    yield from _row("conv1d conv2d conv3d", Kind.CONVOLUTION, nodes="Convolution")
+    yield from _row("conv_transpose1d conv_transpose2d conv_transpose3d", Kind.TRANSPOSED_CONVOLUTION)
+    yield from _row("linear", Kind.MATRIX_PRODUCT, nodes="Addmm Mm")
+    yield from _row("embedding", Kind.EMBEDDING)
+
+
+def _norms() -> Iterator[Operation]:
+    """Norms and statistics, attention and recurrent layers."""
+    batch: dict[str, Any] = {"training": ("training", True), "statistics": _STATISTICS}
+    instance: dict[str, Any] = {"training": ("use_input_stats", True), "statistics": _STATISTICS}
+    functional = "input running_mean running_var weight bias"
+    operator = "input weight bias running_mean running_var"
+    yield from _row("batch_norm", Kind.BATCH_NORM, homes=(F,), arguments=f"{functional} training momentum eps",
+                    training=("training", False), statistics=_STATISTICS, nodes="NativeBatchNorm")
+    yield from _row("batch_norm native_batch_norm", Kind.BATCH_NORM, homes=(torch,), operator=True,
+                    arguments=f"{operator} training momentum eps", **batch)
+    yield from _parts("_native_batch_norm_legit_no_training", homes=(torch,))
+    yield from _row("instance_norm", Kind.NORM, homes=(F,), arguments=f"{functional} use_input_stats momentum eps",
+                    **instance)
+    yield from _row("instance_norm", Kind.NORM, homes=(torch,), operator=True,
+                    arguments=f"{operator} use_input_stats momentum eps", **instance)
+    yield from _row("layer_norm", Kind.NORM, arguments="input normalized_shape weight bias eps",
+                    nodes="NativeLayerNorm")
+    yield from _row("rms_norm", Kind.NORM, arguments="input normalized_shape weight eps")
+    yield from _row("group_norm", Kind.NORM, arguments="input num_groups weight bias eps", nodes="NativeGroupNorm")
+    yield from _row("normalize", Kind.NORM, homes=(F,), arguments="input p dim eps")
+    yield from _row("var std var_mean std_mean norm vector_norm", Kind.STATISTIC, non_negative=True)
+    yield from _row("softmax softmin", Kind.SOFTMAX, "_softmax", weight=True, non_negative=True)
+    yield from _row("log_softmax", Kind.LOG_SOFTMAX, "_log_softmax",
+                    remedy="remove the final log_softmax, or explain the logits before it")
+    yield from _row("logsumexp", Kind.LOG_SOFTMAX, remedy="explain the values before the logarithm")
+    yield from _parts("scaled_dot_product_attention",
+                      arguments="query key value attn_mask dropout_p is_causal scale enable_gqa")
+    yield from _parts("multi_head_attention_forward", homes=(F,))
+    yield from _parts("local_response_norm cosine_similarity pairwise_distance")
+    yield from _parts("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", True, homes=(torch,))
+# fmt: on
+
+
+OPERATIONS: tuple[Operation, ...] = (*_structure(), *_sums(), *_activations(), *_products(), *_norms())
+_BY_FUNCTION: dict[Any, Operation] = {function: row for row in OPERATIONS for function in row.functions}
+# Operators are found by name: where functions of one name take other arguments, the row that says what these are.
+_BY_NAME: dict[str, Operation] = {
+    name: row
+    for row in sorted(OPERATIONS, key=lambda row: row.operator)
+    for name in {row.name, *(getattr(function, "__name__", row.name) for function in row.functions)}
+}
+_MODULES: dict[type[nn.Module], Operation] = {}
+
+
+@lru_cache(maxsize=4096)
+def operation_of(function: Callable[..., Any]) -> Operation | None:
+    """The row of a function, method, property or operator; None if it has none."""
+    row = _BY_FUNCTION.get(function)
+    if row is None and isinstance(function, Written):
+        return _BY_NAME["assignment"]
+    if row is None and isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        namespace, name = str(function).split(".")[:2]
+        return _BY_NAME.get(name) if namespace in ("aten", "torchvision") else None
+    return row
+
+
+def module_operation(kind: type[nn.Module]) -> Operation | None:
+    """The row that was registered for a class of modules."""
+    return _MODULES.get(kind)
+
+
+def register(
+    target: Callable[..., Any] | type[nn.Module],
+    kind: Kind,
+    parts: Callable[..., Any] | None = None,
+    **facts: Any,
+) -> Operation:
+    """Add a row for an operation of your own.
+
+    Args:
+        target: what is called: a function that handles `torch.overrides`, an operator of `torch.library`
+            (`torch.ops.mine.swish`), or a class of modules.
+        kind: what it does. `Kind.ACTIVATION` for a pointwise function of one tensor, which is differentiated by
+            autograd; `Kind.LINEAR` for what is linear in its signals; `Kind.MOVEMENT` for what moves values;
+            `Kind.COMPOSITE` for anything that `parts` can express.
+        parts: with `Kind.COMPOSITE`: a function that computes the same in PyTorch's operations, with the same
+            arguments; for a class of modules the module comes first.
+        facts: other attributes of `Operation`.
+
+    Returns:
+        The row; `unregister` takes it back.
+
+    Raises:
+        OptionError: the kind needs `parts`, or cannot be had by an operation of your own.
+
+    >>> register(torch.ops.mine.swish, Kind.ACTIVATION)
+    >>> register(MyGate, Kind.COMPOSITE, parts=lambda module, x: x * torch.sigmoid(module.linear(x)))
     """
-
-    name: str
-    input: Tensor
-    function: "partial[Tensor]"
-    non_decreasing: bool
-
-
-Operation = Activation | ConvolutionLayer | MaxPooling
-Parser = Callable[..., Operation | None]
-
-_NON_DECREASING = {"relu", "relu6", "hardtanh", "elu", "selu", "celu", "leaky_relu", "rrelu", "softplus"}
-_OTHERS = {"gelu", "silu", "mish", "hardswish", "prelu"}
-
-
-def _activation(name: str, function: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Activation:
-    return Activation(name, input, with_arguments(function, args, kwargs), non_decreasing=name in _NON_DECREASING)
+    allowed = (Kind.ACTIVATION, Kind.LINEAR, Kind.MOVEMENT, Kind.SELECTION, Kind.COMPOSITE)
+    if kind not in allowed or (kind is Kind.COMPOSITE) != (parts is not None):
+        names = ", ".join(f"Kind.{one.name}" for one in allowed)
+        raise OptionError(f"kind = {kind}: choose one of {names}; Kind.COMPOSITE takes parts=, and no other does")
+    name = facts.pop("name", None) or getattr(target, "__name__", str(target))
+    row = Operation(
+        name, kind, (target,), complete=kind is Kind.ACTIVATION, parts=parts, contains_activations=True, **facts
+    )
+    if isinstance(target, type):
+        _MODULES[target] = row
+    else:
+        _BY_FUNCTION[target] = row
+        operation_of.cache_clear()
+    return row
 
 
-def with_arguments(function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "partial[Tensor]":
-    """The function of its first argument alone; what it was made of are the `args` of the result."""
-    return partial(_apply, function, args, kwargs)
-
-
-def _apply(function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> Tensor:
-    return function(value, *args, **kwargs)
-
-
-def _is_zero(value: Any) -> bool:
-    """Whether a bound is the constant 0, as a number or as a tensor that is zero everywhere."""
-    if isinstance(value, Tensor):
-        return not value.requires_grad and not bool(value.any())
-    return value is not None and value == 0
-
-
-def _clamp(
-    function: Callable[..., Tensor], input: Tensor, min: Any = None, max: Any = None, **kwargs: Any
-) -> Activation | None:
-    """`clamp(min=0)` is ReLU, `clamp(0, 6)` is ReLU6; any other clamp is not an activation."""
-    if not _is_zero(min):
-        return None
-    if max is None:
-        return _activation("relu", function, input, min, **kwargs)
-    return _activation("relu6", function, input, min, max, **kwargs)
-
-
-def _hardtanh(
-    function: Callable[..., Tensor], input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-) -> Activation | None:
-    return _activation("hardtanh", function, input, min_val, max_val) if min_val == 0 else None
-
-
-def _threshold(
-    function: Callable[..., Tensor], input: Tensor, threshold: float, value: float, inplace: bool = False
-) -> Activation | None:
-    return _activation("relu", function, input, threshold, value) if threshold == 0 and value == 0 else None
-
-
-def _maximum(function: Callable[..., Tensor], input: Tensor, other: Any = None, **kwargs: Any) -> Activation | None:
-    """`maximum(x, 0)` and `maximum(0, x)`; `torch.max(x)` and `torch.max(x, dim)` are reductions."""
-    if not isinstance(other, Tensor):
-        return None
-    for value, bound in ((input, other), (other, input)):
-        if bound.ndim <= value.ndim and value.requires_grad and _is_zero(bound):
-            return _activation("relu", function, value, bound, **kwargs)
-    return None
-
-
-def _table() -> dict[Callable[..., Any], tuple[type, Parser]]:
-    parsers: dict[str, Parser] = {name: partial(_activation, name) for name in _NON_DECREASING | _OTHERS}
-    parsers |= {"clamp": _clamp, "clip": _clamp, "clamp_min": _clamp}
-    parsers |= {"hardtanh": _hardtanh, "threshold": _threshold}
-    parsers |= {"maximum": _maximum, "max": _maximum, "fmax": _maximum}
-    activations = {function: parser for name, parser in parsers.items() for function in spellings(name)}
-    kinds: dict[type, Mapping[Callable[..., Any], Parser]] = {
-        Activation: activations,
-        MaxPooling: pooling.parsers(),
-        ConvolutionLayer: convolution.parsers(),
-    }
-    return {function: (kind, parser) for kind, found in kinds.items() for function, parser in found.items()}
-
-
-_TABLE = _table()
-
-
-def recognise(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], kinds: Container[type]
-) -> Operation | None:
-    """What a call computes, or None if it is no operation of these kinds (its gradient is right as it is)."""
-    kind, parser = _TABLE.get(function, (None, None))
-    return None if parser is None or kind not in kinds else parser(function, *args, **kwargs)
+def unregister(row: Operation) -> None:
+    """Take a row back that `register` added."""
+    for target in row.functions:
+        _MODULES.pop(target, None)
+        _BY_FUNCTION.pop(target, None)
+    operation_of.cache_clear()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .convolution import per_dimension
-from .spellings import spellings
+from .kinds import Operation
 
 Pooled = Tensor | tuple[Tensor, Tensor]
 
@@ -110,12 +110,10 @@ def _apply(function: Callable[..., Pooled], arguments: tuple[Any, ...], return_i
     return function(value, *arguments, **({"return_indices": True} if return_indices else {}))
 
 
-def parsers() -> dict[Callable[..., Any], Callable[..., MaxPooling]]:
-    """The parser of each function that pools."""
-    table: dict[Callable[..., Any], Callable[..., MaxPooling]] = {}
-    for dimensions in (1, 2, 3):
-        for name, parser in (("max_pool", _regular_pooling), ("adaptive_max_pool", _adaptive_pooling)):
-            for suffix in ("", "_with_indices"):
-                for function in spellings(f"{name}{dimensions}d{suffix}"):
-                    table[function] = partial(parser, dimensions)
-    return table
+def parse_pooling(
+    row: Operation, function: Callable[..., Pooled], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> MaxPooling:
+    """What a call of a max-pooling computes."""
+    parser = _adaptive_pooling if row.name.startswith("adaptive") else _regular_pooling
+    dimensions = int(row.name.removesuffix("_with_indices")[-2])
+    return parser(dimensions, function, *args, **kwargs)

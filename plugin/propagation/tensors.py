@@ -50,6 +50,10 @@ class TensorTable(Generic[Value]):
         entry = self._entries.get(id(tensor))
         return entry[1] if entry is not None else None
 
+    def values(self) -> list[Value]:
+        """What is noted of any tensor."""
+        return [value for _, value in self._entries.values()]
+
     def __len__(self) -> int:
         return len(self._entries)
 

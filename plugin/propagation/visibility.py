@@ -2,27 +2,29 @@
 
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import ModelError, NoRuleError, UnseenOperationError
+from .kinds import RULED_KINDS, Kind
 from .modules import describe
+from .operations import OPERATIONS
 
-# Backward nodes of the activations in `operations`; hardtanh and threshold may be something else, and are left out.
+# Backward nodes of activations, and of what LRP computes by a rule: linear layers, norms, and activations that are not
+# piecewise linear. What several kinds of operations share, hardtanh and clamp, say, is in neither.
 _ACTIVATION_NODES = frozenset(
-    f"{name}Backward"
-    for name in "Relu LeakyRelu Elu Celu Gelu Silu Mish Hardswish Softplus RreluWithNoise PreluKernel".split()
+    f"{node}Backward" for row in OPERATIONS if row.kind is Kind.ACTIVATION for node in row.nodes
 )
-
-# Backward nodes of what LRP computes by a rule: linear layers, norms, and activations that are not piecewise linear.
-_RULED_NODES = (
-    _ACTIVATION_NODES - {"ReluBackward", "LeakyReluBackward", "RreluWithNoiseBackward", "PreluKernelBackward"}
-) | frozenset(
-    f"{name}Backward"
-    for name in "Sigmoid Tanh Hardsigmoid Convolution Addmm NativeLayerNorm NativeGroupNorm NativeBatchNorm".split()
+_PIECEWISE_LINEAR = ("relu", "leaky_relu", "rrelu", "prelu")
+_RULED_NODES = frozenset(
+    f"{node}Backward"
+    for row in OPERATIONS
+    if row.kind in RULED_KINDS and row.name not in _PIECEWISE_LINEAR
+    for node in row.nodes
 )
 
 
@@ -30,28 +32,28 @@ def check_visible(model: nn.Module) -> None:
     """Refuse models whose operations run outside Python, or which autograd cannot use.
 
     Raises:
-        ValueError: a module was scripted, traced or compiled; a parameter has no shape yet, or is an inference tensor.
+        ModelError: a module was scripted, traced or compiled; a parameter has no shape yet, or is an inference tensor.
     """
     # Looked up, not imported: a process that compiled nothing has no such class, and importing it takes seconds.
     compiled = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", ())
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError(
+            raise ModelError(
                 f"{describe(model, module)} is scripted or traced: its operations cannot be seen, so no rule can be "
                 "applied; pass the original Python module"
             )
         if isinstance(module, compiled):
-            raise ValueError(
+            raise ModelError(
                 f"{describe(model, module)} is compiled: its operations cannot be seen, so no rule can be applied; "
                 "pass the module that torch.compile was given (model._orig_mod)"
             )
         for name, parameter in module.named_parameters(recurse=False):
             if nn.parameter.is_lazy(parameter):
-                raise ValueError(
+                raise ModelError(
                     f"{name} of {describe(model, module)} has no shape yet: call the model once to initialise it"
                 )
             if parameter.is_inference():
-                raise ValueError(
+                raise ModelError(
                     f"{name} of {describe(model, module)} was made in inference mode, where autograd cannot use it: "
                     "build or load the model outside torch.inference_mode()"
                 )
@@ -65,7 +67,7 @@ def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
         handled: the autograd nodes that rules were applied to.
 
     Raises:
-        RuntimeError: an activation ran where the function mode does not see it, in a scripted function, say.
+        UnseenOperationError: an activation ran where the function mode does not see it, in a scripted function, say.
 
     Warns:
         UserWarning: the graph holds a `torch.autograd.Function` of the user's, whose own backward pass is taken.
@@ -75,7 +77,7 @@ def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
             continue
         name = node.name()
         if not _is_users_function(type(node)):
-            raise RuntimeError(
+            raise UnseenOperationError(
                 f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
                 "function, or inside a fused operation such as a recurrent layer; write it with torch.nn.functional"
             )
@@ -86,14 +88,32 @@ def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
         )
 
 
-def check_all_ruled(output: Tensor) -> None:
+def unruled(output: Tensor, refusals: Mapping[Any, Any]) -> list[Any]:
+    """What relevance would reach without a rule for it, each message once; `refusals` has those that are known."""
+    found: dict[str, Any] = {}
+    for node in _nodes(output):
+        refusal = refusals.get(node)
+        if refusal is not None:
+            found.setdefault(str(refusal), refusal)
+    return list(found.values())
+
+
+def check_all_ruled(output: Tensor, refusals: Mapping[Any, Any]) -> None:
     """Refuse a graph of LRP in which the plain gradient stands in for a rule.
 
+    Args:
+        output: the tensor that is explained.
+        refusals: what must not be reached, by autograd node.
+
     Raises:
-        NotImplementedError: an operation ran where the function mode does not see it.
+        NoRuleError: an operation has no rule, or ran where the function mode does not see it.
     """
+    known = unruled(output, refusals) if refusals else []
+    if known:
+        others = "" if len(known) == 1 else f"; and {len(known) - 1} more: check(inputs) lists them"
+        raise NoRuleError(f"{known[0]}{others}")
     for node in _suspects(output, _RULED_NODES):
-        raise NotImplementedError(
+        raise NoRuleError(
             f"the model computes {_kind(node.name()).removesuffix('Backward')} where it cannot be seen: in a scripted "
             "or compiled function, a torch.autograd.Function or torch.func.vmap; write it with torch.nn.functional, "
             'or pass unknown="gradient" to let its gradient stand in'
@@ -102,11 +122,16 @@ def check_all_ruled(output: Tensor) -> None:
 
 def _suspects(output: Tensor, kinds: frozenset[str]) -> Iterator[Any]:
     """The nodes of these kinds in the output's graph, those of scripted functions and of the user's own, each once."""
+    kind: Any = type
+    return (node for node in _nodes(output) if _is_suspect(kind(node), node.name(), kinds))
+
+
+def _nodes(output: Tensor) -> Iterator[Any]:
+    """The nodes of the output's graph, each once."""
     found = [] if output.grad_fn is None else [output.grad_fn]
     met = set(found)
     for node in found:  # which grows meanwhile
-        if _is_suspect(type(node), node.name(), kinds):
-            yield node
+        yield node
         for function, _ in node.next_functions:
             if function is not None and function not in met:
                 met.add(function)
@@ -114,7 +139,7 @@ def _suspects(output: Tensor, kinds: frozenset[str]) -> Iterator[Any]:
 
 
 @lru_cache(maxsize=4096)
-def _is_suspect(node_type: type, name: str, kinds: frozenset[str]) -> bool:
+def _is_suspect(node_type: Any, name: str, kinds: frozenset[str]) -> bool:
     # Hundreds of nodes of a graph are of a few types, which are looked at once.
     return _kind(name) in kinds or "torch::jit" in name or _is_users_function(node_type)
 
@@ -123,7 +148,7 @@ def _kind(name: str) -> str:
     return name.rstrip("0123456789")
 
 
-def _is_users_function(node_type: type) -> bool:
+def _is_users_function(node_type: Any) -> bool:
     """Whether nodes of a type belong to a `torch.autograd.Function` that is neither ours nor PyTorch's."""
     function = getattr(node_type, "_forward_cls", None)
     return function is not None and function.__module__.split(".")[0] not in ("plugin", "torch")

@@ -1,5 +1,6 @@
 """Backward rules: what travels down through an operation instead of its gradient."""
 
+from ..kernels.pointwise import stabilise
 from ..kernels.unpooling import SWITCH_FREE
 from .composite import Composite
 from .lrp import (
@@ -14,7 +15,6 @@ from .lrp import (
     WSquare,
     ZBox,
     ZPlus,
-    stabilise,
 )
 from .relu import DECONVNET, GRADIENT, GUIDED, LINEAR_ADJOINT, SIGNAL_RULES, UNPOOLING, SignalRule
 

@@ -23,18 +23,7 @@ from torch import Tensor
 
 from ..kernels.blocks import in_blocks
 from ..kernels.linear import LinearMap
-from ..kernels.tracing import is_tracing
-
-STABILISER = 1e-6
-
-
-def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | None = None) -> Tensor:
-    """d + eps * sgn(d) with sgn(0) = +1; a new tensor, or in `out`."""
-    # A number that stays on the CPU goes with the call, where one on a GPU would have to get there first.
-    device = denominator.device if denominator.is_cuda and is_tracing() else "cpu"
-    size = torch.scalar_tensor(epsilon, dtype=denominator.dtype, device=device)
-    # Two passes over memory instead of four.
-    return torch.copysign(size, denominator, out=out).add_(denominator)
+from ..kernels.pointwise import STABILISER, may_have_values, stabilise
 
 
 @dataclass(slots=True)
@@ -48,8 +37,9 @@ class LinearOperation:
         weight, bias: W and b, one entry per output channel (a following batch norm is folded into both).
         non_negative: x is known to have no negative entry.
         rectified: a ReLU is all that reads y here, so that no relevance arrives where y <= 0.
-        cached: `cached(name, compute)` keeps what depends on the weight alone; a weight may be used by several layers,
-            so whatever depends on strides and sizes too must have them in its name.
+        cached: `cached(key, compute, others)` keeps what depends on the weight, and on other tensors if they are named;
+            a weight may be used by several layers and rules, so the key is the rule and the part of it, and whatever
+            depends on strides and sizes too has them in its key.
     """
 
     linear: LinearMap
@@ -59,7 +49,7 @@ class LinearOperation:
     bias: Tensor | None
     non_negative: bool
     rectified: bool
-    cached: Callable[[str, Callable[[], Tensor]], Tensor]
+    cached: Callable[..., Tensor]
 
     @property
     def positive_weight(self) -> Tensor:
@@ -252,15 +242,15 @@ class Gamma(Rule):
             raise ValueError(f"gamma = {self.gamma}: it must be >= 0")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
-        name, gamma, weight, output = f"gamma {self.gamma}", self.gamma, operation.weight, operation.output
-        up = operation.cached(name + " up", lambda: weight + gamma * operation.positive_weight)
+        gamma, weight, output = self.gamma, operation.weight, operation.output
+        up = operation.cached((self, "up"), lambda: weight + gamma * operation.positive_weight)
         bias = operation.bias_part() + gamma * operation.bias_part(+1)
         if self.plain:
             yield Term(up, operation.linear(operation.input, up, bias), self.epsilon, bias=bias)
             return
 
         def down() -> Tensor:
-            return operation.cached(name + " down", lambda: weight + gamma * operation.negative_weight)
+            return operation.cached((self, "down"), lambda: weight + gamma * operation.negative_weight)
 
         # With p = z+ + b+ the denominators are y + gamma p where y > 0, and y + gamma (y - p) where y < 0.
         part, above = operation.positive_part(operation.bias_part(+1)), output
@@ -301,8 +291,8 @@ class WSquare(Rule):
         squared = operation.cached("squared", lambda: operation.weight**2)
         ones = torch.ones_like(operation.input[:1])
         # Padding counts for nothing, so the sum depends on the position and on nothing else.
-        name = f"squared total {operation.linear} {tuple(ones.shape)}"
-        total = operation.cached(name, lambda: operation.linear(ones, squared))
+        key = ("squared total", operation.linear, ones.shape)
+        total = operation.cached(key, lambda: operation.linear(ones, squared))
         return operation.linear.transpose(relevance / stabilise(total, self.epsilon), squared, operation.input)
 
 
@@ -319,12 +309,13 @@ class Flat(Rule):
         def count() -> Tensor:
             return operation.linear(ones, torch.ones_like(operation.weight))
 
-        fan_in = operation.cached(f"fan in {operation.linear} {tuple(ones.shape)}", count)
+        fan_in = operation.cached(("fan in", operation.linear, ones.shape), count)
         share = relevance / stabilise(fan_in, self.epsilon)
         return operation.linear.spread(share, operation.weight, operation.input)
 
 
-@dataclass(frozen=True)
+# Compared by identity: its bounds may be tensors.
+@dataclass(frozen=True, eq=False)
 class ZBox(Rule):
     """R in proportion to x W - l W+ - h W- for inputs between l <= 0 and h >= 0 (Montavon et al. 2017).
 
@@ -348,8 +339,9 @@ class ZBox(Rule):
         centre, half = ((bound / 2).expand_as(x[:1]) for bound in (low + high, low - high))
         magnitude = operation.cached("magnitude", weight.abs)
         offset = operation.cached(
-            f"box {self.low} {self.high} {linear} {tuple(x.shape[1:])}",
+            (self, linear, x.shape[1:]),
             lambda: linear(centre.contiguous(), weight) + linear(half.contiguous(), magnitude),
+            [bound for bound in (self.low, self.high) if isinstance(bound, Tensor)],
         )
         # Where y is rectified no relevance arrives, and any denominator will do.
         denominator = operation.output - (offset + operation.spread(operation.bias_part()))
@@ -393,7 +385,7 @@ def pass_down(
     result: Tensor | None = None
     for term in terms:
         signal = term.signal(multiplier, operation.output)
-        if term.rare and not is_tracing() and not bool(signal.any()):
+        if term.rare and not may_have_values(signal):
             continue
         if to_bias is not None and term.bias is not None:
             to_bias = to_bias + operation.spread(term.bias) * signal

@@ -37,8 +37,7 @@ class Pointwise(Protocol):
     @property
     def input(self) -> Tensor: ...
 
-    @property
-    def function(self) -> Callable[[Tensor], Tensor]: ...
+    def run(self, value: Tensor) -> Tensor: ...
 
     @property
     def non_decreasing(self) -> bool: ...
@@ -75,14 +74,14 @@ class SignalRule:
         """y = f(x), with this rule as its backward pass."""
         value = operation.input
         if not self.forward_mask:
-            result = _WithoutMask.apply(value, operation.function)
+            result = _WithoutMask.apply(value, operation.run)
         elif self.backward_relu and operation.non_decreasing:
             # relu(m) f' = relu(m f') where f' >= 0: the product is this node's own, and can be clamped where it lies.
-            return _clamp_product(operation.function(value))
+            return _clamp_product(operation.run(value))
         elif self.backward_relu:
-            result = operation.function(_clamp_signal(value.view_as(value)))
+            result = operation.run(_clamp_signal(value.view_as(value)))
         else:
-            result = operation.function(value)
+            result = operation.run(value)
         return _clamp_signal(result) if self.backward_relu else result
 
     def max_pooling(self, operation: Pooling) -> Tensor | tuple[Tensor, Tensor]:
@@ -137,5 +136,5 @@ def _clamp_product(result: Tensor) -> Tensor:
 def _clamp_signal(tensor: Tensor) -> Tensor:
     """The same tensor; the signal that arrives at it is clamped at 0."""
     if tensor.requires_grad:
-        tensor.register_hook(lambda signal: signal.clamp(min=0))
+        tensor.register_hook(lambda signal: signal if signal is None else signal.clamp(min=0))
     return tensor

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from plugin.propagation.ledger import Ledger
+from plugin.propagation.lrp.ledger import Ledger
 from plugin.rules.presets import PRESETS
 
 from .. import attributions, caches, controls, drawings, ledgers, panels

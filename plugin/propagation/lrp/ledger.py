@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .backward import backward
-from .layers import Trail
+from ..backward import backward
+from .trail import Trail
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
     """Run the backward pass of `selected` `(N,)` and read what every layer noted."""
     signals = backward(selected, [*leaves, *carriers])
     count = len(leaves)
-    arrived = sum(_total(leaf, m) for leaf, m in zip(leaves, signals, strict=False))
-    arrived += sum(float(m.double().sum()) for m in signals[count:] if m is not None)
+    multiplied = sum(_total(leaf, m) for leaf, m in zip(leaves, signals, strict=False))
+    carried = sum(float(m.double().sum()) for m in signals[count:] if m is not None)
 
     entries = [
         Entry(record.name or type(record.module).__name__, str(record.rule), *_passage(record))
@@ -93,7 +93,12 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
         for absorption in reversed(trail.absorptions)
         if absorption.amount
     ]
-    return Ledger(tuple(entries), float(selected.detach().double().sum()), arrived)
+    # What a first layer gives to zeros around a padded input, or to constants beside it, has no way on.
+    sent = sum(record.carried for record in trail.passed)
+    lost = sent - carried
+    if abs(lost) > 1e-6 * abs(sent):
+        entries.append(Entry("constants beside the input", "-", lost, 0.0, lost, 0.0))
+    return Ledger(tuple(entries), float(selected.detach().double().sum()), multiplied + carried)
 
 
 def _total(values: Tensor, multiplier: Tensor | None) -> float:

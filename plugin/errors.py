@@ -1,0 +1,72 @@
+"""What this package refuses, under one base class.
+
+Each class is also the built-in type that a caller of Captum or PyTorch expects, so that both of these catch it:
+
+>>> try: GuidedBackprop(model).attribute(images, target=1000)
+... except AttributionError as error: print(error)               # or: except IndexError, or: except AssertionError
+"""
+
+NO_DEPENDENCE = (
+    "the explained output does not depend on the inputs. Look for torch.no_grad, inference_mode, detach(), .data, "
+    "NumPy, argmax, rounding, comparisons and quantised layers between the inputs and the output, and check the target"
+)
+
+
+class AttributionError(Exception):
+    """Whatever this package refuses. The message names what is wrong, and what to do."""
+
+
+class NotAModuleError(AttributionError, AssertionError, TypeError):
+    """What was passed as the model is no `nn.Module`."""
+
+
+class ModelError(AttributionError, ValueError):
+    """The model cannot be explained: it was scripted, compiled or quantised, or has parameters without a shape."""
+
+
+class ModelOutputError(AttributionError, AssertionError, TypeError):
+    """The model returns something else than one tensor, and the target does not say what of it is explained."""
+
+
+class LayerError(AttributionError, ValueError):
+    """The model has no such layer, or does not run it, or the layer has not the tensors that are needed."""
+
+
+class TargetError(AttributionError, AssertionError, IndexError):
+    """The output has no such target, or the target leaves more than one value per example."""
+
+
+class NeuronError(AttributionError, AssertionError, IndexError, ValueError):
+    """The layer has no such neuron, or the selector leaves more than one value per example."""
+
+
+class InputTypeError(AttributionError, AssertionError, TypeError):
+    """An input is no tensor, or has a type without gradient."""
+
+
+class InputValueError(AttributionError, ValueError):
+    """An input is empty, not finite, or does not go with the others."""
+
+
+class OptionError(AttributionError, ValueError):
+    """An option has a value that it does not take."""
+
+
+class OptionTypeError(AttributionError, TypeError):
+    """An option is of a type that it does not take."""
+
+
+class NoDependenceError(AttributionError, ValueError):
+    """What is explained does not depend on the inputs."""
+
+
+class NotSupportedError(AttributionError, NotImplementedError):
+    """A method has no such thing."""
+
+
+class NoRuleError(NotSupportedError):
+    """An operation of the model has no rule under the method."""
+
+
+class UnseenOperationError(AttributionError, RuntimeError):
+    """The model computes something where no rule can reach it."""

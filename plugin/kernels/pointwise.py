@@ -1,0 +1,54 @@
+"""Pointwise arithmetic of the rules: the stabiliser, the ratio f(x) / x, and norms with their deviation."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .blocks import in_blocks
+from .tracing import is_tracing
+
+STABILISER = 1e-6
+
+
+def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | None = None) -> Tensor:
+    """d + eps * sgn(d) with sgn(0) = +1; a new tensor, or in `out`."""
+    # A number that stays on the CPU goes with the call, where one on a GPU would have to get there first.
+    device = denominator.device if denominator.is_cuda and is_tracing() else "cpu"
+    size = torch.scalar_tensor(epsilon, dtype=denominator.dtype, device=device)
+    # Two passes over memory instead of four.
+    return torch.copysign(size, denominator, out=out).add_(denominator)
+
+
+def ratio(value: Tensor, result: Tensor, slope: Tensor | float, *factors: Tensor) -> Tensor:
+    """result / value, `slope` where the value is 0, times the factors."""
+    if isinstance(slope, Tensor) or is_tracing():
+        return math.prod(factors, start=torch.where(value == 0, slope, result / value))
+
+    def compute(ratio: Tensor, value: Tensor, result: Tensor, *factors: Tensor) -> None:
+        # Finite but for 0 / 0, and f(0) / 0 where f(0) is not 0. To ask for zeros takes six times as long.
+        torch.div(result, value, out=ratio).nan_to_num_(slope, slope, slope)
+        for factor in factors:
+            ratio.mul_(factor)
+
+    return in_blocks(compute, value, result, *factors)
+
+
+def may_have_values(signal: Tensor) -> bool:
+    """Whether some value is not zero; what is recorded must do for any values."""
+    return is_tracing() or bool(signal.any())
+
+
+def normalised(value: Tensor, dims: list[int], epsilon: float, centre: bool) -> tuple[Tensor, Tensor]:
+    """(x - mean) / deviation over the last dimensions `dims`, and 1 / deviation."""
+    if centre and not is_tracing():  # in one pass over memory, and rounded as in the model
+        result, _, inverse = torch.native_layer_norm(value, value.shape[dims[0] :], None, None, epsilon)
+        return result, inverse
+    centred = value - value.mean(dims, keepdim=True) if centre else value
+    inverse = (centred.square().mean(dims, keepdim=True) + epsilon).rsqrt()
+    return centred * inverse, inverse
+
+
+def keeps_no_scores() -> bool:
+    """Whether attention may run as PyTorch's one operation, which keeps no scores; recordings see its parts."""
+    return not is_tracing()

@@ -1,0 +1,60 @@
+"""A call of an operation, with the tensors among its arguments."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .kinds import Operation
+from .tensors import map_tensors
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that at least one signal goes into.
+
+    Attributes:
+        operation: its row; None if the table has none.
+        function, args, kwargs: what was called.
+        signals: the tensors that depend on the input, in order, each as often as it is given.
+        given: all tensors among the arguments, parameters as the model has them.
+    """
+
+    operation: Operation | None
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    signals: list[Tensor]
+    given: list[Tensor]
+
+    @property
+    def name(self) -> str:
+        """The operation's name, or the function's own."""
+        if self.operation is not None:
+            return self.operation.name
+        return str(getattr(self.function, "__name__", self.function)).split(".")[0]
+
+    def run(self) -> Any:
+        """The plain call."""
+        return self.function(*self.args, **self.kwargs)
+
+    def run_with(self, swap: dict[int, Tensor]) -> Any:
+        """The call with other tensors in place of those with these identities."""
+        args, kwargs = with_tensors(self.args, self.kwargs, swap)
+        return self.function(*args, **kwargs)
+
+    def argument(self, name: str, default: Any = None) -> Any:
+        """One argument, by the name that the operation's row has for it."""
+        return default if self.operation is None else self.operation.argument(self.args, self.kwargs, name, default)
+
+
+def with_tensors(
+    args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with other tensors in place of those with these identities."""
+
+    def swapped(tensor: Tensor) -> Tensor:
+        return swap.get(id(tensor), tensor)
+
+    return map_tensors(swapped, args), map_tensors(swapped, kwargs) if kwargs else kwargs

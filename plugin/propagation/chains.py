@@ -1,0 +1,302 @@
+"""Activations written by hand: a chain of pointwise operations on one tensor is one activation.
+
+`x * sigmoid(x)`, `where(x > 0, x, 0)` and `(x + |x|) / 2` take several calls, and no single one tells what they come
+to. Each pointwise result therefore remembers how it was computed, as a function of an earlier tensor, its root. An
+operation whose operands are functions of one root is itself such a function, and gets an activation's rule with the
+whole function f. The root of several operands is the last tensor that all of them are functions of.
+
+* An affine chain a x + c is no activation.
+* An activation that PyTorch has a name for is complete, and its root is what it was applied to. But a number that it is
+  multiplied with, or that is added to it, belongs to a function written with it, `relu6(x + 3) / 6`, as do other
+  operands of the same root, `relu(x) - a * relu(-x)`; then numbers before it belong to that function, too.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..kernels.tracing import untraced
+from .tensors import map_tensors
+
+_NUMBERS = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An argument that is a function of the root: the steps from the root to it, the last one first."""
+
+    steps: "tuple[Step, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A tensor that does not depend on the root; `read` tells the number that all its entries are, if that is known."""
+
+    tensor: Tensor
+    read: Callable[[Tensor], float | None]
+
+    @property
+    def number(self) -> float | None:
+        """The number that all entries are."""
+        return self.read(self.tensor)
+
+
+ROOT = Slot()
+
+
+class Step:
+    """A call as a function of one tensor.
+
+    Attributes:
+        function, args, kwargs: the call, with a `Slot` or `Constant` in place of each tensor.
+    """
+
+    __slots__ = ("_key", "args", "function", "kwargs")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.function, self.args, self.kwargs = function, args, kwargs
+        self._key: Any = None
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The function at a value of the root."""
+        return self._at(value, {}, _as_tensor)
+
+    def _at(self, value: Tensor, known: dict[tuple[int, int], Tensor], constant: Callable[[Constant], Any]) -> Tensor:
+        found = known.get((id(self), id(value)))
+        if found is None:
+            args = [_filled(argument, value, known, constant) for argument in self.args]
+            kwargs = {name: _filled(argument, value, known, constant) for name, argument in self.kwargs.items()}
+            found = known[id(self), id(value)] = self.function(*args, **kwargs)
+        return found
+
+    @property
+    def key(self) -> Any:
+        """Equal for steps that compute the same function; None if something but numbers takes part."""
+        if self._key is None:
+            parts = _key(self.args), _key(tuple(sorted(self.kwargs.items())))
+            self._key = False if None in parts else (self.function, *parts)
+        return self._key or None
+
+    def on_numbers(self, values: Tensor) -> Tensor:
+        """The function at some numbers; for steps that have a key."""
+
+        def constant(constant: Constant) -> Tensor:
+            if constant.number is None:
+                raise ValueError("a tensor takes part whose entries are not one number")
+            shape = constant.tensor.shape if constant.tensor.numel() == 1 else values.shape
+            return torch.full(shape, constant.number, dtype=values.dtype, device=values.device)
+
+        return self._at(values, {}, constant)
+
+
+def _filled(
+    argument: Any, value: Tensor, known: dict[tuple[int, int], Tensor], constant: Callable[[Constant], Any]
+) -> Any:
+    """An argument of a call, at a value of the root."""
+    if isinstance(argument, Slot):
+        for step in reversed(argument.steps):
+            value = step._at(value, known, constant)
+        return value
+    if isinstance(argument, Constant):
+        return constant(argument)
+    if type(argument) in (tuple, list):
+        return type(argument)(_filled(entry, value, known, constant) for entry in argument)
+    return argument
+
+
+def _as_tensor(constant: Constant) -> Tensor:
+    return constant.tensor
+
+
+def _key(argument: Any) -> Any:
+    if isinstance(argument, Slot):
+        keys = tuple(step.key for step in argument.steps)
+        return None if None in keys else ("root", keys)
+    if isinstance(argument, Constant):
+        return None if argument.number is None else ("number", argument.number)
+    if type(argument) in (tuple, list):
+        keys = tuple(map(_key, argument))
+        return None if None in keys else keys
+    return ("is", argument) if isinstance(argument, _NUMBERS) else None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a function of numbers looks like.
+
+    Attributes:
+        name: "relu", "relu6" or "leaky_relu" if it is that function.
+        slope: of a leaky ReLU below 0.
+        non_negative: it has no negative value.
+        non_decreasing: it nowhere falls.
+        falls: it nowhere rises, and is not constant.
+        gate: it rises between two bounds, the lower one not below 0, and is above it at 0: a weight, as a sigmoid.
+        finite: it has no pole.
+    """
+
+    name: str = ""
+    slope: float = 0.0
+    non_negative: bool = False
+    non_decreasing: bool = False
+    falls: bool = False
+    gate: bool = False
+    finite: bool = True
+
+
+_FAR = 1e4
+_ABOVE = (1e-3, 0.25, 0.5, 1.0, 2.0, 3.0, 4.5, 6.0, 7.25, 20.0, _FAR)
+_PROBES = (*(-value for value in reversed(_ABOVE)), 0.0, *_ABOVE)
+_shapes: dict[Any, Shape] = {}
+
+
+def shape_of(step: Step, ndim: int) -> Shape | None:
+    """The shape of a function of tensors with `ndim` dimensions, found by trying it.
+
+    None if something but numbers takes part.
+    """
+    key = step.key
+    if key is None:
+        return None
+    shape = _shapes.get(key)
+    if shape is None:
+        with untraced(), torch.no_grad():
+            probes = torch.tensor(_PROBES, dtype=torch.float64)
+            values = step.on_numbers(probes.view(-1, *(1,) * (ndim - 1)) if ndim else probes)
+            shape = _shapes[key] = _look(probes, values.flatten().double())
+    return shape
+
+
+def _look(x: Tensor, y: Tensor) -> Shape:
+    name, slope = "", 0.0
+    if torch.equal(y, x.clamp(min=0)):
+        name = "relu"
+    elif torch.equal(y, x.clamp(0, 6)):
+        name = "relu6"
+    else:
+        slope = -float(y[x == -1])
+        if slope != 1 and torch.allclose(y, torch.where(x > 0, x, slope * x), rtol=1e-12, atol=0):
+            name = "leaky_relu"
+    near = x.abs() < _FAR
+    rises = bool((y.diff() >= 0).all())
+    return Shape(
+        name,
+        slope if name == "leaky_relu" else 0.0,
+        non_negative=bool((y >= 0).all()),
+        non_decreasing=rises,
+        falls=bool((y.diff() <= 0).all()) and bool(y[-1] < y[0]),
+        gate=rises
+        and float(y[0]) >= 0
+        and float(y[x == 0]) > float(y[0])
+        and float(y[-1] - y[-2]) < 1e-6 * float(y[-1]),
+        finite=not bool(y[near].isinf().any()),
+    )
+
+
+class Link:
+    """How a tensor follows from its root.
+
+    Attributes:
+        step: as a function of the root.
+        affine: it is a x + c.
+        shifted: a number was added on the way.
+        complete: an activation that is used as it is, or a multiple of one.
+        numbers: of an affine step: only numbers took part.
+        dim: the dimension along which several functions of the root are stacked; None if there is one.
+        remedy: the function has no meaning by itself; what to do instead.
+    """
+
+    __slots__ = ("_root", "affine", "complete", "dim", "numbers", "remedy", "shifted", "step")
+
+    def __init__(
+        self,
+        root: Tensor,
+        step: Step,
+        affine: bool = False,
+        shifted: bool = False,
+        complete: bool = False,
+        numbers: bool = True,
+        dim: int | None = None,
+        remedy: str = "",
+    ) -> None:
+        # The result of an activation lives on as the next layer's input: it must not hold what it was computed from.
+        self._root: Callable[[], Tensor | None] = weakref.ref(root) if complete and not affine else lambda: root
+        self.step, self.affine, self.shifted, self.complete = step, affine, shifted, complete
+        self.numbers, self.dim, self.remedy = numbers, dim, remedy
+
+    @property
+    def root(self) -> Tensor | None:
+        """The tensor that this is a function of; None if nobody holds it any more."""
+        return self._root()
+
+
+LinkOf = Callable[[Tensor], Link | None]
+
+
+def common_root(operands: Sequence[Tensor], link_of: LinkOf) -> Tensor | None:
+    """The last tensor that all operands are functions of, or None."""
+    if len(operands) == 1:
+        return operands[0]
+    others = [{id(tensor) for tensor in ancestors(operand, link_of)} for operand in operands[1:]]
+    return next(
+        (tensor for tensor in ancestors(operands[0], link_of) if all(id(tensor) in other for other in others)), None
+    )
+
+
+def ancestors(tensor: Tensor | None, link_of: LinkOf) -> list[Tensor]:
+    """A tensor, its root, the root of that, and so on."""
+    found = []
+    while tensor is not None:
+        found.append(tensor)
+        link = link_of(tensor)
+        tensor = None if link is None else link.root
+    return found
+
+
+def links_to(tensor: Tensor, root: Tensor, link_of: LinkOf) -> list[Link]:
+    """The links from a tensor back to a root that it is a function of.
+
+    Raises:
+        LookupError: it is no function of this root.
+    """
+    links: list[Link] = []
+    while tensor is not root:
+        link = link_of(tensor)
+        below = None if link is None else link.root
+        if link is None or below is None:
+            raise LookupError("the tensor is no function of this root")
+        links.append(link)
+        tensor = below
+    return links
+
+
+def steps_to(tensor: Tensor, root: Tensor, link_of: LinkOf) -> tuple[Step, ...]:
+    """The steps from a root to a tensor that is a function of it, the last one first."""
+    return tuple(link.step for link in links_to(tensor, root, link_of))
+
+
+def beginning(root: Tensor, link_of: LinkOf) -> Tensor:
+    """The root of a function of `root` as a whole: what was written by hand before it, and numbers, belong to it."""
+    while (link := link_of(root)) is not None and (below := link.root) is not None:
+        if link.complete or link.dim is not None or not (link.numbers or link.shifted):
+            break
+        root = below
+    return root
+
+
+def step_of(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    slots: dict[int, Slot],
+    number_of: Callable[[Tensor], float | None],
+) -> Step:
+    """The call as a function of the root: `slots` says how the tensors with these identities follow from it."""
+
+    def replaced(tensor: Tensor) -> Any:
+        return slots.get(id(tensor)) or Constant(tensor, number_of)
+
+    return Step(function, map_tensors(replaced, args), map_tensors(replaced, kwargs) if kwargs else kwargs)

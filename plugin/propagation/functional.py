@@ -1,0 +1,255 @@
+"""A function mode in which nothing is overwritten: in-place operations are computed out of place.
+
+The object that would have been overwritten stands for the result from then on: no tensor of the user's, and none that a
+rule has saved, is ever written to. Only ReLUs and sums in place, right after the layer that computed what they
+overwrite, are so: that is half of the memory traffic of many networks.
+"""
+
+import weakref
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..kernels.tracing import is_tracing
+from .convolution import ConvolutionGradient
+from .in_place import InPlace, in_place_form
+from .kinds import Kind
+from .modules import ModuleTrace, Observer
+from .operations import OPERATIONS
+from .tensors import TensorTable, map_tensors
+
+# They ask for what a tensor is: the most frequent calls.
+_QUESTIONS = frozenset(function for row in OPERATIONS if row.kind is Kind.QUESTION for function in row.functions)
+# What PyTorch computes without keeping the result for the backward pass.
+_RESULT_IS_NOT_KEPT = frozenset(
+    f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
+) | {f"{ConvolutionGradient.__name__}Backward"}
+
+
+class _Cell:
+    """The value that an overwritten tensor has now, shared by all objects that are the same tensor to the model."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+
+class FunctionalMode(TorchFunctionMode):
+    """Sees every torch function of this thread, and leaves the model and the user's tensors as they are.
+
+    Args:
+        model: the network that is about to be called.
+        protected: the user's tensors besides parameters and buffers; nothing is written into their memory.
+        on_enter, on_exit: see `ModuleTrace`; tensors arrive as what they stand for now.
+    """
+
+    _really_in_place: Container[Callable[..., Any]] = frozenset({F.relu, Tensor.__iadd__, Tensor.add_})
+
+    def __init__(
+        self,
+        model: nn.Module,
+        protected: Iterable[Any] = (),
+        on_enter: Observer | None = None,
+        on_exit: Observer | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.protected = model, protected
+        self.observed = on_enter is not None or on_exit is not None
+        self._trace: AbstractContextManager[Any] = nullcontext()
+        if self.observed:
+            self._trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit))
+        self._cells: TensorTable[_Cell] = TensorTable()
+        self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
+        self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
+        self._protected_memory: frozenset[int] | None = None
+        # The last result, which no operation has read yet.
+        self._unread: Any = None
+
+    def __enter__(self) -> Self:
+        self._trace.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self._trace.__exit__(kind, error, traceback)
+        self._trace = nullcontext()  # its observers refer to this object: a cycle, which would outlive the call
+        self._unread = None
+        self._cells.clear()
+        self._newest.clear()
+        self._views.clear()
+
+    @contextmanager
+    def seeing(self) -> Iterator[None]:
+        """Inside a rule, where the mode is off: look at the parts of a composite function as well."""
+        super().__enter__()
+        try:
+            yield
+        finally:
+            super().__exit__(None, None, None)
+
+    def current(self, value: Any) -> Any:
+        """`value` with every tensor in it, however nested, replaced by what it stands for now."""
+        return map_tensors(self._now, value)
+
+    def _now(self, tensor: Tensor) -> Tensor:
+        cell = self._cells.get(tensor)
+        return tensor if cell is None else cell.value
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in _QUESTIONS:
+            return function(*(self.current(args) if len(self._cells) else args), **(kwargs or {}))
+        if _is_checkpointed():
+            # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
+            with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
+                self._unread = self._run(function, args, kwargs or {})
+        else:
+            self._unread = self._run(function, args, kwargs or {})
+        return self._unread
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        destination = kwargs.get("out")
+        given = args
+        if len(self._cells):
+            args, kwargs = self.current(args), self.current(kwargs)
+        if destination is not None:
+            result = self._call(function, args, {name: value for name, value in kwargs.items() if name != "out"})
+            return tree_map(self._overwrite, destination, result)
+        form = in_place_form(function)
+        if form is None or not form.requested(args, kwargs):
+            return self._call(function, args, kwargs)
+        if not given:  # by keyword: F.relu(input=x, inplace=True), init.zeros_(tensor=x)
+            name = next(iter(kwargs))
+            given, args, kwargs = (kwargs[name],), (kwargs[name],), {k: v for k, v in kwargs.items() if k != name}
+        return self._call_in_place(form, function, given[0], args, kwargs)
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An out-of-place call."""
+        return self._plain(function, args, kwargs)
+
+    def _plain(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call as it is."""
+        result = function(*args, **kwargs)
+        self._note_views(result)
+        return result
+
+    def _call_in_place(
+        self, form: InPlace, function: Callable[..., Any], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """The same values as an in-place call, and the same consequences for whoever holds the target."""
+        value = self.current(target)
+        if function in self._really_in_place and self._may_be_overwritten(value):
+            result = self._call(function, args, kwargs)
+            return result if result is value else self._overwrite(target, result)
+        if value._is_view() and form.writes_values:
+            return self._write_into_view(form, value, args, kwargs)
+        result = self._call(form.functional, *form.out_of_place(args, kwargs))
+        if form.writes_values:
+            result = self._replace(value, result if result.dtype is value.dtype else result.to(value.dtype))
+        result = self._overwrite(target, result)
+        # `self.count += 1` assigns what it gets to the module: that must remain the user's own tensor.
+        return target if self._is_users(target) else result
+
+    def _may_be_overwritten(self, value: Tensor) -> bool:
+        """Whether an operation in place may be one: nothing but what the model computes from here on can tell."""
+        return (
+            value is self._unread
+            and self._is_free(value)
+            and torch.is_grad_enabled()
+            and not self.observed
+            and not is_tracing()
+            and not value._is_view()
+            and not self._views.get(value)
+            and _saving_hooks() is None
+        )
+
+    def _is_free(self, value: Tensor) -> bool:
+        """Whether the operation that computed this tensor does not need it for the backward pass."""
+        return value.grad_fn is not None and value.grad_fn.name() in _RESULT_IS_NOT_KEPT
+
+    def _write_into_view(self, form: InPlace, view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Really in place, so that the base and its other views see it; but never in memory that must stay as it is."""
+        base = view._base
+        if base is not None and (self._is_users(view) or self._is_kept(base)):
+            self._note_views(view)
+            self._overwrite(base, self._replace(base, base.clone()))
+            view = self._now(view)
+        args, kwargs = form.out_of_place(args, kwargs)
+        # A rule may save what it was given, which is about to be overwritten.
+        return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
+
+    def _is_kept(self, base: Tensor) -> bool:
+        """Whether a rule has saved the result of an operation that saves none in PyTorch."""
+        return False
+
+    def _note_views(self, result: Any) -> None:
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor) and tensor._is_view() and (base := tensor._base) is not None:
+                views = self._views.get(base)
+                if views is None:
+                    views = self._views[base] = []
+                views.append(weakref.ref(tensor))
+
+    def _replace(self, base: Tensor, result: Tensor) -> Tensor:
+        """The same values as `result`, in memory that all live views of `base` are views of from now on."""
+        views = [view for reference in self._views.get(base) or () if (view := reference()) is not None]
+        if not views:
+            return result
+        if result.stride() != base.stride() or result.storage_offset() != base.storage_offset():
+            result = torch.empty_strided(base.size(), base.stride(), dtype=base.dtype, device=base.device).copy_(result)
+        shift = result.storage_offset() - base.storage_offset()
+        for view in views:
+            if view.dtype == base.dtype:
+                place = result.as_strided(view.size(), view.stride(), view.storage_offset() + shift)
+                self._note_views(self._overwrite(view, place))
+        return result
+
+    def _overwrite(self, target: Tensor, result: Tensor) -> Tensor:
+        """From now on `target`, and every object that is the same tensor to the model, stands for `result`."""
+        if result.dtype is not target.dtype:
+            result = result.to(target.dtype)
+        newest = self._newest.get(target)
+        cell = self._cells.get(target) or (newest() if newest is not None else None) or _Cell(target)
+        self._cells[cell.value] = self._cells[target] = cell
+        cell.value = result
+        self._newest[result] = weakref.ref(cell)
+        return result
+
+    def _is_users(self, tensor: Tensor) -> bool:
+        """Whether the memory belongs to the model or to an argument, rather than to this forward pass."""
+        if tensor.grad_fn is not None and not tensor._is_view():
+            return False  # computed here
+        if self._protected_memory is None:
+            tensors = [*self.model.parameters(), *self.model.buffers(), *tree_leaves(self.protected)]
+            self._protected_memory = frozenset(
+                tensor.untyped_storage().data_ptr() for tensor in tensors if isinstance(tensor, Tensor)
+            )
+        return tensor.untyped_storage().data_ptr() in self._protected_memory
+
+    def _resolving(self, observer: Observer | None) -> Observer | None:
+        return None if observer is None else lambda module, value: observer(module, self.current(value))
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _saving_hooks() -> Any:
+    """What handles the tensors that autograd saves now, as a pair of functions; None if autograd does."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def _is_checkpointed() -> bool:
+    """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
+    hooks = _saving_hooks()
+    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"

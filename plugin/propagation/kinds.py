@@ -1,0 +1,123 @@
+"""The kinds of operations, and what a row of the table says of one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from torch import Tensor
+
+
+class Kind(Enum):
+    """What an operation does; the value is how its relevance passes under LRP."""
+
+    QUESTION = "asks for what a tensor is; computes none"
+    STATE = "changes what a tensor is, not its values"
+    CREATION = "a constant: its values depend on no signal"
+    MOVEMENT = "moves values; relevance moves with them"
+    SUM = "linear in all signals, element by element; a constant added to a linear layer is its bias"
+    LINEAR = "linear in its signals: relevance in proportion to the contributions (LRP-0)"
+    SELECTION = "chooses among values: relevance goes to the chosen"
+    MASK = "chooses between values element by element; with a mask of the same tensor, an activation"
+    ACTIVATION = "activation: R unchanged, m f(x) / x"
+    POINTWISE = "element by element: R unchanged, m f(x) / x; a part of an activation written by hand"
+    STEP = "element by element, without a derivative: a constant, or a part of an activation"
+    PRODUCT = "all to the signal if the other factor is a weight, else half to each; linear if one is constant"
+    CONTRACTION = "a linear layer if one factor is constant; else as a product"
+    QUOTIENT = "a product with the reciprocal, if the divisor is a constant, a weight or a statistic"
+    CONVOLUTION = "linear layer: the composite's rule"
+    TRANSPOSED_CONVOLUTION = "linear layer: the composite's rule; transposed"
+    MATRIX_PRODUCT = "linear layer: the composite's rule; of the last dimension"
+    BILINEAR = "a linear layer if one input is constant; else half to each"
+    BATCH_NORM = "folded into the linear layer before it, else a linear layer of its own"
+    NORM = "linear, the deviation held constant"
+    STATISTIC = "a weight: linear, where it is itself explained"
+    SOFTMAX = "a weight; its gradient (AttnLRP), or held constant (CP-LRP)"
+    LOG_SOFTMAX = "at the end of a network, the logits below it are explained"
+    MAX_POOLING = "relevance goes to the maximum"
+    SAMPLING = "linear in the first argument; where it is read is held constant"
+    DROPOUT = "linear; in eval mode nothing"
+    EMBEDDING = "where a network that reads token ids begins"
+    COMPOSITE = "as the operations that it is written in"
+
+
+# Kinds of operations that may be a part of an activation written by hand.
+POINTWISE_KINDS = (
+    Kind.SUM, Kind.MASK, Kind.ACTIVATION, Kind.POINTWISE, Kind.STEP, Kind.PRODUCT, Kind.QUOTIENT,
+)  # fmt: skip
+
+
+# Kinds that LRP computes by another rule than their gradient.
+RULED_KINDS = (
+    Kind.ACTIVATION, Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.MATRIX_PRODUCT, Kind.BATCH_NORM, Kind.NORM,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One row.
+
+    Attributes:
+        name: PyTorch's.
+        kind: what it does.
+        functions: its spellings: functions, methods, operators.
+        arguments: their names, in order, as far as the engine asks for them.
+        linear_in: the arguments in which it is linear; empty if in none.
+        keeps_signs: of signals without negative entries it makes a result without.
+        non_negative: its result has no negative entry.
+        adds_constants: it may add a constant, which keeps relevance.
+        non_decreasing: its derivative is nowhere negative.
+        complete: an activation that is used as it is; what is written around it is not a part of it.
+        weight: its result says how much of a signal passes.
+        even: f(x) = f(-x) or an exponential: sums of it are statistics.
+        nodes: its nodes in autograd's graph, by the name without "Backward".
+        parts: computes the same in operations that have rules, with the same arguments.
+        contains_activations: activations are among the parts.
+        identity: it changes no value; but for their type or place in memory.
+        training: the argument that makes it random, or dependent on the rest of the batch, with its default.
+        statistics: the arguments that it overwrites if `training` is true.
+        number: the value of every entry that it creates.
+        shape_only: in place, it changes the shape that one object shows, not memory that others share.
+        operator: the operator of this name takes these arguments, where functions of one name differ.
+        remedy: for what has no LRP rule, what to do instead.
+    """
+
+    name: str
+    kind: Kind
+    functions: tuple[Any, ...] = ()
+    arguments: tuple[str, ...] = ()
+    linear_in: tuple[str, ...] = ()
+    keeps_signs: bool = False
+    non_negative: bool = False
+    adds_constants: bool = False
+    non_decreasing: bool = False
+    complete: bool = False
+    weight: bool = False
+    even: bool = False
+    nodes: tuple[str, ...] = ()
+    parts: Callable[..., Any] | None = None
+    contains_activations: bool = False
+    identity: bool = False
+    training: tuple[str, bool] | None = None
+    statistics: tuple[str, ...] = ()
+    number: float | None = None
+    shape_only: bool = False
+    operator: bool = False
+    remedy: str = ""
+
+    def argument(self, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, default: Any = None) -> Any:
+        """One argument of a call, given by position or by name."""
+        position = self.arguments.index(name)
+        return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What has no form out of place, such as an assignment: the values of a copy that was overwritten."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        copy = value.clone()
+        self.function(copy, *args, **kwargs)
+        return copy

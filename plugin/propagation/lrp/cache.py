@@ -1,0 +1,45 @@
+"""What rules derive from weights alone, kept between calls."""
+
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from ..tensors import TensorTable
+
+Derived = TypeVar("Derived")
+
+
+class WeightCache:
+    """What rules derive from weights alone, kept as long as the weights and their versions are the same."""
+
+    def __reduce__(self) -> tuple[type["WeightCache"], tuple[()]]:
+        """A copy begins empty: it will meet other tensors."""
+        return WeightCache, ()
+
+    def __init__(self) -> None:
+        self._derived: TensorTable[dict[Hashable, tuple[Sequence[Tensor], list[int], Any]]] = TensorTable()
+        self._constants: TensorTable[Tensor] = TensorTable()
+
+    def constant(self, parameter: Tensor) -> Tensor:
+        """The parameter without gradient: the same tensor object at every call, until its memory is replaced."""
+        constant = self._constants.get(parameter)
+        if constant is None or constant.dtype != parameter.dtype or not constant.is_set_to(parameter):
+            constant = self._constants[parameter] = parameter.detach()
+        return constant
+
+    def get(
+        self, weight: Tensor, key: Hashable, compute: Callable[[], Derived], others: Sequence[Tensor] = ()
+    ) -> Derived:
+        """`compute()`, or what it returned before for this weight and these other tensors that it depends on."""
+        entries = self._derived.get(weight)
+        if entries is None:
+            entries = self._derived[weight] = {}
+        versions = [source._version for source in (weight, *others)]
+        entry = entries.get(key)
+        if entry is None or entry[1] != versions or any(map(operator.is_not, entry[0], others)):
+            with torch.no_grad():
+                entry = entries[key] = (others, versions, compute())
+        return cast(Derived, entry[2])

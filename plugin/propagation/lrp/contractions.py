@@ -1,0 +1,194 @@
+"""Linear layers that are written as products: `x @ W`, `W @ x`, `einsum`, `bmm`, `tensordot`, `(x * W).sum(...)`.
+
+Each dimension of a product has a letter, as `torch.einsum` has it. One signal and constants make a linear layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...kernels.linear import Contraction, MatrixProduct
+from ..calls import Call
+from .linear import is_signal, linear_layer
+
+if TYPE_CHECKING:
+    from .mode import RelevancePropagation
+
+
+def contraction(mode: RelevancePropagation, call: Call) -> Any:
+    """A product that sums over something: a linear layer if one signal meets constants, else a product."""
+    if len(call.signals) != 1:
+        return mode.product(call)
+    value = call.signals[0]
+    if call.name == "vecdot" and len(call.given) == 2:
+        (weight,) = [tensor for tensor in call.given if tensor is not value]
+        shape = torch.broadcast_shapes(value.shape, weight.shape)
+        layer = _summed(mode, call, shape, value, weight, {int(call.kwargs.get("dim", -1)) % len(shape)})
+        return mode.as_it_is(call) if layer is None else layer
+    written = letters(call)
+    constants = [] if written is None else [tensor for tensor in written[0] if tensor is not value]
+    if written is None or len(constants) + 1 != len(written[0]) or not constants:
+        return mode.as_it_is(call)
+    tensors, indices, output = written
+    of_value = next(index for tensor, index in zip(tensors, indices, strict=True) if tensor is value)
+    rest = [index for tensor, index in zip(tensors, indices, strict=True) if tensor is not value]
+    if any(len(set(index)) < len(index) for index in (of_value, *rest)):
+        return mode.as_it_is(call)  # a diagonal
+    weight, of_weight = constants[0], rest[0]
+    if len(constants) > 1:
+        of_weight = "".join(dict.fromkeys(letter for index in rest for letter in index if letter in of_value + output))
+        weight = torch.einsum(f"{','.join(rest)}->{of_weight}", *constants)
+    return contracted(mode, call, (value, of_value), (weight, of_weight), output)
+
+
+def contracted(
+    mode: RelevancePropagation,
+    call: Call,
+    value: tuple[Tensor, str],
+    weight: tuple[Tensor, str],
+    output: str,
+    compute: Callable[[], Tensor] | None = None,
+) -> Any:
+    """The linear layer of a product, by the letters of its tensors."""
+    (x, of_x), (w, of_w) = value, weight
+    kept, own = of_x[:-1], output[-1:]
+    if x.ndim >= 2 and len(of_w) == 2 and output == kept + own and set(of_w) == {of_x[-1], own} and own not in of_x:
+        matrix = w if of_w == own + of_x[-1] else mode.cache.get(mode.cache.constant(w), "transposed", w.t)
+        return linear_layer(mode, call, x, MatrixProduct(), matrix, None, compute)
+    # A dimension of size 1 that only stretches belongs to nobody.
+    stretched = [d for d, letter in enumerate(of_w) if w.shape[d] == 1 and letter in of_x]
+    for d in reversed(stretched):
+        w, of_w = w.squeeze(d), of_w[:d] + of_w[d + 1 :]
+    if any(x.shape[d] == 1 and letter in of_w for d, letter in enumerate(of_x)) and not all(
+        w.shape[of_w.index(letter)] == 1 for d, letter in enumerate(of_x) if x.shape[d] == 1 and letter in of_w
+    ):
+        return mode.as_it_is(call)
+    return linear_layer(mode, call, x, Contraction(of_x, of_w, output), w, None, compute)
+
+
+def letters(call: Call) -> tuple[list[Tensor], list[str], str] | None:
+    """The operands of a product, the letters of their dimensions, and those of the result; None for unusual forms."""
+    name, args = call.name, [*call.args, *(v for v in call.kwargs.values() if isinstance(v, Tensor))]
+    if name == "einsum":
+        equation, operands = args[0], args[1:]
+        operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
+        return None if not isinstance(equation, str) else _einsum_letters(equation, operands)
+    first, second = args[0], args[1]
+    if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+        return None
+    if name == "rmatmul":
+        first, second = second, first
+    if name == "tensordot":
+        return _tensordot_letters(first, second, args[2] if len(args) > 2 else call.kwargs.get("dims", 2))
+    if name == "inner" and first.ndim and second.ndim:
+        left, right = _ALPHABET[: first.ndim - 1], _ALPHABET[first.ndim - 1 : first.ndim + second.ndim - 2]
+        return [first, second], [left + "x", right + "x"], left + right
+    if name in ("outer", "ger"):
+        return [first, second], ["a", "b"], "ab"
+    if name in ("dot", "vdot"):
+        return [first, second], ["a", "a"], ""
+    if name in ("kron", "inner", "vecdot"):
+        return None
+    return _matmul_letters(first, second)
+
+
+_ALPHABET = "abcdefghijklmnopqrstuvw"
+
+
+def _matmul_letters(first: Tensor, second: Tensor) -> tuple[list[Tensor], list[str], str]:
+    batch = _ALPHABET[: max(first.ndim, second.ndim) - 2]
+    left = "x" if first.ndim == 1 else batch[len(batch) - (first.ndim - 2) :] + "yx"
+    right = "x" if second.ndim == 1 else batch[len(batch) - (second.ndim - 2) :] + "xz"
+    output = batch + ("" if first.ndim == 1 else "y") + ("" if second.ndim == 1 else "z")
+    return [first, second], [left, right], output
+
+
+def _tensordot_letters(first: Tensor, second: Tensor, dims: Any) -> tuple[list[Tensor], list[str], str] | None:
+    if isinstance(dims, int):
+        dims = list(range(first.ndim - dims, first.ndim)), list(range(dims))
+    if not isinstance(dims, (tuple, list)):
+        return None
+    left, right = list(_ALPHABET[: first.ndim]), list(_ALPHABET[first.ndim : first.ndim + second.ndim])
+    pairs = [(int(a) % first.ndim, int(b) % second.ndim) for a, b in zip(*dims, strict=True)]
+    for a, b in pairs:
+        right[b] = left[a]
+    output = [x for d, x in enumerate(left) if d not in {a for a, _ in pairs}]
+    output += [x for d, x in enumerate(right) if d not in {b for _, b in pairs}]
+    return [first, second], ["".join(left), "".join(right)], "".join(output)
+
+
+def _einsum_letters(equation: str, operands: Sequence[Any]) -> tuple[list[Tensor], list[str], str] | None:
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    indices = inputs.split(",")
+    if not arrow:
+        every = inputs.replace(",", "").replace(".", "")
+        output = ("..." if "..." in inputs else "") + "".join(sorted(x for x in set(every) if every.count(x) == 1))
+    free = [letter for letter in _ALPHABET + _ALPHABET.upper() + "xyzXYZ" if letter not in equation]
+    widths = [t.ndim - len(i.replace("...", "")) for t, i in zip(operands, indices, strict=True) if "..." in i]
+    dots = "".join(free[: max(widths, default=0)])
+    expanded = [
+        index.replace("...", dots[len(dots) - (tensor.ndim - len(index) + 3) :] if "..." in index else "")
+        for tensor, index in zip(operands, indices, strict=True)
+    ]
+    return list(operands), expanded, output.replace("...", dots)
+
+
+def summed_product(mode: RelevancePropagation, call: Call) -> Any:
+    """`(x * W).sum(...)` for a weight W of the model: the linear layer that it is; else None."""
+    scaled = mode.note(call.signals[0]).scaled if len(call.signals) == 1 else None
+    if scaled is None or call.name != "sum":
+        return None
+    product, (value, weight) = call.signals[0], scaled
+    given = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
+    dims = {int(d) % product.ndim for d in ([given] if isinstance(given, int) else given or range(product.ndim))}
+    if call.kwargs.get("keepdim") or len(call.args) > 2 or product.ndim > len(_ALPHABET):
+        return None
+    # The weight tells the layer.
+    whole = Call(call.operation, call.function, call.args, call.kwargs, call.signals, [*call.given, weight])
+    return _summed(mode, whole, product.shape, value, weight, dims)
+
+
+def _summed(
+    mode: RelevancePropagation, call: Call, shape: torch.Size, value: Tensor, weight: Tensor, dims: set[int]
+) -> Any:
+    """The layer that multiplies x and W, each broadcast to a shape, and sums over dimensions; None if it is none."""
+    index = _ALPHABET[: len(shape)]
+
+    def own(tensor: Tensor) -> tuple[Tensor, str]:
+        shift = len(shape) - tensor.ndim
+        kept = [d for d in range(tensor.ndim) if tensor.shape[d] == shape[d + shift]]
+        squeezed = [d for d in range(tensor.ndim) if d not in kept]
+        return tensor.squeeze(squeezed), "".join(index[d + shift] for d in kept)
+
+    w, of_w = own(weight)
+    if not any(index[d] in of_w for d in dims):
+        return None
+    with mode.seeing():
+        x, of_x = own(value)
+    output = "".join(letter for d, letter in enumerate(index) if d not in dims)
+    if any(letter not in of_x + of_w for letter in output):
+        return None
+    return contracted(mode, call, (x, of_x), (w, of_w), output, lambda: call.run().detach())
+
+
+def two_inputs(
+    mode: RelevancePropagation, call: Call, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Any:
+    """`F.bilinear`: a linear layer of one input if the other is constant, else half to each."""
+    if len(call.signals) > 1 or is_signal(call, weight):
+        return mode.product(call)
+    swap = is_signal(call, input2)
+    value, other = (input2, input1) if swap else (input1, input2)
+    own = torch.einsum("...j,oij->...oi" if not swap else "...i,oij->...oj", other, weight)
+    batch = _ALPHABET[: value.ndim - 1]
+    result = contracted(mode, call, (value, batch + "x"), (own, batch + "yx"), batch + "y",
+                        lambda: F.bilinear(input1, input2, weight).detach())  # fmt: skip
+    if bias is None:
+        return result
+    with mode.seeing():
+        return result + bias

@@ -1,0 +1,92 @@
+"""The handler of each kind of operation under LRP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..calls import Call
+from ..kinds import POINTWISE_KINDS, Kind
+from . import attention, contractions, folding, linear, norms, products
+
+if TYPE_CHECKING:
+    from .mode import RelevancePropagation
+
+Handler = Callable[["RelevancePropagation", Call], Any]
+
+
+def _by_signature(method: Callable[..., Any]) -> Handler:
+    """A handler that is also given the call's arguments as its own."""
+    return lambda mode, call: method(mode, call, *call.args, **call.kwargs)
+
+
+def _pointwise(mode: RelevancePropagation, call: Call) -> Any:
+    return _reduced(mode, call) if len(call.given) == 1 and call.name in ("max", "min") else mode.as_read(call)
+
+
+def _created(mode: RelevancePropagation, call: Call) -> Any:
+    result = call.run()
+    if call.operation is not None and call.operation.number is not None and isinstance(result, Tensor):
+        mode.noted(result).number = call.operation.number
+    return result
+
+
+def _moved(mode: RelevancePropagation, call: Call) -> Any:
+    row = call.operation
+    if row is not None and row.identity:
+        return mode.as_read(call)
+    if row is not None and row.name == "stack":
+        return mode.stacked(row, call.function, call.args, call.kwargs)
+    result = mode.as_it_is(call)
+    source = call.signals[0]
+    note = mode.note(source)
+    if (note.statistic or note.plain is not None) and len(call.signals) == 1:
+        mode.move_statistic(call, note, result)
+    return result
+
+
+def _reduced(mode: RelevancePropagation, call: Call) -> Any:
+    layer = contractions.summed_product(mode, call)
+    return mode.reduced(call, lambda *_: mode.as_it_is(call)) if layer is None else layer
+
+
+def _contracted(mode: RelevancePropagation, call: Call) -> Any:
+    return mode.reduced(call, lambda *_: contractions.contraction(mode, call))
+
+
+def _sampled(mode: RelevancePropagation, call: Call) -> Any:
+    """Linear in the first argument; where it is read is held constant."""
+    value = call.args[0] if call.args else call.kwargs.get("input")
+    if not any(value is signal for signal in call.signals):
+        return mode.unknown_operation(call)
+    return call.run_with({id(signal): signal.detach() for signal in call.signals if signal is not value})
+
+
+def _as_it_is(mode: RelevancePropagation, call: Call) -> Any:
+    return mode.as_it_is(call)
+
+
+HANDLERS: Mapping[Kind, Handler] = {
+    Kind.QUESTION: _as_it_is,
+    Kind.STATE: _as_it_is,
+    Kind.CREATION: _created,
+    Kind.DROPOUT: _as_it_is,
+    Kind.MAX_POOLING: _as_it_is,
+    Kind.MOVEMENT: _moved,
+    Kind.LINEAR: _reduced,
+    Kind.SELECTION: _reduced,
+    Kind.CONTRACTION: _contracted,
+    Kind.CONVOLUTION: _by_signature(linear.convolution),
+    Kind.TRANSPOSED_CONVOLUTION: _by_signature(linear.transposed_convolution),
+    Kind.MATRIX_PRODUCT: _by_signature(linear.matrix_product),
+    Kind.BILINEAR: _by_signature(contractions.two_inputs),
+    Kind.BATCH_NORM: folding.batch_norm,
+    Kind.NORM: norms.norm,
+    Kind.STATISTIC: products.statistic,
+    Kind.SOFTMAX: attention.softmax,
+    Kind.LOG_SOFTMAX: attention.log_softmax,
+    Kind.COMPOSITE: attention.composite,
+    Kind.SAMPLING: _sampled,
+} | dict.fromkeys(POINTWISE_KINDS, _pointwise)

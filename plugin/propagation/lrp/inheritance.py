@@ -1,0 +1,82 @@
+"""What is known of the operands of an operation, and so of its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..calls import Call
+from ..kinds import Kind
+from ..tensors import tensors_in
+from .carriers import carry_on
+
+if TYPE_CHECKING:
+    from .mode import RelevancePropagation
+
+_SAME_VALUES = frozenset(
+    "view reshape view_as reshape_as expand expand_as dropout dropout1d dropout2d dropout3d".split()
+)
+
+
+def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
+    """What is known of the operands, of the result."""
+    row = call.operation
+    notes = [mode.notes.get(signal) for signal in call.signals]
+    if row is None or (row.kind is Kind.LINEAR and isinstance(result, Tensor) and mode.note(result).produced):
+        return  # a sum that is a linear layer
+    known = [note for note in notes if note is not None]
+    every = known if len(known) == len(notes) else []
+    weight = row.weight or (bool(every) and row.kind is not Kind.NORM and all(note.weight for note in every))
+    non_negative = row.non_negative or (
+        row.keeps_signs and bool(every) and all(note.non_negative for note in every) and _keeps_signs(mode, call)
+    )
+    if weight or non_negative:
+        softmax = bool(every) and all(note.softmax for note in every)
+        for tensor in tensors_in(result)[: 1 if row.kind is Kind.STATISTIC else None]:
+            if tensor.requires_grad:
+                noted = mode.noted(tensor)
+                noted.weight, noted.non_negative = noted.weight or weight, noted.non_negative or non_negative
+                noted.softmax = noted.softmax or softmax
+    if any(note.carrier is not None for note in known):
+        carry_on(mode, call, result)
+    if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and known:
+        _inherit_layer(mode, call, result)
+
+
+def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
+    """What changes nothing stands for the result of the layer before it; what is moved can be moved back."""
+    signal, note = call.signals[0], mode.note(call.signals[0])
+    moved = note.moved or ((signal, ()) if note.produced is not None else None)
+    if moved is None or not isinstance(result, Tensor) or result is signal:
+        return
+    if any(other is not signal for other in call.signals) or result.dtype != signal.dtype:
+        return
+    noted = mode.noted(result)
+    if note.produced is not None and result.shape == signal.shape and _keeps_places(call):
+        noted.produced = note.produced
+    elif call.operation is not None and call.operation.kind is Kind.MOVEMENT:
+        noted.moved = (moved[0], (*moved[1], call))
+
+
+def _keeps_signs(mode: RelevancePropagation, call: Call) -> bool:
+    """Whether the constants among the operands are not negative."""
+    row = call.operation
+    others = [tensor for tensor in tensors_in((call.args, call.kwargs)) if not tensor.requires_grad]
+    # A summand, the weight of one, or what is put around the edges.
+    numbers = [*call.args, *call.kwargs.values()] if row is not None and row.adds_constants else []
+    return not any(tensor.is_floating_point() and not mode.note(tensor).non_negative for tensor in others) and not any(
+        isinstance(number, (int, float)) and number < 0
+        for number in numbers
+        if row is None or row.kind is not Kind.LINEAR
+    )
+
+
+def _keeps_places(call: Call) -> bool:
+    """Whether a movement to the same shape moves nothing."""
+    if call.name == "__getitem__":
+        index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+        return all(entry is Ellipsis or entry == slice(None) for entry in index if not isinstance(entry, Tensor)) and (
+            not any(isinstance(entry, Tensor) for entry in index)
+        )
+    return call.name in _SAME_VALUES or (call.operation is not None and call.operation.identity)

@@ -1,0 +1,167 @@
+"""What the forward pass of LRP leaves for its backward pass: layers with their rules, and what absorbs relevance."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...kernels.linear import LinearMap, MatrixProduct
+from ...rules.lrp import LinearOperation, Rule, Term, pass_down, per_example
+from ..backward import backward
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(eq=False)
+class LayerRecord:
+    """One linear layer at work, from the forward pass to the backward pass.
+
+    Attributes:
+        name, module: the layer; of the parameter if it has one, else of the module that was running.
+        linear: its map; `weight` and `bias` are as used, with a following batch norm folded in.
+        reads_input: the input is an input of the model.
+        non_negative: the input is known to have no negative entry.
+        rectified: the output is max(W x + b, 0), the ReLU that follows being part of the layer.
+        rule: set when the forward pass is over and positions are known.
+        terms: the rule's terms, kept where several backward passes follow (`repeated`).
+        account: whether the following are noted.
+        entered, left, to_bias: what the last backward pass brought, per example `(N,)`.
+        carried: how much of it went on to carriers.
+    """
+
+    name: str
+    module: nn.Module
+    linear: LinearMap
+    weight: Tensor
+    bias: Tensor | None
+    reads_input: bool
+    non_negative: bool
+    cached: Callable[..., Tensor]
+    rectified: bool = False
+    rule: Rule | None = None
+    terms: Sequence[Term] | None = None
+    account: bool = False
+    repeated: bool = False
+    entered: Tensor | None = None
+    left: Tensor | None = None
+    to_bias: Tensor | None = None
+    carried: float = 0.0
+
+    def changed(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        cached: Callable[..., Tensor],
+        rectified: bool = False,
+    ) -> "LayerRecord":
+        """The same layer with what follows it: a batch norm in weight and bias, or a ReLU."""
+        return LayerRecord(
+            self.name, self.module, self.linear, weight, bias, self.reads_input, self.non_negative, cached, rectified
+        )
+
+    def pass_down(self, value: Tensor, output: Tensor, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """(m, None) or (None, R) at the input for m at the output, by the layer's rule."""
+        if self.rule is None:
+            raise RuntimeError(f"layer {self.name!r} has no rule yet: the backward pass comes after the forward pass")
+        weight, bias = self.weight, self.bias
+        if value.dtype in _HALF or output.dtype in _HALF:  # they differ under autocast
+            value, output, multiplier, weight = value.float(), output.float(), multiplier.float(), weight.float()
+            bias = None if bias is None else bias.float()
+        operation = LinearOperation(
+            self.linear, value, output, weight, bias, self.non_negative, self.rectified, self.cached
+        )
+        terms = self.terms
+        if terms is None and self.rule.proportional:
+            terms = tuple(self.rule.terms(operation))
+            if self.repeated:
+                terms = self.terms = tuple(term.prepared(output) for term in terms)
+        passage = pass_down(self.rule, operation, terms or (), multiplier, self.account)
+        if self.account:
+            self.entered = per_example((output * multiplier).double())
+            below = passage.relevance if passage.multiplier is None else value * passage.multiplier
+            if below is None:
+                raise RuntimeError(f"rule {self.rule} of layer {self.name!r} returned neither m nor R")
+            self.left, self.to_bias = per_example(below.double()), passage.to_bias
+        return passage.multiplier, passage.relevance
+
+
+class LinearLayer(torch.autograd.Function):
+    """y = W x + b forwards; backwards the multiplier at x, and the relevance itself at a zero-valued carrier."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        carrier: Tensor | None,
+        compute: Callable[[], Tensor],
+        record: LayerRecord,
+        covered: Tensor | None,
+    ) -> Tensor:
+        output = compute()
+        if output._is_view():  # of a result that has been flattened: what is written into it later must be no view
+            output = torch.ops.aten._unsafe_view(output, output.shape)
+        ctx.save_for_backward(value, output)
+        ctx.record, ctx.carried, ctx.covered = record, carrier is not None, covered
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        value, output = ctx.saved_tensors
+        below, relevance = ctx.record.pass_down(value, output, multiplier)
+        if relevance is not None and ctx.carried:
+            if ctx.covered is not None:  # the rest comes from layers
+                below, relevance = _as_multiplier(value, relevance * (1 - ctx.covered)), relevance * ctx.covered
+            if ctx.record.account:
+                ctx.record.carried = float(relevance.double().sum())
+        elif relevance is not None:
+            below, relevance = _as_multiplier(value, relevance), None
+        return (
+            None if below is None else below.to(value.dtype),
+            None if relevance is None else relevance.to(value.dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _as_multiplier(value: Tensor, relevance: Tensor) -> Tensor:
+    """Inside the network relevance travels as a multiplier; where nothing fired there is none to multiply."""
+    return torch.where(value == 0, 0.0, relevance / torch.where(value == 0, 1.0, value))
+
+
+def descend(output: Tensor, selections: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Pass the matrix products that end a network, whose weights are its largest, with all targets together.
+
+    Args:
+        output: what the network returned `(N, ...)`.
+        selections: of each target the values that were selected from it `(N,)`.
+
+    Returns:
+        Of each target values whose sum has the same signal below these products; the selections if there are none.
+
+    Raises:
+        ValueError: a selection does not depend on the output.
+    """
+    multipliers = None
+    while _is_shared_product(output):
+        node: Any = output.grad_fn
+        if multipliers is None:
+            signals = [backward(selected, [output], keep_graph=True)[0] for selected in selections]
+            multipliers = torch.stack(cast(list[Tensor], signals))
+        value, computed = node.saved_tensors
+        with torch.no_grad():
+            below, _ = node.record.pass_down(value, computed, multipliers)
+        output, multipliers = value, below.to(value.dtype)
+    return selections if multipliers is None else [output * multiplier for multiplier in multipliers]
+
+
+def _is_shared_product(output: Tensor) -> bool:
+    """Whether a matrix product computed it, inside the network, by a rule that many multipliers can pass at once."""
+    node: Any = output.grad_fn
+    if getattr(type(node), "_forward_cls", None) is not LinearLayer:
+        return False
+    # Who hooked the output expects to see one signal after the other.
+    is_private = not node.carried and not output._backward_hooks
+    return is_private and isinstance(node.record.linear, MatrixProduct) and node.record.rule.proportional

@@ -1,0 +1,203 @@
+"""Linear layers under LRP: the composite's rule.
+
+A linear layer is any product of a signal with a constant matrix or kernel. Here are convolutions and `F.linear`; other
+products are in `contractions`, and what is folded into a layer in `folding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
+
+from ...kernels.linear import Convolution, LinearMap, MatrixProduct
+from ..calls import Call
+from ..convolution import per_dimension
+from .layers import LayerRecord, LinearLayer
+
+if TYPE_CHECKING:
+    from .mode import RelevancePropagation
+
+Size = int | Sequence[int]
+
+
+@dataclass
+class Produced:
+    """How a tensor came to be, for what may be folded into its layer.
+
+    Attributes:
+        record: the layer.
+        value: what it received.
+        carrier, covered: see `Note`.
+    """
+
+    record: LayerRecord
+    value: Tensor
+    carrier: Tensor | None
+    covered: Tensor | None
+
+
+def linear_layer(
+    mode: RelevancePropagation,
+    call: Call,
+    value: Tensor,
+    linear: LinearMap,
+    weight: Tensor,
+    bias: Tensor | None,
+    compute: Callable[[], Tensor] | None = None,
+    begins: bool = True,
+) -> Tensor:
+    """A linear layer at work.
+
+    Args:
+        mode: the propagation.
+        call: the call that computes it.
+        value: x.
+        linear, weight, bias: the map, W and b.
+        compute: computes y; the call itself if there is none.
+        begins: it may be the first layer, if nothing but affine steps stands before it.
+    """
+    mode.pointwise.forget()
+    owner, weight, note = mode.owner(call), mode.cache.constant(weight), mode.note(value)
+    record = LayerRecord(
+        name=mode.names.get(owner, ""),
+        module=owner,
+        linear=linear,
+        weight=weight,
+        bias=None if bias is None else mode.cache.constant(bias),
+        reads_input=begins and note.carrier is not None,
+        non_negative=note.non_negative,
+        cached=partial(mode.cache.get, weight),
+    )
+    return _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
+
+
+def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], Tensor]) -> Tensor:
+    mode.trail.layers.append(layer.record)
+    output = LinearLayer.apply(layer.value, layer.carrier, compute, layer.record, layer.covered)
+    if not layer.record.rectified:
+        mode.noted(output).produced = layer
+    return cast(Tensor, output)
+
+
+def fold(
+    mode: RelevancePropagation,
+    value: Tensor,
+    compute: Callable[[Tensor], Tensor],
+    layer: Produced,
+    record: LayerRecord,
+) -> Tensor:
+    """What follows a layer becomes a part of it.
+
+    Args:
+        mode: the propagation.
+        value: the layer's output, which others may still read.
+        compute: what follows.
+        layer: how `value` came to be.
+        record: the layer with what follows.
+    """
+    mode.trail.supersede(layer.record, record)
+    folded = Produced(record, layer.value, layer.carrier, layer.covered)
+    output = _record(mode, folded, partial(compute, value.detach()))
+    if mode.observed:
+        note = mode.noted(value)
+        note.folded = [*(note.folded or ()), output]
+    return output
+
+
+# -- convolutions and matrix products ----------------------------------------------------------------------------------
+
+
+def convolution(
+    mode: RelevancePropagation,
+    call: Call,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Any:
+    """A convolution of 1, 2 or 3 dimensions."""
+    dimensions, extra = weight.ndim - 2, None
+    if isinstance(padding, str):
+        dilation = per_dimension(dilation, dimensions)
+        reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        if padding == "same" and any(total % 2 for total in reach):
+            extra = tuple(total % 2 for total in reach)
+        padding = tuple(total // 2 if padding == "same" else 0 for total in reach)
+    geometry = _fixed(stride), _fixed(padding), _fixed(dilation)
+    linear = _convolution(dimensions, *geometry, groups, extra=extra)
+    return _convolved(mode, call, input, linear, weight, bias)
+
+
+def transposed_convolution(
+    mode: RelevancePropagation,
+    call: Call,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Any:
+    """A transposed convolution of 1, 2 or 3 dimensions."""
+    geometry = (_fixed(stride), _fixed(padding), _fixed(dilation), groups, _fixed(output_padding))
+    return _convolved(mode, call, input, _convolution(weight.ndim - 2, *geometry), weight, bias)
+
+
+def _convolved(
+    mode: RelevancePropagation, call: Call, input: Tensor, linear: Convolution, weight: Tensor, bias: Tensor | None
+) -> Any:
+    """Either kind, with or without a batch dimension."""
+    if is_signal(call, weight):
+        return mode.bilinear(call, input, weight)
+    if input.ndim == weight.ndim - 1:
+        with mode.seeing():
+            return call.run_with({id(input): input.unsqueeze(0)}).squeeze(0)
+    return linear_layer(mode, call, input, linear, weight, bias)
+
+
+def matrix_product(
+    mode: RelevancePropagation, call: Call, input: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Any:
+    """`F.linear`."""
+    if is_signal(call, weight):
+        return mode.bilinear(call, input, weight)
+    return linear_layer(mode, call, input, MatrixProduct(), weight, bias)
+
+
+def is_signal(call: Call, tensor: Tensor | None) -> bool:
+    return any(tensor is signal for signal in call.signals)
+
+
+def _fixed(size: Any) -> int | tuple[int, ...]:
+    return size if isinstance(size, int) else tuple(size)
+
+
+@lru_cache(maxsize=4096)
+def _convolution(
+    dimensions: int,
+    stride: int | tuple[int, ...],
+    padding: int | tuple[int, ...],
+    dilation: int | tuple[int, ...],
+    groups: int,
+    output_padding: int | tuple[int, ...] | None = None,
+    extra: tuple[int, ...] | None = None,
+) -> Convolution:
+    """The map of a convolution; of a transposed one if there is an output padding."""
+    return Convolution(
+        per_dimension(stride, dimensions),
+        per_dimension(padding, dimensions),
+        per_dimension(dilation, dimensions),
+        groups,
+        transposed=output_padding is not None,
+        output_padding=() if output_padding is None else per_dimension(output_padding, dimensions),
+        extra=extra or (),
+    )

@@ -1,0 +1,322 @@
+"""Layer-wise relevance propagation as a function mode.
+
+The signal that travels is the multiplier m = R / a, so whatever is linear and sign-preserving needs no rule: the plain
+vector-Jacobian product is LRP-0. What is not is in the table of operations, each with its kind, and each kind has its
+handler here. An operation without a row has no LRP meaning that is known: it is refused if relevance reaches it.
+
+Every tensor is a constant, a signal or a weight. A weight says how much of a signal passes, and so does what is
+computed from weights and constants alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...rules.composite import Composite, Layer
+from ...rules.lrp import Rule
+from ..calls import Call, with_tensors
+from ..kinds import POINTWISE_KINDS, Kind, Operation
+from ..mode import Propagation, first_tensor
+from ..modules import Observer, describe, running_module
+from ..operations import operation_of
+from ..pointwise import Activation, Reading
+from ..tensors import map_tensors, tensors_in
+from . import pointwise, products
+from .cache import WeightCache
+from .handlers import HANDLERS
+from .inheritance import inherit
+from .trail import Absorption, Trail
+
+# They take parameters as the model has them; elsewhere constants stand for these.
+_READ_PARAMETERS = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.MATRIX_PRODUCT, Kind.BATCH_NORM})
+_LAYERS = _READ_PARAMETERS | {Kind.CONTRACTION, Kind.BILINEAR}
+_NO_RULE = 'express it in operations that have one, or pass unknown="gradient" to let its gradient stand in'
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An operation that relevance must not reach.
+
+    Attributes:
+        operation: its name.
+        layer: where it ran, as messages name it.
+        remedy: what to do.
+    """
+
+    operation: str
+    layer: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} in layer {self.layer} has no LRP rule: {self.remedy}"
+
+
+class RelevancePropagation(Propagation):
+    """Runs a model so that the backward pass is LRP.
+
+    Args:
+        model: the network.
+        composite: the rule of each linear layer, and of softmax.
+        cache: quantities derived from weights, kept between calls.
+        unknown: "raise" for operations without LRP meaning, or "gradient".
+        account: keep what each layer and each other operation absorbed, for the ledger.
+        repeated: several backward passes will follow.
+        protected, on_enter, on_exit: see `Propagation`.
+        layer_rules: the rule that a module has of its own, or None.
+        from_embeddings: begin at the results of embeddings, as the inputs are token ids.
+
+    Attributes:
+        refusals: what relevance must not reach, by autograd node.
+    """
+
+    # Not a sum: a layer needs its output for its share of the relevance.
+    _really_in_place = frozenset({F.relu})
+    _rectifies = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        composite: Composite,
+        cache: WeightCache,
+        unknown: str = "raise",
+        account: bool = False,
+        repeated: bool = False,
+        protected: Iterable[Any] = (),
+        on_enter: Observer | None = None,
+        on_exit: Observer | None = None,
+        layer_rules: Callable[[nn.Module], Rule | None] | None = None,
+        from_embeddings: bool = False,
+    ) -> None:
+        super().__init__(model, {Activation: self._never}, protected, on_enter, on_exit)
+        self.composite, self.cache, self.unknown, self.account = composite, cache, unknown, account
+        self.layer_rules, self.repeated, self.from_embeddings = layer_rules, repeated, from_embeddings
+        self.trail = Trail()
+        self._watch: Absorption | None = None
+        self.refusals: dict[Any, Refusal] = {}
+        self.names = {module: name for name, module in model.named_modules()}
+        self._owners = {
+            id(tensor): module
+            for module in self.names
+            for table in (module._parameters, module._buffers)
+            for tensor in table.values()
+        }
+
+    @staticmethod
+    def _never(_: Any) -> Any:
+        raise NotImplementedError
+
+    def carry(self, value: Tensor, carrier: Tensor) -> None:
+        """Let the zero-valued leaf `carrier` receive relevance that is not a multiple of the input `value`."""
+        self.noted(value).carrier = carrier
+
+    def found_at(self, value: Tensor) -> list[Tensor]:
+        """Where a tensor's relevance is found: there, and at the results of what was folded into its layer."""
+        return [value, *(found for folded in self.note(value).folded or () for found in self.found_at(folded))]
+
+    def carrier(self, value: Tensor) -> Tensor | None:
+        """The tensor that receives relevance of `value` that is not a multiple of it, if it has one."""
+        return self.note(value).carrier
+
+    def assign_rules(self) -> None:
+        """Give every layer its rule, now that the forward pass is over."""
+        count = len(self.trail.layers)
+        for index, record in enumerate(self.trail.layers):
+            layer = Layer(record.name, record.module, index, count, record.reads_input)
+            own = self.layer_rules(record.module) if self.layer_rules is not None else None
+            record.rule = own or self.composite.rule_for(layer)
+        for before, record in reversed(self.trail.superseded):
+            before.rule = record.rule
+        for record in self.trail.passed:
+            record.account, record.repeated = self.account, self.repeated
+
+    # -- dispatch ------------------------------------------------------------------------------------------------------
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        signals: list[Tensor] = []
+        parameters: list[Tensor] = []
+        for tensor in given:
+            if tensor.requires_grad:
+                # Parameters do not depend on the input: what requires grad otherwise does.
+                (parameters if tensor.is_leaf and self.note(tensor).carrier is None else signals).append(tensor)
+        row = operation_of(function)
+        if row is not None and row.name.endswith("_as"):  # the second only has a shape
+            signals = [signal for signal in signals if signal is args[0]][:1]
+        kind = None if row is None else row.kind
+        if row is not None and row.training is not None:
+            args, kwargs = self._in_train_mode(row, args, kwargs)
+        if parameters and not (signals and kind in _READ_PARAMETERS):
+            args, kwargs, given = self._without_parameters(args, kwargs, parameters)
+        if not signals:
+            return self._without_signals(row, function, args, kwargs, given)
+        call = Call(row, function, args, kwargs, signals, given)
+        handler = None if kind is None else HANDLERS.get(kind)
+        result = self.unknown_operation(call) if handler is None else handler(self, call)
+        if kind not in _LAYERS and kind is not Kind.COMPOSITE:
+            inherit(self, call, result)
+        return result
+
+    def _without_parameters(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], parameters: list[Tensor]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], list[Tensor]]:
+        """The arguments with constants in place of parameters."""
+        constants = {id(parameter): self.cache.constant(parameter) for parameter in parameters}
+        for identity, constant in constants.items():
+            owner = self._owners.get(identity)
+            if owner is not None:
+                self._owners[id(constant)] = owner
+        args, kwargs = with_tensors(args, kwargs, constants)
+        return args, kwargs, tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+
+    def _without_signals(
+        self, row: Operation | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
+    ) -> Any:
+        """What is computed from constants, and from what was computed from signals without a gradient."""
+        if row is not None and row.kind in POINTWISE_KINDS and any(self.note(t).link is not None for t in given):
+            return self.as_read(Call(row, function, args, kwargs, [], given))
+        if row is not None and row.kind is Kind.EMBEDDING and self.from_embeddings:
+            return self._begin(function(*args, **kwargs))
+        result = super()._call(function, args, kwargs)
+        owner = next((owner for tensor in given if (owner := self.owner_of(tensor)) is not None), None)
+        if owner is not None and row is not None and row.kind is not Kind.QUESTION:
+            for tensor in tensors_in(result):
+                # What a layer computes from constants is none of its parameters.
+                self.noted(tensor).owner = None if row.kind in _LAYERS else owner
+        return result
+
+    def _begin(self, embedded: Tensor) -> Tensor:
+        """A signal that begins here."""
+        value = embedded.detach().requires_grad_().clone()
+        self.carry(value, torch.zeros_like(embedded, requires_grad=True))
+        return value
+
+    def _is_kept(self, base: Tensor) -> bool:
+        # Nor may what is noted of it become untrue.
+        return self.account or self.notes.get(base) is not None
+
+    def _is_free(self, value: Tensor) -> bool:
+        # A layer needs its output only for the relevance of readers other than what is folded into it.
+        return not self.account and (self.note(value).produced is not None or super()._is_free(value))
+
+    def owner_of(self, tensor: Tensor) -> nn.Module | None:
+        """The module whose parameter or buffer a constant is, or is made from."""
+        return self._owners.get(id(tensor)) or self.note(tensor).owner
+
+    def owner(self, call: Call) -> nn.Module:
+        """The layer that a call belongs to: that of a parameter among its arguments, else the one that is running."""
+        found = next((owner for tensor in call.given if (owner := self.owner_of(tensor)) is not None), None)
+        return running_module(self.model) if found is None else found
+
+    def is_kept(self, record: Any) -> bool:
+        """Whether a layer has a rule of its own: nothing is folded into it."""
+        return self.layer_rules is not None and self.layer_rules(record.module) is not None
+
+    # -- operations without a handler of their own ---------------------------------------------------------------------
+
+    def as_it_is(self, call: Call) -> Any:
+        """An operation whose vector-Jacobian product is right."""
+        row = call.operation
+        moves = row is not None and row.kind in (Kind.MOVEMENT, Kind.QUESTION) and not row.adds_constants
+        if self.account and not moves:
+            return self._run_watched(call)
+        return self._plain(call.function, call.args, call.kwargs)
+
+    def unknown_operation(self, call: Call) -> Any:
+        """An operation that is not in the table."""
+        result = self.as_it_is(call)
+        if not all(self.note(signal).weight for signal in call.signals):
+            self.refuse(result, call)
+            return result
+        for tensor in tensors_in(result):
+            self.noted(tensor).weight = True
+        self.refuse(result, call)
+        return result
+
+    def refuse(self, result: Any, call: Call, remedy: str = "") -> None:
+        """Relevance must not reach what this call returned."""
+        if self.unknown != "raise":
+            return
+        refusal = None
+        for tensor in tensors_in(result):
+            if tensor.requires_grad and tensor.grad_fn is not None:
+                if refusal is None:
+                    own = remedy or (call.operation.remedy if call.operation is not None else "")
+                    layer = describe(self.model, running_module(self.model))
+                    refusal = Refusal(call.name, layer, f"{own}, or {_NO_RULE}" if own else _NO_RULE)
+                self.refusals[tensor.grad_fn] = refusal
+
+    def bilinear(self, call: Call, input: Tensor, weight: Tensor) -> Any:
+        """A convolution or matrix product whose weight is computed from the input."""
+        if self.note(weight).weight and any(input is signal for signal in call.signals):
+            return call.run_with({id(weight): weight.detach()})
+        return products.shared(call) if len(call.signals) > 1 else self.as_it_is(call)
+
+    def product(self, call: Call) -> Any:
+        """A product of signals."""
+        return products.product(self, call)
+
+    def _run_watched(self, call: Call) -> Any:
+        """The plain call, with a note of the relevance that it keeps."""
+        absorption = Absorption(f"{call.name.strip('_')} in {describe(self.model, self.owner(call))}")
+        aliases = {id(signal): absorption.watch_signal(signal) for signal in call.signals}
+        args, kwargs = with_tensors(call.args, call.kwargs, aliases)
+        result = self._plain(call.function, args, kwargs)
+        self.trail.absorptions.append(absorption)
+        given = {id(aliases[id(signal)]): signal for signal in call.signals}
+        for tensor in tensors_in(result):
+            if tensor.requires_grad and id(tensor) not in given:
+                absorption.watch_result(tensor)
+        # Dropout in eval mode returns what it was given.
+        return map_tensors(lambda tensor: given.get(id(tensor), tensor), result)
+
+    # -- pointwise operations ------------------------------------------------------------------------------------------
+
+    def activation(self, activation: Activation, call: Call, reading: Reading) -> Any:
+        """An activation, by its rule."""
+        return pointwise.activation(self, activation, call, reading)
+
+    def otherwise(self, call: Call) -> Any:
+        """A pointwise operation that is no activation."""
+        return pointwise.otherwise(self, call)
+
+    def of_statistic(self, call: Call) -> Any:
+        """What is computed from a statistic."""
+        kind = None if call.operation is None else call.operation.kind
+        notes = [self.note(signal) for signal in call.signals]
+        plain = all(note.statistic or note.plain is not None for note in notes)
+        if kind is Kind.QUOTIENT and len(notes) > 1 and not plain:
+            return self.otherwise(call)
+        result = super().of_statistic(call)
+        if kind is Kind.POINTWISE:
+            pointwise.of_statistic(self, call, first_tensor(result))
+        return result
+
+    def softmax_by_hand(self, call: Call) -> Tensor:
+        """Exponentials that sum to 1."""
+        return pointwise.softmax_by_hand(self, call)
+
+    def plainly(self, call: Call) -> Tensor:
+        """The result of a call whose operands count as no activations; what it keeps may be watched."""
+        if self._watch is None:
+            return super().plainly(call)
+        swap = {
+            id(signal): self._watch.watch_signal(signal) if (plain := self.note(signal).plain) is None else plain()
+            for signal in call.signals
+        }
+        return first_tensor(call.run_with(swap))
+
+    @contextmanager
+    def watching(self, absorption: Absorption) -> Iterator[None]:
+        """What is computed plainly now is watched."""
+        self._watch = absorption
+        try:
+            yield
+        finally:
+            self._watch = None

@@ -1,0 +1,90 @@
+"""Pointwise operations under LRP: activations, and what an operation is that is no part of one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
+
+from ..calls import Call
+from ..kinds import Kind
+from ..modules import describe
+from ..pointwise import Activation, Reading
+from ..tensors import map_tensors
+from . import folding, linear, products
+from .activations import ActivationLayer
+from .trail import Absorption
+
+if TYPE_CHECKING:
+    from .mode import RelevancePropagation
+
+_PIECEWISE_LINEAR = frozenset({"relu", "leaky_relu", "prelu", "rrelu"})
+
+
+def activation(mode: RelevancePropagation, operation: Activation, call: Call, reading: Reading) -> Any:
+    """R unchanged; a ReLU right after a layer is a part of it."""
+    if reading.remedy:
+        result = call.run()
+        mode.refuse(result, call, reading.remedy)
+        return result
+    result = _activated(mode, operation)
+    if operation.weight or operation.non_negative:
+        noted = mode.noted(result)
+        noted.weight, noted.non_negative = operation.weight, operation.non_negative
+    if operation.name in ("leaky_relu", "prelu") and mode.note(operation.input).non_negative:
+        mode.noted(result).non_negative = True
+    return result
+
+
+def _activated(mode: RelevancePropagation, operation: Activation) -> Tensor:
+    layer = mode.note(operation.input).produced if operation.name == "relu" else None
+    if layer is not None:
+        # The layer remembers max(y, 0), which the next one reads anyway, in place of y.
+        before = layer.record
+        record = before.changed(before.weight, before.bias, before.cached, rectified=True)
+        return linear.fold(mode, operation.input, operation.function, layer, record)
+    if operation.name in _PIECEWISE_LINEAR:
+        return operation.function(operation.input)
+    return cast(Tensor, ActivationLayer.apply(operation.input, operation, mode.repeated))
+
+
+def otherwise(mode: RelevancePropagation, call: Call) -> Any:
+    """A pointwise operation that is no activation: a sum, a product, a choice."""
+    kind = None if call.operation is None else call.operation.kind
+    if kind is Kind.STEP and call.signals:
+        return map_tensors(Tensor.detach, call.run())
+    if not call.signals or kind in (Kind.MOVEMENT, Kind.MASK):
+        return mode.as_it_is(call)
+    if kind is Kind.SUM:
+        folded = folding.fold_affine(mode, call, scales=False) if len(call.signals) == 1 else None
+        return mode.as_it_is(call) if folded is None else folded
+    if kind is Kind.PRODUCT:
+        return products.product(mode, call)
+    return products.quotient(mode, call) if kind is Kind.QUOTIENT else mode.unknown_operation(call)
+
+
+def of_statistic(mode: RelevancePropagation, call: Call, result: Tensor) -> None:
+    """A root of a sum of squares, or its reciprocal, is a weight."""
+    noted = mode.noted(result)
+    noted.weight = noted.statistic = True
+    noted.plain = partial(mode.plainly, call)
+    if call.name != "sqrt":
+        mode.refuse(result, call)
+
+
+def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
+    """A weight: by its gradient, or held constant, as a softmax is."""
+    if mode.composite.softmax == "constant":
+        return mode.plainly(call).detach()
+    if not mode.account:
+        result = mode.plainly(call)
+    else:
+        absorption = Absorption(f"softmax in {describe(mode.model, mode.owner(call))}")
+        mode.trail.absorptions.append(absorption)
+        with mode.watching(absorption):
+            result = mode.plainly(call)
+        absorption.watch_result(result)
+    noted = mode.noted(result)
+    noted.weight = noted.softmax = noted.non_negative = True
+    return result

@@ -1,0 +1,91 @@
+"""Products, quotients and statistics under LRP, by what their factors are.
+
+signal * constant       linear
+signal * weight         all relevance to the signal
+signal * signal         half to each
+signal / weight         the same as times its reciprocal; a statistic as a divisor is a weight
+number / signal         has no meaning, unless it is a part of an activation
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..calls import Call
+from ..kinds import Kind
+from ..tensors import hooked, tensors_in
+from .folding import fold_affine
+
+if TYPE_CHECKING:
+    from .mode import RelevancePropagation
+
+_DIVISOR = "a signal divides: explain the values before the division, or hold the divisor constant with detach()"
+
+
+def weigh_signal(tensor: Tensor, weight: float) -> Tensor:
+    """The same tensor; the signal that passes it is multiplied by `weight`."""
+    return hooked(tensor, lambda signal: signal if signal is None else signal * weight)
+
+
+def product(mode: RelevancePropagation, call: Call) -> Any:
+    """a * b, of two or more factors, element by element or summed."""
+    if len(call.signals) == 1:
+        return _scaled(mode, call)
+    elementwise = call.operation is not None and call.operation.kind is Kind.PRODUCT
+    notes = [mode.note(signal) for signal in call.signals]
+    # Attention sums over what it weighs: there AttnLRP gives the softmax its half.
+    weights = [note.weight and (elementwise or not note.softmax) for note in notes]
+    if any(weights) and not all(weights):
+        swap = {
+            id(signal): signal.detach() for signal, is_weight in zip(call.signals, weights, strict=True) if is_weight
+        }
+        return call.run_with(swap)
+    return shared(call)
+
+
+def shared(call: Call) -> Any:
+    """Each factor takes its share."""
+    count = len(call.signals)
+    return call.run_with({id(signal): weigh_signal(signal, 1 / count) for signal in call.signals})
+
+
+def _scaled(mode: RelevancePropagation, call: Call) -> Any:
+    """One factor is constant."""
+    (signal,) = call.signals
+    if call.operation is not None and call.operation.kind is Kind.PRODUCT:
+        folded = fold_affine(mode, call, scales=True)
+        if folded is not None:
+            return folded
+    result = call.run()
+    others = [tensor for tensor in call.given if tensor is not signal]
+    if len(others) == 1 and others[0].ndim and mode.owner_of(others[0]) is not None and isinstance(result, Tensor):
+        mode.noted(result).scaled = (signal, others[0])
+    return result
+
+
+def quotient(mode: RelevancePropagation, call: Call) -> Any:
+    """a / b."""
+    dividend, divisor = call.argument("input"), call.argument("other")
+    if not any(divisor is signal for signal in call.signals):
+        folded = fold_affine(mode, call, scales=True) if len(call.signals) == 1 and call.name == "div" else None
+        return call.run() if folded is None else folded
+    note = mode.note(divisor)
+    if any(dividend is signal for signal in call.signals) and (note.weight or note.statistic):
+        return call.run_with({id(divisor): divisor.detach()})
+    result = call.run()
+    mode.refuse(result, call, _DIVISOR)
+    return result
+
+
+def statistic(mode: RelevancePropagation, call: Call) -> Any:
+    """A variance, a deviation or a length; explained itself, it gives to each value in proportion to its square."""
+    result = mode.as_it_is(call)
+    if call.name.startswith("var"):  # of degree 2, as a product of two
+        halved = call.run_with({id(signal): weigh_signal(signal, 0.5) for signal in call.signals})
+        result = halved if isinstance(result, Tensor) else type(result)((halved[0], result[1]))
+    for tensor in tensors_in(result)[:1]:
+        noted = mode.noted(tensor)
+        noted.weight = noted.statistic = noted.non_negative = True
+    return result

@@ -1,0 +1,53 @@
+"""Composite operations, written in operations that rules are known for, with PyTorch's own arguments."""
+
+from .attention import multi_head_attention_forward, scaled_dot_product_attention
+from .products import (
+    _native_batch_norm_legit_no_training,
+    addbmm,
+    addcdiv,
+    addcmul,
+    addmm,
+    addmv,
+    addr,
+    baddbmm,
+    convolution,
+    cosine_similarity,
+    glu,
+    lerp,
+    local_response_norm,
+    multi_dot,
+    pairwise_distance,
+    softsign,
+    tanhshrink,
+)
+from .recurrent import gru, gru_cell, lstm, lstm_cell, rnn_relu, rnn_relu_cell, rnn_tanh, rnn_tanh_cell
+
+__all__ = [
+    "addbmm",
+    "addcdiv",
+    "addcmul",
+    "addmm",
+    "addmv",
+    "addr",
+    "baddbmm",
+    "cosine_similarity",
+    "glu",
+    "gru",
+    "gru_cell",
+    "lerp",
+    "local_response_norm",
+    "lstm",
+    "lstm_cell",
+    "multi_head_attention_forward",
+    "convolution",
+    "multi_dot",
+    "_native_batch_norm_legit_no_training",
+    "pairwise_distance",
+    "softsign",
+    "tanhshrink",
+    "rnn_relu",
+    "rnn_relu_cell",
+    "rnn_tanh",
+    "rnn_tanh_cell",
+    "scaled_dot_product_attention",
+]

@@ -1,0 +1,146 @@
+"""Sums of products, gates, and similarities, in their parts."""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Number = float | Tensor
+
+
+def _scaled(value: Tensor, factor: Number) -> Tensor:
+    return value if isinstance(factor, (int, float)) and factor == 1 else value * factor
+
+
+def _plus(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """beta * input + alpha * product(first, second); the product first, so that the sum is the layer's bias."""
+
+    def compute(input: Tensor, first: Tensor, second: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+        # The constant factor is scaled, if one is: the product is then a linear layer as it is.
+        constant_first = not first.requires_grad
+        result = product(_scaled(first, alpha), second) if constant_first else product(first, _scaled(second, alpha))
+        return result if isinstance(beta, (int, float)) and beta == 0 else result + _scaled(input, beta)
+
+    return compute
+
+
+_addmm, _addmv, _baddbmm, _addr = map(_plus, (torch.matmul, torch.mv, torch.bmm, torch.outer))
+
+
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta input + alpha mat1 mat2."""
+    return _addmm(input, mat1, mat2, beta=beta, alpha=alpha)
+
+
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta input + alpha mat vec."""
+    return _addmv(input, mat, vec, beta=beta, alpha=alpha)
+
+
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta input + alpha batch1 batch2, one product for each entry of the batch."""
+    return _baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
+
+
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta input + alpha times the sum of the products of a batch."""
+    return _scaled(torch.bmm(batch1, batch2).sum(0), alpha) + _scaled(input, beta)
+
+
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta input + alpha vec1 vec2^T."""
+    return _addr(input, vec1, vec2, beta=beta, alpha=alpha)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value tensor1 tensor2."""
+    return input + _scaled(tensor1 * tensor2, value)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value tensor1 / tensor2."""
+    return input + _scaled(tensor1 / tensor2, value)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Number) -> Tensor:
+    """input + weight (end - input)."""
+    return input + weight * (end - input)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """The first half times the sigmoid of the second (Dauphin et al. 2017)."""
+    signal, gate = input.chunk(2, dim)
+    return signal * torch.sigmoid(gate)
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """x / (k + alpha mean x^2)^beta, the mean over neighbouring channels (Krizhevsky et al. 2012)."""
+    with torch.no_grad():
+        squares = input.detach().square().flatten(2).unsqueeze(1)
+        padded = F.pad(squares, (0, 0, size // 2, (size - 1) // 2))
+        mean = F.avg_pool2d(padded, (size, 1), stride=1).squeeze(1).view(input.shape)
+        denominator = (mean * alpha + k).pow(beta)
+    return input / denominator
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 x2 / (|x1| |x2|), the lengths held constant."""
+    first, second = (x.detach().norm(2, dim, keepdim=True).clamp_min(eps) for x in (x1, x2))
+    return ((x1 / first) * (x2 / second)).sum(dim)
+
+
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """|d|_p with d = x1 - x2 + eps: each difference d times its gradient, sgn(d) |d|^(p-1) / |d|_p^(p-1), constant."""
+    difference = x1 - x2 + eps
+    with torch.no_grad():
+        length = difference.norm(p, -1, keepdim=True)
+        weight = difference.sign() * (difference.abs() / length.clamp_min(torch.finfo(length.dtype).tiny)).pow(p - 1)
+    return (difference * weight).sum(-1, keepdim)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of several matrices, from the left."""
+    return reduce(torch.matmul, tensors)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    return input / (1 + input.abs())
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x)."""
+    return input - torch.tanh(input)
+
+
+def convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The convolution of its dimension, or its transpose."""
+    name = f"conv{'_transpose' if transposed else ''}{weight.ndim - 2}d"
+    if transposed:
+        return getattr(F, name)(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return getattr(F, name)(input, weight, bias, stride, padding, dilation, groups)
+
+
+def _native_batch_norm_legit_no_training(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, None, None]:
+    """Batch norm by the running statistics, beside two results that nobody reads."""
+    return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps), None, None

@@ -1,0 +1,358 @@
+"""What a pointwise call comes to: a step of an affine chain, an activation, or neither (see `chains`)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..kernels.tracing import is_tracing
+from . import chains
+from .calls import Call
+from .chains import ROOT, Link, Shape, Slot, Step
+from .kinds import Kind
+from .notes import NOTHING, Note
+from .operations import operation_of
+from .tensors import TensorTable
+
+_CANONICAL: dict[str, Callable[..., Tensor]] = {
+    "relu": torch.relu,
+    "relu6": torch.nn.functional.relu6,
+    "leaky_relu": torch.nn.functional.leaky_relu,
+}
+# Of these a multiple or a sum is one of the function: they are no activation by themselves.
+_LINEAR = frozenset({Kind.SUM, Kind.PRODUCT, Kind.QUOTIENT, Kind.MOVEMENT})
+
+
+@dataclass(eq=False, slots=True)
+class Activation:
+    """A pointwise non-linearity y = function(x).
+
+    Attributes:
+        name: PyTorch's name, such as "relu" or "gelu"; "" for a chain that PyTorch has no name for.
+        input: x, of any shape.
+        function: computes y out of place.
+        shape: what the function looks like, if it was looked at.
+        non_decreasing: whether the derivative is nowhere negative.
+        non_negative: whether y has no negative entry.
+        weight: whether y says how much of a signal passes, as the output of a sigmoid.
+        value: y, if it is computed already.
+    """
+
+    name: str
+    input: Tensor
+    function: Step
+    non_decreasing: bool
+    non_negative: bool
+    weight: bool
+    value: Tensor | None = None
+
+    def run(self, value: Tensor) -> Tensor:
+        """f, differentiable, at a tensor with the values of x; the values that are there are not computed again."""
+        return self.function(value) if self.value is None else _Computed.apply(value, self.function, self.value)
+
+
+class _Computed(torch.autograd.Function):
+    """f(x) forwards, as it was computed already; f'(x) backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, function: Step, result: Tensor) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.function = function
+        return result.detach()
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
+        (value,) = ctx.saved_tensors
+        with torch.enable_grad():
+            root = value.detach().requires_grad_()
+            result = ctx.function(root)
+        return torch.autograd.grad(result, root, signal)[0], None, None
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a call comes to.
+
+    Attributes:
+        link: how its result follows from its root; None if it is no function of one.
+        activation: the activation that it completes, if it is not affine.
+        statistic: an operand is a statistic: an operation on it counts as no activation.
+        remedy: the function has no meaning by itself.
+    """
+
+    link: Link | None = None
+    activation: Activation | None = None
+    statistic: bool = False
+    remedy: str = ""
+
+
+class Pointwise:
+    """Reads the calls of a forward pass.
+
+    Args:
+        notes: what is known of tensors.
+        turns: a function that falls is taken for one of -x that rises: signals that are rectified differ in that.
+    """
+
+    def __init__(self, notes: TensorTable[Note], turns: bool) -> None:
+        self._notes, self._turns = notes, turns
+        # What the latest activations were applied to, until a layer runs: nobody else may hold it.
+        self._recent: list[Tensor] = []
+
+    def forget(self) -> None:
+        """A layer runs: activations before it are complete."""
+        if self._recent:
+            self._recent.clear()
+
+    def remember(self, tensor: Tensor) -> None:
+        """An activation was applied to this tensor."""
+        self._recent.append(tensor)
+
+    def _note(self, tensor: Tensor) -> Note:
+        return self._notes.get(tensor) or NOTHING
+
+    def _link(self, tensor: Tensor) -> Link | None:
+        return self._note(tensor).link
+
+    def number(self, tensor: Tensor) -> float | None:
+        """The number that all entries of a constant are, if that is known."""
+        number = self._note(tensor).number
+        if number is not None or is_tracing() or tensor.requires_grad or tensor.dtype is torch.bool:
+            return number
+        if tensor.numel() == 1:
+            return float(tensor)
+        # A bound is often a tensor of zeros.
+        return 0.0 if tensor.numel() and not bool(tensor.any()) else None
+
+    def read(self, call: Call) -> Reading:
+        """What a call of a pointwise operation comes to."""
+        operands = self._operands(call)
+        if not operands:
+            return Reading()
+        kind = call.operation.kind if call.operation is not None else Kind.POINTWISE
+        if any(self._note(operand).statistic for operand in operands):
+            return Reading(statistic=True)
+        root = chains.common_root(operands, self._link)
+        if root is None or not self._is_elementwise(call, kind, operands, root):
+            return Reading()
+        times = sum(tensor is operands[0] for tensor in call.given)
+        if kind in _LINEAR and (len(operands) > 1 or times == 1) and not self._divides(call, operands):
+            reading = self._affine(call, kind, operands, root)
+            if reading is not None:
+                return reading
+        if kind is Kind.STEP or not call.signals:
+            return Reading(Link(root, self._whole(call, operands, root)))
+        return self._activation(call, kind, operands, root, times)
+
+    def read_stack(self, call: Call, dim: int) -> Link | None:
+        """Several functions of one root, side by side: a reduction along that dimension is a function of it again."""
+        operands = self._operands(call)
+        root = chains.common_root(operands, self._link) if operands else None
+        if root is None or not self._is_elementwise(call, Kind.POINTWISE, operands, root):
+            return None
+        return Link(root, self._whole(call, operands, root), dim=dim % (root.ndim + 1))
+
+    def read_reduction(self, call: Call) -> Reading | None:
+        """A maximum, minimum or sum along the dimension of a stack; None for other reductions."""
+        (stack,) = call.given
+        link = self._link(stack)
+        if link is None or link.dim is None or link.root is None or call.name not in _REDUCTIONS:
+            return None
+        dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
+        if isinstance(dim, (tuple, list)) and len(dim) == 1:
+            dim = dim[0]
+        if not isinstance(dim, int) or dim % stack.ndim != link.dim or call.kwargs.get("keepdim") or len(call.args) > 2:
+            return None
+        whole = Call(call.operation, FirstOf(call.function), call.args, call.kwargs, call.signals, call.given)
+        return self._activation(whole, Kind.POINTWISE, [stack], link.root, 1)
+
+    def _operands(self, call: Call) -> list[Tensor]:
+        """The different tensors that vary: signals, and what was computed from them without a gradient."""
+        signals = {id(signal) for signal in call.signals}
+        found = {id(t): t for t in call.given if id(t) in signals or self._note(t).link is not None}
+        return list(found.values())
+
+    def _is_elementwise(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> bool:
+        """Whether the call combines its operands element by element, with constants that belong to the function."""
+        shape = root.shape
+        stacked = [link is not None and link.dim is not None for link in map(self._link, operands)]
+        if any(operand.shape != shape for operand in operands) or any(stacked):
+            return False
+        varying = {id(operand) for operand in operands}
+        for constant in call.given if kind is not Kind.MOVEMENT else ():
+            if id(constant) in varying or constant.ndim == 0:
+                continue
+            # A tensor that is added is a constant of the model, such as a bias; a mask of something else only selects.
+            if kind is Kind.SUM and self._note(constant).number is not None:
+                continue
+            if kind is Kind.SUM or (constant.dtype is torch.bool and kind is not Kind.ACTIVATION):
+                return False
+            if kind is not Kind.ACTIVATION and not _fits(constant.shape, shape):
+                return False
+        if kind is Kind.MASK and call.name in ("max", "min"):
+            return len(call.given) > 1  # else a reduction
+        if kind is Kind.MASK and call.name in ("where", "masked_fill", "assignment"):
+            return any(tensor.dtype is torch.bool and id(tensor) in varying for tensor in call.given)
+        return True
+
+    def _divides(self, call: Call, operands: Sequence[Tensor]) -> bool:
+        """Whether an operand is a divisor."""
+        if call.operation is None or call.operation.kind is not Kind.QUOTIENT:
+            return False
+        divisor = call.argument("other")
+        return any(divisor is operand for operand in operands) or call.kwargs.get("rounding_mode") is not None
+
+    def _affine(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> Reading | None:
+        """A step of an affine chain, or a multiple of an activation; None for what belongs to one written by hand."""
+        shifts = kind is Kind.SUM and (len(operands) == 1 and len(tuple(_numbers(call))) > 0)
+        if len(operands) == 1:
+            operand = operands[0]
+            tail = self._tail(operand)
+            if tail is not None and kind is not Kind.MOVEMENT:
+                # A number belongs to the activation that is multiplied with it; a tensor is a scale of the model's.
+                tensors = any(tensor is not operand and tensor.ndim for tensor in call.given)
+                if not tensors and (not tail.complete or self._is_recent(tail)):
+                    return None
+            link = self._link(operand)
+            remedy = "" if link is None else link.remedy
+            numbers = not any(tensor is not operand and tensor.ndim for tensor in call.given)
+            return Reading(
+                Link(operand, self._whole(call, operands, operand), True, shifts, False, numbers, remedy=remedy)
+            )
+        if kind in (Kind.PRODUCT, Kind.QUOTIENT):
+            return None
+        paths = [chains.links_to(operand, root, self._link) for operand in operands]
+        affine = [all(link.affine for link in path) for path in paths]
+        shifted = any(link.shifted for path in paths for link in path)
+        if all(affine):
+            return Reading(Link(root, self._whole(call, operands, root), affine=True, shifted=shifted))
+        tails = [next((link for link in path if not link.affine), None) for path in paths]
+        if call.name == "add" and any(affine) and all(tail is None or tail.complete for tail in tails):
+            # A residual connection around an activation: the signal passes beside it, too.
+            return Reading(Link(root, self._whole(call, operands, root), complete=True))
+        return None
+
+    def _tail(self, tensor: Tensor) -> Link | None:
+        """The activation that a tensor is a multiple of, or is."""
+        link = self._link(tensor)
+        while link is not None and link.affine:
+            root = link.root
+            link = None if root is None else self._link(root)
+        return link
+
+    def _is_recent(self, link: Link) -> bool:
+        return any(tensor is link.root for tensor in self._recent)
+
+    def _activation(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor, times: int) -> Reading:
+        row, begin = call.operation, root
+        if kind is Kind.ACTIVATION and len(operands) == 1 and times == 1 and row is not None:
+            step = self._whole(call, operands, root)
+            activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, row.weight)
+            return Reading(Link(root, step, complete=True), activation)
+        if len(operands) == 1:  # a multiple of an activation, or another function of one
+            begin = self._before_activation(root)
+        begin = chains.beginning(begin, self._link)
+        begin, step, shape = self._upright(call, operands, root, begin)
+        if shape is not None and shape.name:
+            rest = (shape.slope,) if shape.name == "leaky_relu" else ()
+            step = Step(_CANONICAL[shape.name], (ROOT, *rest), {})
+            named = operation_of(step.function)
+            if named is not None:
+                activation = Activation(named.name, begin, step, named.non_decreasing, named.non_negative, False)
+                return Reading(Link(begin, step, complete=True), activation)
+        remedy = self._remedy(call, kind, operands, shape)
+        link = Link(begin, step, remedy=remedy)
+        if shape is not None and shape.falls and self._turns:
+            # As relu(-x) is ReLU of -x, so is any function that falls one of -x that rises.
+            begin, step = -begin, Step(_same, (Slot((step, _NEGATIVE)),), {})
+            shape = chains.shape_of(step, begin.ndim)
+        return Reading(link, self._by_hand(begin, step, shape), remedy=remedy)
+
+    def _upright(
+        self, call: Call, operands: Sequence[Tensor], root: Tensor, begin: Tensor
+    ) -> tuple[Tensor, Step, Shape | None]:
+        """The whole function and its root; of what falls, as relu(-x) by hand, the root is -x."""
+        step = self._whole(call, operands, begin)
+        shape = chains.shape_of(step, begin.ndim)
+        if shape is None or not shape.falls or begin is root:
+            return begin, step, shape
+        for later in reversed([link.root for link in chains.links_to(root, begin, self._link)[:-1]] + [root]):
+            if later is None or not all(link.affine for link in chains.links_to(later, begin, self._link)):
+                break
+            if all(self._follows(operand, later) for operand in operands):
+                other = self._whole(call, operands, later)
+                other_shape = chains.shape_of(other, later.ndim)
+                if other_shape is not None and not other_shape.falls:
+                    return later, other, other_shape
+        return begin, step, shape
+
+    def _follows(self, tensor: Tensor, root: Tensor) -> bool:
+        return any(ancestor is root for ancestor in chains.ancestors(tensor, self._link))
+
+    def _before_activation(self, root: Tensor) -> Tensor:
+        """The root of the activation that a tensor is a multiple of, if it is the latest; else the tensor."""
+        tail, below = self._tail(root), root
+        if tail is None or (tail.complete and not self._is_recent(tail)):
+            return root
+        while (link := self._link(below)) is not None and link.root is not None:
+            below = link.root
+            if link is tail:
+                return below
+        return root
+
+    def _whole(self, call: Call, operands: Sequence[Tensor], begin: Tensor) -> Step:
+        slots = {id(operand): Slot(chains.steps_to(operand, begin, self._link)) for operand in operands}
+        return chains.step_of(call.function, call.args, call.kwargs, slots, self.number)
+
+    def _by_hand(self, root: Tensor, step: Step, shape: Shape | None) -> Activation:
+        if shape is None:
+            return Activation("", root, step, False, False, False)
+        return Activation("", root, step, shape.non_decreasing, shape.non_negative, shape.gate)
+
+    def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None) -> str:
+        """Why the function has no meaning by itself; empty if it has one."""
+        own = call.operation.remedy if call.operation is not None else ""
+        if shape is not None and not shape.finite:
+            return own or _POLE
+        inner = self._link(operands[0]) if len(operands) == 1 else None
+        if own or self._divides(call, operands):
+            # What is computed further is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
+            return "" if self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
+        return inner.remedy if inner is not None and kind in _LINEAR else ""
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
+
+
+_NEGATIVE = Step(torch.neg, (ROOT,), {})
+
+
+def _fits(small: torch.Size, large: torch.Size) -> bool:
+    """Whether a tensor can be broadcast to a shape."""
+    sizes = zip(reversed(small), reversed(large), strict=False)
+    return len(small) <= len(large) and all(one in (1, other) for one, other in sizes)
+
+
+@dataclass(frozen=True)
+class FirstOf:
+    """The values of a maximum along a dimension, without the positions."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        result = self.function(*args, **kwargs)
+        return result if isinstance(result, Tensor) else result[0]
+
+
+_REDUCTIONS = frozenset({"amax", "amin", "max", "min", "sum", "mean"})
+_POLE = "a number divided by a signal has no relevance to hand down: explain the values before the division"
+
+
+def _numbers(call: Call) -> Sequence[Any]:
+    """The numbers among the operands of a sum, as such or as tensors without dimensions."""
+    given = [*call.args[:2], *(value for name, value in call.kwargs.items() if name in ("other", "input"))]
+    signals = {id(signal) for signal in call.signals}
+    return [v for v in given if isinstance(v, (int, float)) or (isinstance(v, Tensor) and id(v) not in signals)]
