@@ -70,3 +70,7 @@ class NoRuleError(NotSupportedError):
 
 class UnseenOperationError(AttributionError, RuntimeError):
     """The model computes something where no rule can reach it."""
+
+
+class ModelChangedError(AttributionError, RuntimeError):
+    """What was compiled for a model no longer fits it."""

@@ -775,8 +775,9 @@ def lstm_cell(gates: list[Tensor], state: list[Tensor], sigmoid: Activate, tanh:
 
 def gru_cell(gates: list[Tensor], state: list[Tensor], sigmoid: Activate, tanh: Activate) -> list[Tensor]:
     (ri, zi, ni), (rh, zh, nh) = (part.chunk(3, -1) for part in gates)
-    z = sigmoid(zi + zh)
-    return [(1 - z) * tanh(ni + sigmoid(ri + rh) * nh) + z * state[0]]
+    update = zi + zh
+    # 1 - sigmoid(v) is sigmoid(-v): as in CReLU, a function that falls has its rule at -v.
+    return [sigmoid(-update) * tanh(ni + sigmoid(ri + rh) * nh) + sigmoid(update) * state[0]]
 
 
 def rnn_cell(gates: list[Tensor], state: list[Tensor], sigmoid: Activate, tanh: Activate) -> list[Tensor]:

@@ -976,6 +976,7 @@ SAME_GATES: list[tuple[str, Gated, Gated]] = [
     ),
     ("exp / sum", lambda a, z: a * z.softmax(1), lambda a, z: a * (z.exp() / z.exp().sum(1, keepdim=True))),
     ("1 - sigmoid(-z)", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 - sigmoid(-z))),
+    ("1 - sigmoid(z)", lambda a, z: a * sigmoid(-z), lambda a, z: a * (1 - sigmoid(z))),
 ]
 
 

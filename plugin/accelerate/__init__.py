@@ -2,11 +2,12 @@
 
 An attribution, backward pass included, is a function of tensors. It is recorded once as a flat graph of ATen
 operations, which is then compiled (`compile`) or written to a file that needs neither this package nor autograd
-(`export`). See docs/accelerate.md.
+(`export`), or differentiated (`differentiable`). See docs/accelerate.md.
 """
 
 from .compiled import MODES, CompiledAttribution, compile
+from .differentiable import differentiable
 from .exporting import export
 from .graphs import PRECISIONS
 
-__all__ = ["MODES", "PRECISIONS", "CompiledAttribution", "compile", "export"]
+__all__ = ["MODES", "PRECISIONS", "CompiledAttribution", "compile", "differentiable", "export"]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..attr._base import check_finite
 from ..attr._captum import Inputs, NeuronAttribution, Target, as_tuple
+from ..errors import InputTypeError, OptionError, OptionTypeError
 from .graphs import PRECISIONS, Table, as_on_a_cpu, in_bfloat16, in_channels_last
 from .programs import Program
 from .recording import check_attribution, record
@@ -52,8 +53,10 @@ def compile(
         An object with `attribute(inputs, target)`.
 
     Raises:
-        AssertionError, TypeError, ValueError: as `attribution.attribute` on the examples, or an unknown option.
-        NotImplementedError: values decide which operations the model computes.
+        OptionTypeError: `attribution` is none of this package's.
+        OptionError: an unknown option, or one that this device has not.
+        NotSupportedError: values decide which operations the model computes.
+        Others as `attribution.attribute` on the examples.
     """
     compiled = CompiledAttribution(attribution, mode, precision, channels_last, other_shapes)
     compiled.prepare(example_inputs, target)
@@ -77,7 +80,7 @@ class CompiledAttribution:
             ("other_shapes", other_shapes, ("eager", "compile")),
         ):
             if value not in choices:
-                raise ValueError(f"{name} = {value!r}: choose one of {', '.join(choices)}")
+                raise OptionError(f"{name} = {value!r}: choose one of {', '.join(choices)}")
         self.attribution, self.mode, self.precision = attribution, mode, precision
         self.channels_last, self.other_shapes = channels_last, other_shapes
         self._programs: dict[Shapes, Program] = {}
@@ -91,11 +94,11 @@ class CompiledAttribution:
         check_finite(values)
         on_gpu = values[0].is_cuda
         if self.mode == "cudagraph" and not on_gpu:
-            raise ValueError(
+            raise OptionError(
                 f"mode 'cudagraph' needs inputs on a CUDA device, not on {values[0].device}: use 'inductor'"
             )
         if self.precision == "tf32" and not on_gpu:
-            raise ValueError(f"there is no TF32 on {values[0].device}: use precision 'bfloat16' or 'float32'")
+            raise OptionError(f"there is no TF32 on {values[0].device}: use precision 'bfloat16' or 'float32'")
         self._kinds = [(value.dtype, value.device) for value in values]
         index = torch.zeros(len(values[0]), dtype=torch.int64, device=values[0].device)
         tables: list[Table] = [in_bfloat16()] if self.precision == "bfloat16" else []
@@ -130,10 +133,11 @@ class CompiledAttribution:
             What the attribution returns.
 
         Raises:
-            AssertionError: there is no such target.
-            RuntimeError: the model was changed in a way that needs compiling again.
-            TypeError: inputs of another type or number, a target that is no index, additional arguments.
-            ValueError: an input is empty or not finite.
+            TargetError: there is no such target.
+            ModelChangedError: the model was changed in a way that needs compiling again.
+            InputTypeError: inputs of another type or number.
+            OptionTypeError: a target that is no index, additional arguments.
+            InputValueError: an input is empty or not finite.
         """
         values = as_tuple(inputs)
         self._check(values, additional_forward_args)
@@ -153,11 +157,13 @@ class CompiledAttribution:
 
     def _check(self, values: tuple[Tensor, ...], additional_forward_args: Any) -> None:
         if additional_forward_args is not None:
-            raise TypeError("a compiled attribution takes no additional_forward_args: call the attribution itself")
+            raise OptionTypeError(
+                "a compiled attribution takes no additional_forward_args: call the attribution itself"
+            )
         check_finite(values)
         kinds = [(value.dtype, value.device) for value in values]
         if kinds != self._kinds:
-            raise TypeError(
+            raise InputTypeError(
                 f"compiled for inputs of {_kinds_listed(self._kinds)}, not {_kinds_listed(kinds)}: convert them with "
                 "inputs.to(...), or compile again"
             )

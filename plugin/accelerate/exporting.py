@@ -11,6 +11,7 @@ from torch._decomp import get_decompositions
 
 from ..attr._base import check_finite
 from ..attr._captum import Inputs, as_tuple
+from ..errors import NotSupportedError
 from .graphs import Table, aten
 from .recording import Recording, check_attribution, record
 
@@ -36,8 +37,9 @@ def export(attribution: Any, example_inputs: Inputs, path: str | Path) -> list[P
 
     Raises:
         ModuleNotFoundError: the ONNX exporter is not installed.
-        NotImplementedError: values decide which operations the model computes, or ONNX has no such operation.
-        TypeError, ValueError: as `attribution.attribute` on the examples.
+        NotSupportedError: values decide which operations the model computes, or ONNX has no such operation.
+        OptionTypeError: `attribution` is none of this package's.
+        Others as `attribution.attribute` on the examples.
     """
     check_attribution(attribution)
     path = Path(path)
@@ -99,7 +101,7 @@ def _write_onnx(program: torch.export.ExportedProgram, module: fx.GraphModule, f
     try:
         model = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[*names, "target"])
     except torch.onnx.OnnxExporterError as error:
-        raise NotImplementedError(
+        raise NotSupportedError(
             f"the map has an operation that ONNX cannot express ({_last_line(error)}): export to a path ending in .pt2"
         ) from error
     assert model is not None

@@ -1,9 +1,9 @@
 """An attribution, backward pass included, as one flat graph of ATen operations."""
 
-import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,10 +11,9 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from ..attr._base import ModifiedGradientAttribution
 from ..attr._captum import Inputs, NeuronAttribution, as_tuple
+from ..errors import NotSupportedError, OptionTypeError
 from ..kernels.tracing import tracing
-from ..propagation.lrp.cache import WeightCache
 from .graphs import Table, combined, constants, drop_aliases, split, values_decide
 from .targets import Pick
 from .weights import LiveWeights
@@ -49,16 +48,22 @@ def check_attribution(attribution: Any) -> None:
     """Refuse what cannot be recorded.
 
     Raises:
-        TypeError: it is none of this package's attributions.
+        OptionTypeError: it is none of this package's attributions.
     """
-    if not isinstance(attribution, ModifiedGradientAttribution):
-        raise TypeError(
+    if not hasattr(attribution, "recordable"):
+        raise OptionTypeError(
             f"{type(attribution).__name__} cannot be recorded: pass an attribution of plugin.attr, such as "
             "GuidedBackprop(model)"
         )
 
 
-def record(attribution: Any, inputs: Inputs, index: Tensor, tables: Sequence[Table] = ()) -> Recording:
+def record(
+    attribution: Any,
+    inputs: Inputs,
+    index: Tensor,
+    tables: Sequence[Table] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Recording:
     """Run the attribution once, writing down every operation.
 
     Args:
@@ -66,21 +71,23 @@ def record(attribution: Any, inputs: Inputs, index: Tensor, tables: Sequence[Tab
         inputs: example tensor, or a tuple of them; the graph is for their shapes and types.
         index: example positions of the targets `(N,)`, int64.
         tables: operations to put in place of others.
+        options: further arguments of `attribution.attribute`.
 
     Raises:
-        NotImplementedError: values decide which operations the model computes, or it computes outside PyTorch.
+        NotSupportedError: values decide which operations the model computes, or it computes outside PyTorch.
         Everything that `attribution.attribute` raises.
     """
     values = tuple(value.detach().clone() for value in as_tuple(inputs))
     weights = LiveWeights(attribution.model)
     tensors = weights.tensors()
-    fresh = _with_empty_cache(attribution)
+    # What it kept of earlier calls would be constants of the graph.
+    fresh = attribution.recordable()
     picks: list[Pick] = []
     specs: list[TreeSpec] = []
 
     def maps(_: Sequence[Tensor], values: tuple[Tensor, ...], index: Tensor) -> list[Tensor]:
         picks.append(Pick(index))
-        result = _attribute(fresh, values if isinstance(inputs, tuple) else values[0], picks[-1])
+        result = _attribute(fresh, values if isinstance(inputs, tuple) else values[0], picks[-1], options)
         found, spec = tree_flatten(result)
         specs.append(spec)
         assert picks[-1].selected is not None
@@ -89,7 +96,7 @@ def record(attribution: Any, inputs: Inputs, index: Tensor, tables: Sequence[Tab
     graph = _traced(maps, tensors, values, index)
     operation = values_decide(graph)
     if operation is not None:
-        raise NotImplementedError(_decides(f"{operation} has a result whose size depends on values"))
+        raise NotSupportedError(_decides(f"{operation} has a result whose size depends on values"))
     other = tuple(value.flip(-1) for value in values), (index + 1) % math.prod(picks[0].sizes)
     with torch.no_grad(), tracing():  # computed as it was recorded: without the shortcuts, which round otherwise
         _check_same(graph(tensors, *other), maps(tensors, *other))
@@ -101,17 +108,9 @@ def record(attribution: Any, inputs: Inputs, index: Tensor, tables: Sequence[Tab
     return Recording(weights, derive, run, picks[0].sizes, specs[0])
 
 
-def _attribute(attribution: Any, inputs: Inputs, pick: Pick) -> Any:
+def _attribute(attribution: Any, inputs: Inputs, pick: Pick, options: Mapping[str, Any]) -> Any:
     keyword = "neuron_selector" if isinstance(attribution, NeuronAttribution) else "target"
-    return attribution.attribute(inputs, **{keyword: pick})
-
-
-def _with_empty_cache(attribution: Any) -> Any:
-    """The same attribution; what it kept of earlier calls would be constants of the graph."""
-    fresh = copy.copy(attribution)
-    if hasattr(fresh, "_cache"):
-        fresh._cache = WeightCache()
-    return fresh
+    return attribution.attribute(inputs, **{keyword: pick}, **options)
 
 
 def _traced(function: Any, tensors: Sequence[Tensor], values: tuple[Tensor, ...], index: Tensor) -> fx.GraphModule:
@@ -121,7 +120,7 @@ def _traced(function: Any, tensors: Sequence[Tensor], values: tuple[Tensor, ...]
             return make_fx(function)(tensors, values, index)
     except RuntimeError as error:
         if _READS_VALUE in str(error):
-            raise NotImplementedError(
+            raise NotSupportedError(
                 _decides("the model reads a value, as `if x.sum() > 0` or `x.item()` do")
             ) from error
         raise
@@ -131,7 +130,7 @@ def _check_same(recorded: Sequence[Tensor], computed: Sequence[Tensor]) -> None:
     """What was recorded on one input holds for another; else something went past the record: NumPy, a random number."""
     for one, other in zip(recorded, computed, strict=True):
         if not torch.allclose(one, other, rtol=0, atol=1e-3 * float(other.abs().max()), equal_nan=True):
-            raise NotImplementedError(
+            raise NotSupportedError(
                 "what was recorded gives another map than the attribution for another input: the model is random (call "
                 "model.eval()), or computes something outside PyTorch, as NumPy and .tolist() do (use PyTorch for it)"
             )
@@ -140,7 +139,7 @@ def _check_same(recorded: Sequence[Tensor], computed: Sequence[Tensor]) -> None:
 def _decides(what: str) -> str:
     return (
         f"{what}, so its operations are not the same for every input and cannot be recorded: call the attribution "
-        "itself, or write the choice with torch.where"
+        "itself, without create_graph, or write the choice with torch.where"
     )
 
 

@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attr._captum import plain_target
+from ..errors import OptionTypeError, TargetError
+
 
 class Pick:
     """Selects by position, and remembers the sizes it selected from.
@@ -33,42 +36,44 @@ def positions(target: Any, count: int, sizes: Sequence[int]) -> list[int]:
     """The position of each example's target in its output, row by row.
 
     Args:
-        target: None, an int, a tuple of ints, a tensor, or a list with one int or tuple for each example.
+        target: None, an int, a tuple of ints, a tensor, or a list with one int or tuple for each example; integers may
+            be NumPy's.
         count: number of examples.
         sizes: of the output, without the batch dimension.
 
     Raises:
-        AssertionError: there is no such target, or it leaves more than one value per example.
-        TypeError: it is none of these; functions and slices decide which operations are computed, and are not inputs.
+        TargetError: there is no such target, or it leaves more than one value per example.
+        OptionTypeError: it is a function or a slice, which decide what is computed, and are no inputs.
     """
-    if isinstance(target, Tensor):
-        target = target.reshape(-1).tolist()
-        target = target[0] if len(target) == 1 else target
-    entries = target if isinstance(target, list) else [target] * count
-    assert len(entries) == count, f"{len(entries)} targets for {count} examples: give one, or one for each"
+    target = plain_target(target)
     if not isinstance(target, list):
         return [_position(target, sizes)] * count
-    return [_position(entry, sizes) for entry in entries]
+    if len(target) != count:
+        raise TargetError(f"{len(target)} targets for {count} examples: give one, or one for each")
+    return [_position(entry, sizes) for entry in target]
 
 
 def _position(entry: Any, sizes: Sequence[int]) -> int:
     indices = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
-    if not all(isinstance(index, int) and not isinstance(index, bool) for index in indices):
-        raise TypeError(
-            f"target {entry!r} is no index: a compiled attribution takes ints and tuples of ints, one or a list with "
-            "one for each example; call the attribution itself for slices and functions"
+    if not all(isinstance(index, int) for index in indices):
+        raise OptionTypeError(
+            f"target {entry!r} is no index: what is recorded takes ints and tuples of ints, one or a list with one for "
+            "each example; call the attribution itself, without create_graph, for slices and functions"
         )
-    assert len(indices) <= len(sizes), f"target {entry} has more indices than the output (N, {_listed(sizes)})"
+    if len(indices) > len(sizes):
+        raise TargetError(f"target {entry} has more indices than the output (N, {_listed(sizes)})")
     left = sizes[len(indices) :]
-    assert all(size == 1 for size in left), (
-        f"target {entry} leaves {tuple(left)} values per example of the output (N, {_listed(sizes)}): name one"
-    )
+    if any(size != 1 for size in left):
+        raise TargetError(
+            f"target {entry} leaves {tuple(left)} values per example of the output (N, {_listed(sizes)}): name one"
+        )
     position = 0
     for index, size in zip((*indices, *(0 for _ in left)), sizes, strict=True):
-        assert -size <= index < size, (
-            f"target {entry} is out of range for the output (N, {_listed(sizes)}): "
-            f"it must be between {-size} and {size - 1}"
-        )
+        if not -size <= index < size:
+            raise TargetError(
+                f"target {entry} is out of range for the output (N, {_listed(sizes)}): it must be between {-size} and "
+                f"{size - 1}"
+            )
         position = position * size + index % size
     return position
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..errors import ModelChangedError
+
 Stamp = list[tuple[int, int]]
 
 
@@ -43,24 +45,36 @@ class LiveWeights:
         """Version and address of each tensor; another one means that values may have changed.
 
         Raises:
-            RuntimeError: a module was replaced, or switched between training and evaluation.
+            ModelChangedError: a module was replaced, or switched between training and evaluation.
         """
-        if any(table.get(name) is not child for table, name, child in self._children):
-            raise RuntimeError("a module of the compiled model was replaced or removed: compile again")
-        if any(module.training is not was for module, was in zip(self._modules, self._training, strict=True)):
-            raise RuntimeError("the compiled model was switched between train and eval: switch back, or compile again")
+        self._check_modules()
         return [(tensor._version, tensor.data_ptr()) for tensor in self.tensors()]
 
     def checked(self) -> list[Tensor]:
-        """The tensors, without gradient, sharing the model's memory.
+        """The tensors, without gradient, sharing the model's memory; errors as for `live`."""
+        return [tensor.detach() for tensor in self.live()]
+
+    def live(self) -> list[Tensor]:
+        """The tensors that the model holds now.
 
         Raises:
-            RuntimeError: one has another shape, type, device or layout than when it was compiled.
+            ModelChangedError: one has another shape, type, device or layout than when it was compiled; or as `stamp`.
         """
+        self._check_modules()
         for (_, name), tensor, kind in zip(self._places, self.tensors(), self.kinds, strict=True):
             if not isinstance(tensor, Tensor) or _kind(tensor) != kind:
-                raise RuntimeError(f"the model's {name} is no longer {_listed(kind)} as when compiled: compile again")
-        return [tensor.detach() for tensor in self.tensors()]
+                raise ModelChangedError(
+                    f"the model's {name} is no longer {_listed(kind)} as when compiled: compile again"
+                )
+        return self.tensors()
+
+    def _check_modules(self) -> None:
+        if any(table.get(name) is not child for table, name, child in self._children):
+            raise ModelChangedError("a module of the compiled model was replaced or removed: compile again")
+        if any(module.training is not was for module, was in zip(self._modules, self._training, strict=True)):
+            raise ModelChangedError(
+                "the compiled model was switched between train and eval: switch back, or compile again"
+            )
 
 
 def _kind(tensor: Tensor) -> tuple[Any, ...]:

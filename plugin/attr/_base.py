@@ -1,5 +1,6 @@
 """What every attribution here does: check, run the model under rules, and take the signal at the inputs."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from ..errors import (
     OptionError,
     TargetError,
 )
-from ..kernels.tracing import is_tracing
+from ..kernels.tracing import building_graph, is_tracing
 from ..propagation import (
     ConvolutionLayer,
     Propagation,
@@ -111,6 +112,16 @@ class ModifiedGradientAttribution(GradientAttribution):
         """
         raise NotSupportedError(f"{type(self).__name__} does not work on futures: call attribute")
 
+    def recordable(self) -> "ModifiedGradientAttribution":
+        """The same attribution, without what it kept of earlier calls."""
+        return copy.copy(self)
+
+    def _with_graph(self, inputs: Inputs, target: Target, additional: Any, **options: Any) -> tuple[Any, Tensor]:
+        """What `attribute` returns and the explained values `(N,)`, with a graph; see `differentiable`."""
+        from ..accelerate import differentiable  # a layer above, which only this loads
+
+        return differentiable(self, inputs, target, additional, **options)
+
 
 class SignalAttribution(ModifiedGradientAttribution):
     """Attribution by a backward pass in which some operations have another rule.
@@ -135,9 +146,16 @@ class SignalAttribution(ModifiedGradientAttribution):
         del self.gradient_func
 
     def _attribute(
-        self, inputs: Inputs, target: Target, additional_forward_args: Any, internal_batch_size: int | None
+        self,
+        inputs: Inputs,
+        target: Target,
+        additional_forward_args: Any,
+        internal_batch_size: int | None,
+        create_graph: bool,
     ) -> Inputs:
         def explain(some: Inputs, target: Target, additional: Any) -> Inputs:
+            if create_graph:
+                return self._with_graph(some, target, additional)[0]
             return as_given(some, self.gradient_func(self.forward_func, as_tuple(some), target, additional))
 
         return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
@@ -252,17 +270,6 @@ def explaining(model: nn.Module, inputs: tuple[Tensor, ...], additional_forward_
             ) from None
 
 
-@contextmanager
-def building_graph() -> Iterator[None]:
-    """Autograd on, whatever the caller switched off (NoiseTunnel calls under `no_grad`).
-
-    A recording is known to its thread alone, and autograd has another one for each GPU: it is kept from using them.
-    `inference_mode(False)` allows it anew, so that this comes after it.
-    """
-    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.set_multithreading_enabled(not is_tracing()):
-        yield
-
-
 def in_batches(
     explain: Callable[[Inputs, Target, Any], Any],
     inputs: Inputs,
@@ -296,8 +303,7 @@ def in_batches(
     if internal_batch_size < 1:
         raise OptionError(f"internal_batch_size = {internal_batch_size}: it must be at least 1")
     tensors, additional = as_tuple(inputs), additional_arguments(additional_forward_args)
-    if not is_tracing():
-        check_finite(tensors, allow_integers)
+    check_finite(tensors, allow_integers)
     count = len(tensors[0])
     if any(len(tensor) != count for tensor in tensors):
         counts = [len(tensor) for tensor in tensors]
@@ -357,8 +363,7 @@ def make_leaves(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> tup
         InputTypeError: an input is no tensor, or not floating point.
         InputValueError: an input is empty, or holds NaN or infinity.
     """
-    if not is_tracing():
-        check_finite(inputs, allow_integers)
+    check_finite(inputs, allow_integers)
     return tuple(
         (value.clone() if value.is_inference() else value.detach()).requires_grad_(_has_gradient(value))
         for value in inputs
@@ -370,7 +375,12 @@ def _has_gradient(value: Tensor) -> bool:
 
 
 def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> None:
-    """Refuse what has no gradient or no meaning; arguments and errors as for `make_leaves`."""
+    """Refuse what has no gradient or no meaning; arguments and errors as for `make_leaves`.
+
+    While operations are recorded no value is known, and the check is that of the recording's examples.
+    """
+    if is_tracing():
+        return
     for position, value in enumerate(inputs):
         if not isinstance(value, Tensor):
             raise InputTypeError(f"input {position} is a {type(value).__name__}: pass tensors")

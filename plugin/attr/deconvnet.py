@@ -22,9 +22,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import LayerError, ModelError, NeuronError, OptionError, OptionTypeError
 from ..kernels.compact import CompactSignal
+from ..kernels.tracing import building_graph
 from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled, describe, find_layer
 from ..rules import DECONVNET, LINEAR_ADJOINT, SWITCH_FREE, SignalRule
-from ._base import building_graph, check_model
+from ._base import check_model
 from ._signals import ImageFreeConvolution, ImageFreePooling, Signals
 from ._walk import RecordedWalk, Walk, agree, dependent_module
 from .modified import operations_of

@@ -28,6 +28,7 @@ class GuidedBackprop(SignalAttribution):
         target: Target = None,
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
+        create_graph: bool = False,
     ) -> Inputs:
         """Explain one output per example.
 
@@ -38,9 +39,10 @@ class GuidedBackprop(SignalAttribution):
             additional_forward_args: further arguments of the model; nothing is attributed to them.
             internal_batch_size: how many examples are explained at a time, so that only their activations are held;
                 None: all. The result is the same where examples do not influence each other, as in eval mode.
+            create_graph: return the signal with its graph, as in `LRPTranspose.attribute`.
 
         Returns:
-            The signal at each input, in the inputs' shapes, detached; zeros for an input that is not used.
+            The signal at each input, in the inputs' shapes, detached unless `create_graph`; zeros for an input that is not used.
 
         Raises:
             TargetError: there is no such target (an AssertionError, as in Captum, and an IndexError).
@@ -49,8 +51,9 @@ class GuidedBackprop(SignalAttribution):
             InputValueError: an input is empty or not finite (a ValueError).
             NoDependenceError: the output does not depend on any (a ValueError).
             UnseenOperationError: an activation escaped its rule (a RuntimeError).
+            NotSupportedError: with `create_graph`, see `LRPTranspose.attribute`.
         """
-        return self._attribute(inputs, target, additional_forward_args, internal_batch_size)
+        return self._attribute(inputs, target, additional_forward_args, internal_batch_size, create_graph)
 
 
 class NeuronGuidedBackprop(NeuronSignalAttribution):

@@ -6,6 +6,8 @@ Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the defaul
 >>> LRPTranspose(model, rules="epsilon_plus_flat").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
 """
 
+import copy
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputValueError, LayerError, OptionError, OptionTypeError
+from ..kernels.tracing import known_any
 from ..propagation import backward, check_all_ruled, describe, find_layer
 from ..propagation.lrp import Ledger, RelevancePropagation, WeightCache, build_ledger, descend
 from ..rules.composite import Composite
@@ -40,6 +43,8 @@ from ._captum_rules import rule_on_module
 class RelevanceAttribution(ModifiedGradientAttribution):
     """What the LRP classes share: a model, its rules, and a forward pass under them."""
 
+    _takes_token_ids = False
+
     def __init__(self, model: nn.Module, rules: str | Composite = "epsilon", unknown: str = "raise") -> None:
         """
         Args:
@@ -64,6 +69,12 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         self.model, self.unknown = model, unknown
         self.composite = preset(rules) if isinstance(rules, str) else rules
         self._cache = WeightCache()
+
+    def recordable(self) -> "RelevanceAttribution":
+        """The same attribution, without what it kept of earlier calls."""
+        fresh = copy.copy(self)
+        fresh._cache = WeightCache()
+        return fresh
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -119,18 +130,47 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         select: Callable[[Any], Tensor],
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
         """Leaves, their zero-valued carriers, and the explained values."""
-        leaves = make_leaves(inputs)
-        carriers = tuple(torch.zeros_like(leaf, requires_grad=True) for leaf in leaves)
+        leaves = make_leaves(inputs, self._takes_token_ids)
+        # Token ids have no gradient: what is attributed to begins at their embeddings.
+        propagation.from_embeddings = not all(leaf.requires_grad for leaf in leaves)
+        carriers = tuple(torch.zeros_like(leaf, requires_grad=True) for leaf in leaves if leaf.requires_grad)
         copies = tuple(leaf.clone() for leaf in leaves)
-        for copy, carrier in zip(copies, carriers, strict=True):
-            propagation.carry(copy, carrier)
+        for value, carrier in zip([value for value in copies if value.requires_grad], carriers, strict=True):
+            propagation.carry(value, carrier)
         with propagation:
             output = propagation.current(run_forward(self.forward_func, copies, additional))
         propagation.assign_rules()
-        selected = select(output)
+        selected = select(_below_log_softmax(propagation, output))
+        _warn_if_saturated(propagation, output, selected)
         if self.unknown == "raise":
             check_all_ruled(selected, propagation.refusals)
         return leaves, carriers, selected
+
+
+def _below_log_softmax(propagation: RelevancePropagation, output: Any) -> Any:
+    """The logits of a network that ends in a log-softmax; other outputs as they are."""
+    logits = propagation.note(output).logits if isinstance(output, Tensor) else None
+    if logits is None:
+        return output
+    warnings.warn(
+        "the model ends in a log-softmax: the logits below it are explained. Their contrast is had by a target such as "
+        "lambda logits: logits[:, 3] - logits[:, 5]",
+        stacklevel=5,
+    )
+    return logits
+
+
+def _warn_if_saturated(propagation: RelevancePropagation, output: Any, selected: Tensor) -> None:
+    """A softmax near 0 or 1 hands next to nothing down."""
+    if not isinstance(output, Tensor) or not propagation.note(output).softmax:
+        return
+    slope = selected.detach() * (1 - selected.detach())
+    if known_any(slope < 1e-4):
+        warnings.warn(
+            f"the model ends in a softmax that is saturated (probabilities {selected.detach().tolist()}): its gradient "
+            "vanishes, and so does the map. Explain the logits: pass the model without the softmax",
+            stacklevel=5,
+        )
 
 
 def _relevance(
@@ -160,6 +200,7 @@ class LRPTranspose(RelevanceAttribution):
         return_convergence_delta: bool = False,
         verbose: bool = False,
         internal_batch_size: int | None = None,
+        create_graph: bool = False,
     ) -> Any:
         """Explain one output per example.
 
@@ -172,10 +213,13 @@ class LRPTranspose(RelevanceAttribution):
             verbose: print which rule each layer had.
             internal_batch_size: how many examples are explained at a time, so that only their activations are held;
                 None: all. The result is the same where examples do not influence each other, as in eval mode.
+            create_graph: return relevance (and delta) with a graph, for losses on them: the gradient is that of the
+                relevance as a function of the parameters and the inputs, the model's own `detach` included. The
+                attribution is recorded at the first call for inputs of one shape, which takes seconds; keep this object.
 
         Returns:
-            Relevance in the inputs' shapes, in units of the output, detached; zeros for an input that is not used.
-            With `return_convergence_delta`, a pair of that and the delta.
+            Relevance in the inputs' shapes, in units of the output, detached unless `create_graph`; zeros for an input
+            that is not used. With `return_convergence_delta`, a pair of that and the delta.
 
         Raises:
             TargetError: there is no such target (an AssertionError, as in Captum, and an IndexError).
@@ -185,10 +229,19 @@ class LRPTranspose(RelevanceAttribution):
             OptionTypeError: a module's `rule` is not one of Captum's (a TypeError).
             InputValueError: an input is empty or not finite (a ValueError).
             NoDependenceError: the output does not depend on any (a ValueError).
+            NotSupportedError: with `create_graph`, values decide what the model computes, an operation has no
+                derivative, or there are additional arguments (a NotImplementedError); or, as an OptionTypeError, the
+                target is a function or a slice.
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
-            return self._explain(some, target, additional, return_convergence_delta, verbose)
+            if not create_graph or verbose:
+                result = self._explain(some, target, additional, return_convergence_delta, verbose)
+            if create_graph:
+                result, selected = self._with_graph(some, target, additional)
+                if return_convergence_delta:
+                    return result, self.compute_convergence_delta(result, selected)
+            return result
 
         return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
 
@@ -254,7 +307,14 @@ class LRPTranspose(RelevanceAttribution):
 
 
 class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
-    """LRP of an output at layers; the API of `captum.attr.LayerLRP`."""
+    """LRP of an output at layers; the API of `captum.attr.LayerLRP`.
+
+    Inputs may be token ids: relevance at an embedding layer is that of the embeddings.
+
+    >>> LayerLRPTranspose(model, model.embedding).attribute(token_ids, target=1)        # (N, T) -> (N, T, C)
+    """
+
+    _takes_token_ids = True
 
     def __init__(
         self,
@@ -304,7 +364,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
             return self._explain(some, target, additional, return_convergence_delta, attribute_to_layer_input)
 
-        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
+        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size, allow_integers=True)
 
     def _explain(
         self,

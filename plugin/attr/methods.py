@@ -69,7 +69,9 @@ def lrp_key(preset: str) -> str:
 
 
 METHODS: dict[str, Method] = {
-    "gradient": Method("Gradient", "captum.attr", "Saliency", "NeuronGradient", call={"abs": False}),
+    "gradient": Method(
+        "Gradient", "plugin.attr", "ModifiedBackprop", "NeuronModifiedBackprop", construct={"rule": "gradient"}
+    ),
     "deconvnet": Method("Deconvnet", "plugin.attr", "Deconvolution", "NeuronDeconvolution"),
     "guided-backprop": Method("Guided backprop", "plugin.attr", "GuidedBackprop", "NeuronGuidedBackprop"),
     "guided-grad-cam": Method("Guided Grad-CAM", "plugin.attr", "GuidedGradCam", needs_layer=True),

@@ -50,9 +50,10 @@ class ModifiedBackprop(SignalAttribution):
         target: Target = None,
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
+        create_graph: bool = False,
     ) -> Inputs:
         """Explain one output per example; arguments, result and errors as in `GuidedBackprop.attribute`."""
-        return self._attribute(inputs, target, additional_forward_args, internal_batch_size)
+        return self._attribute(inputs, target, additional_forward_args, internal_batch_size, create_graph)
 
 
 class NeuronModifiedBackprop(NeuronSignalAttribution):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 _thread = threading.local()
@@ -39,6 +40,26 @@ def untraced() -> Iterator[None]:
             yield
     finally:
         _thread.tracing = before
+
+
+def known_any(mask: Tensor) -> bool:
+    """Whether an entry is true; False while it is recorded, when no value is known."""
+    return not is_tracing() and bool(mask.any())
+
+
+def known_number(constant: Tensor) -> float | None:
+    """The one number that the entries of a constant are, or zero; None if they differ, or no value is known."""
+    if is_tracing() or constant.requires_grad or constant.dtype is torch.bool or not constant.numel():
+        return None
+    if constant.numel() == 1:
+        return float(constant)
+    # A bound is often a tensor of zeros.
+    return None if bool(constant.any()) else 0.0
+
+
+def memory_is_our_own() -> bool:
+    """Whether a result that nobody needs may be overwritten; a recorded graph has to hold it."""
+    return not is_tracing()
 
 
 @contextmanager

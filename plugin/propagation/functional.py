@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..kernels.tracing import is_tracing
+from ..kernels.tracing import memory_is_our_own
 from .convolution import ConvolutionGradient
 from .in_place import InPlace, in_place_form
 from .kinds import Kind
@@ -151,7 +151,7 @@ class FunctionalMode(TorchFunctionMode):
         if function in self._really_in_place and self._may_be_overwritten(value):
             result = self._call(function, args, kwargs)
             return result if result is value else self._overwrite(target, result)
-        if value._is_view() and form.writes_values:
+        if value._is_view() and form.writes_values and not _is_of_function(value):
             return self._write_into_view(form, value, args, kwargs)
         result = self._call(form.functional, *form.out_of_place(args, kwargs))
         if form.writes_values:
@@ -167,7 +167,7 @@ class FunctionalMode(TorchFunctionMode):
             and self._is_free(value)
             and torch.is_grad_enabled()
             and not self.observed
-            and not is_tracing()
+            and memory_is_our_own()
             and not value._is_view()
             and not self._views.get(value)
             and _saving_hooks() is None
@@ -238,6 +238,11 @@ class FunctionalMode(TorchFunctionMode):
 
     def _resolving(self, observer: Observer | None) -> Observer | None:
         return None if observer is None else lambda module, value: observer(module, self.current(value))
+
+
+def _is_of_function(tensor: Tensor) -> bool:
+    """Whether an autograd function returned it, a backward hook of a module, say: no view of that may be written to."""
+    return getattr(type(tensor.grad_fn), "_forward_cls", None) is not None
 
 
 def _unchanged(tensor: Tensor) -> Tensor:

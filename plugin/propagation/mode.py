@@ -112,6 +112,16 @@ class Propagation(FunctionalMode):
     def _max_pooling(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._parsed(parse_pooling, row, function, args, kwargs)
 
+    def _batch_norm(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """As it is; PyTorch's own gradient on a CPU is wrong for one example whose signal lies otherwise in memory."""
+        result = self._plain(function, args, kwargs)
+        output, value = first_tensor(result), row.argument(args, kwargs, "input")
+        if output.requires_grad and output.is_cpu and len(output) == 1:
+            last = not value.is_contiguous() and value.ndim == 4
+            order = torch.channels_last if last else torch.contiguous_format
+            output.register_hook(lambda signal: None if signal is None else signal.contiguous(memory_format=order))
+        return result
+
     def _composite(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """In its parts, if activations may be among them."""
         if Activation not in self.rules or row.parts is None or not row.contains_activations:
@@ -339,6 +349,7 @@ class Propagation(FunctionalMode):
         Kind.MOVEMENT: _moved,
         Kind.CONVOLUTION: _convolution,
         Kind.MAX_POOLING: _max_pooling,
+        Kind.BATCH_NORM: _batch_norm,
         Kind.COMPOSITE: _composite,
         Kind.LINEAR: _reduction,
         Kind.SELECTION: _reduction,

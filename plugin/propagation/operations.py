@@ -75,6 +75,8 @@ def _structure() -> Iterator[Operation]:
                     "vsplit dsplit T mT H mH data meshgrid atleast_1d atleast_2d atleast_3d masked_select "
                     "narrow_copy select_copy view_copy ravel unsafe_chunk unsafe_split broadcast_tensors "
                     "diag_embed im2col col2im _unsafe_view", Kind.MOVEMENT, keeps_signs=True)
+    yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
+                    keeps_signs=True)
     yield from _row("clone contiguous alias detach detach_copy positive __pos__ to type type_as float double half "
                     "bfloat16 cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
     yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag pad "

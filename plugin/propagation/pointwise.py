@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..kernels.tracing import is_tracing
+from ..kernels.tracing import known_number
 from . import chains
 from .calls import Call
 from .chains import ROOT, Link, Shape, Slot, Step
@@ -119,12 +119,7 @@ class Pointwise:
     def number(self, tensor: Tensor) -> float | None:
         """The number that all entries of a constant are, if that is known."""
         number = self._note(tensor).number
-        if number is not None or is_tracing() or tensor.requires_grad or tensor.dtype is torch.bool:
-            return number
-        if tensor.numel() == 1:
-            return float(tensor)
-        # A bound is often a tensor of zeros.
-        return 0.0 if tensor.numel() and not bool(tensor.any()) else None
+        return known_number(tensor) if number is None else number
 
     def read(self, call: Call) -> Reading:
         """What a call of a pointwise operation comes to."""

@@ -73,14 +73,14 @@ def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor 
         return _fold_moved(mode, call, constants[0], *note.moved)
     if produced is None or len(constants) != 1 or not set(call.kwargs) <= {"other", "input"}:
         return None
-    if mode.notes.get(constants[0]) is not None and mode.owner_of(constants[0]) is None:
-        return None  # another layer computed it
+    if mode.owner_of(constants[0]) is None:
+        return None  # none of the model's parameters or buffers, nor made from one
     constant, before = constants[0].detach(), produced.record
     channels = _per_output(before.linear, constant, value)
     if channels is None or mode.is_kept(before) or len(call.args) + len(call.kwargs) != 2:
         return None
     sign = {"sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}.get(call.name, (1.0, 1.0))
-    if call.name == "sub" and call.args[0] is constants[0]:
+    if call.name == "sub" and (call.args[0] if call.args else call.kwargs.get("input")) is constants[0]:
         sign = (-1.0, 1.0)
 
     def folded() -> tuple[Tensor, Tensor | None]:
@@ -94,12 +94,11 @@ def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor 
             None if before.bias is None else before.bias * scale
         )
 
-    if mode.owner_of(constants[0]) is None:  # computed on the way: nothing to keep
-        weight, bias = folded()
-    else:
-        others = [constants[0].detach() if constants[0].requires_grad else constants[0]]
-        others += [] if before.bias is None else [before.bias]
+    if id(constants[0]) in mode.parameters:
+        others = [constants[0], *([] if before.bias is None else [before.bias])]
         weight, bias = mode.cache.get(before.weight, (call.name, sign, id(constants[0])), folded, others)
+    else:  # computed on the way: nothing to keep
+        weight, bias = folded()
     record = before.changed(weight, bias, partial(mode.cache.get, weight))
     return fold(mode, value, lambda output: call.run_with({id(value): output}), produced, record)
 

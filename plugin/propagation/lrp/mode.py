@@ -10,6 +10,7 @@ computed from weights and constants alone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class RelevancePropagation(Propagation):
 
     Attributes:
         refusals: what relevance must not reach, by autograd node.
+        parameters: the module of each parameter and buffer, and of the constants that stand for them, by identity.
     """
 
     # Not a sum: a layer needs its output for its share of the relevance.
@@ -101,7 +103,7 @@ class RelevancePropagation(Propagation):
         self._watch: Absorption | None = None
         self.refusals: dict[Any, Refusal] = {}
         self.names = {module: name for name, module in model.named_modules()}
-        self._owners = {
+        self.parameters = {
             id(tensor): module
             for module in self.names
             for table in (module._parameters, module._buffers)
@@ -131,6 +133,12 @@ class RelevancePropagation(Propagation):
             layer = Layer(record.name, record.module, index, count, record.reads_input)
             own = self.layer_rules(record.module) if self.layer_rules is not None else None
             record.rule = own or self.composite.rule_for(layer)
+        if self.composite.first is not None and not any(record.reads_input for record in self.trail.layers):
+            warnings.warn(
+                f"no linear layer reads the inputs, so that the rule for the first one, {self.composite.first}, was not "
+                "used: what stands before the first layer is more than affine steps, resizing, padding and movements",
+                stacklevel=4,
+            )
         for before, record in reversed(self.trail.superseded):
             before.rule = record.rule
         for record in self.trail.passed:
@@ -169,9 +177,9 @@ class RelevancePropagation(Propagation):
         """The arguments with constants in place of parameters."""
         constants = {id(parameter): self.cache.constant(parameter) for parameter in parameters}
         for identity, constant in constants.items():
-            owner = self._owners.get(identity)
+            owner = self.parameters.get(identity)
             if owner is not None:
-                self._owners[id(constant)] = owner
+                self.parameters[id(constant)] = owner
         args, kwargs = with_tensors(args, kwargs, constants)
         return args, kwargs, tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
 
@@ -207,7 +215,7 @@ class RelevancePropagation(Propagation):
 
     def owner_of(self, tensor: Tensor) -> nn.Module | None:
         """The module whose parameter or buffer a constant is, or is made from."""
-        return self._owners.get(id(tensor)) or self.note(tensor).owner
+        return self.parameters.get(id(tensor)) or self.note(tensor).owner
 
     def owner(self, call: Call) -> nn.Module:
         """The layer that a call belongs to: that of a parameter among its arguments, else the one that is running."""

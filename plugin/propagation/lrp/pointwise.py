@@ -25,7 +25,7 @@ _PIECEWISE_LINEAR = frozenset({"relu", "leaky_relu", "prelu", "rrelu"})
 def activation(mode: RelevancePropagation, operation: Activation, call: Call, reading: Reading) -> Any:
     """R unchanged; a ReLU right after a layer is a part of it."""
     if reading.remedy:
-        result = call.run()
+        result = mode.as_it_is(call)
         mode.refuse(result, call, reading.remedy)
         return result
     result = _activated(mode, operation)

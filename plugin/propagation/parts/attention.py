@@ -1,10 +1,13 @@
 """Attention, written in the operations that rules are known for (Vaswani et al. 2017)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ...errors import NoRuleError
 
 
 def scaled_dot_product_attention(
@@ -56,20 +59,20 @@ def multi_head_attention_forward(
     static_v: Tensor | None = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
-) -> tuple[Tensor, None]:
+) -> tuple[Tensor, Tensor | None]:
     """Multi-head attention with the arguments of `torch.nn.functional.multi_head_attention_forward`.
 
-    Inputs are `(length, N, channels)` or `(length, channels)`. The attention weights are not returned.
+    Inputs are `(length, N, channels)` or `(length, channels)`.
 
     Raises:
-        NotImplementedError: an option that no torchvision network uses (added key or value biases, zero attention,
+        NoRuleError: an option that no torchvision network uses (added key or value biases, zero attention,
             static keys or values).
     """
     if bias_k is not None or bias_v is not None or add_zero_attn or static_k is not None or static_v is not None:
-        raise NotImplementedError("attention with bias_k, bias_v, add_zero_attn, static_k or static_v has no LRP rule")
+        raise NoRuleError("attention with bias_k, bias_v, add_zero_attn, static_k or static_v has no LRP rule")
     if query.ndim == 2:
         query, key, value = (tensor.unsqueeze(1) for tensor in (query, key, value))
-        result, _ = multi_head_attention_forward(
+        result, weights = multi_head_attention_forward(
             query,
             key,
             value,
@@ -91,22 +94,21 @@ def multi_head_attention_forward(
             q_proj_weight,
             k_proj_weight,
             v_proj_weight,
+            average_attn_weights=average_attn_weights,
             is_causal=is_causal,
         )
-        return result.squeeze(1), None
+        return result.squeeze(1), None if weights is None else weights.squeeze(0)
     if use_separate_proj_weight:
-        weights = [q_proj_weight, k_proj_weight, v_proj_weight]
+        projections = [q_proj_weight, k_proj_weight, v_proj_weight]
     else:
-        assert in_proj_weight is not None
-        weights = list(in_proj_weight.chunk(3))
+        projections = [None] * 3 if in_proj_weight is None else list(in_proj_weight.chunk(3))
     biases = [None] * 3 if in_proj_bias is None else list(in_proj_bias.chunk(3))
 
-    def heads(tensor: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    def heads(tensor: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
         """(length, N, channels) to (N, heads, length, channels per head)."""
-        assert weight is not None
         return F.linear(tensor, weight, bias).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
 
-    queries, keys, values = map(heads, (query, key, value), weights, biases)
+    queries, keys, values = map(heads, (query, key, value), projections, biases)
     mask = attn_mask
     if mask is not None and mask.ndim == 3:
         mask = mask.unflatten(0, (-1, num_heads))
@@ -120,5 +122,19 @@ def multi_head_attention_forward(
     elif mask is not None and mask.dtype == torch.bool:
         mask = ~mask  # here True marks what may not be seen, in scaled_dot_product_attention what may
     dropout = dropout_p if training else 0.0
-    mixed = F.scaled_dot_product_attention(queries, keys, values, mask, dropout, is_causal and mask is None)
-    return F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias), None
+    weights_returned = None
+    if need_weights:
+        mixed, weights_returned = _weighed(queries, keys, values, mask, dropout)
+        weights_returned = weights_returned.mean(1) if average_attn_weights else weights_returned
+    else:
+        mixed = F.scaled_dot_product_attention(queries, keys, values, mask, dropout, is_causal and mask is None)
+    return F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias), weights_returned
+
+
+def _weighed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:
+    """Attention, and its weights after dropout `(N, heads, length, length)`."""
+    scores = torch.matmul(query * (1 / math.sqrt(query.shape[-1])), key.transpose(-2, -1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    weights = F.dropout(F.softmax(scores, -1), dropout)
+    return torch.matmul(weights, value), weights

@@ -53,6 +53,12 @@ def _simple_step(activation: Callable[[Tensor], Tensor]) -> Cell:
     return step
 
 
+def _begun(hx: Any, input: Tensor) -> State:
+    """The first state, as a signal even if it is constant: a product of it and a gate then leaves the gate a weight."""
+    state = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+    return tuple(part if part.requires_grad else part + 0 * input.sum() for part in state)
+
+
 def _run(
     cell: Cell, steps: Sequence[Tensor], state: State, weights: Weights, reverse: bool
 ) -> tuple[list[Tensor], State]:
@@ -114,7 +120,7 @@ def _recurrent(cell: Cell, name: str) -> Callable[..., Any]:
         else:
             hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first = args
             steps = list(input.unbind(1 if batch_first else 0))
-        state = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+        state = _begun(hx, steps[0])
         steps, end = _layers(cell, steps, state, params, has_biases, num_layers, dropout, train, bidirectional)
         output = torch.cat(steps) if packed else torch.stack(steps, 1 if batch_first else 0)
         return (output, *end)
@@ -131,7 +137,7 @@ def _one_step(cell: Cell, name: str) -> Callable[..., Any]:
         input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
     ) -> Any:
         weights = (w_ih, w_hh) if b_ih is None or b_hh is None else (w_ih, w_hh, b_ih, b_hh)
-        state = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+        state = _begun(hx, input)
         new = cell(input, state, weights)
         return new if len(new) > 1 else new[0]
 
