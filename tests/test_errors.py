@@ -51,6 +51,7 @@ def small_net() -> nn.Sequential:
         (errors.NoDependenceError, (ValueError,)),
         (errors.NoRuleError, (NotImplementedError,)),
         (errors.UnseenOperationError, (RuntimeError,)),
+        (errors.ModelChangedError, (RuntimeError,)),
     ],
 )
 def test_one_base_class_and_what_callers_expect(kind: type[Exception], builtins: tuple[type[Exception], ...]) -> None:

@@ -420,7 +420,7 @@ def run_under_rules(
     # Outside, where a tensor that was overwritten later shows what it was when the layer returned it.
     selected = select(output)
     if rules:
-        check_all_handled(selected, propagation.handled)
+        check_all_handled(selected, propagation.handled, propagation.foreign)
     return selected
 
 

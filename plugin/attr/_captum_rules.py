@@ -1,8 +1,19 @@
-"""Captum's propagation rules on `module.rule`, honoured as they are written there."""
+"""Captum's propagation rules on `module.rule`, honoured as they are written there.
 
-from collections.abc import Callable, Iterator
+On a convolution or `nn.Linear` a rule of Captum's own becomes a rule of ours for the linear layer. On any other leaf
+module, and where a subclass of yours overrides what Captum's rules do, the rule is taken as Captum runs it: its methods
+are called, on a copy of itself and of the module. As in Captum a rule on a container is ignored, and so is one on
+`nn.ReLU`, `nn.Dropout` and `nn.Tanh`, which pass relevance unchanged.
+"""
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+from captum.attr._core.lrp import SUPPORTED_NON_LINEAR_LAYERS
 from captum.attr._utils.lrp_rules import (
     Alpha1_Beta0_Rule,
     EpsilonRule,
@@ -12,8 +23,23 @@ from captum.attr._utils.lrp_rules import (
 )
 from torch import Tensor, nn
 
-from ..errors import OptionTypeError
-from ..rules.lrp import Epsilon, LinearOperation, Pass, Rule, Term
+from ..errors import NotSupportedError, OptionTypeError
+from ..kernels.tracing import python_runs_again
+from ..propagation import describe
+from ..rules.lrp import Epsilon, Pass
+from ..rules.terms import LinearOperation, Rule, Term
+
+_OWN_RULES = (IdentityRule, GammaRule, Alpha1_Beta0_Rule, EpsilonRule)
+_CALLED = ("_manipulate_weights", "_create_backward_hook_input", "_create_backward_hook_output")
+# They belong to Captum's two forward passes over the model itself.
+_OF_CAPTUMS_PASSES = (
+    "forward_hook",
+    "forward_hook_weights",
+    "forward_pre_hook_activations",
+    "backward_hook_activation",
+)
+_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LINEAR_FORWARDS = frozenset(kind.forward for kind in _LINEAR)
 
 
 @dataclass(frozen=True)
@@ -31,12 +57,129 @@ class ModifiedWeight(Rule):
         yield Term(weight, operation.linear(operation.input, weight, bias), self.epsilon, bias=bias)
 
 
+@dataclass(frozen=True)
+class CaptumRule:
+    """A rule of Captum's at a module, by the methods that it has there; see `ModuleRule`."""
+
+    rule: PropagationRule
+
+    def __str__(self) -> str:
+        return type(self.rule).__name__
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether relevance passes as it is."""
+        return _own_rule(self.rule) is IdentityRule
+
+    @property
+    def proportional(self) -> bool:
+        """Whether R is the input times the vector-Jacobian product, as it is unless a rule says otherwise."""
+        return not _overrides(self.rule, PropagationRule, _CALLED[1:2])
+
+    def modified(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> nn.Module | None:
+        """A copy of the module with the weights that the rule gives it."""
+        if not _overrides(self.rule, EpsilonRule, _CALLED[:1]):
+            return None
+        own = rule_on_module(module)
+        if isinstance(own, ModifiedWeight):
+            return _with_weight(module, own)
+        if not python_runs_again():
+            raise NotSupportedError(
+                f"{self} changes weights by code of yours, which a recording cannot hold: call the attribution itself, "
+                "without create_graph, or pass rules=Composite(...)"
+            )
+        other = copy.deepcopy(module)
+        copy.copy(self.rule)._manipulate_weights(other, inputs, output)
+        return other
+
+    def pass_down(
+        self,
+        relevance: Tensor,
+        inputs: Sequence[Tensor],
+        output: Tensor,
+        transpose: Callable[[Tensor], Sequence[Tensor]],
+    ) -> Sequence[Tensor]:
+        """As the hooks of the rule compute it."""
+        rule = copy.copy(self.rule)
+        rule.relevance_input, rule.relevance_output = defaultdict(list), {}
+        rule._has_single_input = len(inputs) == 1
+        signal = rule._create_backward_hook_output(output)(relevance)
+        # Without a stabiliser 0 / 0 is no relevance.
+        signals = transpose(torch.where(relevance == 0, 0.0, signal))
+        if self.proportional:
+            return signals
+        return [rule._create_backward_hook_input(value)(part) for value, part in zip(inputs, signals, strict=True)]
+
+
+def _with_weight(module: nn.Module, rule: ModifiedWeight) -> nn.Module:
+    """The module with a modified weight, if it has one; the rest is the module's own."""
+    other = type(module).__new__(type(module))
+    other.__dict__.update(module.__dict__)
+    tables = {table: dict(getattr(module, table)) for table in ("_parameters", "_buffers")}
+    for entries in tables.values():
+        for name, tensor in entries.items():
+            if tensor is not None and name == "weight":
+                entries[name] = rule.modify(tensor.detach())
+            elif tensor is not None and name == "bias" and rule.without_bias:
+                entries[name] = torch.zeros_like(tensor)
+    other.__dict__.update(tables)
+    return other
+
+
+def check_rules(model: nn.Module) -> None:
+    """Refuse a model whose modules have rules that cannot be honoured.
+
+    Raises:
+        OptionTypeError: a module's `rule` is not one of Captum's, or overrides what Captum does to the whole model.
+    """
+    for module in model.modules():
+        try:
+            rule_on_module(module)
+            rule_of_module(module)
+        except OptionTypeError as error:
+            raise OptionTypeError(f"layer {describe(model, module)}: {error}") from None
+
+
 def rule_on_module(module: nn.Module) -> Rule | None:
-    """The rule that a user put on a module, or None.
+    """The rule of the linear layers whose weight a module has; None if it has none, or one that must be called.
 
     Raises:
         OptionTypeError: `module.rule` is not a rule of Captum's.
     """
+    rule = _rule(module)
+    own = None if rule is None else _own_rule(rule)
+    if own is IdentityRule:
+        return Pass()
+    if isinstance(rule, GammaRule) and own is not None:
+        gamma = rule.gamma
+        name = f"captum gamma {gamma}"
+        return ModifiedWeight(name, lambda w: w + gamma * w.clamp(min=0), rule.set_bias_to_zero, rule.STABILITY_FACTOR)
+    if isinstance(rule, Alpha1_Beta0_Rule) and own is not None:
+        return ModifiedWeight("positive", lambda w: w.clamp(min=0), rule.set_bias_to_zero, rule.STABILITY_FACTOR)
+    return Epsilon(rule.STABILITY_FACTOR) if rule is not None and own is not None else None
+
+
+def rule_of_module(module: nn.Module) -> CaptumRule | None:
+    """The rule of a module that is taken as a whole, or None: it has none, or a linear layer's, which is no whole.
+
+    Raises:
+        OptionTypeError: the rule overrides what Captum does to the whole model.
+    """
+    rule = _rule(module)
+    if rule is None or type(module) in SUPPORTED_NON_LINEAR_LAYERS:
+        return None
+    for name in _OF_CAPTUMS_PASSES:
+        if _overrides(rule, PropagationRule, (name,)):
+            raise OptionTypeError(
+                f"{type(rule).__name__} overrides {name}, which belongs to Captum's passes over the model; override "
+                f"{', '.join(_CALLED[:-1])} or {_CALLED[-1]}, or pass rules=Composite(...)"
+            )
+    is_linear = isinstance(module, _LINEAR) and type(module).forward in _LINEAR_FORWARDS
+    return None if is_linear and _own_rule(rule) is not None else CaptumRule(rule)
+
+
+def _rule(module: nn.Module) -> PropagationRule | None:
+    """What a user put on a module; None on a container, which is not asked."""
     # Not `getattr`: a module looks in three places and raises before it gives up, for every layer of every call.
     rule = module.__dict__.get("rule", getattr(type(module), "rule", None))
     if rule is None:
@@ -46,14 +189,16 @@ def rule_on_module(module: nn.Module) -> Rule | None:
             f"module.rule of {type(module).__name__} is a {type(rule).__name__}: only Captum's rules are honoured "
             "there; pass others as LRPTranspose(model, rules=Composite(...))"
         )
-    if isinstance(rule, IdentityRule):
-        return Pass()
-    if isinstance(rule, GammaRule):
-        gamma = rule.gamma
-        name = f"captum gamma {gamma}"
-        return ModifiedWeight(name, lambda w: w + gamma * w.clamp(min=0), rule.set_bias_to_zero, rule.STABILITY_FACTOR)
-    if isinstance(rule, Alpha1_Beta0_Rule):
-        return ModifiedWeight("positive", lambda w: w.clamp(min=0), rule.set_bias_to_zero, rule.STABILITY_FACTOR)
-    if isinstance(rule, EpsilonRule):
-        return Epsilon(rule.STABILITY_FACTOR)
-    raise OptionTypeError(f"{type(rule).__name__} has no counterpart here: pass rules=Composite(...) instead")
+    return rule if module._modules.keys() <= {"parametrizations"} else None
+
+
+def _own_rule(rule: PropagationRule) -> type[PropagationRule] | None:
+    """The class of Captum's whose rule this is; None if it does something else in the name of one."""
+    own = next((kind for kind in type(rule).__mro__ if kind in _OWN_RULES), None)
+    return None if own is None or _overrides(rule, own, (*_CALLED, *_OF_CAPTUMS_PASSES)) else own
+
+
+def _overrides(rule: PropagationRule, base: type[PropagationRule], methods: Sequence[str]) -> bool:
+    """Whether a rule has other methods than a class of Captum's."""
+    kind = type(rule)
+    return any(name in vars(rule) or getattr(kind, name) is not getattr(base, name) for name in methods)

@@ -42,7 +42,8 @@ class GuidedBackprop(SignalAttribution):
             create_graph: return the signal with its graph, as in `LRPTranspose.attribute`.
 
         Returns:
-            The signal at each input, in the inputs' shapes, detached unless `create_graph`; zeros for an input that is not used.
+            The signal at each input, in the inputs' shapes, detached unless `create_graph`; zeros for an input that is
+            not used.
 
         Raises:
             TargetError: there is no such target (an AssertionError, as in Captum, and an IndexError).

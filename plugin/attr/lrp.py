@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputValueError, LayerError, OptionError, OptionTypeError
-from ..kernels.tracing import known_any
-from ..propagation import backward, check_all_ruled, describe, find_layer
-from ..propagation.lrp import Ledger, RelevancePropagation, WeightCache, build_ledger, descend
+from ..kernels.tracing import building_graph, known_any
+from ..propagation import backward, check_all_ruled, describe, find_layer, unruled
+from ..propagation.lrp import Check, Ledger, Refusal, RelevancePropagation, WeightCache, build_ledger, descend, rules_of
+from ..propagation.tensors import tensors_in
 from ..rules.composite import Composite
-from ..rules.lrp import per_example
 from ..rules.presets import preset
+from ..rules.terms import per_example
 from ._base import LayerCapture, ModifiedGradientAttribution, check_model, explaining, in_batches, make_leaves
 from ._captum import (
     Inputs,
@@ -37,7 +38,7 @@ from ._captum import (
     select_neuron,
     select_target,
 )
-from ._captum_rules import rule_on_module
+from ._captum_rules import check_rules, rule_of_module, rule_on_module
 
 
 class RelevanceAttribution(ModifiedGradientAttribution):
@@ -63,8 +64,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
             raise OptionError(f"unknown = {unknown!r}: it must be 'raise' or 'gradient'")
         if not isinstance(rules, (str, Composite)):
             raise OptionTypeError(f"rules = {rules!r}: give the name of a preset or a Composite")
-        for module in model.modules():
-            rule_on_module(module)
+        check_rules(model)
         super().__init__(model)
         self.model, self.unknown = model, unknown
         self.composite = preset(rules) if isinstance(rules, str) else rules
@@ -106,6 +106,35 @@ class RelevanceAttribution(ModifiedGradientAttribution):
                 )
         return output - torch.stack([per_example(part) for part in as_tuple(attributions)]).sum(0)
 
+    def check(self, inputs: Inputs, additional_forward_args: Any = None) -> Check:
+        """What LRP would do with the model, found by one forward pass, before anything is explained.
+
+        Args:
+            inputs: as in `attribute`; one example is enough.
+            additional_forward_args: as in `attribute`.
+
+        Returns:
+            Every operation on the way to the output that has no rule, each with its layer and the remedy, and which
+            rule each linear layer gets; it prints as a table, and its `require()` raises if there is any.
+
+        Raises:
+            InputTypeError, InputValueError, ModelOutputError: as in `attribute`.
+
+        >>> print(LRPTranspose(model, "epsilon_plus_flat").check(images[:1]))
+        """
+        found: list[Refusal] = []
+        with building_graph():
+            propagation = self._propagation(additional_forward_args)
+
+            def note(output: Any) -> Tensor:
+                tensors = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
+                for tensor in tensors:
+                    found.extend(unruled(tensor, propagation.refusals))
+                return torch.zeros(0)
+
+            self._forward(propagation, as_tuple(inputs), additional_forward_args, note)
+        return Check(tuple(dict.fromkeys(found)), rules_of(propagation.trail.ruled))
+
     def _propagation(
         self, additional: Any, capture: LayerCapture | None = None, account: bool = False, repeated: bool = False
     ) -> RelevancePropagation:
@@ -120,6 +149,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
             None if capture is None else capture.on_enter,
             None if capture is None else capture.on_exit,
             rule_on_module,
+            module_rules=rule_of_module,
         )
 
     def _forward(
@@ -213,9 +243,9 @@ class LRPTranspose(RelevanceAttribution):
             verbose: print which rule each layer had.
             internal_batch_size: how many examples are explained at a time, so that only their activations are held;
                 None: all. The result is the same where examples do not influence each other, as in eval mode.
-            create_graph: return relevance (and delta) with a graph, for losses on them: the gradient is that of the
-                relevance as a function of the parameters and the inputs, the model's own `detach` included. The
-                attribution is recorded at the first call for inputs of one shape, which takes seconds; keep this object.
+            create_graph: return relevance (and delta) with a graph, for losses on them: its gradient is that of the
+                relevance as a function of parameters and inputs, also through what the model detaches. The first call
+                for inputs of one shape records the attribution, which takes seconds: keep this object between calls.
 
         Returns:
             Relevance in the inputs' shapes, in units of the output, detached unless `create_graph`; zeros for an input
@@ -235,13 +265,12 @@ class LRPTranspose(RelevanceAttribution):
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
-            if not create_graph or verbose:
-                result = self._explain(some, target, additional, return_convergence_delta, verbose)
-            if create_graph:
-                result, selected = self._with_graph(some, target, additional)
-                if return_convergence_delta:
-                    return result, self.compute_convergence_delta(result, selected)
-            return result
+            if not create_graph:
+                return self._explain(some, target, additional, return_convergence_delta, verbose)
+            if verbose:
+                self._explain(some, target, additional, False, verbose)
+            result, selected = self._with_graph(some, target, additional)
+            return (result, self.compute_convergence_delta(result, selected)) if return_convergence_delta else result
 
         return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
 
@@ -255,7 +284,7 @@ class LRPTranspose(RelevanceAttribution):
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )
             if verbose:
-                for record in propagation.trail.layers:
+                for record in propagation.trail.ruled:
                     print(f"{record.name or type(record.module).__name__}: {record.rule}")
             relevance = _relevance(leaves, carriers, selected)
         result = as_given(inputs, relevance)
@@ -346,12 +375,13 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         attribute_to_layer_input: bool = False,
         verbose: bool = False,
         internal_batch_size: int | None = None,
+        create_graph: bool = False,
     ) -> Any:
         """Relevance at what the layer returns, or receives.
 
         Returns:
             Relevance in the layer's shape (a tuple for a layer with several tensors, a list for a list of layers),
-            detached; zeros at a layer that no relevance reaches, such as one inside a gate. With
+            detached unless `create_graph`; zeros at a layer that no relevance reaches, such as one inside a gate. With
             `return_convergence_delta`, a pair of that and the delta (a list for a list of layers). Arguments as in
             `LRPTranspose.attribute`.
 
@@ -362,19 +392,21 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
-            return self._explain(some, target, additional, return_convergence_delta, attribute_to_layer_input)
+            if create_graph:
+                at = {"attribute_to_layer_input": attribute_to_layer_input}
+                found, selected = self._with_graph(some, target, additional, allow_integers=True, **at)
+                relevance = found if isinstance(self.layer, list) else [found]
+            else:
+                relevance, selected = self._explain(some, target, additional, attribute_to_layer_input)
+            parts = relevance if isinstance(self.layer, list) else relevance[0]
+            return (parts, self._deltas(relevance, selected)) if return_convergence_delta else parts
 
         return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size, allow_integers=True)
 
     def _explain(
-        self,
-        inputs: Inputs,
-        target: Target,
-        additional: Any,
-        return_convergence_delta: bool,
-        attribute_to_layer_input: bool,
-    ) -> Any:
-        """As `attribute`, all examples at once."""
+        self, inputs: Inputs, target: Target, additional: Any, attribute_to_layer_input: bool
+    ) -> tuple[list[Any], Tensor]:
+        """The relevance at each layer and the explained values, all examples at once."""
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         captures = [LayerCapture(self.model, layer, attribute_to_layer_input) for layer in layers]
         with explaining(self.model, as_tuple(inputs), additional):
@@ -391,14 +423,15 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             results = [
                 tuple(torch.stack([next(found) for _ in several]).sum(0) for several in group) for group in groups
             ]
-        relevance: list[Any] = [parts if len(parts) > 1 else parts[0] for parts in results]
-        if not return_convergence_delta:
-            return relevance if isinstance(self.layer, list) else relevance[0]
-        output = selected.detach()
-        deltas = [self._delta(layer, parts, output) for layer, parts in zip(layers, results, strict=True)]
-        return (relevance, deltas) if isinstance(self.layer, list) else (relevance[0], deltas[0])
+        return [parts if len(parts) > 1 else parts[0] for parts in results], selected.detach()
 
-    def _delta(self, layer: nn.Module, relevance: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _deltas(self, relevance: Sequence[Any], output: Tensor) -> Any:
+        """What was absorbed above each layer."""
+        layers = self.layer if isinstance(self.layer, list) else [self.layer]
+        deltas = [self._delta(layer, parts, output) for layer, parts in zip(layers, relevance, strict=True)]
+        return deltas if isinstance(self.layer, list) else deltas[0]
+
+    def _delta(self, layer: nn.Module, relevance: Inputs, output: Tensor) -> Tensor:
         """What was absorbed above a layer `(N,)`."""
         try:
             return self.compute_convergence_delta(relevance, output)

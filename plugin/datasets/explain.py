@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from ..attr import LRPTranspose
 from ..attr.methods import METHODS
 from ..models import LoadedModel, load
 from ..rules.presets import epsilon_gamma_box
@@ -128,6 +129,9 @@ class Explainer:
         """One grey picture shows whether the method has an answer, before anything is written."""
         grey = self.model.preprocessing.pixels(Image.new("RGB", (64, 64), "grey"))
         try:
+            if isinstance(self._attribution, LRPTranspose):  # names all that has no rule, not only the first
+                pixels = torch.from_numpy(grey[np.newaxis]).to(self.device)
+                self._attribution.check(self.model.preprocessing.normalised(pixels)).require()
             rows = self(grey[np.newaxis], [0])
         except Exception as error:  # any network may fail in a way of its own
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -23,7 +23,9 @@ def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | No
 def ratio(value: Tensor, result: Tensor, slope: Tensor | float, *factors: Tensor) -> Tensor:
     """result / value, `slope` where the value is 0, times the factors."""
     if isinstance(slope, Tensor) or is_tracing():
-        return math.prod(factors, start=torch.where(value == 0, slope, result / value))
+        zero = value == 0
+        # Nothing is divided by 0: a derivative of what is recorded would be 0 / 0 there.
+        return math.prod(factors, start=torch.where(zero, slope, result / value.masked_fill(zero, 1)))
 
     def compute(ratio: Tensor, value: Tensor, result: Tensor, *factors: Tensor) -> None:
         # Finite but for 0 / 0, and f(0) / 0 where f(0) is not 0. To ask for zeros takes six times as long.

@@ -57,6 +57,11 @@ def known_number(constant: Tensor) -> float | None:
     return None if bool(constant.any()) else 0.0
 
 
+def python_runs_again() -> bool:
+    """Whether Python code that changes tensors past autograd runs at every call; of a recording it would run once."""
+    return not is_tracing()
+
+
 def memory_is_our_own() -> bool:
     """Whether a result that nobody needs may be overwritten; a recorded graph has to hold it."""
     return not is_tracing()

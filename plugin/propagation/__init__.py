@@ -1,12 +1,12 @@
 """Running a network under backward rules: the function mode, and what it knows of operations and modules."""
 
+from .activation import Activation
 from .backward import backward
 from .convolution import ConvolutionLayer
 from .mode import Propagation
 from .modules import describe, find_layer
-from .pointwise import Activation
 from .pooling import MaxPooling
-from .visibility import check_all_handled, check_all_ruled, check_visible
+from .visibility import check_all_handled, check_all_ruled, check_visible, unruled
 
 __all__ = [
     "Activation",
@@ -19,4 +19,5 @@ __all__ = [
     "check_visible",
     "describe",
     "find_layer",
+    "unruled",
 ]

@@ -6,15 +6,16 @@ overwrite, are so: that is half of the memory traffic of many networks.
 """
 
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..kernels.tracing import memory_is_our_own
@@ -24,6 +25,7 @@ from .kinds import Kind
 from .modules import ModuleTrace, Observer
 from .operations import OPERATIONS
 from .tensors import TensorTable, map_tensors
+from .whole import WholeModules
 
 # They ask for what a tensor is: the most frequent calls.
 _QUESTIONS = frozenset(function for row in OPERATIONS if row.kind is Kind.QUESTION for function in row.functions)
@@ -61,9 +63,9 @@ class FunctionalMode(TorchFunctionMode):
         super().__init__()
         self.model, self.protected = model, protected
         self.observed = on_enter is not None or on_exit is not None
+        self._observers = on_enter, on_exit
         self._trace: AbstractContextManager[Any] = nullcontext()
-        if self.observed:
-            self._trace = ModuleTrace(self._resolving(on_enter), self._resolving(on_exit))
+        self._whole: WholeModules | None = None
         self._cells: TensorTable[_Cell] = TensorTable()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
         self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
@@ -72,6 +74,13 @@ class FunctionalMode(TorchFunctionMode):
         self._unread: Any = None
 
     def __enter__(self) -> Self:
+        whole = self.whole_modules()
+        if whole:
+            self.observed = True
+            self._whole = WholeModules(whole, partial(is_on, self), self.current, self._replace_result)
+        if self.observed:
+            on_enter, on_exit = map(self._resolving, self._observers)
+            self._trace = ModuleTrace(on_enter, on_exit, self._whole)
         self._trace.__enter__()
         super().__enter__()
         return self
@@ -81,7 +90,8 @@ class FunctionalMode(TorchFunctionMode):
     ) -> None:
         super().__exit__(kind, error, traceback)
         self._trace.__exit__(kind, error, traceback)
-        self._trace = nullcontext()  # its observers refer to this object: a cycle, which would outlive the call
+        # Their observers refer to this object: a cycle, which would outlive the call.
+        self._trace, self._whole = nullcontext(), None
         self._unread = None
         self._cells.clear()
         self._newest.clear()
@@ -95,6 +105,40 @@ class FunctionalMode(TorchFunctionMode):
             yield
         finally:
             super().__exit__(None, None, None)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Between operations: as inside a rule, where the mode is off."""
+        with without(self):
+            yield
+
+    # -- modules that are taken as a whole -----------------------------------------------------------------------------
+
+    def whole_modules(self) -> Collection[nn.Module]:
+        """The modules that are taken as a whole."""
+        return ()
+
+    def whole_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """What stands for the output of such a module."""
+        return output
+
+    def _replace_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        result = self.whole_result(module, args, kwargs, self.current(output))
+        if isinstance(output, Tensor) and isinstance(result, Tensor) and self._has_overwritten(output):
+            self._overwrite(output, result)
+        return result
+
+    def _has_overwritten(self, tensor: Tensor) -> bool:
+        """Whether other objects stand for a tensor, or it for another."""
+        newest = self._newest.get(tensor)
+        return self._cells.get(tensor) is not None or (newest is not None and newest() is not None)
+
+    def as_received(self, tensor: Tensor) -> Tensor:
+        """A tensor that stands for another by now, as it was, to be seen by operations."""
+        if self._cells.get(tensor) is None:
+            return tensor
+        with self.off():
+            return tensor.clone()
 
     def current(self, value: Any) -> Any:
         """`value` with every tensor in it, however nested, replaced by what it stands for now."""
@@ -135,9 +179,9 @@ class FunctionalMode(TorchFunctionMode):
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An out-of-place call."""
-        return self._plain(function, args, kwargs)
+        return self.plain(function, args, kwargs)
 
-    def _plain(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def plain(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call as it is."""
         result = function(*args, **kwargs)
         self._note_views(result)
@@ -237,7 +281,35 @@ class FunctionalMode(TorchFunctionMode):
         return tensor.untyped_storage().data_ptr() in self._protected_memory
 
     def _resolving(self, observer: Observer | None) -> Observer | None:
-        return None if observer is None else lambda module, value: observer(module, self.current(value))
+        if observer is None:
+            return None
+
+        def resolving(module: nn.Module, value: Any) -> None:
+            if is_on(self):  # else a rule calls the module once more
+                observer(module, self.current(value))
+
+        return resolving
+
+
+@contextmanager
+def without(mode: TorchFunctionMode) -> Iterator[None]:
+    """As long as this lasts, a mode that is on, and those above it, are off."""
+    above: list[Any] = []
+    while (last := _pop_mode()) is not mode:
+        above.append(last)
+    kept = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged) if _is_checkpointed() else nullcontext()
+    try:
+        with kept:
+            yield
+    finally:
+        for one in (mode, *reversed(above)):
+            _push_mode(one)
+
+
+def is_on(mode: TorchFunctionMode) -> bool:
+    """Whether a mode sees the functions of this thread now."""
+    count = torch._C._len_torch_function_stack()
+    return any(torch._C._get_function_stack_at(index) is mode for index in range(count))
 
 
 def _is_of_function(tensor: Tensor) -> bool:

@@ -62,7 +62,7 @@ class Operation:
         kind: what it does.
         functions: its spellings: functions, methods, operators.
         arguments: their names, in order, as far as the engine asks for them.
-        linear_in: the arguments in which it is linear; empty if in none.
+        linear_in: of what is linear in some of its tensors only: the argument.
         keeps_signs: of signals without negative entries it makes a result without.
         non_negative: its result has no negative entry.
         adds_constants: it may add a constant, which keeps relevance.
@@ -73,6 +73,7 @@ class Operation:
         nodes: its nodes in autograd's graph, by the name without "Backward".
         parts: computes the same in operations that have rules, with the same arguments.
         contains_activations: activations are among the parts.
+        permutes: it changes the order of the dimensions.
         identity: it changes no value; but for their type or place in memory.
         training: the argument that makes it random, or dependent on the rest of the batch, with its default.
         statistics: the arguments that it overwrites if `training` is true.
@@ -80,6 +81,7 @@ class Operation:
         shape_only: in place, it changes the shape that one object shows, not memory that others share.
         operator: the operator of this name takes these arguments, where functions of one name differ.
         remedy: for what has no LRP rule, what to do instead.
+        own: a user's, who tells what it does: nobody asks how it does it.
     """
 
     name: str
@@ -98,12 +100,14 @@ class Operation:
     parts: Callable[..., Any] | None = None
     contains_activations: bool = False
     identity: bool = False
+    permutes: bool = False
     training: tuple[str, bool] | None = None
     statistics: tuple[str, ...] = ()
     number: float | None = None
     shape_only: bool = False
     operator: bool = False
     remedy: str = ""
+    own: bool = False
 
     def argument(self, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, default: Any = None) -> Any:
         """One argument of a call, given by position or by name."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ..errors import LayerError, OptionTypeError
+from .whole import WholeModules
 
 Observer = Callable[[nn.Module, Any], None]
 
@@ -44,10 +45,16 @@ class ModuleTrace:
         on_enter: called with a module and its arguments before it runs: those by position, or, if no tensor is among
             them, also the tensors by keyword that depend on the input.
         on_exit: called with a module and its output after it ran.
+        whole: the modules whose output is replaced, before `on_exit` is called.
     """
 
-    def __init__(self, on_enter: Observer | None = None, on_exit: Observer | None = None) -> None:
-        self.on_enter, self.on_exit = on_enter, on_exit
+    def __init__(
+        self,
+        on_enter: Observer | None = None,
+        on_exit: Observer | None = None,
+        whole: WholeModules | None = None,
+    ) -> None:
+        self.on_enter, self.on_exit, self.whole = on_enter, on_exit, whole
         self.stack: list[nn.Module] = []
 
     def __enter__(self) -> "ModuleTrace":
@@ -122,6 +129,8 @@ def _entering(module: nn.Module, args: Any) -> None:
         trace.stack.append(module)
         if trace.on_enter is not None:
             trace.on_enter(module, _received(args))
+        if trace.whole is not None and trace.whole.has(module):
+            trace.whole.enter(args, _keywords(sys._getframe(1)))
 
 
 def _received(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -132,16 +141,23 @@ def _received(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """
     if any(isinstance(argument, Tensor) for argument in args):
         return args
-    frame = _module_call(sys._getframe(2))
-    keywords = {} if frame is None else frame.f_locals["kwargs"]
-    tensors = [value for value in keywords.values() if isinstance(value, Tensor)]
+    tensors = [value for value in _keywords(sys._getframe(2)).values() if isinstance(value, Tensor)]
     return (*args, *([tensor for tensor in tensors if tensor.requires_grad] or tensors))
 
 
-def _leaving(module: nn.Module, args: Any, output: Any) -> None:
+def _keywords(frame: FrameType) -> dict[str, Any]:
+    """What the module that is being called receives by keyword."""
+    call = _module_call(frame)
+    return {} if call is None else cast(dict[str, Any], call.f_locals["kwargs"])
+
+
+def _leaving(module: nn.Module, args: Any, output: Any) -> Any:
     for trace in getattr(_active, "traces", ())[-1:]:
         # A module that raised is reported too, with no output; one that was running before the trace began is not ours.
         if trace.stack and trace.stack[-1] is module:
             trace.stack.pop()
+            if trace.whole is not None and trace.whole.has(module):
+                output = trace.whole.leave(module, output)
             if trace.on_exit is not None and output is not None:
                 trace.on_exit(module, output)
+    return output

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from .chains import Link
+from .tensors import TensorTable
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -62,3 +63,20 @@ class Note:
 
 
 NOTHING = Note()
+
+
+class Notes(TensorTable[Note]):
+    """What is known of each tensor of a forward pass."""
+
+    def of(self, tensor: Tensor) -> Note:
+        """What is known of a tensor, to be read."""
+        entry = self._entries.get(id(tensor))
+        return NOTHING if entry is None else entry[1]
+
+    def add(self, tensor: Tensor) -> Note:
+        """What is known of a tensor, to be added to."""
+        entry = self._entries.get(id(tensor))
+        if entry is None:
+            note = self[tensor] = Note()
+            return note
+        return entry[1]

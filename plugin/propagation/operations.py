@@ -67,17 +67,19 @@ def _structure() -> Iterator[Operation]:
     yield from _row("empty empty_like new_empty full full_like new_full tensor as_tensor new_tensor arange "
                     "linspace eye rand randn rand_like randn_like randint randperm argmax argmin argsort item "
                     "tolist numpy bincount nonzero unique", Kind.CREATION)
-    yield from _row("view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims "
-                    "movedim moveaxis t squeeze unsqueeze narrow select expand expand_as broadcast_to repeat tile "
-                    "roll flip fliplr flipud rot90 unbind split split_with_sizes tensor_split chunk index_select "
-                    "gather pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unfold fold "
-                    "as_strided __getitem__ repeat_interleave diagonal tril triu take take_along_dim hsplit "
-                    "vsplit dsplit T mT H mH data meshgrid atleast_1d atleast_2d atleast_3d masked_select "
-                    "narrow_copy select_copy view_copy ravel unsafe_chunk unsafe_split broadcast_tensors "
-                    "diag_embed im2col col2im _unsafe_view", Kind.MOVEMENT, keeps_signs=True)
+    yield from _row("permute transpose swapaxes swapdims movedim moveaxis t T mT mH H", Kind.MOVEMENT, keeps_signs=True,
+                    permutes=True)
+    yield from _row("view view_as reshape reshape_as flatten unflatten squeeze unsqueeze narrow select expand "
+                    "expand_as broadcast_to repeat tile roll flip fliplr flipud rot90 unbind split "
+                    "split_with_sizes tensor_split chunk index_select gather pixel_shuffle pixel_unshuffle "
+                    "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
+                    "diagonal tril triu take take_along_dim hsplit vsplit dsplit data meshgrid atleast_1d "
+                    "atleast_2d atleast_3d masked_select narrow_copy select_copy view_copy ravel unsafe_chunk "
+                    "unsafe_split broadcast_tensors diag_embed im2col col2im _unsafe_view", Kind.MOVEMENT,
+                    keeps_signs=True)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
                     keeps_signs=True)
-    yield from _row("clone contiguous alias detach detach_copy positive __pos__ to type type_as float double half "
+    yield from _row("clone contiguous alias detach detach_copy positive to type type_as float double half "
                     "bfloat16 cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
     yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag pad "
                     "constant_pad_nd", Kind.MOVEMENT, keeps_signs=True, adds_constants=True)
@@ -94,7 +96,7 @@ def _sums() -> Iterator[Operation]:
                     "upsample_nearest trace upsample_bilinear2d upsample_nearest2d upsample_bicubic2d scatter_add "
                     "index_add scatter_reduce scatter masked_scatter index_fill index_copy slice_scatter "
                     "select_scatter diff segment_reduce max_unpool1d max_unpool2d max_unpool3d",
-                    Kind.LINEAR, keeps_signs=True, adds_constants=True, linear_in="input")
+                    Kind.LINEAR, keeps_signs=True, adds_constants=True)
     yield from _row("grid_sample", Kind.SAMPLING, linear_in="input", arguments="input grid")
     yield from _row("roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d", Kind.SAMPLING, homes=(_VISION,),
                     arguments="input", linear_in="input")
@@ -132,7 +134,7 @@ def _activations() -> Iterator[Operation]:
     yield from _row("tanh", Kind.ACTIVATION, nodes="Tanh", **own)
     yield from _row("sigmoid", Kind.ACTIVATION, "expit", non_negative=True, weight=True, nodes="Sigmoid", **own)
     yield from _row("hardsigmoid", Kind.ACTIVATION, non_negative=True, weight=True, nodes="Hardsigmoid", **own)
-    yield from _row("logsigmoid log_sigmoid", Kind.ACTIVATION, nodes="LogSigmoid", **own)
+    yield from _row("logsigmoid", Kind.ACTIVATION, "log_sigmoid", nodes="LogSigmoid", **own)
     yield from _row("softshrink hardshrink", Kind.ACTIVATION, **own)
     yield from _parts("softsign tanhshrink glu", activations=True)
     yield from _row("hardtanh clamp clip clamp_min clamp_max threshold nan_to_num", Kind.POINTWISE)
@@ -194,7 +196,8 @@ def _norms() -> Iterator[Operation]:
     yield from _row("group_norm", Kind.NORM, arguments="input num_groups weight bias eps", nodes="NativeGroupNorm")
     yield from _row("normalize", Kind.NORM, homes=(F,), arguments="input p dim eps")
     yield from _row("var std var_mean std_mean norm vector_norm", Kind.STATISTIC, non_negative=True)
-    yield from _row("softmax softmin", Kind.SOFTMAX, "_softmax", weight=True, non_negative=True)
+    yield from _row("softmax", Kind.SOFTMAX, "_softmax", weight=True, non_negative=True)
+    yield from _row("softmin", Kind.SOFTMAX, weight=True, non_negative=True)
     yield from _row("log_softmax", Kind.LOG_SOFTMAX, "_log_softmax",
                     remedy="remove the final log_softmax, or explain the logits before it")
     yield from _row("logsumexp", Kind.LOG_SOFTMAX, remedy="explain the values before the logarithm")
@@ -224,14 +227,39 @@ def operation_of(function: Callable[..., Any]) -> Operation | None:
     if row is None and isinstance(function, Written):
         return _BY_NAME["assignment"]
     if row is None and isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        own = _BY_FUNCTION.get(_packet(function))
+        if own is not None:
+            return own
         namespace, name = str(function).split(".")[:2]
         return _BY_NAME.get(name) if namespace in ("aten", "torchvision") else None
     return row
 
 
+def _packet(operator: Any) -> Any:
+    """An operator with all its overloads, which are one operation."""
+    operator = getattr(operator, "_opoverload", operator)  # what `torch.library.custom_op` returns
+    return getattr(operator, "overloadpacket", operator)
+
+
+def is_foreign(function: Any) -> bool:
+    """Whether a function is an operator of a library that is not PyTorch's, which no row tells of."""
+    if not isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return False
+    namespace = str(function).split(".")[0]
+    return namespace not in _NAMESPACES and operation_of(function) is None
+
+
+_NAMESPACES = frozenset({"aten", "prim", "prims", "torchvision", "higher_order", "profiler"})
+
+
 def module_operation(kind: type[nn.Module]) -> Operation | None:
     """The row that was registered for a class of modules."""
     return _MODULES.get(kind)
+
+
+def registered_modules(model: nn.Module) -> set[nn.Module]:
+    """The modules of a model that are of a class with a row."""
+    return {module for module in model.modules() if type(module) in _MODULES} if _MODULES else set()
 
 
 def register(
@@ -240,17 +268,18 @@ def register(
     parts: Callable[..., Any] | None = None,
     **facts: Any,
 ) -> Operation:
-    """Add a row for an operation of your own.
+    """Add a row for an operation of your own, for this process.
 
     Args:
-        target: what is called: a function that handles `torch.overrides`, an operator of `torch.library`
-            (`torch.ops.mine.swish`), or a class of modules.
+        target: what is called: a function that handles `torch.overrides`, an operator of `torch.library` (what
+            `custom_op` returned, or `torch.ops.mine.swish`), or a class of modules, without its subclasses.
         kind: what it does. `Kind.ACTIVATION` for a pointwise function of one tensor, which is differentiated by
-            autograd; `Kind.LINEAR` for what is linear in its signals; `Kind.MOVEMENT` for what moves values;
-            `Kind.COMPOSITE` for anything that `parts` can express.
+            autograd where its derivative is asked for; `Kind.LINEAR` for what is linear in its signals, and
+            `Kind.MOVEMENT` for what moves values, or `Kind.SELECTION` for what chooses among them: they have their own
+            gradient; `Kind.COMPOSITE` for anything that `parts` can express.
         parts: with `Kind.COMPOSITE`: a function that computes the same in PyTorch's operations, with the same
             arguments; for a class of modules the module comes first.
-        facts: other attributes of `Operation`.
+        facts: other attributes of `Operation`, such as `non_negative=True` for what has no negative entry.
 
     Returns:
         The row; `unregister` takes it back.
@@ -261,13 +290,16 @@ def register(
     >>> register(torch.ops.mine.swish, Kind.ACTIVATION)
     >>> register(MyGate, Kind.COMPOSITE, parts=lambda module, x: x * torch.sigmoid(module.linear(x)))
     """
-    allowed = (Kind.ACTIVATION, Kind.LINEAR, Kind.MOVEMENT, Kind.SELECTION, Kind.COMPOSITE)
-    if kind not in allowed or (kind is Kind.COMPOSITE) != (parts is not None):
-        names = ", ".join(f"Kind.{one.name}" for one in allowed)
+    if kind not in _OWN_KINDS or (kind is Kind.COMPOSITE) != (parts is not None):
+        names = ", ".join(f"Kind.{one.name}" for one in _OWN_KINDS)
         raise OptionError(f"kind = {kind}: choose one of {names}; Kind.COMPOSITE takes parts=, and no other does")
-    name = facts.pop("name", None) or getattr(target, "__name__", str(target))
+    target = _packet(target)
+    # With the place where it was written: the engine knows functions of PyTorch by their bare names.
+    is_operator = isinstance(target, torch._ops.OpOverloadPacket)
+    name = str(target) if is_operator else f"{target.__module__}.{getattr(target, '__name__', type(target).__name__)}"
+    activation = kind is Kind.ACTIVATION
     row = Operation(
-        name, kind, (target,), complete=kind is Kind.ACTIVATION, parts=parts, contains_activations=True, **facts
+        name, kind, (target,), complete=activation, parts=parts, contains_activations=True, own=True, **facts
     )
     if isinstance(target, type):
         _MODULES[target] = row
@@ -277,9 +309,15 @@ def register(
     return row
 
 
+# Kinds of a user's operations that are differentiated as they say themselves.
+OWN_GRADIENT = (Kind.LINEAR, Kind.MOVEMENT, Kind.SELECTION)
+_OWN_KINDS = (Kind.ACTIVATION, Kind.COMPOSITE, *OWN_GRADIENT)
+
+
 def unregister(row: Operation) -> None:
-    """Take a row back that `register` added."""
-    for target in row.functions:
-        _MODULES.pop(target, None)
-        _BY_FUNCTION.pop(target, None)
+    """Take a row back that `register` added; one that has been replaced meanwhile stays."""
+    for table in (_MODULES, _BY_FUNCTION):
+        for target in row.functions:
+            if row.own and table.get(target) is row:
+                del table[target]
     operation_of.cache_clear()

@@ -5,70 +5,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..kernels.tracing import known_number
 from . import chains
+from .activation import Activation
 from .calls import Call
 from .chains import ROOT, Link, Shape, Slot, Step
-from .kinds import Kind
-from .notes import NOTHING, Note
+from .kinds import Kind, Operation
+from .notes import Notes
 from .operations import operation_of
-from .tensors import TensorTable
+from .tensors import PLAIN
 
 _CANONICAL: dict[str, Callable[..., Tensor]] = {
     "relu": torch.relu,
     "relu6": torch.nn.functional.relu6,
     "leaky_relu": torch.nn.functional.leaky_relu,
 }
+_CANONICAL_ROWS = {name: row for name, function in _CANONICAL.items() if (row := operation_of(function)) is not None}
 # Of these a multiple or a sum is one of the function: they are no activation by themselves.
 _LINEAR = frozenset({Kind.SUM, Kind.PRODUCT, Kind.QUOTIENT, Kind.MOVEMENT})
-
-
-@dataclass(eq=False, slots=True)
-class Activation:
-    """A pointwise non-linearity y = function(x).
-
-    Attributes:
-        name: PyTorch's name, such as "relu" or "gelu"; "" for a chain that PyTorch has no name for.
-        input: x, of any shape.
-        function: computes y out of place.
-        shape: what the function looks like, if it was looked at.
-        non_decreasing: whether the derivative is nowhere negative.
-        non_negative: whether y has no negative entry.
-        weight: whether y says how much of a signal passes, as the output of a sigmoid.
-        value: y, if it is computed already.
-    """
-
-    name: str
-    input: Tensor
-    function: Step
-    non_decreasing: bool
-    non_negative: bool
-    weight: bool
-    value: Tensor | None = None
-
-    def run(self, value: Tensor) -> Tensor:
-        """f, differentiable, at a tensor with the values of x; the values that are there are not computed again."""
-        return self.function(value) if self.value is None else _Computed.apply(value, self.function, self.value)
-
-
-class _Computed(torch.autograd.Function):
-    """f(x) forwards, as it was computed already; f'(x) backwards."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, function: Step, result: Tensor) -> Tensor:
-        ctx.save_for_backward(value)
-        ctx.function = function
-        return result.detach()
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
-        (value,) = ctx.saved_tensors
-        with torch.enable_grad():
-            root = value.detach().requires_grad_()
-            result = ctx.function(root)
-        return torch.autograd.grad(result, root, signal)[0], None, None
 
 
 @dataclass(slots=True)
@@ -96,8 +52,8 @@ class Pointwise:
         turns: a function that falls is taken for one of -x that rises: signals that are rectified differ in that.
     """
 
-    def __init__(self, notes: TensorTable[Note], turns: bool) -> None:
-        self._notes, self._turns = notes, turns
+    def __init__(self, notes: Notes, turns: bool) -> None:
+        self._notes, self._note, self._turns = notes, notes.of, turns
         # What the latest activations were applied to, until a layer runs: nobody else may hold it.
         self._recent: list[Tensor] = []
 
@@ -106,13 +62,6 @@ class Pointwise:
         if self._recent:
             self._recent.clear()
 
-    def remember(self, tensor: Tensor) -> None:
-        """An activation was applied to this tensor."""
-        self._recent.append(tensor)
-
-    def _note(self, tensor: Tensor) -> Note:
-        return self._notes.get(tensor) or NOTHING
-
     def _link(self, tensor: Tensor) -> Link | None:
         return self._note(tensor).link
 
@@ -120,6 +69,43 @@ class Pointwise:
         """The number that all entries of a constant are, if that is known."""
         number = self._note(tensor).number
         return known_number(tensor) if number is None else number
+
+    def read_activation(
+        self, row: Operation, function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Reading | None:
+        """An activation that is used as it is, without a look at what came before; None for anything else.
+
+        Most calls of most networks are such, or clamps that come to one.
+        """
+        if not args or row.kind not in (Kind.ACTIVATION, Kind.POINTWISE):
+            return None
+        root, rest = args[0], args[1:]
+        if not isinstance(root, Tensor) or not root.requires_grad or isinstance(root, nn.Parameter):
+            return None
+        if any(type(entry) not in PLAIN for entry in rest) or any(
+            type(entry) not in PLAIN for entry in kwargs.values()
+        ):
+            return None
+        step = Step(function, (ROOT, *rest), kwargs)
+        if row.kind is Kind.POINTWISE:
+            note = self._notes.get(root)
+            if note is not None and (note.link is not None or note.statistic or note.logits is not None):
+                return None
+            return self._canonical(root, chains.shape_of(step, root.ndim))
+        activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, row.weight)
+        self._recent.append(root)
+        return Reading(Link(root, step, complete=True), activation)
+
+    def _canonical(self, begin: Tensor, shape: Shape | None) -> Reading | None:
+        """The activation of PyTorch's that a function is, if it is one that has a kink at 0."""
+        if shape is None or not shape.name:
+            return None
+        rest = (shape.slope,) if shape.name == "leaky_relu" else ()
+        step = Step(_CANONICAL[shape.name], (ROOT, *rest), {})
+        row = _CANONICAL_ROWS[shape.name]
+        activation = Activation(row.name, begin, step, row.non_decreasing, row.non_negative, False)
+        self._recent.append(begin)
+        return Reading(Link(begin, step, complete=True), activation)
 
     def read(self, call: Call) -> Reading:
         """What a call of a pointwise operation comes to."""
@@ -133,7 +119,7 @@ class Pointwise:
         if root is None or not self._is_elementwise(call, kind, operands, root):
             return Reading()
         times = sum(tensor is operands[0] for tensor in call.given)
-        if kind in _LINEAR and (len(operands) > 1 or times == 1) and not self._divides(call, operands):
+        if kind in _LINEAR and (len(operands) > 1 or times == 1) and not _divides(call, operands):
             reading = self._affine(call, kind, operands, root)
             if reading is not None:
                 return reading
@@ -192,13 +178,6 @@ class Pointwise:
             return any(tensor.dtype is torch.bool and id(tensor) in varying for tensor in call.given)
         return True
 
-    def _divides(self, call: Call, operands: Sequence[Tensor]) -> bool:
-        """Whether an operand is a divisor."""
-        if call.operation is None or call.operation.kind is not Kind.QUOTIENT:
-            return False
-        divisor = call.argument("other")
-        return any(divisor is operand for operand in operands) or call.kwargs.get("rounding_mode") is not None
-
     def _affine(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> Reading | None:
         """A step of an affine chain, or a multiple of an activation; None for what belongs to one written by hand."""
         shifts = kind is Kind.SUM and (len(operands) == 1 and len(tuple(_numbers(call))) > 0)
@@ -245,25 +224,22 @@ class Pointwise:
         if kind is Kind.ACTIVATION and len(operands) == 1 and times == 1 and row is not None:
             step = self._whole(call, operands, root)
             activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, row.weight)
+            self._recent.append(root)
             return Reading(Link(root, step, complete=True), activation)
         if len(operands) == 1:  # a multiple of an activation, or another function of one
             begin = self._before_activation(root)
         begin = chains.beginning(begin, self._link)
         begin, step, shape = self._upright(call, operands, root, begin)
-        if shape is not None and shape.name:
-            rest = (shape.slope,) if shape.name == "leaky_relu" else ()
-            step = Step(_CANONICAL[shape.name], (ROOT, *rest), {})
-            named = operation_of(step.function)
-            if named is not None:
-                activation = Activation(named.name, begin, step, named.non_decreasing, named.non_negative, False)
-                return Reading(Link(begin, step, complete=True), activation)
+        canonical = self._canonical(begin, shape)
+        if canonical is not None:
+            return canonical
         remedy = self._remedy(call, kind, operands, shape)
         link = Link(begin, step, remedy=remedy)
         if shape is not None and shape.falls and self._turns:
             # As relu(-x) is ReLU of -x, so is any function that falls one of -x that rises.
             begin, step = -begin, Step(_same, (Slot((step, _NEGATIVE)),), {})
             shape = chains.shape_of(step, begin.ndim)
-        return Reading(link, self._by_hand(begin, step, shape), remedy=remedy)
+        return Reading(link, _by_hand(begin, step, shape), remedy=remedy)
 
     def _upright(
         self, call: Call, operands: Sequence[Tensor], root: Tensor, begin: Tensor
@@ -301,18 +277,13 @@ class Pointwise:
         slots = {id(operand): Slot(chains.steps_to(operand, begin, self._link)) for operand in operands}
         return chains.step_of(call.function, call.args, call.kwargs, slots, self.number)
 
-    def _by_hand(self, root: Tensor, step: Step, shape: Shape | None) -> Activation:
-        if shape is None:
-            return Activation("", root, step, False, False, False)
-        return Activation("", root, step, shape.non_decreasing, shape.non_negative, shape.gate)
-
     def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None) -> str:
         """Why the function has no meaning by itself; empty if it has one."""
         own = call.operation.remedy if call.operation is not None else ""
         if shape is not None and not shape.finite:
             return own or _POLE
         inner = self._link(operands[0]) if len(operands) == 1 else None
-        if own or self._divides(call, operands):
+        if own or _divides(call, operands):
             # What is computed further is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
             return "" if self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
         return inner.remedy if inner is not None and kind in _LINEAR else ""
@@ -323,6 +294,20 @@ def _same(value: Tensor) -> Tensor:
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
+
+
+def _divides(call: Call, operands: Sequence[Tensor]) -> bool:
+    """Whether an operand is a divisor."""
+    if call.operation is None or call.operation.kind is not Kind.QUOTIENT:
+        return False
+    divisor = call.argument("other")
+    return any(divisor is operand for operand in operands) or call.kwargs.get("rounding_mode") is not None
+
+
+def _by_hand(root: Tensor, step: Step, shape: Shape | None) -> Activation:
+    if shape is None:
+        return Activation("", root, step, False, False, False)
+    return Activation("", root, step, shape.non_decreasing, shape.non_negative, shape.gate)
 
 
 def _fits(small: torch.Size, large: torch.Size) -> bool:

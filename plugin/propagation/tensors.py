@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 Value = TypeVar("Value")
 # Most arguments of most calls are one of these, and hold no tensor.
-_PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.Size})
+PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.Size})
 
 
 class _Reference(weakref.ref[Tensor]):
@@ -77,7 +77,7 @@ def tensors_in(value: Any) -> list[Tensor]:
                 if type(entry) is not int:
                     found += tensors_in(item)
                     break
-        elif kind not in _PLAIN:
+        elif kind not in PLAIN:
             found += tensors_in(item)
     return found
 
@@ -89,7 +89,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         changed: list[Any] | None = None
         for position, item in enumerate(value):
-            if type(item) in _PLAIN or (result := map_tensors(function, item)) is item:
+            if type(item) in PLAIN or (result := map_tensors(function, item)) is item:
                 continue
             if changed is None:
                 changed = list(value)
@@ -98,7 +98,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
             return value
         return type(value)(*changed) if hasattr(value, "_fields") else type(value)(changed)
     if isinstance(value, dict) and value:
-        return {key: item if type(item) in _PLAIN else map_tensors(function, item) for key, item in value.items()}
+        return {key: item if type(item) in PLAIN else map_tensors(function, item) for key, item in value.items()}
     return value
 
 

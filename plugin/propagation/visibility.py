@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import ModelError, NoRuleError, UnseenOperationError
 from .kinds import RULED_KINDS, Kind
 from .modules import describe
-from .operations import OPERATIONS
+from .operations import OPERATIONS, registered_modules
 
 # Backward nodes of activations, and of what LRP computes by a rule: linear layers, norms, and activations that are not
 # piecewise linear. What several kinds of operations share, hardtanh and clamp, say, is in neither.
@@ -28,6 +29,32 @@ _RULED_NODES = frozenset(
 )
 
 
+_UNSEEN = (
+    "write it with torch.nn.functional, instead of in a scripted or compiled function, a torch.autograd.Function or "
+    'torch.func.vmap; or pass unknown="gradient" to let its gradient stand in'
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An operation that relevance must not reach.
+
+    Attributes:
+        operation: its name.
+        layer: where it ran, as messages name it; empty where the function mode does not see it.
+        remedy: what to do.
+    """
+
+    operation: str
+    layer: str
+    remedy: str
+
+    def __str__(self) -> str:
+        if not self.layer:
+            return f"the model computes {self.operation} where it cannot be seen: {self.remedy}"
+        return f"{self.operation} in layer {self.layer} has no LRP rule: {self.remedy}"
+
+
 def check_visible(model: nn.Module) -> None:
     """Refuse models whose operations run outside Python, or which autograd cannot use.
 
@@ -36,8 +63,9 @@ def check_visible(model: nn.Module) -> None:
     """
     # Looked up, not imported: a process that compiled nothing has no such class, and importing it takes seconds.
     compiled = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", ())
+    taken_whole = {module for whole in registered_modules(model) for module in whole.modules()}
     for module in model.modules():
-        if isinstance(module, torch.jit.ScriptModule):
+        if isinstance(module, torch.jit.ScriptModule) and module not in taken_whole:
             raise ModelError(
                 f"{describe(model, module)} is scripted or traced: its operations cannot be seen, so no rule can be "
                 "applied; pass the original Python module"
@@ -59,19 +87,22 @@ def check_visible(model: nn.Module) -> None:
                 )
 
 
-def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
+def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping[Any, str]) -> None:
     """Refuse a graph in which an activation escaped its rule.
 
     Args:
         output: the tensor that is explained.
         handled: the autograd nodes that rules were applied to.
+        foreign: those of operators of other libraries, and where each was called.
 
     Raises:
         UnseenOperationError: an activation ran where the function mode does not see it, in a scripted function, say.
 
     Warns:
-        UserWarning: the graph holds a `torch.autograd.Function` of the user's, whose own backward pass is taken.
+        UserWarning: the graph holds a `torch.autograd.Function` of the user's, or an operator of another library, whose
+            own backward pass is taken.
     """
+    said = dict.fromkeys(foreign[node] for node in _nodes(output) if node in foreign) if foreign else {}
     for node in _suspects(output, _ACTIVATION_NODES):
         if node in handled:
             continue
@@ -81,43 +112,38 @@ def check_all_handled(output: Tensor, handled: Collection[Any]) -> None:
                 f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
                 "function, or inside a fused operation such as a recurrent layer; write it with torch.nn.functional"
             )
+        said[f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')})"] = None
+    for what in said:
         warnings.warn(
-            f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')}), which is differentiated "
-            "as it says itself: if it is an activation, write it with torch.nn.functional",
+            f"{what}, which is differentiated as it says itself: if it is an activation, write it with "
+            "torch.nn.functional, or tell what the operation or its module does with plugin.operations.register",
             stacklevel=2,
         )
 
 
-def unruled(output: Tensor, refusals: Mapping[Any, Any]) -> list[Any]:
-    """What relevance would reach without a rule for it, each message once; `refusals` has those that are known."""
-    found: dict[str, Any] = {}
-    for node in _nodes(output):
-        refusal = refusals.get(node)
-        if refusal is not None:
-            found.setdefault(str(refusal), refusal)
-    return list(found.values())
-
-
-def check_all_ruled(output: Tensor, refusals: Mapping[Any, Any]) -> None:
-    """Refuse a graph of LRP in which the plain gradient stands in for a rule.
+def unruled(output: Tensor, refusals: Mapping[Any, Refusal]) -> list[Refusal]:
+    """What relevance would reach without a rule for it, each once.
 
     Args:
         output: the tensor that is explained.
-        refusals: what must not be reached, by autograd node.
+        refusals: what the function mode saw, by autograd node; what it did not see is found here.
+    """
+    found = dict.fromkeys(refusals[node] for node in _nodes(output) if node in refusals) if refusals else {}
+    for node in _suspects(output, _RULED_NODES):
+        found[Refusal(_kind(node.name()).removesuffix("Backward"), "", _UNSEEN)] = None
+    return list(found)
+
+
+def check_all_ruled(output: Tensor, refusals: Mapping[Any, Refusal]) -> None:
+    """Refuse a graph of LRP in which the plain gradient stands in for a rule; arguments as for `unruled`.
 
     Raises:
         NoRuleError: an operation has no rule, or ran where the function mode does not see it.
     """
-    known = unruled(output, refusals) if refusals else []
-    if known:
-        others = "" if len(known) == 1 else f"; and {len(known) - 1} more: check(inputs) lists them"
-        raise NoRuleError(f"{known[0]}{others}")
-    for node in _suspects(output, _RULED_NODES):
-        raise NoRuleError(
-            f"the model computes {_kind(node.name()).removesuffix('Backward')} where it cannot be seen: in a scripted "
-            "or compiled function, a torch.autograd.Function or torch.func.vmap; write it with torch.nn.functional, "
-            'or pass unknown="gradient" to let its gradient stand in'
-        )
+    found = unruled(output, refusals)
+    if found:
+        others = "" if len(found) == 1 else f"; and {len(found) - 1} more: check(inputs) lists them"
+        raise NoRuleError(f"{found[0]}{others}")
 
 
 def _suspects(output: Tensor, kinds: frozenset[str]) -> Iterator[Any]:

@@ -8,15 +8,13 @@ from .lrp import (
     Epsilon,
     Flat,
     Gamma,
-    LinearOperation,
     Pass,
-    Rule,
-    Term,
     WSquare,
     ZBox,
     ZPlus,
 )
 from .relu import DECONVNET, GRADIENT, GUIDED, LINEAR_ADJOINT, SIGNAL_RULES, UNPOOLING, SignalRule
+from .terms import LinearOperation, Rule, Term
 
 __all__ = [
     "AlphaBeta",

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from torch import nn
 
-from .lrp import Epsilon, Rule
+from .lrp import Epsilon
+from .terms import Rule
 
 LINEAR_MODULES = (
     nn.Linear,

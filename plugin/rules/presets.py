@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .composite import CONVOLUTIONS, Composite
-from .lrp import AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from .lrp import AlphaBeta, Epsilon, Flat, Gamma, ZBox, ZPlus
+from .terms import Rule
 
 
 def lrp_0() -> Composite:

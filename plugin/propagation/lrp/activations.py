@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ...kernels.pointwise import ratio
 from ...kernels.tracing import untraced
+from ..activation import Activation
 from ..chains import Step
-from ..pointwise import Activation
+from ..whole import run_module
 
 _slopes: dict[Any, float] = {}
 
@@ -55,9 +56,11 @@ def slope_at_zero(function: Step, like: Tensor) -> Tensor | float:
 
 def _slope(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     with torch.enable_grad():
-        origin = like.new_zeros((1,) * like.ndim, requires_grad=True)
+        # A module may take but one shape.
+        shape = like.shape if isinstance(function, Step) and function.function is run_module else (1,) * like.ndim
+        origin = like.new_zeros(shape, requires_grad=True)
         result = function(origin)
-        if result.numel() > 1:
+        if result.shape != origin.shape:
             origin = origin.detach().expand_as(result).requires_grad_()
             result = function(origin)
         if not result.requires_grad:  # a constant

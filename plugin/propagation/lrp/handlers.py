@@ -23,6 +23,10 @@ def _by_signature(method: Callable[..., Any]) -> Handler:
 
 
 def _pointwise(mode: RelevancePropagation, call: Call) -> Any:
+    if call.operation is not None and call.operation.complete:
+        reading = mode.pointwise.read_activation(call.operation, call.function, call.args, call.kwargs)
+        if reading is not None and reading.activation is not None:
+            return mode.as_activation(call, reading, reading.activation)
     return _reduced(mode, call) if len(call.given) == 1 and call.name in ("max", "min") else mode.as_read(call)
 
 
@@ -57,8 +61,8 @@ def _contracted(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def _sampled(mode: RelevancePropagation, call: Call) -> Any:
-    """Linear in the first argument; where it is read is held constant."""
-    value = call.args[0] if call.args else call.kwargs.get("input")
+    """Linear in one argument; where it is read is held constant."""
+    value = None if call.operation is None else call.argument(*call.operation.linear_in)
     if not any(value is signal for signal in call.signals):
         return mode.unknown_operation(call)
     return call.run_with({id(signal): signal.detach() for signal in call.signals if signal is not value})

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..calls import Call
 from ..kinds import Kind
+from ..notes import NOTHING
 from ..tensors import tensors_in
 from .carriers import carry_on
 
@@ -22,25 +23,30 @@ _SAME_VALUES = frozenset(
 def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """What is known of the operands, of the result."""
     row = call.operation
-    notes = [mode.notes.get(signal) for signal in call.signals]
     if row is None or (row.kind is Kind.LINEAR and isinstance(result, Tensor) and mode.note(result).produced):
         return  # a sum that is a linear layer
-    known = [note for note in notes if note is not None]
-    every = known if len(known) == len(notes) else []
-    weight = row.weight or (bool(every) and row.kind is not Kind.NORM and all(note.weight for note in every))
-    non_negative = row.non_negative or (
-        row.keeps_signs and bool(every) and all(note.non_negative for note in every) and _keeps_signs(mode, call)
-    )
-    if weight or non_negative:
-        softmax = bool(every) and all(note.softmax for note in every)
+    weight, non_negative, softmax, carried, known = row.kind is not Kind.NORM, row.keeps_signs, True, False, False
+    for signal in call.signals:
+        note = mode.note(signal)
+        weight, softmax, non_negative = (
+            weight and note.weight,
+            softmax and note.softmax,
+            non_negative and note.non_negative,
+        )
+        carried, known = carried or note.carrier is not None, known or note is not NOTHING
+    non_negative = row.non_negative or (non_negative and _keeps_signs(mode, call))
+    if weight or row.weight or non_negative:
         for tensor in tensors_in(result)[: 1 if row.kind is Kind.STATISTIC else None]:
             if tensor.requires_grad:
                 noted = mode.noted(tensor)
-                noted.weight, noted.non_negative = noted.weight or weight, noted.non_negative or non_negative
-                noted.softmax = noted.softmax or softmax
-    if any(note.carrier is not None for note in known):
+                noted.weight, noted.non_negative = (
+                    noted.weight or weight or row.weight,
+                    noted.non_negative or non_negative,
+                )
+                noted.softmax = noted.softmax or (softmax and weight)
+    if carried:
         carry_on(mode, call, result)
-    if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and known:
+    if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and known and not row.own:
         _inherit_layer(mode, call, result)
 
 

@@ -7,8 +7,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ...errors import OptionError
 from ...kernels.linear import LinearMap, MatrixProduct
-from ...rules.lrp import LinearOperation, Rule, Term, pass_down, per_example
+from ...rules.terms import LinearOperation, Rule, Term, pass_down, per_example
 from ..backward import backward
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -77,7 +78,10 @@ class LayerRecord:
             terms = tuple(self.rule.terms(operation))
             if self.repeated:
                 terms = self.terms = tuple(term.prepared(output) for term in terms)
-        passage = pass_down(self.rule, operation, terms or (), multiplier, self.account)
+        try:
+            passage = pass_down(self.rule, operation, terms or (), multiplier, self.account)
+        except ValueError as error:
+            raise OptionError(f"layer {self.name!r}: {error}") from error
         if self.account:
             self.entered = per_example((output * multiplier).double())
             below = passage.relevance if passage.multiplier is None else value * passage.multiplier
@@ -112,11 +116,11 @@ class LinearLayer(torch.autograd.Function):
         below, relevance = ctx.record.pass_down(value, output, multiplier)
         if relevance is not None and ctx.carried:
             if ctx.covered is not None:  # the rest comes from layers
-                below, relevance = _as_multiplier(value, relevance * (1 - ctx.covered)), relevance * ctx.covered
+                below, relevance = as_multiplier(value, relevance * (1 - ctx.covered)), relevance * ctx.covered
             if ctx.record.account:
                 ctx.record.carried = float(relevance.double().sum())
         elif relevance is not None:
-            below, relevance = _as_multiplier(value, relevance), None
+            below, relevance = as_multiplier(value, relevance), None
         return (
             None if below is None else below.to(value.dtype),
             None if relevance is None else relevance.to(value.dtype),
@@ -126,7 +130,7 @@ class LinearLayer(torch.autograd.Function):
         )
 
 
-def _as_multiplier(value: Tensor, relevance: Tensor) -> Tensor:
+def as_multiplier(value: Tensor, relevance: Tensor) -> Tensor:
     """Inside the network relevance travels as a multiplier; where nothing fired there is none to multiply."""
     return torch.where(value == 0, 0.0, relevance / torch.where(value == 0, 1.0, value))
 

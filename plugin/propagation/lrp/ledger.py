@@ -84,7 +84,7 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
     carried = sum(float(m.double().sum()) for m in signals[count:] if m is not None)
 
     entries = [
-        Entry(record.name or type(record.module).__name__, str(record.rule), *_passage(record))
+        Entry(_name(record), str(record.rule), *_passage(record))
         for record in reversed(trail.passed)
         if record.entered is not None
     ]
@@ -93,8 +93,13 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
         for absorption in reversed(trail.absorptions)
         if absorption.amount
     ]
+    entries += [
+        Entry(_name(record), str(record.rule), record.entered, record.left, record.entered - record.left, 0.0)
+        for record in reversed(trail.modules)
+        if record.entered is not None
+    ]
     # What a first layer gives to zeros around a padded input, or to constants beside it, has no way on.
-    sent = sum(record.carried for record in trail.passed)
+    sent = sum(record.carried for record in trail.passed) + sum(record.carried for record in trail.modules)
     lost = sent - carried
     if abs(lost) > 1e-6 * abs(sent):
         entries.append(Entry("constants beside the input", "-", lost, 0.0, lost, 0.0))
@@ -103,6 +108,10 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
 
 def _total(values: Tensor, multiplier: Tensor | None) -> float:
     return 0.0 if multiplier is None else float((values.detach() * multiplier).double().sum())
+
+
+def _name(record: Any) -> str:
+    return str(record.name or type(record.module).__name__)
 
 
 def _passage(record: Any) -> tuple[float, float, float, float]:

@@ -10,53 +10,42 @@ computed from weights and constants alone.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...rules.composite import Composite, Layer
-from ...rules.lrp import Rule
+from ...rules.composite import Composite
+from ...rules.terms import Rule
+from ..activation import Activation
 from ..calls import Call, with_tensors
 from ..kinds import POINTWISE_KINDS, Kind, Operation
-from ..mode import Propagation, first_tensor
+from ..mode import Propagation
 from ..modules import Observer, describe, running_module
-from ..operations import operation_of
-from ..pointwise import Activation, Reading
-from ..tensors import map_tensors, tensors_in
-from . import pointwise, products
+from ..operations import OWN_GRADIENT
+from ..pointwise import Reading
+from ..reading import first_tensor
+from ..tensors import tensors_in
+from ..visibility import Refusal
+from ..whole import Opaque
+from . import pointwise, products, whole
+from .assigning import assign_rules, run_watched
 from .cache import WeightCache
 from .handlers import HANDLERS
 from .inheritance import inherit
 from .trail import Absorption, Trail
+from .whole import ModuleRule
 
 # They take parameters as the model has them; elsewhere constants stand for these.
 _READ_PARAMETERS = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.MATRIX_PRODUCT, Kind.BATCH_NORM})
 _LAYERS = _READ_PARAMETERS | {Kind.CONTRACTION, Kind.BILINEAR}
-_NO_RULE = 'express it in operations that have one, or pass unknown="gradient" to let its gradient stand in'
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An operation that relevance must not reach.
-
-    Attributes:
-        operation: its name.
-        layer: where it ran, as messages name it.
-        remedy: what to do.
-    """
-
-    operation: str
-    layer: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.operation} in layer {self.layer} has no LRP rule: {self.remedy}"
+_NO_RULE = (
+    "express it in operations that have one, tell what it does with plugin.operations.register, or pass "
+    'unknown="gradient" to let its gradient stand in'
+)
 
 
 class RelevancePropagation(Propagation):
@@ -70,7 +59,8 @@ class RelevancePropagation(Propagation):
         account: keep what each layer and each other operation absorbed, for the ledger.
         repeated: several backward passes will follow.
         protected, on_enter, on_exit: see `Propagation`.
-        layer_rules: the rule that a module has of its own, or None.
+        layer_rules: the rule that the linear layers of a module have of their own, or None.
+        module_rules: the rule of a module that is taken as a whole, or None.
         from_embeddings: begin at the results of embeddings, as the inputs are token ids.
 
     Attributes:
@@ -95,12 +85,14 @@ class RelevancePropagation(Propagation):
         on_exit: Observer | None = None,
         layer_rules: Callable[[nn.Module], Rule | None] | None = None,
         from_embeddings: bool = False,
+        module_rules: Callable[[nn.Module], ModuleRule | None] | None = None,
     ) -> None:
         super().__init__(model, {Activation: self._never}, protected, on_enter, on_exit)
         self.composite, self.cache, self.unknown, self.account = composite, cache, unknown, account
         self.layer_rules, self.repeated, self.from_embeddings = layer_rules, repeated, from_embeddings
+        self.module_rules = module_rules
         self.trail = Trail()
-        self._watch: Absorption | None = None
+        self.watch: Absorption | None = None
         self.refusals: dict[Any, Refusal] = {}
         self.names = {module: name for name, module in model.named_modules()}
         self.parameters = {
@@ -128,25 +120,32 @@ class RelevancePropagation(Propagation):
 
     def assign_rules(self) -> None:
         """Give every layer its rule, now that the forward pass is over."""
-        count = len(self.trail.layers)
-        for index, record in enumerate(self.trail.layers):
-            layer = Layer(record.name, record.module, index, count, record.reads_input)
-            own = self.layer_rules(record.module) if self.layer_rules is not None else None
-            record.rule = own or self.composite.rule_for(layer)
-        if self.composite.first is not None and not any(record.reads_input for record in self.trail.layers):
-            warnings.warn(
-                f"no linear layer reads the inputs, so that the rule for the first one, {self.composite.first}, was not "
-                "used: what stands before the first layer is more than affine steps, resizing, padding and movements",
-                stacklevel=4,
-            )
-        for before, record in reversed(self.trail.superseded):
-            before.rule = record.rule
-        for record in self.trail.passed:
-            record.account, record.repeated = self.account, self.repeated
+        assign_rules(self)
+
+    # -- modules that are taken as a whole -----------------------------------------------------------------------------
+
+    def module_rule(self, module: nn.Module) -> ModuleRule | None:
+        """The rule of a module that is taken as a whole, or None."""
+        return None if self.module_rules is None else self.module_rules(module)
+
+    def whole_modules(self) -> Collection[nn.Module]:
+        """Those with a rule of their own, and those of a class that a user has told of."""
+        ruled = {module for module in self.names if self.module_rule(module) is not None}
+        return ruled.union(super().whole_modules())
+
+    def whole_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """By the module's rule, or what the row of its class says."""
+        rule = self.module_rule(module)
+        if rule is None:
+            return super().whole_result(module, args, kwargs, output)
+        with self.off():
+            return whole.by_rule(self, module, rule, args, kwargs, output)
 
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _by_row(
+        self, row: Operation | None, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
         signals: list[Tensor] = []
         parameters: list[Tensor] = []
@@ -154,7 +153,6 @@ class RelevancePropagation(Propagation):
             if tensor.requires_grad:
                 # Parameters do not depend on the input: what requires grad otherwise does.
                 (parameters if tensor.is_leaf and self.note(tensor).carrier is None else signals).append(tensor)
-        row = operation_of(function)
         if row is not None and row.name.endswith("_as"):  # the second only has a shape
             signals = [signal for signal in signals if signal is args[0]][:1]
         kind = None if row is None else row.kind
@@ -166,7 +164,10 @@ class RelevancePropagation(Propagation):
             return self._without_signals(row, function, args, kwargs, given)
         call = Call(row, function, args, kwargs, signals, given)
         handler = None if kind is None else HANDLERS.get(kind)
-        result = self.unknown_operation(call) if handler is None else handler(self, call)
+        if row is not None and row.own and kind in OWN_GRADIENT:
+            result = self.as_it_is(replace(call, function=Opaque(function)))
+        else:
+            result = self.unknown_operation(call) if handler is None else handler(self, call)
         if kind not in _LAYERS and kind is not Kind.COMPOSITE:
             inherit(self, call, result)
         return result
@@ -191,7 +192,7 @@ class RelevancePropagation(Propagation):
             return self.as_read(Call(row, function, args, kwargs, [], given))
         if row is not None and row.kind is Kind.EMBEDDING and self.from_embeddings:
             return self._begin(function(*args, **kwargs))
-        result = super()._call(function, args, kwargs)
+        result = super()._by_row(row, function, args, kwargs)
         owner = next((owner for tensor in given if (owner := self.owner_of(tensor)) is not None), None)
         if owner is not None and row is not None and row.kind is not Kind.QUESTION:
             for tensor in tensors_in(result):
@@ -233,17 +234,15 @@ class RelevancePropagation(Propagation):
         row = call.operation
         moves = row is not None and row.kind in (Kind.MOVEMENT, Kind.QUESTION) and not row.adds_constants
         if self.account and not moves:
-            return self._run_watched(call)
-        return self._plain(call.function, call.args, call.kwargs)
+            return run_watched(self, call)
+        return self.plain(call.function, call.args, call.kwargs)
 
     def unknown_operation(self, call: Call) -> Any:
         """An operation that is not in the table."""
         result = self.as_it_is(call)
-        if not all(self.note(signal).weight for signal in call.signals):
-            self.refuse(result, call)
-            return result
-        for tensor in tensors_in(result):
-            self.noted(tensor).weight = True
+        if all(self.note(signal).weight for signal in call.signals):
+            for tensor in tensors_in(result):
+                self.noted(tensor).weight = True
         self.refuse(result, call)
         return result
 
@@ -270,23 +269,9 @@ class RelevancePropagation(Propagation):
         """A product of signals."""
         return products.product(self, call)
 
-    def _run_watched(self, call: Call) -> Any:
-        """The plain call, with a note of the relevance that it keeps."""
-        absorption = Absorption(f"{call.name.strip('_')} in {describe(self.model, self.owner(call))}")
-        aliases = {id(signal): absorption.watch_signal(signal) for signal in call.signals}
-        args, kwargs = with_tensors(call.args, call.kwargs, aliases)
-        result = self._plain(call.function, args, kwargs)
-        self.trail.absorptions.append(absorption)
-        given = {id(aliases[id(signal)]): signal for signal in call.signals}
-        for tensor in tensors_in(result):
-            if tensor.requires_grad and id(tensor) not in given:
-                absorption.watch_result(tensor)
-        # Dropout in eval mode returns what it was given.
-        return map_tensors(lambda tensor: given.get(id(tensor), tensor), result)
-
     # -- pointwise operations ------------------------------------------------------------------------------------------
 
-    def activation(self, activation: Activation, call: Call, reading: Reading) -> Any:
+    def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
         """An activation, by its rule."""
         return pointwise.activation(self, activation, call, reading)
 
@@ -296,15 +281,7 @@ class RelevancePropagation(Propagation):
 
     def of_statistic(self, call: Call) -> Any:
         """What is computed from a statistic."""
-        kind = None if call.operation is None else call.operation.kind
-        notes = [self.note(signal) for signal in call.signals]
-        plain = all(note.statistic or note.plain is not None for note in notes)
-        if kind is Kind.QUOTIENT and len(notes) > 1 and not plain:
-            return self.otherwise(call)
-        result = super().of_statistic(call)
-        if kind is Kind.POINTWISE:
-            pointwise.of_statistic(self, call, first_tensor(result))
-        return result
+        return pointwise.of_statistic(self, call, super().of_statistic)
 
     def softmax_by_hand(self, call: Call) -> Tensor:
         """Exponentials that sum to 1."""
@@ -312,19 +289,10 @@ class RelevancePropagation(Propagation):
 
     def plainly(self, call: Call) -> Tensor:
         """The result of a call whose operands count as no activations; what it keeps may be watched."""
-        if self._watch is None:
+        if self.watch is None:
             return super().plainly(call)
         swap = {
-            id(signal): self._watch.watch_signal(signal) if (plain := self.note(signal).plain) is None else plain()
+            id(signal): self.watch.watch_signal(signal) if (plain := self.note(signal).plain) is None else plain()
             for signal in call.signals
         }
         return first_tensor(call.run_with(swap))
-
-    @contextmanager
-    def watching(self, absorption: Absorption) -> Iterator[None]:
-        """What is computed plainly now is watched."""
-        self._watch = absorption
-        try:
-            yield
-        finally:
-            self._watch = None

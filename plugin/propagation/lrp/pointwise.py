@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
+from ..activation import Activation
 from ..calls import Call
 from ..kinds import Kind
 from ..modules import describe
-from ..pointwise import Activation, Reading
+from ..pointwise import Reading
+from ..reading import first_tensor
 from ..tensors import map_tensors
 from . import folding, linear, products
 from .activations import ActivationLayer
@@ -22,9 +25,9 @@ if TYPE_CHECKING:
 _PIECEWISE_LINEAR = frozenset({"relu", "leaky_relu", "prelu", "rrelu"})
 
 
-def activation(mode: RelevancePropagation, operation: Activation, call: Call, reading: Reading) -> Any:
+def activation(mode: RelevancePropagation, operation: Activation, call: Call | None, reading: Reading) -> Any:
     """R unchanged; a ReLU right after a layer is a part of it."""
-    if reading.remedy:
+    if reading.remedy and call is not None:
         result = mode.as_it_is(call)
         mode.refuse(result, call, reading.remedy)
         return result
@@ -64,13 +67,21 @@ def otherwise(mode: RelevancePropagation, call: Call) -> Any:
     return products.quotient(mode, call) if kind is Kind.QUOTIENT else mode.unknown_operation(call)
 
 
-def of_statistic(mode: RelevancePropagation, call: Call, result: Tensor) -> None:
-    """A root of a sum of squares, or its reciprocal, is a weight."""
-    noted = mode.noted(result)
-    noted.weight = noted.statistic = True
-    noted.plain = partial(mode.plainly, call)
-    if call.name != "sqrt":
-        mode.refuse(result, call)
+def of_statistic(mode: RelevancePropagation, call: Call, compute: Callable[[Call], Any]) -> Any:
+    """A root of a sum of squares, or its reciprocal, is a weight; `compute` computes what no signal is divided by."""
+    kind = None if call.operation is None else call.operation.kind
+    notes = [mode.note(signal) for signal in call.signals]
+    plain = all(note.statistic or note.plain is not None for note in notes)
+    if kind is Kind.QUOTIENT and len(notes) > 1 and not plain:
+        return otherwise(mode, call)
+    result = compute(call)
+    if kind is Kind.POINTWISE:
+        noted = mode.noted(first_tensor(result))
+        noted.weight = noted.statistic = True
+        noted.plain = partial(mode.plainly, call)
+        if call.name != "sqrt":
+            mode.refuse(result, call)
+    return result
 
 
 def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
@@ -82,8 +93,11 @@ def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
     else:
         absorption = Absorption(f"softmax in {describe(mode.model, mode.owner(call))}")
         mode.trail.absorptions.append(absorption)
-        with mode.watching(absorption):
+        mode.watch = absorption
+        try:
             result = mode.plainly(call)
+        finally:
+            mode.watch = None
         absorption.watch_result(result)
     noted = mode.noted(result)
     noted.weight = noted.softmax = noted.non_negative = True

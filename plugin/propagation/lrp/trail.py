@@ -1,13 +1,19 @@
 """What a forward pass of LRP leaves for the backward pass and for the ledger."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..tensors import hooked
 from .layers import LayerRecord
+
+if TYPE_CHECKING:
+    from .whole import ModuleRecord
 
 
 @dataclass(eq=False)
@@ -62,11 +68,13 @@ class Trail:
         superseded: pairs of a layer and the same layer with a batch norm or ReLU folded in. Relevance passes the first
             too where its output has another reader, such as an addition.
         absorptions: the other operations, if relevance is accounted for.
+        modules: modules with a rule of their own, whatever they compute.
     """
 
     layers: list[LayerRecord] = field(default_factory=list)
     superseded: list[tuple[LayerRecord, LayerRecord]] = field(default_factory=list)
     absorptions: list[Absorption] = field(default_factory=list)
+    modules: list[ModuleRecord] = field(default_factory=list)
 
     def supersede(self, before: LayerRecord, record: LayerRecord) -> None:
         """`record` is `before` with something folded in."""
@@ -75,6 +83,11 @@ class Trail:
         else:
             self.layers = [other for other in self.layers if other is not before]
         self.superseded.append((before, record))
+
+    @property
+    def ruled(self) -> list[LayerRecord | ModuleRecord]:
+        """All that has a rule: layers, then modules."""
+        return [*self.layers, *self.modules]
 
     @property
     def passed(self) -> list[LayerRecord]:

@@ -140,8 +140,8 @@ def _no_derivative(what: str) -> str:
 
 
 def _derivable() -> Table:
-    """Backward operations that PyTorch cannot differentiate again, in operations that it can."""
-    return get_decompositions(
+    """What PyTorch cannot differentiate, or not as it should be, in operations that it can."""
+    table: Table = get_decompositions(
         [
             aten.hardsigmoid_backward,
             aten.mish_backward,
@@ -150,6 +150,12 @@ def _derivable() -> Table:
             aten._fused_rms_norm_backward,
         ]
     )
+    return table | {aten.clamp.default: _clamp}
+
+
+def _clamp(value: Tensor, low: Any = None, high: Any = None) -> Any:
+    """At x = 0, a black pixel or a new bias, x+ has the slope 1 of x > 0; by autograd neither x+ nor x- had any."""
+    return torch.where(value >= low, value, low) if high is None else NotImplemented
 
 
 _functions: WeakKeyDictionary[Any, OrderedDict[Hashable, _Function]] = WeakKeyDictionary()

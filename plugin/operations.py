@@ -1,0 +1,60 @@
+"""Operations of your own: what they do, where nobody can see how.
+
+An operator of `torch.library`, a function that launches a kernel, and a module that calls a `torch.autograd.Function`
+are opaque: the methods of `plugin.attr` warn of them, or refuse them. `register` says what such an operation does, for
+this process, until `unregister` takes it back.
+
+>>> from plugin import operations
+>>> row = operations.register(torch.ops.mine.swish, operations.Kind.ACTIVATION)
+>>> GuidedBackprop(model).attribute(images, target=3)                 # with the rule of activations
+>>> operations.unregister(row)
+
+* `Kind.ACTIVATION`: a pointwise function of one tensor. It gets the method's rule for activations.
+* `Kind.LINEAR`, `Kind.MOVEMENT`, `Kind.SELECTION`: it sums, moves or chooses. Its own gradient is right.
+* `Kind.COMPOSITE`: `parts` computes the same in PyTorch's operations, which are then seen one by one. Of a class of
+  modules it is given the module first:
+
+>>> operations.register(FusedGate, operations.Kind.COMPOSITE, parts=lambda gate, x: x * torch.sigmoid(gate.linear(x)))
+"""
+
+from .propagation.kinds import Kind
+from .propagation.operations import OPERATIONS, register, unregister
+
+__all__ = ["Kind", "as_markdown", "register", "unregister"]
+
+_INTRODUCTION = """# Supported operations
+
+One table tells all that the engine knows of an operation (`plugin/propagation/operations.py`); this page is printed
+from it by `python -m plugin.operations`. An operation counts in each of its spellings: as a function, a method, an
+operator, in place and with `out=`.
+
+* **Guided backprop and deconvnet** have a rule for activations and, in the deconvnet, for pooling. Every other
+  operation keeps its gradient.
+* **LRP** has a rule for each kind, given below in one sentence. An operation that is not here has no rule: LRP raises
+  if relevance reaches it, and says in which layer. `LRPTranspose(model).check(inputs)` lists all such operations.
+* **A chain of pointwise operations on one tensor is one activation**: `x * sigmoid(x)`, `where(x > 0, x, 0)`,
+  `x[x < 0] = 0` and `(x + abs(x)) / 2` have the rule of the whole function.
+* **Weights** say how much of a signal passes: outputs of sigmoids, hard sigmoids and softmaxes, exponentials,
+  statistics, and what is computed from weights and constants alone. In a product, all relevance goes to the signal.
+* **An operation of your own** gets a row by `plugin.operations.register` ([lrp.md](lrp.md#operations-of-your-own)).
+"""
+
+
+def as_markdown() -> str:
+    """The table, as it stands in `docs/operations.md`."""
+    lines = [_INTRODUCTION]
+    for kind in Kind:
+        rows = [row for row in OPERATIONS if row.kind is kind]
+        if kind in (Kind.QUESTION, Kind.STATE, Kind.CREATION) or not rows:
+            continue
+        names = dict.fromkeys(f"`{row.name.strip('_')}`" for row in rows)
+        title, says = kind.name.replace("_", " ").capitalize(), f"{kind.value[0].upper()}{kind.value[1:]}."
+        lines += [f"## {title}", "", says, "", ", ".join(names), ""]
+        remedies = [f"| `{row.name}` | {row.remedy} |" for row in rows if row.remedy]
+        if remedies:
+            lines += ["| by itself it is refused by LRP | remedy |", "|---|---|", *remedies, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

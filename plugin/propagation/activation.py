@@ -1,0 +1,55 @@
+"""An activation at work, as a rule sees it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .chains import Step
+
+
+@dataclass(eq=False, slots=True)
+class Activation:
+    """A pointwise non-linearity y = function(x).
+
+    Attributes:
+        name: PyTorch's name, such as "relu" or "gelu"; "" for a chain that PyTorch has no name for.
+        input: x, of any shape.
+        function: computes y out of place.
+        shape: what the function looks like, if it was looked at.
+        non_decreasing: whether the derivative is nowhere negative.
+        non_negative: whether y has no negative entry.
+        weight: whether y says how much of a signal passes, as the output of a sigmoid.
+        value: y, if it is computed already.
+    """
+
+    name: str
+    input: Tensor
+    function: Step
+    non_decreasing: bool
+    non_negative: bool
+    weight: bool
+    value: Tensor | None = None
+
+    def run(self, value: Tensor) -> Tensor:
+        """f, differentiable, at a tensor with the values of x; the values that are there are not computed again."""
+        return self.function(value) if self.value is None else _Computed.apply(value, self.function, self.value)
+
+
+class _Computed(torch.autograd.Function):
+    """f(x) forwards, as it was computed already; f'(x) backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, function: Step, result: Tensor) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.function = function
+        return result.detach()
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
+        (value,) = ctx.saved_tensors
+        with torch.enable_grad():
+            root = value.detach().requires_grad_()
+            result = ctx.function(root)
+        return torch.autograd.grad(result, root, signal)[0], None, None

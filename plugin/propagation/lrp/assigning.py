@@ -1,0 +1,55 @@
+"""Between the passes: the rule of each layer; and operations that are watched for the ledger."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ...errors import OptionTypeError
+from ...rules.composite import Layer
+from ..calls import Call, with_tensors
+from ..modules import describe
+from ..tensors import map_tensors, tensors_in
+from .trail import Absorption
+
+if TYPE_CHECKING:
+    from .mode import RelevancePropagation
+
+
+def assign_rules(mode: RelevancePropagation) -> None:
+    """Give every layer its rule, now that the forward pass is over."""
+    count = len(mode.trail.layers)
+    for index, record in enumerate(mode.trail.layers):
+        layer = Layer(record.name, record.module, index, count, record.reads_input)
+        own = mode.layer_rules(record.module) if mode.layer_rules is not None else None
+        if own is None and (outside := mode.module_rule(record.module)) is not None:
+            raise OptionTypeError(
+                f"{outside} of layer {describe(mode.model, record.module)} is called where the model calls the "
+                "layer; here its weight is used without that: call the layer, or pass rules=Composite(...)"
+            )
+        record.rule = own or mode.composite.rule_for(layer)
+    if mode.composite.first is not None and not any(record.reads_input for record in mode.trail.ruled):
+        warnings.warn(
+            f"no linear layer reads the inputs, so that the rule for the first one, {mode.composite.first}, was not "
+            "used: more than affine steps, resizing, padding and movements stands before the first layer",
+            stacklevel=5,
+        )
+    for before, record in reversed(mode.trail.superseded):
+        before.rule = record.rule
+    for record in mode.trail.passed:
+        record.account, record.repeated = mode.account, mode.repeated
+
+
+def run_watched(mode: RelevancePropagation, call: Call) -> Any:
+    """The plain call, with a note of the relevance that it keeps."""
+    absorption = Absorption(f"{call.name.strip('_')} in {describe(mode.model, mode.owner(call))}")
+    aliases = {id(signal): absorption.watch_signal(signal) for signal in call.signals}
+    args, kwargs = with_tensors(call.args, call.kwargs, aliases)
+    result = mode.plain(call.function, args, kwargs)
+    mode.trail.absorptions.append(absorption)
+    given = {id(aliases[id(signal)]): signal for signal in call.signals}
+    for tensor in tensors_in(result):
+        if tensor.requires_grad and id(tensor) not in given:
+            absorption.watch_result(tensor)
+    # Dropout in eval mode returns what it was given.
+    return map_tensors(lambda tensor: given.get(id(tensor), tensor), result)

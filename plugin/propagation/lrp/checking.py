@@ -1,0 +1,61 @@
+"""What LRP would do with a model: every operation without a rule at once, and the rule of each linear layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...errors import NoRuleError
+from ..visibility import Refusal
+from .layers import LayerRecord
+from .whole import ModuleRecord
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """The rule of one linear layer; `type` is that of the module that holds the weight."""
+
+    layer: str
+    type: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a forward pass tells before anything is explained; printed as a table.
+
+    Attributes:
+        refusals: the operations on the way to the output that have no rule.
+        layers: the linear layers in the order in which they run, each with its rule; then modules that have their own.
+    """
+
+    refusals: tuple[Refusal, ...]
+    layers: tuple[LayerRule, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every operation has a rule."""
+        return not self.refusals
+
+    def require(self) -> "Check":
+        """The check itself, if it passed.
+
+        Raises:
+            NoRuleError: it did not; the message names every operation, its layer and the remedy.
+        """
+        if not self.passed:
+            raise NoRuleError("; ".join(map(str, self.refusals)))
+        return self
+
+    def __str__(self) -> str:
+        cells = [("layer", "type", "rule"), *((row.layer, row.type, row.rule) for row in self.layers)]
+        widths = [max(len(row[column]) for row in cells) for column in range(3)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        found = [f"no rule: {refusal}" for refusal in self.refusals] or ["every operation has a rule"]
+        return "\n".join([*lines, *found])
+
+
+def rules_of(layers: Sequence[LayerRecord | ModuleRecord]) -> tuple[LayerRule, ...]:
+    """The rules that a forward pass assigned."""
+    return tuple(LayerRule(record.name, type(record.module).__name__, str(record.rule)) for record in layers)

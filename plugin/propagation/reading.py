@@ -1,0 +1,215 @@
+"""A function mode that reads: what is known of each tensor, and what several pointwise operations come to together.
+
+See `chains` for activations that are written by hand. Sums of squares, magnitudes and exponentials are statistics:
+where one becomes a divisor, or is under a root, what it was computed from counts as no activation, so that a norm or a
+softmax by hand is the one that PyTorch has.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .activation import Activation
+from .calls import Call
+from .functional import FunctionalMode
+from .kinds import Kind, Operation
+from .modules import Observer, describe, running_module
+from .notes import Note, Notes
+from .pointwise import Pointwise, Reading
+from .tensors import tensors_in
+
+
+class ReadingMode(FunctionalMode):
+    """Knows of tensors what their operations tell; arguments as for `FunctionalMode`.
+
+    Attributes:
+        notes: what is known of tensors.
+        pointwise: reads pointwise calls.
+    """
+
+    # Whether a rule asks for the sign of a signal.
+    _rectifies = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        protected: Iterable[Any] = (),
+        on_enter: Observer | None = None,
+        on_exit: Observer | None = None,
+    ) -> None:
+        super().__init__(model, protected, on_enter, on_exit)
+        self.notes = Notes()
+        # What is known of a tensor, to be read, and to be added to.
+        self.note, self.noted = self.notes.of, self.notes.add
+        self.pointwise = Pointwise(self.notes, turns=self._rectifies)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self.pointwise.forget()
+        for note in self.notes.values():
+            note.settle()
+
+    def _may_be_overwritten(self, value: Tensor) -> bool:
+        return self.note(value).link is None and super()._may_be_overwritten(value)
+
+    def move_statistic(self, call: Call, note: Note, result: Any) -> None:
+        for position, tensor in enumerate(tensors_in(result)):
+            moved = self.noted(tensor)
+            moved.statistic, moved.number = note.statistic, note.number
+            if note.plain is not None:
+                moved.plain = partial(_moved_again, call, note.plain, position)
+
+    def stacked(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Functions of one tensor side by side, of which a maximum may be taken."""
+        call = self._call_of(row, function, args, kwargs)
+        result = self.plain(function, args, kwargs)
+        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+        link = self.pointwise.read_stack(call, dim)
+        if link is not None:
+            self.noted(result).link = link
+        return result
+
+    def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        signals = [tensor for tensor in given if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
+        if row.name.endswith("_as"):  # the second only has a shape
+            signals = [signal for signal in signals if signal is args[0]][:1]
+        return Call(row, function, args, kwargs, signals, given)
+
+    def reduced(self, call: Call, plain: Callable[..., Any]) -> Any:
+        """A call of an operation that sums or chooses, done by `plain`."""
+        if len(call.given) == 1 and (reading := self.pointwise.read_reduction(call)) is not None:
+            whole = self._read(call, reading)
+            result = call.run()
+            return whole if isinstance(result, Tensor) else type(result)((whole, *result[1:]))
+        result = plain(call.function, call.args, call.kwargs)
+        self._note_statistic(call, result)
+        return result
+
+    def _note_statistic(self, call: Call, result: Any) -> None:
+        notes = [self.note(signal) for signal in call.signals]
+        squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and _is_repeated(call.signals)
+        if isinstance(result, Tensor) and notes and (squared or all(n.statistic or n.plain is not None for n in notes)):
+            noted = self.noted(result)
+            noted.statistic, noted.plain = True, partial(self.plainly, call)
+
+    def as_read(self, call: Call) -> Any:
+        """A pointwise call, by what it comes to."""
+        if len(call.signals) == 1 and call.name == "exp" and self.note(call.signals[0]).logits is not None:
+            return self.softmax_by_hand(call)
+        reading = self.pointwise.read(call)
+        if reading.link is None and call.name in ("assignment", "index_put") and self._rectifies:
+            self._warn_of_assignment(call)
+        return self._read(call, reading)
+
+    def _warn_of_assignment(self, call: Call) -> None:
+        """What is written where a mask says may be an activation, which takes more calls than are read here."""
+        if any(tensor.dtype is torch.bool and self.note(tensor).link is not None for tensor in call.given):
+            warnings.warn(
+                f"{describe(self.model, running_module(self.model))} assigns to where a mask says, which is "
+                "differentiated as it is: if it is an activation, write it with torch.where",
+                stacklevel=2,
+            )
+
+    def softmax_by_hand(self, call: Call) -> Tensor:
+        """Exponentials that sum to 1."""
+        return self.plainly(call)
+
+    def note_logarithm(self, call: Call, result: Tensor) -> None:
+        """A log-softmax, or the logarithm of a softmax's denominator: its exponential is none of an activation."""
+        if len(call.signals) == 1:
+            noted = self.noted(result)
+            noted.plain = partial(self.plainly, call)
+            if call.name == "logsumexp":
+                noted.log_total_of = call.signals[0]
+            else:
+                noted.logits = call.signals[0]
+
+    def _read(self, call: Call, reading: Reading) -> Any:
+        if reading.statistic:
+            return self.of_statistic(call)
+        activation = reading.activation
+        if activation is None:
+            result = self.otherwise(call)
+        else:
+            if not activation.name or (call.operation is not None and call.operation.own):
+                with torch.no_grad():
+                    activation.value = first_tensor(call.run())
+            result = self.activation(activation, call, reading)
+        if isinstance(result, Tensor):
+            self._note_link(reading, result)
+            self._note_plain(call, result)
+        return result
+
+    def as_activation(self, call: Call | None, reading: Reading, activation: Activation) -> Any:
+        """An activation that is used as it is."""
+        result = self.activation(activation, call, reading)
+        self._note_link(reading, result)
+        return result
+
+    def _note_link(self, reading: Reading, result: Tensor) -> None:
+        """How the result of a pointwise call follows from its root."""
+        link = reading.link
+        if link is not None and link.root is not result and link.root is not None:
+            self.noted(result).link = link
+
+    def _note_plain(self, call: Call, result: Tensor) -> None:
+        """What a result is if it counts as no activation."""
+        if len(call.signals) == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
+            noted = self.noted(result)
+            noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
+        row = call.operation
+        even = row is not None and (row.even or (row.kind is Kind.PRODUCT and _is_repeated(call.signals)))
+        if even or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
+            self.noted(result).plain = partial(self.plainly, call)
+
+    def plainly(self, call: Call) -> Tensor:
+        """The result of a call whose operands count as no activations, if they can be had so."""
+        swap = {id(signal): plain() for signal in call.signals if (plain := self.note(signal).plain) is not None}
+        return first_tensor(call.run_with(swap))
+
+    def of_statistic(self, call: Call) -> Any:
+        """What is computed from a statistic is one; what is divided by one is a signal, as before."""
+        row = call.operation
+        known = [self.note(signal) for signal in call.signals]
+        every = all(note.statistic or note.plain is not None for note in known)
+        if row is not None and row.kind in (Kind.PRODUCT, Kind.QUOTIENT) and len(known) > 1 and every:
+            return self.softmax_by_hand(call)
+        by_number = len(known) == 1 and row is not None and row.kind is Kind.QUOTIENT and row.name == "div"
+        if row is None or row.kind in (Kind.SUM, Kind.PRODUCT, Kind.MOVEMENT, Kind.MASK) or by_number:
+            result = self.otherwise(call)
+            self._note_statistic(call, result)
+            return result
+        result = self.plainly(call)
+        if every:
+            self.noted(result).statistic = True
+        return result
+
+    def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
+        """An activation, by its rule."""
+        raise NotImplementedError
+
+    def otherwise(self, call: Call) -> Any:
+        """A pointwise call that is no activation."""
+        return self.plain(call.function, call.args, call.kwargs)
+
+
+def first_tensor(result: Any) -> Tensor:
+    """The tensor that an operation returned, or the first of several: a maximum, beside where it is."""
+    return result if isinstance(result, Tensor) else tensors_in(result)[0]
+
+
+def _is_repeated(signals: Sequence[Tensor]) -> bool:
+    """Whether a tensor meets itself."""
+    return len(signals) == 2 and signals[0] is signals[1]
+
+
+def _moved_again(call: Call, plain: Callable[[], Tensor], position: int) -> Tensor:
+    return tensors_in(call.function(plain(), *call.args[1:], **call.kwargs))[position]

@@ -1,0 +1,211 @@
+"""What a rule of LRP sees of a linear layer at work, and what it says: a sum of terms.
+
+What travels is the multiplier m = R / a. Every rule of the family redistributes R_j = y_j m_j in proportion to
+contributions that are linear in the input, so it is a sum of terms
+
+    m_i  =  sum_t  (W_t^T (m * y / st(den_t)))_i
+
+with a modified weight W_t, which may depend on the sign of x_i, and a denominator den_t of y's shape. Rules whose
+relevance is not proportional to x return R_i itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..kernels.blocks import in_blocks
+from ..kernels.linear import LinearMap
+from ..kernels.pointwise import may_have_values, stabilise
+
+
+@dataclass(slots=True)
+class LinearOperation:
+    """A linear layer at work, as a rule sees it.
+
+    Attributes:
+        linear: the map z = W x, callable with any weight, and its transpose.
+        input: x.
+        output: y = W x + b; max(y, 0) if `rectified`.
+        weight, bias: W and b, one entry per output channel (a following batch norm is folded into both).
+        non_negative: x is known to have no negative entry.
+        rectified: a ReLU is all that reads y here, so that no relevance arrives where y <= 0.
+        cached: `cached(key, compute, others)` keeps what depends on the weight, and on other tensors if they are named;
+            a weight may be used by several layers and rules, so the key is the rule and the part of it, and whatever
+            depends on strides and sizes too has them in its key.
+    """
+
+    linear: LinearMap
+    input: Tensor
+    output: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    non_negative: bool
+    rectified: bool
+    cached: Callable[..., Tensor]
+
+    @property
+    def positive_weight(self) -> Tensor:
+        """W+ = max(W, 0)."""
+        return self.cached("positive", lambda: self.weight.clamp(min=0))
+
+    @property
+    def negative_weight(self) -> Tensor:
+        """W- = min(W, 0)."""
+        return self.cached("negative", lambda: self.weight.clamp(max=0))
+
+    def positive_part(self, offset: Tensor) -> Tensor:
+        """z+ = x+ W+ + x- W-, the sum of the positive products, plus an offset per output channel; a new tensor."""
+        return self._one_sided(self.positive_weight, self.negative_weight, offset)
+
+    def negative_part(self, offset: Tensor) -> Tensor:
+        """z- = x+ W- + x- W+, the sum of the negative products, plus an offset per output channel; a new tensor."""
+        return self._one_sided(self.negative_weight, self.positive_weight, offset)
+
+    def _one_sided(self, upward: Tensor, downward: Tensor, offset: Tensor) -> Tensor:
+        if self.non_negative:
+            return self.linear(self.input, upward, offset)
+        part = self.linear(self.input.clamp(min=0), upward, offset)
+        return part.add_(self.linear(self.input.clamp(max=0), downward))
+
+    def bias_part(self, sign: int = 0) -> Tensor:
+        """b, b+ or b-, one entry per output channel; zeros without bias."""
+        if self.bias is None:
+            return self.output.new_zeros(self.linear.channels(self.output))
+        return self.bias if sign == 0 else self.bias.clamp(min=0) if sign > 0 else self.bias.clamp(max=0)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One entry per output channel, in a shape that broadcasts over y."""
+        return self.linear.per_channel(values, self.output.ndim)
+
+
+@dataclass(slots=True)
+class Term:
+    """One summand of a rule: m -> W_t^T (m * n_t / st(den_t)).
+
+    Attributes:
+        weight: W_t.
+        denominator: den_t, of y's shape; None for no division.
+        epsilon: of the stabiliser.
+        numerator: n_t, the part of y that the term distributes; all of y by default. It vanishes where y does.
+        scale: a number that n_t is multiplied with.
+        bias: what the bias contributes to den_t, one entry per output channel: that part of the relevance ends there.
+        weight_below: W_t for inputs < 0, if that is another.
+        non_negative: den_t is known to have no negative entry, so that sgn(den_t) = 1.
+        rare: often no relevance takes part at all; worth a look before the transposed operator is applied.
+    """
+
+    weight: Tensor
+    denominator: Tensor | None
+    epsilon: float = 0.0
+    numerator: Tensor | None = None
+    scale: float = 1.0
+    bias: Tensor | None = None
+    weight_below: Tensor | None = None
+    non_negative: bool = False
+    rare: bool = False
+
+    def signal(self, multiplier: Tensor, output: Tensor) -> Tensor:
+        """m * n_t / st(den_t)."""
+        if self.denominator is None:
+            return multiplier if self.numerator is None else multiplier * self.numerator
+        return in_blocks(self._share, multiplier, self._distributed(output), self.denominator)
+
+    def _share(self, share: Tensor, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> None:
+        # The quotient first: then no pass needs memory besides the result's.
+        self._quotient(share, numerator, denominator)
+        share.mul_(multiplier)
+
+    def _quotient(self, quotient: Tensor, numerator: Tensor, denominator: Tensor) -> None:
+        if self.epsilon and self.non_negative:
+            denominator = torch.add(denominator, self.epsilon, out=quotient)
+        elif self.epsilon:
+            denominator = stabilise(denominator, self.epsilon, out=quotient)
+        torch.div(numerator, denominator, out=quotient)
+        if self.scale != 1:
+            quotient.mul_(self.scale)
+
+    def prepared(self, output: Tensor) -> "Term":
+        """The same for many multipliers: the quotient n_t / st(den_t) is computed once."""
+        if self.denominator is None:
+            return self
+        quotient = in_blocks(self._quotient, self._distributed(output), self.denominator)
+        return replace(self, denominator=None, numerator=quotient)
+
+    def _distributed(self, output: Tensor) -> Tensor:
+        return output if self.numerator is None else self.numerator
+
+    def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:
+        """W_t^T s."""
+        passed = operation.linear.transpose(signal, self.weight, operation.input)
+        if self.weight_below is None or operation.non_negative:
+            return passed
+        below = operation.linear.transpose(signal, self.weight_below, operation.input)
+        return torch.where(operation.input >= 0, passed, below)
+
+
+class Rule:
+    """How relevance passes a linear layer. A subclass defines `terms`, or `relevance` if R is not proportional to x."""
+
+    proportional = True
+
+    def terms(self, operation: LinearOperation) -> Iterator[Term]:
+        """The summands of the rule."""
+        raise NotImplementedError
+
+    def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
+        """R at the input, of x's shape, for R at the output; for rules with `proportional = False`."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Passage:
+    """What a rule made of the relevance that arrived at one layer.
+
+    Attributes:
+        multiplier: m at the input, or None for rules that give R itself.
+        relevance: R at the input, or None.
+        to_bias: the relevance that ended in the bias, per example `(N,)`; None unless it was asked for.
+    """
+
+    multiplier: Tensor | None
+    relevance: Tensor | None
+    to_bias: Tensor | None
+
+
+def pass_down(
+    rule: Rule, operation: LinearOperation, terms: Sequence[Term], multiplier: Tensor, account: bool = False
+) -> Passage:
+    """Apply a rule to the multiplier at a layer's output.
+
+    Args:
+        rule: the layer's rule.
+        operation: the layer at work.
+        terms: `rule.terms(operation)`, which do not depend on the multiplier; empty for rules that give R.
+        multiplier: m at the output, of y's shape.
+        account: also compute what ends in the bias.
+    """
+    to_bias = torch.zeros_like(operation.output) if account else None
+    if operation.rectified and any(term.denominator is None and term.numerator is None for term in terms):
+        multiplier = torch.ops.aten.threshold_backward(multiplier, operation.output.expand_as(multiplier), 0)
+    if not rule.proportional:
+        relevance = rule.relevance(operation, operation.output * multiplier)
+        return Passage(None, relevance, to_bias if to_bias is None else per_example(to_bias))
+    result: Tensor | None = None
+    for term in terms:
+        signal = term.signal(multiplier, operation.output)
+        if term.rare and not may_have_values(signal):
+            continue
+        if to_bias is not None and term.bias is not None:
+            to_bias = to_bias + operation.spread(term.bias) * signal
+        passed = term.transpose(operation, signal)
+        result = passed if result is None else result + passed
+    if result is None:
+        result = torch.zeros_like(operation.input)
+    return Passage(result, None, to_bias if to_bias is None else per_example(to_bias))
+
+
+def per_example(values: Tensor) -> Tensor:
+    """Sums over everything but the first dimension: `(N, ...)` to `(N,)`."""
+    return values.flatten(1).sum(1) if values.ndim > 1 else values
