@@ -137,7 +137,7 @@ def test_neuron_of_a_layer():
     at = opened()
     run(widget(at, "segmented_control", "explain").set_value("neuron"))
     run(widget(at, "selectbox", "layer").set_value("features.conv2"))
-    assert "NeuronGradient" in programs(at)[0]
+    assert "NeuronModifiedBackprop" in programs(at)[0]
     first = at.query_params["neuron"]
     run(widget(at, "number_input", "neuron.0").set_value(0))
     assert at.query_params["neuron"].startswith("0.")

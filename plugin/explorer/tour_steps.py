@@ -69,7 +69,8 @@ def relu_rules(_: Open) -> Found:
         arrays = {"Input x": inputs, "Output relu(x)": network[0](inputs), "Signal from above": torch.tensor(INCOMING)}
     for key in RELU_RULES:
         method = METHODS[key]
-        arrays[method.label] = method.attribution_class(False)(network).attribute(inputs, target=0, **method.call)
+        explain = method.attribution_class(False)(network, **method.construct)
+        arrays[method.label] = explain.attribute(inputs, target=0, **method.call)
     numbers = {name: values.detach().reshape(3, 3).numpy() for name, values in arrays.items()}
     passed = {METHODS[key].label: int(np.count_nonzero(numbers[METHODS[key].label])) for key in RELU_RULES}
     return Found(

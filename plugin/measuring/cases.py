@@ -178,7 +178,8 @@ def _network(name: str, device: str, small: bool, own: bool) -> nn.Module:
 
 def _attribution(method: str, model: nn.Module) -> Any:
     found = METHODS[method]
-    return found.attribution_class(neuron=False)(model, *([found.preset] if found.preset else []))
+    rules = {"rules": found.preset} if found.preset else {}
+    return found.attribution_class(neuron=False)(model, **found.construct, **rules)
 
 
 def _ours(method: str, model: nn.Module, images: Tensor, target: int) -> Callable[[], Tensor]:

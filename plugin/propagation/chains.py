@@ -178,7 +178,7 @@ def _look(x: Tensor, y: Tensor) -> Shape:
         name = "relu6"
     else:
         slope = -float(y[x == -1])
-        if slope != 1 and torch.allclose(y, torch.where(x > 0, x, slope * x), rtol=1e-12, atol=0):
+        if slope > 0 and slope != 1 and torch.allclose(y, torch.where(x > 0, x, slope * x), rtol=1e-12, atol=0):
             name = "leaky_relu"
     near = x.abs() < _FAR
     rises = bool((y.diff() >= 0).all())
