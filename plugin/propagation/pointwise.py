@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -82,11 +83,9 @@ class Pointwise:
         root, rest = args[0], args[1:]
         if not isinstance(root, Tensor) or not root.requires_grad or isinstance(root, nn.Parameter):
             return None
-        if any(type(entry) not in PLAIN for entry in rest) or any(
-            type(entry) not in PLAIN for entry in kwargs.values()
-        ):
+        step = _step(function, rest, kwargs)
+        if step is None:
             return None
-        step = Step(function, (ROOT, *rest), kwargs)
         if row.kind is Kind.POINTWISE:
             note = self._notes.get(root)
             if note is not None and (note.link is not None or note.statistic or note.logits is not None):
@@ -100,9 +99,7 @@ class Pointwise:
         """The activation of PyTorch's that a function is, if it is one that has a kink at 0."""
         if shape is None or not shape.name:
             return None
-        rest = (shape.slope,) if shape.name == "leaky_relu" else ()
-        step = Step(_CANONICAL[shape.name], (ROOT, *rest), {})
-        row = _CANONICAL_ROWS[shape.name]
+        step, row = _canonical_step(shape.name, shape.slope), _CANONICAL_ROWS[shape.name]
         activation = Activation(row.name, begin, step, row.non_decreasing, row.non_negative, False)
         self._recent.append(begin)
         return Reading(Link(begin, step, complete=True), activation)
@@ -287,6 +284,29 @@ class Pointwise:
             # What is computed further is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
             return "" if self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
         return inner.remedy if inner is not None and kind in _LINEAR else ""
+
+
+_steps: dict[Any, Step] = {}
+
+
+def _step(function: Callable[..., Any], rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Step | None:
+    """A call as a function of its first argument, if the others are numbers and the like; one object for each."""
+    key = (function, *rest, *kwargs.items()) if kwargs else (function, *rest)
+    try:
+        step = _steps.get(key)
+    except TypeError:  # a list, say
+        return None
+    if step is None:
+        # Tensors among them are equal to none but themselves.
+        if any(type(entry) not in PLAIN for entry in (*rest, *kwargs.values())):
+            return None
+        step = _steps[key] = Step(function, (ROOT, *rest), dict(kwargs))
+    return step
+
+
+@lru_cache(maxsize=256)
+def _canonical_step(name: str, slope: float) -> Step:
+    return Step(_CANONICAL[name], (ROOT, slope) if name == "leaky_relu" else (ROOT,), {})
 
 
 def _same(value: Tensor) -> Tensor:

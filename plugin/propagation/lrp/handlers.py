@@ -23,7 +23,7 @@ def _by_signature(method: Callable[..., Any]) -> Handler:
 
 
 def _pointwise(mode: RelevancePropagation, call: Call) -> Any:
-    if call.operation is not None and call.operation.complete:
+    if call.operation is not None and call.operation.kind in (Kind.ACTIVATION, Kind.POINTWISE):
         reading = mode.pointwise.read_activation(call.operation, call.function, call.args, call.kwargs)
         if reading is not None and reading.activation is not None:
             return mode.as_activation(call, reading, reading.activation)
