@@ -36,6 +36,9 @@ operator, in place and with `out=`.
   `x[x < 0] = 0` and `(x + abs(x)) / 2` have the rule of the whole function.
 * **Weights** say how much of a signal passes: outputs of sigmoids, hard sigmoids and softmaxes, exponentials,
   statistics, and what is computed from weights and constants alone. In a product, all relevance goes to the signal.
+* **Batch norm in eval mode**: PyTorch's own gradient of it is wrong on a CPU for one example whose signal comes back
+  permuted, as through `flatten(2).transpose(1, 2)` (seen in 2.14). The methods here, "gradient" among them, are right;
+  `captum.attr.Saliency` is not.
 * **An operation of your own** gets a row by `plugin.operations.register` ([lrp.md](lrp.md#operations-of-your-own)).
 """
 
