@@ -209,7 +209,11 @@ def test_a_registered_activation_has_the_rule_of_activations(name, method) -> No
 
 
 @pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
-@pytest.mark.parametrize("activation", [library_relu, torch.ops.tests_of_own.relu, kernel_swish, Swish()], ids=str)
+@pytest.mark.parametrize(
+    "activation",
+    [library_relu, torch.ops.tests_of_own.relu, kernel_swish, Swish()],
+    ids=["custom_op", "operator", "function", "module"],
+)
 def test_an_operation_that_nobody_registered_warns(activation, method) -> None:
     """As before, and after the row has been taken back."""
     target = type(activation) if isinstance(activation, nn.Module) else activation

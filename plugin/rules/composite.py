@@ -102,8 +102,8 @@ class Composite:
         """Which rule goes where, by the order in which the model lists its layers; printing it draws a table.
 
         Args:
-            model: its convolutions and linear layers are listed; `LRPTranspose.ledger` tells the order in which an
-                actual forward pass calls them.
+            model: its convolutions and linear layers are listed; `LRPTranspose.check` tells the order in which an
+                actual forward pass calls them, and which of them read the input.
         """
         listed = [(name, module) for name, module in model.named_modules() if isinstance(module, LINEAR_MODULES)]
         layers = [Layer(name, module, i, len(listed), i == 0) for i, (name, module) in enumerate(listed)]
