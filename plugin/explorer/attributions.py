@@ -1,7 +1,7 @@
 """From a question about a network and a picture to a map."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from plugin.attr import DeconvNet
+from plugin.attr import DeconvNet, LRPTranspose
+from plugin.errors import NoRuleError
 from plugin.models import LoadedModel
 
 from . import lrp_rules
@@ -183,6 +184,19 @@ def attribute(network: nn.Module, inputs: Tensor, question: Question, model: Loa
     layer = [network.get_submodule(question.layer)] if question.layer else []
     whole, target = explained(network, question)
     attribution = method.attribution_class(neuron)(whole, *layer, **constructed(model, question))
-    if neuron:
-        return attribution.attribute(inputs, neuron_selector=question.neuron)
-    return attribution.attribute(inputs, target=target, **method.call)
+    try:
+        return _attributed(attribution, inputs, question, target, method.call)
+    except NoRuleError:
+        if isinstance(attribution, LRPTranspose):  # names all that has no rule, not only the first
+            attribution.check(inputs).require()
+        raise
+
+
+def _attributed(
+    attribution: Any, inputs: Tensor, question: Question, target: int | None, options: Mapping[str, Any]
+) -> Tensor:
+    if question.neuron:
+        neurons: Tensor = attribution.attribute(inputs, neuron_selector=question.neuron)
+        return neurons
+    scores: Tensor = attribution.attribute(inputs, target=target, **options)
+    return scores

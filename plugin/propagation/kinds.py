@@ -73,6 +73,7 @@ class Operation:
         nodes: its nodes in autograd's graph, by the name without "Backward".
         parts: computes the same in operations that have rules, with the same arguments.
         contains_activations: activations are among the parts.
+        keeps_order: to the same shape it moves nothing.
         permutes: it changes the order of the dimensions.
         identity: it changes no value; but for their type or place in memory.
         training: the argument that makes it random, or dependent on the rest of the batch, with its default.
@@ -101,6 +102,7 @@ class Operation:
     contains_activations: bool = False
     identity: bool = False
     permutes: bool = False
+    keeps_order: bool = False
     training: tuple[str, bool] | None = None
     statistics: tuple[str, ...] = ()
     number: float | None = None

@@ -69,13 +69,14 @@ def _structure() -> Iterator[Operation]:
                     "tolist numpy bincount nonzero unique", Kind.CREATION)
     yield from _row("permute transpose swapaxes swapdims movedim moveaxis t T mT mH H", Kind.MOVEMENT, keeps_signs=True,
                     permutes=True)
-    yield from _row("view view_as reshape reshape_as flatten unflatten squeeze unsqueeze narrow select expand "
-                    "expand_as broadcast_to repeat tile roll flip fliplr flipud rot90 unbind split "
+    yield from _row("view view_as reshape reshape_as flatten unflatten squeeze unsqueeze expand expand_as broadcast_to "
+                    "ravel view_copy _unsafe_view", Kind.MOVEMENT, keeps_signs=True, keeps_order=True)
+    yield from _row("narrow select repeat tile roll flip fliplr flipud rot90 unbind split "
                     "split_with_sizes tensor_split chunk index_select gather pixel_shuffle pixel_unshuffle "
                     "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
                     "diagonal tril triu take take_along_dim hsplit vsplit dsplit data meshgrid atleast_1d "
-                    "atleast_2d atleast_3d masked_select narrow_copy select_copy view_copy ravel unsafe_chunk "
-                    "unsafe_split broadcast_tensors diag_embed im2col col2im _unsafe_view", Kind.MOVEMENT,
+                    "atleast_2d atleast_3d masked_select narrow_copy select_copy unsafe_chunk "
+                    "unsafe_split broadcast_tensors diag_embed im2col col2im", Kind.MOVEMENT,
                     keeps_signs=True)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
                     keeps_signs=True)
@@ -101,7 +102,7 @@ def _sums() -> Iterator[Operation]:
     yield from _row("roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d", Kind.SAMPLING, homes=(_VISION,),
                     arguments="input", linear_in="input")
     random: dict[str, Any] = {"arguments": "input p training", "training": ("training", True)}
-    yield from _row("dropout dropout1d dropout2d dropout3d", Kind.DROPOUT, keeps_signs=True, **random)
+    yield from _row("dropout dropout1d dropout2d dropout3d", Kind.DROPOUT, keeps_signs=True, keeps_order=True, **random)
     yield from _row("alpha_dropout feature_alpha_dropout", Kind.DROPOUT, **random)
     yield from _row("feature_dropout", Kind.DROPOUT, keeps_signs=True)
     yield from _row("max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices "

@@ -15,10 +15,6 @@ from .carriers import carry_on
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
 
-_SAME_VALUES = frozenset(
-    "view reshape view_as reshape_as expand expand_as dropout dropout1d dropout2d dropout3d".split()
-)
-
 
 def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """What is known of the operands, of the result."""
@@ -85,4 +81,4 @@ def _keeps_places(call: Call) -> bool:
         return all(entry is Ellipsis or entry == slice(None) for entry in index if not isinstance(entry, Tensor)) and (
             not any(isinstance(entry, Tensor) for entry in index)
         )
-    return call.name in _SAME_VALUES or (call.operation is not None and call.operation.identity)
+    return call.operation is not None and (call.operation.keeps_order or call.operation.identity)
