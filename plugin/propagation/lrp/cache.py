@@ -15,13 +15,13 @@ Derived = TypeVar("Derived")
 class WeightCache:
     """What rules derive from weights alone, kept as long as the weights and their versions are the same."""
 
-    def __reduce__(self) -> tuple[type["WeightCache"], tuple[()]]:
-        """A copy begins empty: it will meet other tensors."""
-        return WeightCache, ()
-
     def __init__(self) -> None:
         self._derived: TensorTable[dict[Hashable, tuple[Sequence[Tensor], list[int], Any]]] = TensorTable()
         self._constants: TensorTable[Tensor] = TensorTable()
+
+    def __reduce__(self) -> tuple[type["WeightCache"], tuple[()]]:
+        """A copy begins empty: it will meet other tensors."""
+        return WeightCache, ()
 
     def constant(self, parameter: Tensor) -> Tensor:
         """The parameter without gradient: the same tensor object at every call, until its memory is replaced."""

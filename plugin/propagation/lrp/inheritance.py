@@ -24,22 +24,17 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     weight, non_negative, softmax, carried, known = row.kind is not Kind.NORM, row.keeps_signs, True, False, False
     for signal in call.signals:
         note = mode.note(signal)
-        weight, softmax, non_negative = (
-            weight and note.weight,
-            softmax and note.softmax,
-            non_negative and note.non_negative,
-        )
+        weight, softmax = weight and note.weight, softmax and note.softmax
+        non_negative = non_negative and note.non_negative
         carried, known = carried or note.carrier is not None, known or note is not NOTHING
+    softmax, weight = softmax and weight, weight or row.weight
     non_negative = row.non_negative or (non_negative and _keeps_signs(mode, call))
-    if weight or row.weight or non_negative:
+    if weight or non_negative:
         for tensor in tensors_in(result)[: 1 if row.kind is Kind.STATISTIC else None]:
             if tensor.requires_grad:
                 noted = mode.noted(tensor)
-                noted.weight, noted.non_negative = (
-                    noted.weight or weight or row.weight,
-                    noted.non_negative or non_negative,
-                )
-                noted.softmax = noted.softmax or (softmax and weight)
+                noted.weight, noted.softmax = noted.weight or weight, noted.softmax or softmax
+                noted.non_negative = noted.non_negative or non_negative
     if carried:
         carry_on(mode, call, result)
     if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and known and not row.own:

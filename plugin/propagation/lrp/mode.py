@@ -87,6 +87,7 @@ class RelevancePropagation(Propagation):
         from_embeddings: bool = False,
         module_rules: Callable[[nn.Module], ModuleRule | None] | None = None,
     ) -> None:
+        # Activations have a rule, by `activation` below.
         super().__init__(model, {Activation: self._never}, protected, on_enter, on_exit)
         self.composite, self.cache, self.unknown, self.account = composite, cache, unknown, account
         self.layer_rules, self.repeated, self.from_embeddings = layer_rules, repeated, from_embeddings
