@@ -129,3 +129,25 @@ def test_an_assignment_that_is_not_understood_is_warned_of() -> None:
 
     with pytest.warns(UserWarning, match=r"write it with torch\.where"):
         GuidedBackprop(Leaky()).attribute(torch.randn(2, 4), 1)
+
+
+def test_numbers_that_differ_at_every_call_are_not_kept_for_ever() -> None:
+    class Clamped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.bound = nn.Linear(4, 3), 0.5
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).clamp(-self.bound, self.bound)
+
+    net = Clamped()
+    for call in range(20):
+        net.bound = 0.5 + call / 1000
+        GuidedBackprop(net).attribute(torch.randn(2, 4), 1)
+    assert len(chains._shapes) <= chains._MANY
+    assert len(pointwise._steps) <= chains._MANY
+    table: dict[int, int] = {}
+    for number in range(3 * chains._MANY):
+        chains.keep(table, number, number)
+    assert len(table) <= chains._MANY
+    assert table[3 * chains._MANY - 1] == 3 * chains._MANY - 1

@@ -151,6 +151,15 @@ _FAR = 1e4
 _ABOVE = (1e-3, 0.25, 0.5, 1.0, 2.0, 3.0, 4.5, 6.0, 7.25, 20.0, _FAR)
 _PROBES = (*(-value for value in reversed(_ABOVE)), 0.0, *_ABOVE)
 _shapes: dict[Any, Shape] = {}
+_MANY = 4096
+
+
+def keep(table: dict[Any, Any], key: Any, value: Any) -> Any:
+    """Keep a value under a key, and all of a table as long as it is small: numbers may differ at every call."""
+    if len(table) >= _MANY:
+        table.clear()
+    table[key] = value
+    return value
 
 
 def shape_of(step: Step, ndim: int) -> Shape | None:
@@ -166,7 +175,7 @@ def shape_of(step: Step, ndim: int) -> Shape | None:
         with untraced(), torch.no_grad():
             probes = torch.tensor(_PROBES, dtype=torch.float64)
             values = step.on_numbers(probes.view(-1, *(1,) * (ndim - 1)) if ndim else probes)
-            shape = _shapes[key] = _look(probes, values.flatten().double())
+            shape = keep(_shapes, key, _look(probes, values.flatten().double()))
     return shape
 
 

@@ -300,7 +300,7 @@ def _step(function: Callable[..., Any], rest: tuple[Any, ...], kwargs: dict[str,
         # Tensors among them are equal to none but themselves.
         if any(type(entry) not in PLAIN for entry in (*rest, *kwargs.values())):
             return None
-        step = _steps[key] = Step(function, (ROOT, *rest), dict(kwargs))
+        step = chains.keep(_steps, key, Step(function, (ROOT, *rest), dict(kwargs)))
     return step
 
 

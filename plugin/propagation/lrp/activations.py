@@ -9,7 +9,7 @@ from torch import Tensor
 from ...kernels.pointwise import ratio
 from ...kernels.tracing import untraced
 from ..activation import Activation
-from ..chains import Step
+from ..chains import Step, keep
 from ..whole import run_module
 
 _slopes: dict[Any, float] = {}
@@ -50,7 +50,7 @@ def slope_at_zero(function: Step, like: Tensor) -> Tensor | float:
     if slope is None:  # once, as on a GPU it has to be waited for
         with untraced():
             slope = float(_slope(function.on_numbers, like.new_zeros((1,) * like.ndim)))
-        _slopes[key] = slope
+        keep(_slopes, key, slope)
     return slope
 
 
