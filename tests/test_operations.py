@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from plugin.attr import GuidedBackprop, LRPTranspose
 from plugin.errors import NoRuleError
 from plugin.operations import as_markdown
+from plugin.propagation import chains, pointwise
 from plugin.propagation.operations import OPERATIONS, operation_of
 
 ROOT = Path(__file__).parent.parent
