@@ -67,7 +67,6 @@ class Operation:
         non_negative: its result has no negative entry.
         adds_constants: it may add a constant, which keeps relevance.
         non_decreasing: its derivative is nowhere negative.
-        complete: an activation that is used as it is; what is written around it is not a part of it.
         weight: its result says how much of a signal passes.
         even: f(x) = f(-x) or an exponential: sums of it are statistics.
         nodes: its nodes in autograd's graph, by the name without "Backward".
@@ -94,7 +93,6 @@ class Operation:
     non_negative: bool = False
     adds_constants: bool = False
     non_decreasing: bool = False
-    complete: bool = False
     weight: bool = False
     even: bool = False
     nodes: tuple[str, ...] = ()

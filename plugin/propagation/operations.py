@@ -118,20 +118,20 @@ def _sums() -> Iterator[Operation]:
 
 def _activations() -> Iterator[Operation]:
     """Activations, and what they are written with."""
-    own: dict[str, Any] = {"complete": True, "non_decreasing": True}
+    own: dict[str, Any] = {"non_decreasing": True}
     yield from _row("relu", Kind.ACTIVATION, non_negative=True, nodes="Relu", **own)
     yield from _row("relu6", Kind.ACTIVATION, non_negative=True, **own)
     yield from _row("softplus", Kind.ACTIVATION, non_negative=True, nodes="Softplus", **own)
     yield from _row("leaky_relu", Kind.ACTIVATION, keeps_signs=True, nodes="LeakyRelu", **own)
     yield from _row("rrelu", Kind.ACTIVATION, keeps_signs=True, nodes="RreluWithNoise", **own)
-    yield from _row("prelu", Kind.ACTIVATION, keeps_signs=True, nodes="PreluKernel", complete=True)
+    yield from _row("prelu", Kind.ACTIVATION, keeps_signs=True, nodes="PreluKernel")
     yield from _row("elu", Kind.ACTIVATION, nodes="Elu", **own)
     yield from _row("celu", Kind.ACTIVATION, nodes="Celu", **own)
     yield from _row("selu", Kind.ACTIVATION, **own)
-    yield from _row("gelu", Kind.ACTIVATION, nodes="Gelu", complete=True)
-    yield from _row("silu", Kind.ACTIVATION, nodes="Silu", complete=True)
-    yield from _row("mish", Kind.ACTIVATION, nodes="Mish", complete=True)
-    yield from _row("hardswish", Kind.ACTIVATION, nodes="Hardswish", complete=True)
+    yield from _row("gelu", Kind.ACTIVATION, nodes="Gelu")
+    yield from _row("silu", Kind.ACTIVATION, nodes="Silu")
+    yield from _row("mish", Kind.ACTIVATION, nodes="Mish")
+    yield from _row("hardswish", Kind.ACTIVATION, nodes="Hardswish")
     yield from _row("tanh", Kind.ACTIVATION, nodes="Tanh", **own)
     yield from _row("sigmoid", Kind.ACTIVATION, "expit", non_negative=True, weight=True, nodes="Sigmoid", **own)
     yield from _row("hardsigmoid", Kind.ACTIVATION, non_negative=True, weight=True, nodes="Hardsigmoid", **own)
@@ -298,10 +298,7 @@ def register(
     # With the place where it was written: the engine knows functions of PyTorch by their bare names.
     is_operator = isinstance(target, torch._ops.OpOverloadPacket)
     name = str(target) if is_operator else f"{target.__module__}.{getattr(target, '__name__', type(target).__name__)}"
-    activation = kind is Kind.ACTIVATION
-    row = Operation(
-        name, kind, (target,), complete=activation, parts=parts, contains_activations=True, own=True, **facts
-    )
+    row = Operation(name, kind, (target,), parts=parts, contains_activations=True, own=True, **facts)
     if isinstance(target, type):
         _MODULES[target] = row
     else:

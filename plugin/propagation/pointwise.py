@@ -91,18 +91,20 @@ class Pointwise:
             if note is not None and (note.link is not None or note.statistic or note.logits is not None):
                 return None
             return self._canonical(root, chains.shape_of(step, root.ndim))
-        activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, row.weight)
-        self._recent.append(root)
-        return Reading(Link(root, step, complete=True), activation)
+        return self._complete(row, root, step, row.weight)
 
     def _canonical(self, begin: Tensor, shape: Shape | None) -> Reading | None:
         """The activation of PyTorch's that a function is, if it is one that has a kink at 0."""
         if shape is None or not shape.name:
             return None
         step, row = _canonical_step(shape.name, shape.slope), _CANONICAL_ROWS[shape.name]
-        activation = Activation(row.name, begin, step, row.non_decreasing, row.non_negative, False)
-        self._recent.append(begin)
-        return Reading(Link(begin, step, complete=True), activation)
+        return self._complete(row, begin, step, weight=False)
+
+    def _complete(self, row: Operation, root: Tensor, step: Step, weight: bool) -> Reading:
+        """An activation of PyTorch's, applied to `root`."""
+        self._recent.append(root)
+        activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, weight)
+        return Reading(Link(root, step, complete=True), activation)
 
     def read(self, call: Call) -> Reading:
         """What a call of a pointwise operation comes to."""
@@ -181,14 +183,13 @@ class Pointwise:
         if len(operands) == 1:
             operand = operands[0]
             tail = self._tail(operand)
-            if tail is not None and kind is not Kind.MOVEMENT:
-                # A number belongs to the activation that is multiplied with it; a tensor is a scale of the model's.
-                tensors = any(tensor is not operand and tensor.ndim for tensor in call.given)
-                if not tensors and (not tail.complete or self._is_recent(tail)):
-                    return None
+            # A number belongs to the activation that is multiplied with it; a tensor is a scale of the model's.
+            numbers = not any(tensor is not operand and tensor.ndim for tensor in call.given)
+            belongs = tail is not None and numbers and (not tail.complete or self._is_recent(tail))
+            if belongs and kind is not Kind.MOVEMENT:
+                return None
             link = self._link(operand)
             remedy = "" if link is None else link.remedy
-            numbers = not any(tensor is not operand and tensor.ndim for tensor in call.given)
             return Reading(
                 Link(operand, self._whole(call, operands, operand), True, shifts, False, numbers, remedy=remedy)
             )
@@ -220,9 +221,7 @@ class Pointwise:
         row, begin = call.operation, root
         if kind is Kind.ACTIVATION and len(operands) == 1 and times == 1 and row is not None:
             step = self._whole(call, operands, root)
-            activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, row.weight)
-            self._recent.append(root)
-            return Reading(Link(root, step, complete=True), activation)
+            return self._complete(row, root, step, row.weight)
         if len(operands) == 1:  # a multiple of an activation, or another function of one
             begin = self._before_activation(root)
         begin = chains.beginning(begin, self._link)
