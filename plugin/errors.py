@@ -74,3 +74,7 @@ class UnseenOperationError(AttributionError, RuntimeError):
 
 class ModelChangedError(AttributionError, RuntimeError):
     """What was compiled for a model no longer fits it."""
+
+
+class MissingExtraError(AttributionError, ModuleNotFoundError):
+    """A package is missing that only some commands and classes need. The message names the extra that installs it."""

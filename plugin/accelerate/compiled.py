@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attr._base import check_finite
-from ..attr._captum import Inputs, NeuronAttribution, Target, as_tuple
+from ..captum_api import NeuronAttribution, Target
 from ..errors import InputTypeError, OptionError, OptionTypeError
+from ..inputs import Inputs, as_tuple, check_finite
 from .graphs import PRECISIONS, Table, as_on_a_cpu, in_bfloat16, in_channels_last
 from .programs import Program
 from .recording import check_attribution, record

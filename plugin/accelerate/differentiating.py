@@ -16,10 +16,9 @@ from torch import Tensor, fx, nn
 from torch._decomp import get_decompositions
 from torch.utils._pytree import tree_leaves
 
-from ..attr._base import check_finite
-from ..attr._captum import Inputs, Target, additional_arguments, as_tuple
-from ..attr._captum_rules import PropagationRule
+from ..captum_api import PropagationRule, Target, additional_arguments
 from ..errors import ModelChangedError, NotSupportedError
+from ..inputs import Inputs, as_tuple, check_finite
 from ..kernels.tracing import building_graph
 from .graphs import Table, aten
 from .recording import check_attribution, record
@@ -94,7 +93,8 @@ class _Function:
         if wanted not in self._checked:
             self._check(weights, arguments)
             self._checked.add(wanted)
-        return self.recording.run(*self.recording.derive(*weights), *arguments)
+        result: Sequence[Tensor] = self.recording.run(*self.recording.derive(*weights), *arguments)
+        return result
 
     def _check(self, weights: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
         """Differentiate once, so that what has no derivative is refused here and not in the backward pass of the loss.

@@ -1,17 +1,20 @@
 """Attributions as files: a `torch.export` program and an ONNX model, which need neither this package nor autograd."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch._decomp import get_decompositions
 
-from ..attr._base import check_finite
-from ..attr._captum import Inputs, as_tuple
 from ..errors import NotSupportedError
+from ..extras import require
+from ..files import replacing, replacing_archive
+from ..inputs import Inputs, as_tuple, check_finite
 from .graphs import Table, aten
 from .recording import Recording, check_attribution, record
 
@@ -36,7 +39,8 @@ def export(attribution: Any, example_inputs: Inputs, path: str | Path) -> list[P
         The files that were written.
 
     Raises:
-        ModuleNotFoundError: the ONNX exporter is not installed.
+        MissingExtraError: the ONNX exporter is not installed (a ModuleNotFoundError).
+        OSError: a file cannot be written, as on a full disk.
         NotSupportedError: values decide which operations the model computes, or ONNX has no such operation.
         OptionTypeError: `attribution` is none of this package's.
         Others as `attribution.attribute` on the examples.
@@ -56,22 +60,16 @@ def export(attribution: Any, example_inputs: Inputs, path: str | Path) -> list[P
     for file in files:
         _log.info("writing %s", file)
         if file.suffix == ".pt2":
-            torch.export.save(program, file)
+            with replacing_archive(file) as archive:
+                torch.export.save(program, archive)
         else:
             _write_onnx(program, module, file, len(values))
     return files
 
 
 def _require_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "writing ONNX needs the packages onnx and onnxscript: pip install 'captum-simplicity[accelerate]', or "
-            "export to a path ending in .pt2",
-            name=error.name,
-        ) from error
+    for module in ("onnx", "onnxscript"):
+        require(module, extra="accelerate", purpose="an export to a path that does not end in .pt2")
 
 
 def _with_constants(recording: Recording) -> fx.GraphModule:
@@ -105,8 +103,16 @@ def _write_onnx(program: torch.export.ExportedProgram, module: fx.GraphModule, f
             f"the map has an operation that ONNX cannot express ({_last_line(error)}): export to a path ending in .pt2"
         ) from error
     assert model is not None
-    size = sum(buffer.nbytes for buffer in module.buffers())
-    model.save(file, external_data=size > _LARGEST_FILE)
+    with replacing(file) as partial:
+        if sum(buffer.nbytes for buffer in module.buffers()) <= _LARGEST_FILE:
+            model.save(partial, external_data=False)
+            return
+        # The model knows the file of its weights by name: both get their names in a folder of their own.
+        weights = f"{file.name}.data"
+        with TemporaryDirectory(prefix=".", dir=file.parent) as folder:
+            model.save(Path(folder) / file.name, external_data=True)
+            os.replace(Path(folder) / weights, file.with_name(weights))
+            os.replace(Path(folder) / file.name, partial)
 
 
 def _last_line(error: BaseException) -> str:

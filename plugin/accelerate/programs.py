@@ -89,6 +89,9 @@ def _inductor(run: fx.GraphModule, arguments: list[Any]) -> Runner:
 
     try:
         # Left to itself it puts every convolution's weight channels last, at every call; `channels_last` does it once.
-        return torch._inductor.compile(run, arguments, options={"layout_optimization": False})
+        compiled: Callable[..., Sequence[Tensor]] = torch._inductor.compile(
+            run, arguments, options={"layout_optimization": False}
+        )
+        return compiled
     except InvalidCxxCompiler as error:
         raise RuntimeError("mode 'inductor' found no C++ compiler: install g++, or use mode 'aten'") from error

@@ -11,8 +11,9 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from ..attr._captum import Inputs, NeuronAttribution, as_tuple
+from ..captum_api import NeuronAttribution
 from ..errors import NotSupportedError, OptionTypeError
+from ..inputs import Inputs, as_tuple
 from ..kernels.tracing import tracing
 from .graphs import Table, combined, constants, drop_aliases, split, values_decide
 from .targets import Pick

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attr._captum import plain_target
+from ..captum_api import plain_target
 from ..errors import OptionTypeError, TargetError
 
 

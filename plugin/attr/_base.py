@@ -4,14 +4,25 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..captum_api import (
+    GradientAttribution,
+    Neuron,
+    NeuronAttribution,
+    Target,
+    additional_arguments,
+    as_given,
+    plain_target,
+    run_forward,
+    select_neuron,
+    select_target,
+)
 from ..errors import (
-    InputTypeError,
     InputValueError,
     LayerError,
     ModelError,
@@ -21,79 +32,15 @@ from ..errors import (
     OptionError,
     TargetError,
 )
-from ..kernels.tracing import building_graph, is_tracing
-from ..propagation import (
-    ConvolutionLayer,
-    Propagation,
-    backward,
-    check_all_handled,
-    check_visible,
-    describe,
-    find_layer,
-)
+from ..inputs import Inputs, as_tuple, check_finite, has_gradient
+from ..kernels.tracing import building_graph
+from ..observing import LayerCapture, describe, find_layer
+from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled, check_visible
 from ..propagation.convolution import differentiate
 from ..propagation.mode import Handler
-from ._captum import (
-    GradientAttribution,
-    Inputs,
-    Neuron,
-    NeuronAttribution,
-    Target,
-    additional_arguments,
-    as_given,
-    as_tuple,
-    plain_target,
-    run_forward,
-    select_neuron,
-    select_target,
-)
 from ._dependence import where_it_ends
 
-
-class LayerCapture:
-    """Sees what a layer receives or returns; of a layer that is used several times, the last use counts."""
-
-    def __init__(self, model: nn.Module, layer: nn.Module, at_input: bool) -> None:
-        self.model, self.layer, self.at_input = model, layer, at_input
-        self.value: Any = None
-
-    def on_enter(self, module: nn.Module, args: Any) -> None:
-        if self.at_input and module is self.layer:
-            self.value = args
-
-    def on_exit(self, module: nn.Module, output: Any) -> None:
-        if not self.at_input and module is self.layer:
-            self.value = output
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The captured tensors.
-
-        Raises:
-            LayerError: the layer was not called, or what it received or returned is not made of tensors.
-        """
-        value = self.value if isinstance(self.value, (tuple, list)) else (self.value,)
-        tensors = tuple(item for item in value if isinstance(item, Tensor))
-        if not tensors:
-            what = "has no tensor of its own to attribute to: choose a layer inside it, or the one before or after"
-            if self.value is None:
-                what = "was not reached by the forward pass: choose a layer that the model calls"
-            raise LayerError(f"layer {describe(self.model, self.layer)} {what}")
-        return tensors
-
-    def dependent_tensors(self) -> tuple[Tensor, ...]:
-        """The captured tensors, at least one of which depends on the inputs; errors as for `tensors`.
-
-        Raises:
-            LayerError: none does.
-        """
-        tensors = self.tensors()
-        if not any(tensor.requires_grad for tensor in tensors):
-            what = "receives" if self.at_input else "returns"
-            raise LayerError(
-                f"what layer {describe(self.model, self.layer)} {what} does not depend on the inputs: choose a layer "
-                "that they reach, or look for torch.no_grad and detach() before it"
-            )
-        return tensors
+Result = TypeVar("Result")
 
 
 class ModifiedGradientAttribution(GradientAttribution):
@@ -118,7 +65,7 @@ class ModifiedGradientAttribution(GradientAttribution):
 
     def _with_graph(self, inputs: Inputs, target: Target, additional: Any, **options: Any) -> tuple[Any, Tensor]:
         """What `attribute` returns and the explained values `(N,)`, with a graph; see `differentiable`."""
-        from ..accelerate import differentiable  # a layer above, which only this loads
+        from ..accelerate import differentiable  # takes a second to import, and few need it
 
         return differentiable(self, inputs, target, additional, **options)
 
@@ -155,7 +102,8 @@ class SignalAttribution(ModifiedGradientAttribution):
     ) -> Inputs:
         def explain(some: Inputs, target: Target, additional: Any) -> Inputs:
             if create_graph:
-                return self._with_graph(some, target, additional)[0]
+                result: Inputs = self._with_graph(some, target, additional)[0]
+                return result
             return as_given(some, self.gradient_func(self.forward_func, as_tuple(some), target, additional))
 
         return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
@@ -271,13 +219,13 @@ def explaining(model: nn.Module, inputs: tuple[Tensor, ...], additional_forward_
 
 
 def in_batches(
-    explain: Callable[[Inputs, Target, Any], Any],
+    explain: Callable[[Inputs, Target, Any], Result],
     inputs: Inputs,
     target: Target,
     additional_forward_args: Any,
     internal_batch_size: int | None,
     allow_integers: bool = False,
-) -> Any:
+) -> Result:
     """Explain some examples after the other, so that only their activations are held at a time.
 
     Args:
@@ -324,7 +272,8 @@ def in_batches(
         )
         results.append(explain(some, target if targets is None else targets[rows], given or None))
         sizes.append(min(internal_batch_size, count - start))
-    return tree_map(lambda *parts: _joined(parts, sizes), *results)
+    joined: Result = tree_map(lambda *parts: _joined(parts, sizes), *results)
+    return joined
 
 
 def _joined(parts: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
@@ -365,36 +314,9 @@ def make_leaves(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> tup
     """
     check_finite(inputs, allow_integers)
     return tuple(
-        (value.clone() if value.is_inference() else value.detach()).requires_grad_(_has_gradient(value))
+        (value.clone() if value.is_inference() else value.detach()).requires_grad_(has_gradient(value))
         for value in inputs
     )
-
-
-def _has_gradient(value: Tensor) -> bool:
-    return value.is_floating_point() or value.is_complex()
-
-
-def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> None:
-    """Refuse what has no gradient or no meaning; arguments and errors as for `make_leaves`.
-
-    While operations are recorded no value is known, and the check is that of the recording's examples.
-    """
-    if is_tracing():
-        return
-    for position, value in enumerate(inputs):
-        if not isinstance(value, Tensor):
-            raise InputTypeError(f"input {position} is a {type(value).__name__}: pass tensors")
-        if not (allow_integers or _has_gradient(value)):
-            raise InputTypeError(
-                f"input {position} is {value.dtype}, which has no gradient: pass a floating point tensor. Of token ids "
-                "pass the embeddings, or attribute to the embedding layer, as in "
-                "LayerLRPTranspose(model, model.embedding)"
-            )
-        if value.numel() == 0:
-            raise InputValueError(f"input {position} is empty: its shape is {tuple(value.shape)}")
-        # A sum shows both in a tenth of the time; but that of finite values may be infinite, too.
-        if _has_gradient(value) and not bool(value.sum().isfinite()) and not bool(value.isfinite().all()):
-            raise InputValueError(f"input {position} holds NaN or infinite values: clean it before attributing")
 
 
 def run_under_rules(

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from captum.attr._core.lrp import SUPPORTED_NON_LINEAR_LAYERS
-from captum.attr._utils.lrp_rules import (
+from torch import Tensor, nn
+
+from ..captum_api import (
+    SUPPORTED_NON_LINEAR_LAYERS,
     Alpha1_Beta0_Rule,
     EpsilonRule,
     GammaRule,
     IdentityRule,
     PropagationRule,
 )
-from torch import Tensor, nn
-
 from ..errors import NotSupportedError, OptionTypeError
 from ..kernels.tracing import python_runs_again
-from ..propagation import describe
+from ..observing import describe
 from ..rules.lrp import Epsilon, Pass
 from ..rules.terms import LinearOperation, Rule, Term
 
@@ -80,7 +80,7 @@ class CaptumRule:
         """A copy of the module with the weights that the rule gives it."""
         if not _overrides(self.rule, EpsilonRule, _CALLED[:1]):
             return None
-        own = rule_on_module(module)
+        own = _layer_rule(self.rule)
         if isinstance(own, ModifiedWeight):
             return _with_weight(module, own)
         if not python_runs_again():
@@ -126,28 +126,32 @@ def _with_weight(module: nn.Module, rule: ModifiedWeight) -> nn.Module:
     return other
 
 
-def check_rules(model: nn.Module) -> None:
-    """Refuse a model whose modules have rules that cannot be honoured.
+def rules_on(model: nn.Module) -> tuple[dict[nn.Module, Rule], dict[nn.Module, CaptumRule]]:
+    """The rules that the user put on modules: of the linear layers whose weight they have, and of modules as a whole.
 
     Raises:
         OptionTypeError: a module's `rule` is not one of Captum's, or overrides what Captum does to the whole model.
     """
+    layers: dict[nn.Module, Rule] = {}
+    wholes: dict[nn.Module, CaptumRule] = {}
     for module in model.modules():
         try:
-            rule_on_module(module)
-            rule_of_module(module)
+            rule = _rule(module)
+            if rule is None:
+                continue
+            layer, whole = _layer_rule(rule), _whole_rule(module, rule)
         except OptionTypeError as error:
             raise OptionTypeError(f"layer {describe(model, module)}: {error}") from None
+        if layer is not None:
+            layers[module] = layer
+        if whole is not None:
+            wholes[module] = whole
+    return layers, wholes
 
 
-def rule_on_module(module: nn.Module) -> Rule | None:
-    """The rule of the linear layers whose weight a module has; None if it has none, or one that must be called.
-
-    Raises:
-        OptionTypeError: `module.rule` is not a rule of Captum's.
-    """
-    rule = _rule(module)
-    own = None if rule is None else _own_rule(rule)
+def _layer_rule(rule: PropagationRule) -> Rule | None:
+    """The rule of a linear layer that it is; None if it must be called."""
+    own = _own_rule(rule)
     if own is IdentityRule:
         return Pass()
     if isinstance(rule, GammaRule) and own is not None:
@@ -156,17 +160,16 @@ def rule_on_module(module: nn.Module) -> Rule | None:
         return ModifiedWeight(name, lambda w: w + gamma * w.clamp(min=0), rule.set_bias_to_zero, rule.STABILITY_FACTOR)
     if isinstance(rule, Alpha1_Beta0_Rule) and own is not None:
         return ModifiedWeight("positive", lambda w: w.clamp(min=0), rule.set_bias_to_zero, rule.STABILITY_FACTOR)
-    return Epsilon(rule.STABILITY_FACTOR) if rule is not None and own is not None else None
+    return None if own is None else Epsilon(rule.STABILITY_FACTOR)
 
 
-def rule_of_module(module: nn.Module) -> CaptumRule | None:
-    """The rule of a module that is taken as a whole, or None: it has none, or a linear layer's, which is no whole.
+def _whole_rule(module: nn.Module, rule: PropagationRule) -> CaptumRule | None:
+    """The rule of the module as a whole; None if it is that of a linear layer, or one that Captum ignores.
 
     Raises:
-        OptionTypeError: the rule overrides what Captum does to the whole model.
+        OptionTypeError: it overrides what Captum does to the whole model.
     """
-    rule = _rule(module)
-    if rule is None or type(module) in SUPPORTED_NON_LINEAR_LAYERS:
+    if type(module) in SUPPORTED_NON_LINEAR_LAYERS:
         return None
     for name in _OF_CAPTUMS_PASSES:
         if _overrides(rule, PropagationRule, (name,)):

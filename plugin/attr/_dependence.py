@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..propagation import Propagation, describe
-from ._captum import additional_arguments, run_forward
+from ..captum_api import additional_arguments, run_forward
+from ..observing import describe
+from ..propagation import Propagation
 
 
 class _Watch:

@@ -47,7 +47,8 @@ class Signals(Tensor):
         """The signal of each unit `(units, *shape)`, contiguous, as the strides of this tensor say."""
         if isinstance(self.held, Tensor):
             return self.held.contiguous()
-        return self.held.dense().contiguous().unflatten(0, (self.units, -1))
+        result: Tensor = self.held.dense().contiguous().unflatten(0, (self.units, -1))
+        return result
 
     def compact(self) -> CompactSignal:
         """The same of signals at a tensor `(B, C, ...)`, `units * B` examples in one."""

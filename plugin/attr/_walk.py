@@ -10,9 +10,9 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._pytree import tree_leaves
 
 from ..errors import LayerError
-from ..propagation import Propagation, describe
+from ..observing import LayerCapture, describe
+from ..propagation import Propagation
 from ..propagation.mode import Handler
-from ._base import LayerCapture
 
 
 class _Reached(Exception):

@@ -23,7 +23,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..errors import LayerError, ModelError, NeuronError, OptionError, OptionTypeError
 from ..kernels.compact import CompactSignal
 from ..kernels.tracing import building_graph
-from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled, describe, find_layer
+from ..observing import describe, find_layer
+from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled
 from ..rules import DECONVNET, LINEAR_ADJOINT, SWITCH_FREE, SignalRule
 from ._base import check_model
 from ._signals import ImageFreeConvolution, ImageFreePooling, Signals

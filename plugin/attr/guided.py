@@ -10,10 +10,11 @@ are not rectified: negative ones mean that a darker pixel would raise the output
 
 from typing import Any
 
+from ..captum_api import Neuron, Target, log_usage
+from ..inputs import Inputs
 from ..propagation import Activation
 from ..rules import GUIDED
 from ._base import NeuronSignalAttribution, SignalAttribution
-from ._captum import Inputs, Neuron, Target, log_usage
 
 
 class GuidedBackprop(SignalAttribution):

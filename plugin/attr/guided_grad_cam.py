@@ -14,18 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..captum_api import LayerAttribution, Target, as_given, log_usage, select_target
 from ..errors import LayerError
-from ..propagation import describe, find_layer
-from ._base import (
-    LayerCapture,
-    ModifiedGradientAttribution,
-    explaining,
-    in_batches,
-    make_leaves,
-    run_under_rules,
-    signals_at,
-)
-from ._captum import Inputs, LayerAttribution, Target, as_given, as_tuple, log_usage, select_target
+from ..inputs import Inputs, as_tuple
+from ..observing import LayerCapture, describe, find_layer
+from ._base import ModifiedGradientAttribution, explaining, in_batches, make_leaves, run_under_rules, signals_at
 from .guided import GuidedBackprop
 
 
@@ -111,7 +104,8 @@ class GuidedGradCam(ModifiedGradientAttribution):
 def _weigh(signal: Tensor, cam: Tensor, mode: str) -> Tensor:
     try:
         enlarged = LayerAttribution.interpolate(cam, tuple(signal.shape[2:]), mode)
-        return signal * enlarged
+        result: Tensor = signal * enlarged
+        return result
     except (NotImplementedError, RuntimeError, ValueError) as error:
         warnings.warn(
             f"the layer's map {tuple(cam.shape)} cannot be enlarged to the input {tuple(signal.shape)} ({error}): "

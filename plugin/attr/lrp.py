@@ -6,216 +6,30 @@ Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the defaul
 >>> LRPTranspose(model, rules="epsilon_plus_flat").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
 """
 
-import copy
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputValueError, LayerError, OptionError, OptionTypeError
-from ..kernels.tracing import building_graph, known_any
-from ..propagation import backward, check_all_ruled, describe, find_layer, unruled
-from ..propagation.lrp import Check, Ledger, Refusal, RelevancePropagation, WeightCache, build_ledger, descend, rules_of
-from ..propagation.tensors import tensors_in
-from ..rules.composite import Composite
-from ..rules.presets import preset
-from ..rules.terms import per_example
-from ._base import LayerCapture, ModifiedGradientAttribution, check_model, explaining, in_batches, make_leaves
-from ._captum import (
-    Inputs,
+from ..captum_api import (
     LayerAttribution,
     Neuron,
     NeuronAttribution,
     Target,
-    additional_arguments,
     as_given,
-    as_tuple,
     log_usage,
-    run_forward,
     select_neuron,
     select_target,
 )
-from ._captum_rules import check_rules, rule_of_module, rule_on_module
-
-
-class RelevanceAttribution(ModifiedGradientAttribution):
-    """What the LRP classes share: a model, its rules, and a forward pass under them."""
-
-    _takes_token_ids = False
-
-    def __init__(self, model: nn.Module, rules: str | Composite = "epsilon", unknown: str = "raise") -> None:
-        """
-        Args:
-            model: the network; it may be shared between threads and is never changed.
-            rules: the name of a preset, or a composite. A rule of Captum's in `module.rule` goes before either.
-            unknown: "raise" for operations without LRP meaning, or "gradient" to let their gradient stand in.
-
-        Raises:
-            NotAModuleError: `model` is no `nn.Module`.
-            ModelError: it was scripted, compiled or quantised.
-            OptionError: unknown preset, or another value of `unknown`.
-            OptionTypeError: `rules` is neither, or a module's `rule` is not one of Captum's.
-        """
-        check_model(model)
-        if unknown not in ("raise", "gradient"):
-            raise OptionError(f"unknown = {unknown!r}: it must be 'raise' or 'gradient'")
-        if not isinstance(rules, (str, Composite)):
-            raise OptionTypeError(f"rules = {rules!r}: give the name of a preset or a Composite")
-        check_rules(model)
-        super().__init__(model)
-        self.model, self.unknown = model, unknown
-        self.composite = preset(rules) if isinstance(rules, str) else rules
-        self._cache = WeightCache()
-
-    def recordable(self) -> "RelevanceAttribution":
-        """The same attribution, without what it kept of earlier calls."""
-        fresh = copy.copy(self)
-        fresh._cache = WeightCache()
-        return fresh
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: relevance is in units of the output."""
-        return True
-
-    def has_convergence_delta(self) -> bool:
-        """True: see `compute_convergence_delta`."""
-        return True
-
-    def compute_convergence_delta(self, attributions: Inputs, output: Tensor) -> Tensor:
-        """Output minus the sum of the relevance, per example: what biases and stabilisers absorbed.
-
-        Args:
-            attributions: relevance `(N, ...)`, or a tuple of such tensors.
-            output: the explained values `(N,)`.
-
-        Returns:
-            `(N,)`.
-
-        Raises:
-            InputValueError: the first dimension of the relevance is not that of the examples.
-        """
-        for part in as_tuple(attributions):
-            if part.ndim == 0 or len(part) != len(output):
-                raise InputValueError(
-                    f"relevance {tuple(part.shape)} has no sum for each of {len(output)} examples, as its first "
-                    "dimension is not theirs: leave out the convergence delta, or compare the sums of both"
-                )
-        return output - torch.stack([per_example(part) for part in as_tuple(attributions)]).sum(0)
-
-    def check(self, inputs: Inputs, additional_forward_args: Any = None) -> Check:
-        """What LRP would do with the model, found by one forward pass, before anything is explained.
-
-        Args:
-            inputs: as in `attribute`; one example is enough.
-            additional_forward_args: as in `attribute`.
-
-        Returns:
-            Every operation on the way to the output that has no rule, each with its layer and the remedy, and which
-            rule each linear layer gets; it prints as a table, and its `require()` raises if there is any.
-
-        Raises:
-            InputTypeError, InputValueError, ModelOutputError: as in `attribute`.
-
-        >>> print(LRPTranspose(model, "epsilon_plus_flat").check(images[:1]))
-        """
-        found: list[Refusal] = []
-        with building_graph():
-            propagation = self._propagation(additional_forward_args)
-
-            def note(output: Any) -> Tensor:
-                tensors = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
-                for tensor in tensors:
-                    found.extend(unruled(tensor, propagation.refusals))
-                return torch.zeros(0)
-
-            self._forward(propagation, as_tuple(inputs), additional_forward_args, note)
-        return Check(tuple(dict.fromkeys(found)), rules_of(propagation.trail.ruled))
-
-    def _propagation(
-        self, additional: Any, capture: LayerCapture | None = None, account: bool = False, repeated: bool = False
-    ) -> RelevancePropagation:
-        return RelevancePropagation(
-            self.model,
-            self.composite,
-            self._cache,
-            self.unknown,
-            account,
-            repeated,
-            additional_arguments(additional),
-            None if capture is None else capture.on_enter,
-            None if capture is None else capture.on_exit,
-            rule_on_module,
-            module_rules=rule_of_module,
-        )
-
-    def _forward(
-        self,
-        propagation: RelevancePropagation,
-        inputs: tuple[Tensor, ...],
-        additional: Any,
-        select: Callable[[Any], Tensor],
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
-        """Leaves, their zero-valued carriers, and the explained values."""
-        leaves = make_leaves(inputs, self._takes_token_ids)
-        # Token ids have no gradient: what is attributed to begins at their embeddings.
-        propagation.from_embeddings = not all(leaf.requires_grad for leaf in leaves)
-        carriers = tuple(torch.zeros_like(leaf, requires_grad=True) for leaf in leaves if leaf.requires_grad)
-        copies = tuple(leaf.clone() for leaf in leaves)
-        for value, carrier in zip([value for value in copies if value.requires_grad], carriers, strict=True):
-            propagation.carry(value, carrier)
-        with propagation:
-            output = propagation.current(run_forward(self.forward_func, copies, additional))
-        propagation.assign_rules()
-        selected = select(_below_log_softmax(propagation, output))
-        _warn_if_saturated(propagation, output, selected)
-        if self.unknown == "raise":
-            check_all_ruled(selected, propagation.refusals)
-        return leaves, carriers, selected
-
-
-def _below_log_softmax(propagation: RelevancePropagation, output: Any) -> Any:
-    """The logits of a network that ends in a log-softmax; other outputs as they are."""
-    logits = propagation.note(output).logits if isinstance(output, Tensor) else None
-    if logits is None:
-        return output
-    warnings.warn(
-        "the model ends in a log-softmax: the logits below it are explained. Their contrast is had by a target such as "
-        "lambda logits: logits[:, 3] - logits[:, 5]",
-        stacklevel=5,
-    )
-    return logits
-
-
-def _warn_if_saturated(propagation: RelevancePropagation, output: Any, selected: Tensor) -> None:
-    """A softmax near 0 or 1 hands next to nothing down."""
-    if not isinstance(output, Tensor) or not propagation.note(output).softmax:
-        return
-    slope = selected.detach() * (1 - selected.detach())
-    if known_any(slope < 1e-4):
-        warnings.warn(
-            f"the model ends in a softmax that is saturated (probabilities {selected.detach().tolist()}): its gradient "
-            "vanishes, and so does the map. Explain the logits: pass the model without the softmax",
-            stacklevel=5,
-        )
-
-
-def _relevance(
-    tensors: Sequence[Tensor], carriers: Sequence[Tensor | None], selected: Tensor, keep: bool = False
-) -> tuple[Tensor, ...]:
-    """Relevance of the selected values at each tensor: value times multiplier, plus what its carrier received."""
-    # Of what a layer returns, masks and the like have no gradient, and no relevance.
-    places = [place for place in (*tensors, *carriers) if place is not None and place.requires_grad]
-    signals = {id(place): signal for place, signal in zip(places, backward(selected, places, keep), strict=True)}
-    results = []
-    for tensor, carrier in zip(tensors, carriers, strict=True):
-        multiplier, own = signals.get(id(tensor)), signals.get(id(carrier))
-        relevance = torch.zeros_like(tensor) if multiplier is None else tensor.detach() * multiplier
-        results.append(relevance if own is None else relevance + own)
-    return tuple(results)
+from ..errors import InputValueError, LayerError, OptionError
+from ..inputs import Inputs, as_tuple
+from ..observing import LayerCapture, LayerCaptures, describe, find_layer
+from ..propagation.lrp import Ledger, build_ledger, descend
+from ..rules.composite import Composite
+from ._base import explaining, in_batches
+from ._relevance import RelevanceAttribution, relevance_at
 
 
 class LRPTranspose(RelevanceAttribution):
@@ -286,7 +100,7 @@ class LRPTranspose(RelevanceAttribution):
             if verbose:
                 for record in propagation.trail.ruled:
                     print(f"{record.name or type(record.module).__name__}: {record.rule}")
-            relevance = _relevance(leaves, carriers, selected)
+            relevance = relevance_at(leaves, carriers, selected)
         result = as_given(inputs, relevance)
         if return_convergence_delta:
             return result, self.compute_convergence_delta(relevance, selected.detach())
@@ -317,7 +131,7 @@ class LRPTranspose(RelevanceAttribution):
             )
             selections = descend(output, [select_target(output, target) for target in targets])
             last = len(selections) - 1
-            parts = [_relevance(leaves, carriers, chosen, keep=i < last) for i, chosen in enumerate(selections)]
+            parts = [relevance_at(leaves, carriers, chosen, keep=i < last) for i, chosen in enumerate(selections)]
         return as_given(inputs, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
 
     def ledger(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Ledger:
@@ -410,7 +224,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         captures = [LayerCapture(self.model, layer, attribute_to_layer_input) for layer in layers]
         with explaining(self.model, as_tuple(inputs), additional):
-            propagation = self._propagation(additional, _Captures(captures))
+            propagation = self._propagation(additional, LayerCaptures(captures))
             _, _, selected = self._forward(
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )
@@ -419,7 +233,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             places = [place for group in groups for several in group for place in several]
             # The explained values are a place, too: relevance is found there, though no layer may have any.
             carriers = [propagation.carrier(place) for place in places]
-            found = iter(_relevance([*places, selected], [*carriers, None], selected))
+            found = iter(relevance_at([*places, selected], [*carriers, None], selected))
             results = [
                 tuple(torch.stack([next(found) for _ in several]).sum(0) for several in group) for group in groups
             ]
@@ -482,21 +296,6 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
                     return select_neuron(capture.tensors(), neuron_selector, describe(self.model, self.layer))
 
                 leaves, carriers, selected = self._forward(propagation, as_tuple(some), additional, select)
-                return as_given(some, _relevance(leaves, carriers, selected))
+                return as_given(some, relevance_at(leaves, carriers, selected))
 
         return in_batches(explain, inputs, None, additional_forward_args, internal_batch_size)
-
-
-class _Captures(LayerCapture):
-    """Several layers at once."""
-
-    def __init__(self, captures: Sequence[LayerCapture]) -> None:
-        self.captures = captures
-
-    def on_enter(self, module: nn.Module, args: Any) -> None:
-        for capture in self.captures:
-            capture.on_enter(module, args)
-
-    def on_exit(self, module: nn.Module, output: Any) -> None:
-        for capture in self.captures:
-            capture.on_exit(module, output)

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from ..captum_api import Neuron, Target, log_usage
 from ..errors import OptionError
+from ..inputs import Inputs
 from ..propagation import Activation, MaxPooling
 from ..rules import SIGNAL_RULES, SignalRule
 from ._base import NeuronSignalAttribution, SignalAttribution
-from ._captum import Inputs, Neuron, Target, log_usage
 
 
 def operations_of(rule: SignalRule) -> dict[type, Callable[[Any], Any]]:

@@ -88,7 +88,7 @@ class Convolution:
             and self.groups == 1
             and not self.transposed
             and value.is_cpu
-            and (len(value) == 1 or value.shape[2:].numel() >= _POSITIONS)
+            and (value.shape[0] == 1 or value.shape[2:].numel() >= _POSITIONS)
             and not is_tracing()
         )
 
@@ -127,13 +127,15 @@ class Convolution:
             geometry = (like.shape[2:], weight.shape[2:], self.dilation, self.padding, self.stride)
             return torch.stack([F.fold(matrix @ one, *geometry) for one in signal.flatten(2)])
         # The transposed operator of both kinds; unlike conv_transpose it knows the size that a stride made ambiguous.
-        return _convolution_backward(signal, like, weight, None, *self._geometry, [True, False, False])[0]
+        result: Tensor = _convolution_backward(signal, like, weight, None, *self._geometry, [True, False, False])[0]
+        return result
 
     def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
         if not self.transposed:
             return weight * scale.view(-1, *(1,) * (weight.ndim - 1))
         grouped = weight.unflatten(0, (self.groups, -1))
-        return (grouped * scale.view(self.groups, 1, -1, *(1,) * (weight.ndim - 2))).flatten(0, 1)
+        result: Tensor = (grouped * scale.view(self.groups, 1, -1, *(1,) * (weight.ndim - 2))).flatten(0, 1)
+        return result
 
     def per_channel(self, values: Tensor, ndim: int) -> Tensor:
         return values.view(-1, *(1,) * (ndim - 2))

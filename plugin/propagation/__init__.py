@@ -4,7 +4,6 @@ from .activation import Activation
 from .backward import backward
 from .convolution import ConvolutionLayer
 from .mode import Propagation
-from .modules import describe, find_layer
 from .pooling import MaxPooling
 from .visibility import check_all_handled, check_all_ruled, check_visible, unruled
 
@@ -17,7 +16,5 @@ __all__ = [
     "check_all_handled",
     "check_all_ruled",
     "check_visible",
-    "describe",
-    "find_layer",
     "unruled",
 ]

@@ -55,14 +55,21 @@ class Step:
         function, args, kwargs: the call, with a `Slot` or `Constant` in place of each tensor.
     """
 
-    __slots__ = ("_key", "args", "function", "kwargs")
+    __slots__ = ("_key", "_rest", "args", "function", "kwargs")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self._key: Any = None
+        # Of most steps the root is the first argument, and numbers are the others.
+        rest = (*args[1:], *kwargs.values())
+        of_root_alone = bool(args) and args[0] is ROOT and all(isinstance(argument, _NUMBERS) for argument in rest)
+        self._rest = args[1:] if of_root_alone else None
 
     def __call__(self, value: Tensor) -> Tensor:
         """The function at a value of the root."""
+        if self._rest is not None:
+            result: Tensor = self.function(value, *self._rest, **self.kwargs)
+            return result
         return self._at(value, {}, _as_tensor)
 
     def _at(self, value: Tensor, known: dict[tuple[int, int], Tensor], constant: Callable[[Constant], Any]) -> Tensor:

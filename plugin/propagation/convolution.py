@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -46,7 +46,8 @@ def differentiate(operation: ConvolutionLayer) -> Tensor:
     """The convolution as it is; its gradient by products of matrices, where they are faster than PyTorch's own."""
     # Under autocast the signal will not have the type of the weight.
     if operation.linear.is_product(operation.input, operation.weight) and not torch.is_autocast_enabled("cpu"):
-        return ConvolutionGradient.apply(operation.input, operation)
+        result: Tensor = ConvolutionGradient.apply(operation.input, operation)
+        return result
     return operation.function(operation.input)
 
 
@@ -54,6 +55,33 @@ def per_dimension(value: int | Sequence[int], dimensions: int) -> tuple[int, ...
     """A size that is given once for all dimensions, or once for each."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * dimensions if len(values) == 1 else values
+
+
+def fixed(size: int | Sequence[int]) -> int | tuple[int, ...]:
+    """A size that can be a key."""
+    return size if isinstance(size, int) else tuple(size)
+
+
+@lru_cache(maxsize=4096)
+def convolution_of(
+    dimensions: int,
+    stride: int | tuple[int, ...],
+    padding: int | tuple[int, ...],
+    dilation: int | tuple[int, ...],
+    groups: int = 1,
+    output_padding: int | tuple[int, ...] | None = None,
+    extra: tuple[int, ...] = (),
+) -> Convolution:
+    """The map of a convolution; of a transposed one if there is an output padding."""
+    return Convolution(
+        per_dimension(stride, dimensions),
+        per_dimension(padding, dimensions),
+        per_dimension(dilation, dimensions),
+        groups,
+        transposed=output_padding is not None,
+        output_padding=() if output_padding is None else per_dimension(output_padding, dimensions),
+        extra=extra,
+    )
 
 
 def parse_convolution(
@@ -80,9 +108,8 @@ def _convolution(
 ) -> ConvolutionLayer | None:
     if isinstance(padding, str) or input.ndim != dimensions + 2 or weight.grad_fn is not None:
         return None
-    strides, paddings, dilations = (per_dimension(value, dimensions) for value in (stride, padding, dilation))
-    rest = (weight, bias, strides, paddings, dilations, groups)
-    linear = Convolution(strides, paddings, dilations, groups)
+    linear = convolution_of(dimensions, fixed(stride), fixed(padding), fixed(dilation), groups)
+    rest = (weight, bias, linear.stride, linear.padding, linear.dilation, groups)
     return ConvolutionLayer(input, weight, linear, partial(_apply, function, rest))
 
 

@@ -14,17 +14,19 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..kernels.tracing import memory_is_our_own
+from ..observing import ModuleTrace, Observer
 from .convolution import ConvolutionGradient
 from .in_place import InPlace, in_place_form
 from .kinds import Kind
-from .modules import ModuleTrace, Observer
 from .operations import OPERATIONS
-from .tensors import TensorTable, map_tensors
+from .saving import is_checkpointed, may_have_hooks
+from .tensors import PLAIN, TensorTable, map_tensors
 from .whole import WholeModules
 
 # They ask for what a tensor is: the most frequent calls.
@@ -40,6 +42,28 @@ class _Cell:
 
     def __init__(self, value: Tensor) -> None:
         self.value = value
+
+
+class _Cells(TensorTable[_Cell]):
+    """The cell of each tensor that stands for another."""
+
+    def now(self, tensor: Tensor) -> Tensor:
+        """What a tensor stands for."""
+        entry = self._entries.get(id(tensor))  # without another call: this is asked for every argument of every call
+        return tensor if entry is None else entry[1].value
+
+    def resolved(self, arguments: Any) -> Any:
+        """The arguments of a call, as they stand now; most often the very same."""
+        if not self._entries:
+            return arguments
+        for value in arguments.values() if type(arguments) is dict else arguments:
+            kind = type(value)
+            if kind is Tensor or kind is Parameter:
+                if id(value) in self._entries:
+                    return map_tensors(self.now, arguments)
+            elif kind not in PLAIN and not (kind is tuple and value and type(value[0]) is int):  # strides and the like
+                return map_tensors(self.now, arguments)
+        return arguments
 
 
 class FunctionalMode(TorchFunctionMode):
@@ -66,7 +90,7 @@ class FunctionalMode(TorchFunctionMode):
         self._observers = on_enter, on_exit
         self._trace: AbstractContextManager[Any] = nullcontext()
         self._whole: WholeModules | None = None
-        self._cells: TensorTable[_Cell] = TensorTable()
+        self._cells = _Cells()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
         self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
         self._protected_memory: frozenset[int] | None = None
@@ -142,18 +166,14 @@ class FunctionalMode(TorchFunctionMode):
 
     def current(self, value: Any) -> Any:
         """`value` with every tensor in it, however nested, replaced by what it stands for now."""
-        return map_tensors(self._now, value)
-
-    def _now(self, tensor: Tensor) -> Tensor:
-        cell = self._cells.get(tensor)
-        return tensor if cell is None else cell.value
+        return map_tensors(self._cells.now, value)
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if function in _QUESTIONS:
-            return function(*(self.current(args) if len(self._cells) else args), **(kwargs or {}))
-        if _is_checkpointed():
+            return function(*self._cells.resolved(args), **(kwargs or {}))
+        if is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
             with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
                 self._unread = self._run(function, args, kwargs or {})
@@ -164,8 +184,7 @@ class FunctionalMode(TorchFunctionMode):
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         destination = kwargs.get("out")
         given = args
-        if len(self._cells):
-            args, kwargs = self.current(args), self.current(kwargs)
+        args, kwargs = self._cells.resolved(args), self._cells.resolved(kwargs)
         if destination is not None:
             result = self._call(function, args, {name: value for name, value in kwargs.items() if name != "out"})
             return tree_map(self._overwrite, destination, result)
@@ -214,7 +233,7 @@ class FunctionalMode(TorchFunctionMode):
             and memory_is_our_own()
             and not value._is_view()
             and not self._views.get(value)
-            and _saving_hooks() is None
+            and not may_have_hooks()
         )
 
     def _is_free(self, value: Tensor) -> bool:
@@ -227,7 +246,7 @@ class FunctionalMode(TorchFunctionMode):
         if base is not None and (self._is_users(view) or self._is_kept(base)):
             self._note_views(view)
             self._overwrite(base, self._replace(base, base.clone()))
-            view = self._now(view)
+            view = self._cells.now(view)
         args, kwargs = form.out_of_place(args, kwargs)
         # A rule may save what it was given, which is about to be overwritten.
         return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
@@ -297,7 +316,7 @@ def without(mode: TorchFunctionMode) -> Iterator[None]:
     above: list[Any] = []
     while (last := _pop_mode()) is not mode:
         above.append(last)
-    kept = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged) if _is_checkpointed() else nullcontext()
+    kept = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged) if is_checkpointed() else nullcontext()
     try:
         with kept:
             yield
@@ -319,14 +338,3 @@ def _is_of_function(tensor: Tensor) -> bool:
 
 def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def _saving_hooks() -> Any:
-    """What handles the tensors that autograd saves now, as a pair of functions; None if autograd does."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
-
-
-def _is_checkpointed() -> bool:
-    """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
-    hooks = _saving_hooks()
-    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"

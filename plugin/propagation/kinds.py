@@ -63,6 +63,7 @@ class Operation:
         functions: its spellings: functions, methods, operators.
         arguments: their names, in order, as far as the engine asks for them.
         linear_in: of what is linear in some of its tensors only: the argument.
+        first_only: of several tensors the values of the first count; of the others, the shape or the type.
         keeps_signs: of signals without negative entries it makes a result without.
         non_negative: its result has no negative entry.
         adds_constants: it may add a constant, which keeps relevance.
@@ -89,6 +90,7 @@ class Operation:
     functions: tuple[Any, ...] = ()
     arguments: tuple[str, ...] = ()
     linear_in: tuple[str, ...] = ()
+    first_only: bool = False
     keeps_signs: bool = False
     non_negative: bool = False
     adds_constants: bool = False

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..observing import Observer, describe, running_module
 from .activation import Activation
 from .calls import Call
 from .convolution import parse_convolution
 from .kinds import POINTWISE_KINDS, Kind, Operation
-from .modules import Observer, describe, running_module
 from .operations import OWN_GRADIENT, is_foreign, module_operation, operation_of, registered_modules
 from .pointwise import Reading
 from .pooling import parse_pooling
@@ -113,7 +113,8 @@ class Propagation(ReadingMode):
     def _by_rule(self, operation: Any) -> Any:
         """An operation as the rule for its type computes it."""
         result = self.rules[type(operation)](operation)
-        self.handled.update(tensor.grad_fn for tensor in tensors_in(result))
+        for tensor in tensors_in(result):
+            self.handled.add(tensor.grad_fn)
         return result
 
     def _parsed(
@@ -133,8 +134,9 @@ class Propagation(ReadingMode):
 
     def _batch_norm(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """As it is. PyTorch's gradient on a CPU is wrong for one example whose signal is permuted."""
-        value = row.argument(args, kwargs, "input")
-        self._follows_batch_norm = self._follows_batch_norm or (value.is_cpu and len(value) == 1)
+        if not self._follows_batch_norm:
+            value = row.argument(args, kwargs, "input")
+            self._follows_batch_norm = value.is_cpu and value.shape[0] == 1
         return self.plain(function, args, kwargs)
 
     def _straightened(self, row: Operation, source: Any) -> None:

@@ -69,8 +69,9 @@ def _structure() -> Iterator[Operation]:
                     "tolist numpy bincount nonzero unique", Kind.CREATION)
     yield from _row("permute transpose swapaxes swapdims movedim moveaxis t T mT mH H", Kind.MOVEMENT, keeps_signs=True,
                     permutes=True)
-    yield from _row("view view_as reshape reshape_as flatten unflatten squeeze unsqueeze expand expand_as broadcast_to "
-                    "ravel view_copy _unsafe_view", Kind.MOVEMENT, keeps_signs=True, keeps_order=True)
+    yield from _row("view reshape flatten unflatten squeeze unsqueeze expand broadcast_to ravel view_copy _unsafe_view",
+                    Kind.MOVEMENT, keeps_signs=True, keeps_order=True)
+    yield from _row("view_as reshape_as expand_as", Kind.MOVEMENT, keeps_signs=True, keeps_order=True, first_only=True)
     yield from _row("narrow select repeat tile roll flip fliplr flipud rot90 unbind split "
                     "split_with_sizes tensor_split chunk index_select gather pixel_shuffle pixel_unshuffle "
                     "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
@@ -80,8 +81,9 @@ def _structure() -> Iterator[Operation]:
                     keeps_signs=True)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
                     keeps_signs=True)
-    yield from _row("clone contiguous alias detach detach_copy positive to type type_as float double half "
-                    "bfloat16 cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
+    yield from _row("clone contiguous alias detach detach_copy positive to type float double half bfloat16 "
+                    "cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
+    yield from _row("type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
     yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag pad "
                     "constant_pad_nd", Kind.MOVEMENT, keeps_signs=True, adds_constants=True)
 

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..observing import Observer, describe, running_module
 from .activation import Activation
 from .calls import Call
 from .functional import FunctionalMode
 from .kinds import Kind, Operation
-from .modules import Observer, describe, running_module
 from .notes import Note, Notes
 from .pointwise import Pointwise, Reading
 from .tensors import tensors_in
@@ -79,7 +79,7 @@ class ReadingMode(FunctionalMode):
     def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
         signals = [tensor for tensor in given if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
-        if row.name.endswith("_as"):  # the second only has a shape
+        if row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
         return Call(row, function, args, kwargs, signals, given)
 

@@ -89,7 +89,10 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         changed: list[Any] | None = None
         for position, item in enumerate(value):
-            if type(item) in PLAIN or (result := map_tensors(function, item)) is item:
+            if type(item) in PLAIN:
+                continue
+            result = function(item) if isinstance(item, Tensor) else map_tensors(function, item)
+            if result is item:
                 continue
             if changed is None:
                 changed = list(value)

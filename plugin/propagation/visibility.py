@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, NoRuleError, UnseenOperationError
+from ..observing import describe
 from .kinds import RULED_KINDS, Kind
-from .modules import describe
 from .operations import OPERATIONS, registered_modules
 
 # Backward nodes of activations, and of what LRP computes by a rule: linear layers, norms, and activations that are not

@@ -17,6 +17,8 @@ A new rule is a class with one of two methods; `LinearOperation` tells what it m
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -207,3 +209,18 @@ class ZBox(Rule):
         denominator = operation.output - (offset + operation.spread(operation.bias_part()))
         share = relevance / stabilise(denominator, self.epsilon)
         return (x - centre) * linear.transpose(share, weight, x) - half * linear.transpose(share, magnitude, x)
+
+
+# The rules that a single layer can be given, by name, with the constants of the literature. The bounds of "box" are
+# placeholders for those of the network's inputs.
+RULES: dict[str, partial[Any]] = {
+    "lrp-0": partial(Epsilon, epsilon=0.0),
+    "epsilon": partial(Epsilon, epsilon=STABILISER),
+    "gamma": partial(Gamma, gamma=0.25),
+    "z-plus": partial(ZPlus),
+    "z-plus-no-bias": partial(ZPlus, bias=False),
+    "alpha2-beta1": partial(AlphaBeta, alpha=2.0, beta=1.0),
+    "w-square": partial(WSquare),
+    "flat": partial(Flat),
+    "box": partial(ZBox, low=0.0, high=0.0),
+}

@@ -88,7 +88,8 @@ class SignalRule:
         """The maximum of each window (and where it is, if asked for), with this rule as its backward pass."""
         if self.unpooling == "switches":
             return operation.function(operation.input)
-        return SwitchFree.apply(operation.input, operation, self.unpooling)
+        result: Tensor | tuple[Tensor, Tensor] = SwitchFree.apply(operation.input, operation, self.unpooling)
+        return result
 
 
 GRADIENT = SignalRule("gradient", forward_mask=True, backward_relu=False)

@@ -6,9 +6,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ...errors import OptionTypeError
+from ...observing import describe
 from ...rules.composite import Layer
 from ..calls import Call, with_tensors
-from ..modules import describe
 from ..tensors import map_tensors, tensors_in
 from .trail import Absorption
 
@@ -21,8 +21,8 @@ def assign_rules(mode: RelevancePropagation) -> None:
     count = len(mode.trail.layers)
     for index, record in enumerate(mode.trail.layers):
         layer = Layer(record.name, record.module, index, count, record.reads_input)
-        own = mode.layer_rules(record.module) if mode.layer_rules is not None else None
-        if own is None and (outside := mode.module_rule(record.module)) is not None:
+        own = mode.layer_rules.get(record.module)
+        if own is None and (outside := mode.module_rules.get(record.module)) is not None:
             raise OptionTypeError(
                 f"{outside} of layer {describe(mode.model, record.module)} is called where the model calls the "
                 "layer; here its weight is used without that: call the layer, or pass rules=Composite(...)"

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...extras import require
 from ..backward import backward
 from .trail import Trail
 
@@ -69,10 +70,9 @@ class Ledger:
         """The entries as a `pandas.DataFrame`.
 
         Raises:
-            ModuleNotFoundError: pandas is not installed.
+            MissingExtraError: pandas is not installed (a ModuleNotFoundError).
         """
-        import pandas
-
+        pandas = require("pandas", extra="tables", purpose="a table for pandas")
         return pandas.DataFrame([asdict(entry) for entry in self.entries])
 
 

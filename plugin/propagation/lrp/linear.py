@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
 from ...kernels.linear import Convolution, LinearMap, MatrixProduct
 from ..calls import Call
-from ..convolution import per_dimension
+from ..convolution import convolution_of, fixed, per_dimension
 from .layers import LayerRecord, LinearLayer
 
 if TYPE_CHECKING:
@@ -123,15 +123,16 @@ def convolution(
     groups: int = 1,
 ) -> Any:
     """A convolution of 1, 2 or 3 dimensions."""
-    dimensions, extra = weight.ndim - 2, None
+    dimensions = weight.ndim - 2
+    extra: tuple[int, ...] = ()
     if isinstance(padding, str):
         dilation = per_dimension(dilation, dimensions)
         reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         if padding == "same" and any(total % 2 for total in reach):
             extra = tuple(total % 2 for total in reach)
         padding = tuple(total // 2 if padding == "same" else 0 for total in reach)
-    geometry = _fixed(stride), _fixed(padding), _fixed(dilation)
-    linear = _convolution(dimensions, *geometry, groups, extra=extra)
+    geometry = fixed(stride), fixed(padding), fixed(dilation)
+    linear = convolution_of(dimensions, *geometry, groups, extra=extra)
     return _convolved(mode, call, input, linear, weight, bias)
 
 
@@ -148,8 +149,8 @@ def transposed_convolution(
     dilation: Size = 1,
 ) -> Any:
     """A transposed convolution of 1, 2 or 3 dimensions."""
-    geometry = (_fixed(stride), _fixed(padding), _fixed(dilation), groups, _fixed(output_padding))
-    return _convolved(mode, call, input, _convolution(weight.ndim - 2, *geometry), weight, bias)
+    geometry = (fixed(stride), fixed(padding), fixed(dilation), groups, fixed(output_padding))
+    return _convolved(mode, call, input, convolution_of(weight.ndim - 2, *geometry), weight, bias)
 
 
 def _convolved(
@@ -175,29 +176,3 @@ def matrix_product(
 
 def is_signal(call: Call, tensor: Tensor | None) -> bool:
     return any(tensor is signal for signal in call.signals)
-
-
-def _fixed(size: Any) -> int | tuple[int, ...]:
-    return size if isinstance(size, int) else tuple(size)
-
-
-@lru_cache(maxsize=4096)
-def _convolution(
-    dimensions: int,
-    stride: int | tuple[int, ...],
-    padding: int | tuple[int, ...],
-    dilation: int | tuple[int, ...],
-    groups: int,
-    output_padding: int | tuple[int, ...] | None = None,
-    extra: tuple[int, ...] | None = None,
-) -> Convolution:
-    """The map of a convolution; of a transposed one if there is an output padding."""
-    return Convolution(
-        per_dimension(stride, dimensions),
-        per_dimension(padding, dimensions),
-        per_dimension(dilation, dimensions),
-        groups,
-        transposed=output_padding is not None,
-        output_padding=() if output_padding is None else per_dimension(output_padding, dimensions),
-        extra=extra or (),
-    )

@@ -10,21 +10,22 @@ computed from weights and constants alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...observing import Observer, describe, running_module
 from ...rules.composite import Composite
 from ...rules.terms import Rule
 from ..activation import Activation
 from ..calls import Call, with_tensors
 from ..kinds import POINTWISE_KINDS, Kind, Operation
 from ..mode import Propagation
-from ..modules import Observer, describe, running_module
 from ..operations import OWN_GRADIENT
 from ..pointwise import Reading
 from ..reading import first_tensor
@@ -59,8 +60,8 @@ class RelevancePropagation(Propagation):
         account: keep what each layer and each other operation absorbed, for the ledger.
         repeated: several backward passes will follow.
         protected, on_enter, on_exit: see `Propagation`.
-        layer_rules: the rule that the linear layers of a module have of their own, or None.
-        module_rules: the rule of a module that is taken as a whole, or None.
+        layer_rules: the rules that the linear layers of some modules have of their own.
+        module_rules: the rules of modules that are taken as a whole.
         from_embeddings: begin at the results of embeddings, as the inputs are token ids.
 
     Attributes:
@@ -83,9 +84,9 @@ class RelevancePropagation(Propagation):
         protected: Iterable[Any] = (),
         on_enter: Observer | None = None,
         on_exit: Observer | None = None,
-        layer_rules: Callable[[nn.Module], Rule | None] | None = None,
+        layer_rules: Mapping[nn.Module, Rule] = MappingProxyType({}),
+        module_rules: Mapping[nn.Module, ModuleRule] = MappingProxyType({}),
         from_embeddings: bool = False,
-        module_rules: Callable[[nn.Module], ModuleRule | None] | None = None,
     ) -> None:
         # Activations have a rule, by `activation` below.
         super().__init__(model, {Activation: self._never}, protected, on_enter, on_exit)
@@ -125,18 +126,13 @@ class RelevancePropagation(Propagation):
 
     # -- modules that are taken as a whole -----------------------------------------------------------------------------
 
-    def module_rule(self, module: nn.Module) -> ModuleRule | None:
-        """The rule of a module that is taken as a whole, or None."""
-        return None if self.module_rules is None else self.module_rules(module)
-
     def whole_modules(self) -> Collection[nn.Module]:
         """Those with a rule of their own, and those of a class that a user has told of."""
-        ruled = {module for module in self.names if self.module_rule(module) is not None}
-        return ruled.union(super().whole_modules())
+        return {*self.module_rules, *super().whole_modules()}
 
     def whole_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """By the module's rule, or what the row of its class says."""
-        rule = self.module_rule(module)
+        rule = self.module_rules.get(module)
         if rule is None:
             return super().whole_result(module, args, kwargs, output)
         with self.off():
@@ -154,7 +150,7 @@ class RelevancePropagation(Propagation):
             if tensor.requires_grad:
                 # Parameters do not depend on the input: what requires grad otherwise does.
                 (parameters if tensor.is_leaf and self.note(tensor).carrier is None else signals).append(tensor)
-        if row is not None and row.name.endswith("_as"):  # the second only has a shape
+        if row is not None and row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
         kind = None if row is None else row.kind
         if row is not None and row.training is not None:
@@ -226,7 +222,7 @@ class RelevancePropagation(Propagation):
 
     def is_kept(self, record: Any) -> bool:
         """Whether a layer has a rule of its own: nothing is folded into it."""
-        return self.layer_rules is not None and self.layer_rules(record.module) is not None
+        return record.module in self.layer_rules
 
     # -- operations without a handler of their own ---------------------------------------------------------------------
 

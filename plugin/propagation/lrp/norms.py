@@ -75,7 +75,8 @@ def _instance_norm(mode: RelevancePropagation, call: Call) -> Tensor:
 def _normalize(mode: RelevancePropagation, call: Call) -> Tensor:
     value, dim = call.argument("input"), call.argument("dim", 1)
     length = value.detach().norm(call.argument("p", 2.0), dim, keepdim=True)
-    return value / length.clamp_min(call.argument("eps", 1e-12))
+    result: Tensor = value / length.clamp_min(call.argument("eps", 1e-12))
+    return result
 
 
 def _affine(mode: RelevancePropagation, normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
+from ...observing import describe
 from ..activation import Activation
 from ..calls import Call
 from ..kinds import Kind
-from ..modules import describe
 from ..pointwise import Reading
 from ..reading import first_tensor
 from ..tensors import map_tensors

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import AttributionError, OptionError, OptionTypeError
-from ..modules import describe
+from ...observing import describe
 from ..whole import apart, gradients, run_module, signals_in
 from .folding import carry_unchanged
 from .layers import as_multiplier

@@ -106,7 +106,8 @@ def multi_head_attention_forward(
 
     def heads(tensor: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
         """(length, N, channels) to (N, heads, length, channels per head)."""
-        return F.linear(tensor, weight, bias).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
+        result: Tensor = F.linear(tensor, weight, bias).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
+        return result
 
     queries, keys, values = map(heads, (query, key, value), projections, biases)
     mask = attn_mask

@@ -88,7 +88,8 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 x2 / (|x1| |x2|), the lengths held constant."""
     first, second = (x.detach().norm(2, dim, keepdim=True).clamp_min(eps) for x in (x1, x2))
-    return ((x1 / first) * (x2 / second)).sum(dim)
+    result: Tensor = ((x1 / first) * (x2 / second)).sum(dim)
+    return result
 
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
@@ -97,7 +98,8 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     with torch.no_grad():
         length = difference.norm(p, -1, keepdim=True)
         weight = difference.sign() * (difference.abs() / length.clamp_min(torch.finfo(length.dtype).tiny)).pow(p - 1)
-    return (difference * weight).sum(-1, keepdim)
+    result: Tensor = (difference * weight).sum(-1, keepdim)
+    return result
 
 
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
@@ -127,10 +129,10 @@ def convolution(
     groups: int,
 ) -> Tensor:
     """The convolution of its dimension, or its transpose."""
-    name = f"conv{'_transpose' if transposed else ''}{weight.ndim - 2}d"
-    if transposed:
-        return getattr(F, name)(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    return getattr(F, name)(input, weight, bias, stride, padding, dilation, groups)
+    convolve = getattr(F, f"conv{'_transpose' if transposed else ''}{weight.ndim - 2}d")
+    geometry = (stride, padding, output_padding, groups, dilation) if transposed else (stride, padding, dilation, groups)
+    result: Tensor = convolve(input, weight, bias, *geometry)
+    return result
 
 
 def _native_batch_norm_legit_no_training(

@@ -1,10 +1,9 @@
-"""All that is used of Captum beside its public base classes, so that a change of Captum is felt in one place."""
+"""All that is used of Captum, so that a change of Captum is felt in one place."""
 
 import operator
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import torch
 from captum._utils.common import (
     _format_additional_forward_args,
     _format_output,
@@ -13,26 +12,46 @@ from captum._utils.common import (
     _verify_select_neuron,
 )
 from captum.attr import GradientAttribution, LayerAttribution, NeuronAttribution
-from captum.log import log_usage
+from captum.attr._core.lrp import SUPPORTED_NON_LINEAR_LAYERS
+from captum.attr._utils.lrp_rules import (
+    Alpha1_Beta0_Rule,
+    EpsilonRule,
+    GammaRule,
+    IdentityRule,
+    PropagationRule,
+)
 from torch import Tensor
 
-from ..errors import InputTypeError, ModelOutputError, NeuronError, TargetError
-from ..propagation.tensors import map_tensors
+from .errors import ModelOutputError, NeuronError, TargetError
+from .inputs import Inputs
+from .propagation.tensors import map_tensors
+
+if TYPE_CHECKING:
+    _Method = TypeVar("_Method", bound=Callable[..., Any])
+
+    def log_usage(*, part_of_slo: bool = False) -> Callable[[_Method], _Method]:
+        """Captum's decorator, which has no types: to a type checker every method would take anything."""
+        ...
+else:
+    from captum.log import log_usage
 
 Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor] | None
 Neuron: TypeAlias = int | slice | tuple[int | slice, ...] | Callable[..., Tensor]
-Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
 __all__ = [
+    "SUPPORTED_NON_LINEAR_LAYERS",
+    "Alpha1_Beta0_Rule",
+    "EpsilonRule",
+    "GammaRule",
+    "IdentityRule",
+    "PropagationRule",
     "GradientAttribution",
-    "Inputs",
     "LayerAttribution",
     "Neuron",
     "NeuronAttribution",
     "Target",
     "additional_arguments",
     "as_given",
-    "as_tuple",
     "log_usage",
     "plain_target",
     "run_forward",
@@ -41,36 +60,10 @@ __all__ = [
 ]
 
 
-def as_tuple(inputs: Inputs) -> tuple[Tensor, ...]:
-    """A tensor or a tuple of tensors, as a tuple of plain tensors.
-
-    Raises:
-        InputTypeError: it is neither.
-    """
-    if isinstance(inputs, Tensor):
-        inputs = (inputs,)
-    if not isinstance(inputs, tuple):
-        remedy = "tuple(inputs)" if isinstance(inputs, list) else "a tensor, or a tuple of tensors"
-        raise InputTypeError(f"inputs is a {type(inputs).__name__}: pass {remedy}")
-    return tuple(map(_plain, inputs))
-
-
-def _plain(value: Any) -> Any:
-    """A tensor without what MONAI, fastai or torchvision add to it; those that PyTorch itself computes with, as is."""
-    if type(value) is Tensor or not isinstance(value, Tensor) or _has_own_operations(type(value)):
-        return value
-    with torch._C.DisableTorchFunctionSubclass():
-        return value.as_subclass(Tensor)
-
-
-def _has_own_operations(kind: type[Tensor]) -> bool:
-    """Whether tensors of a type are no memory of their own, as those of a recording are not."""
-    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
-
-
 def as_given(inputs: Inputs, results: tuple[Tensor, ...]) -> Inputs:
     """Results in the form the inputs came in: tensor in, tensor out; tuple in, tuple out."""
-    return _format_output(isinstance(inputs, tuple), results)
+    result: Inputs = _format_output(isinstance(inputs, tuple), results)
+    return result
 
 
 def additional_arguments(arguments: Any) -> tuple[Any, ...]:

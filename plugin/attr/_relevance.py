@@ -1,0 +1,204 @@
+"""What the LRP classes share: a model, its rules, and a forward pass under them."""
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..captum_api import (
+    additional_arguments,
+    run_forward,
+)
+from ..errors import InputValueError, OptionError, OptionTypeError
+from ..inputs import Inputs, as_tuple
+from ..kernels.tracing import building_graph, known_any
+from ..observing import LayerCapture
+from ..propagation import backward, check_all_ruled, unruled
+from ..propagation.lrp import Check, Refusal, RelevancePropagation, WeightCache, rules_of
+from ..propagation.tensors import tensors_in
+from ..rules.composite import Composite
+from ..rules.presets import preset
+from ..rules.terms import per_example
+from ._base import ModifiedGradientAttribution, check_model, make_leaves
+from ._captum_rules import rules_on
+
+
+class RelevanceAttribution(ModifiedGradientAttribution):
+    """What the LRP classes share: a model, its rules, and a forward pass under them."""
+
+    _takes_token_ids = False
+
+    def __init__(self, model: nn.Module, rules: str | Composite = "epsilon", unknown: str = "raise") -> None:
+        """
+        Args:
+            model: the network; it may be shared between threads and is never changed.
+            rules: the name of a preset, or a composite. A rule of Captum's in `module.rule` goes before either.
+            unknown: "raise" for operations without LRP meaning, or "gradient" to let their gradient stand in.
+
+        Raises:
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
+            OptionError: unknown preset, or another value of `unknown`.
+            OptionTypeError: `rules` is neither, or a module's `rule` is not one of Captum's.
+        """
+        check_model(model)
+        if unknown not in ("raise", "gradient"):
+            raise OptionError(f"unknown = {unknown!r}: it must be 'raise' or 'gradient'")
+        if not isinstance(rules, (str, Composite)):
+            raise OptionTypeError(f"rules = {rules!r}: give the name of a preset or a Composite")
+        rules_on(model)
+        super().__init__(model)
+        self.model, self.unknown = model, unknown
+        self.composite = preset(rules) if isinstance(rules, str) else rules
+        self._cache = WeightCache()
+
+    def recordable(self) -> "RelevanceAttribution":
+        """The same attribution, without what it kept of earlier calls."""
+        fresh = copy.copy(self)
+        fresh._cache = WeightCache()
+        return fresh
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True: relevance is in units of the output."""
+        return True
+
+    def has_convergence_delta(self) -> bool:
+        """True: see `compute_convergence_delta`."""
+        return True
+
+    def compute_convergence_delta(self, attributions: Inputs, output: Tensor) -> Tensor:
+        """Output minus the sum of the relevance, per example: what biases and stabilisers absorbed.
+
+        Args:
+            attributions: relevance `(N, ...)`, or a tuple of such tensors.
+            output: the explained values `(N,)`.
+
+        Returns:
+            `(N,)`.
+
+        Raises:
+            InputValueError: the first dimension of the relevance is not that of the examples.
+        """
+        for part in as_tuple(attributions):
+            if part.ndim == 0 or len(part) != len(output):
+                raise InputValueError(
+                    f"relevance {tuple(part.shape)} has no sum for each of {len(output)} examples, as its first "
+                    "dimension is not theirs: leave out the convergence delta, or compare the sums of both"
+                )
+        return output - torch.stack([per_example(part) for part in as_tuple(attributions)]).sum(0)
+
+    def check(self, inputs: Inputs, additional_forward_args: Any = None) -> Check:
+        """What LRP would do with the model, found by one forward pass, before anything is explained.
+
+        Args:
+            inputs: as in `attribute`; one example is enough.
+            additional_forward_args: as in `attribute`.
+
+        Returns:
+            Every operation on the way to the output that has no rule, each with its layer and the remedy, and which
+            rule each linear layer gets; it prints as a table, and its `require()` raises if there is any.
+
+        Raises:
+            InputTypeError, InputValueError, ModelOutputError: as in `attribute`.
+
+        >>> print(LRPTranspose(model, "epsilon_plus_flat").check(images[:1]))
+        """
+        found: list[Refusal] = []
+        with building_graph():
+            propagation = self._propagation(additional_forward_args)
+
+            def note(output: Any) -> Tensor:
+                tensors = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
+                for tensor in tensors:
+                    found.extend(unruled(tensor, propagation.refusals))
+                return torch.zeros(0)
+
+            self._forward(propagation, as_tuple(inputs), additional_forward_args, note)
+        return Check(tuple(dict.fromkeys(found)), rules_of(propagation.trail.ruled))
+
+    def _propagation(
+        self, additional: Any, capture: LayerCapture | None = None, account: bool = False, repeated: bool = False
+    ) -> RelevancePropagation:
+        layer_rules, module_rules = rules_on(self.model)
+        return RelevancePropagation(
+            self.model,
+            self.composite,
+            self._cache,
+            self.unknown,
+            account,
+            repeated,
+            additional_arguments(additional),
+            None if capture is None else capture.on_enter,
+            None if capture is None else capture.on_exit,
+            layer_rules,
+            module_rules,
+        )
+
+    def _forward(
+        self,
+        propagation: RelevancePropagation,
+        inputs: tuple[Tensor, ...],
+        additional: Any,
+        select: Callable[[Any], Tensor],
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+        """Leaves, their zero-valued carriers, and the explained values."""
+        leaves = make_leaves(inputs, self._takes_token_ids)
+        # Token ids have no gradient: what is attributed to begins at their embeddings.
+        propagation.from_embeddings = not all(leaf.requires_grad for leaf in leaves)
+        carriers = tuple(torch.zeros_like(leaf, requires_grad=True) for leaf in leaves if leaf.requires_grad)
+        copies = tuple(leaf.clone() for leaf in leaves)
+        for value, carrier in zip([value for value in copies if value.requires_grad], carriers, strict=True):
+            propagation.carry(value, carrier)
+        with propagation:
+            output = propagation.current(run_forward(self.forward_func, copies, additional))
+        propagation.assign_rules()
+        selected = select(_below_log_softmax(propagation, output))
+        _warn_if_saturated(propagation, output, selected)
+        if self.unknown == "raise":
+            check_all_ruled(selected, propagation.refusals)
+        return leaves, carriers, selected
+
+
+def _below_log_softmax(propagation: RelevancePropagation, output: Any) -> Any:
+    """The logits of a network that ends in a log-softmax; other outputs as they are."""
+    logits = propagation.note(output).logits if isinstance(output, Tensor) else None
+    if logits is None:
+        return output
+    warnings.warn(
+        "the model ends in a log-softmax: the logits below it are explained. Their contrast is had by a target such as "
+        "lambda logits: logits[:, 3] - logits[:, 5]",
+        stacklevel=5,
+    )
+    return logits
+
+
+def _warn_if_saturated(propagation: RelevancePropagation, output: Any, selected: Tensor) -> None:
+    """A softmax near 0 or 1 hands next to nothing down."""
+    if not isinstance(output, Tensor) or not propagation.note(output).softmax:
+        return
+    slope = selected.detach() * (1 - selected.detach())
+    if known_any(slope < 1e-4):
+        warnings.warn(
+            f"the model ends in a softmax that is saturated (probabilities {selected.detach().tolist()}): its gradient "
+            "vanishes, and so does the map. Explain the logits: pass the model without the softmax",
+            stacklevel=5,
+        )
+
+
+def relevance_at(
+    tensors: Sequence[Tensor], carriers: Sequence[Tensor | None], selected: Tensor, keep: bool = False
+) -> tuple[Tensor, ...]:
+    """Relevance of the selected values at each tensor: value times multiplier, plus what its carrier received."""
+    # Of what a layer returns, masks and the like have no gradient, and no relevance.
+    places = [place for place in (*tensors, *carriers) if place is not None and place.requires_grad]
+    signals = {id(place): signal for place, signal in zip(places, backward(selected, places, keep), strict=True)}
+    results = []
+    for tensor, carrier in zip(tensors, carriers, strict=True):
+        multiplier, own = signals.get(id(tensor)), signals.get(id(carrier))
+        relevance = torch.zeros_like(tensor) if multiplier is None else tensor.detach() * multiplier
+        results.append(relevance if own is None else relevance + own)
+    return tuple(results)

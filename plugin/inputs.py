@@ -1,0 +1,74 @@
+"""Inputs of a model: a tensor or a tuple of them, checked before anything runs."""
+
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .errors import InputTypeError, InputValueError
+from .kernels.tracing import is_tracing
+
+Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
+
+
+def as_tuple(inputs: Inputs) -> tuple[Tensor, ...]:
+    """A tensor or a tuple of tensors, as a tuple of plain tensors.
+
+    Raises:
+        InputTypeError: it is neither.
+    """
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    if not isinstance(inputs, tuple):
+        remedy = "tuple(inputs)" if isinstance(inputs, list) else "a tensor, or a tuple of tensors"
+        raise InputTypeError(f"inputs is a {type(inputs).__name__}: pass {remedy}")
+    return tuple(map(_plain, inputs))
+
+
+def _plain(value: Any) -> Any:
+    """A tensor without what MONAI, fastai or torchvision add to it; those that PyTorch itself computes with, as is."""
+    if type(value) is Tensor or not isinstance(value, Tensor) or _has_own_operations(type(value)):
+        return value
+    with torch._C.DisableTorchFunctionSubclass():
+        return value.as_subclass(Tensor)
+
+
+def _has_own_operations(kind: type[Tensor]) -> bool:
+    """Whether tensors of a type are no memory of their own, as those of a recording are not."""
+    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
+def has_gradient(value: Tensor) -> bool:
+    """Whether values of its type have one: not of integers."""
+    return value.is_floating_point() or value.is_complex()
+
+
+def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> None:
+    """Refuse what has no gradient or no meaning.
+
+    While operations are recorded no value is known, and the check is that of the recording's examples.
+
+    Args:
+        inputs: one or more tensors.
+        allow_integers: accept integers, such as token ids.
+
+    Raises:
+        InputTypeError: an input is no tensor, or not floating point.
+        InputValueError: an input is empty, or holds NaN or infinity.
+    """
+    if is_tracing():
+        return
+    for position, value in enumerate(inputs):
+        if not isinstance(value, Tensor):
+            raise InputTypeError(f"input {position} is a {type(value).__name__}: pass tensors")
+        if not (allow_integers or has_gradient(value)):
+            raise InputTypeError(
+                f"input {position} is {value.dtype}, which has no gradient: pass a floating point tensor. Of token ids "
+                "pass the embeddings, or attribute to the embedding layer, as in "
+                "LayerLRPTranspose(model, model.embedding)"
+            )
+        if value.numel() == 0:
+            raise InputValueError(f"input {position} is empty: its shape is {tuple(value.shape)}")
+        # A sum shows both in a tenth of the time; but that of finite values may be infinite, too.
+        if has_gradient(value) and not bool(value.sum().isfinite()) and not bool(value.isfinite().all()):
+            raise InputValueError(f"input {position} holds NaN or infinite values: clean it before attributing")
