@@ -6,8 +6,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plugin.explorer.benchmarks import COLOURS
-from plugin.measuring.cases import IMPLEMENTATIONS, LABELS
+from plugin.measuring.cases import COLOURS, IMPLEMENTATIONS, LABELS
 from plugin.measuring.networks import NAMES
 from plugin.measuring.results import Measurement, Results
 

@@ -1,7 +1,7 @@
 """What every benchmark needs: rounds in turns with the floor, results written after each row, and an end in time.
 
-Under `make bench` everything is timed and goes to `benchmarks/results`. In the test run each benchmark runs once, on
-small networks, and only its map is compared.
+Under `make bench` everything is timed and goes to `plugin/measuring/stored`. In the test run each benchmark runs once,
+on small networks, and only its map is compared.
 """
 
 from collections.abc import Callable, Iterator

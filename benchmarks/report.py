@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmark_figures import draw
 
+from plugin.files import write_text
 from plugin.measuring import results, targets
 from plugin.measuring.cases import IMPLEMENTATIONS, LABELS
 from plugin.measuring.networks import NAMES
@@ -174,7 +175,7 @@ def main(folder: Path = results.FOLDER) -> int:
 
 
 def _write(path: Path, sections: Sequence[str]) -> None:
-    path.write_text(replaced(path.read_text(encoding="utf-8"), "\n\n".join(sections)), encoding="utf-8")
+    write_text(path, replaced(path.read_text(encoding="utf-8"), "\n\n".join(sections)))
 
 
 if __name__ == "__main__":

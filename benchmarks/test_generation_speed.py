@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from gan.classifiers import ConvolutionalClassifier
 from gan.data import ImageSet
-from gan.maximization import CodeSpaceAM
+from gan.maximising import CodeSpaceAM
 from gan.networks import DCGAN, MLPGAN
 from gan.training import Recipe, Trainer
 from plugin.measuring.cases import Case, Row

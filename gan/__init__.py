@@ -1,12 +1,11 @@
 """Small GANs, and activation maximisation in their code space."""
 
-from .classifiers import train_classifier
+from . import _neighbour  # noqa: F401 - comes first: everything below imports `plugin`
 from .judging import scorecard
 from .loading import LoadedGAN, load, load_classifier
-from .maximization import CodeSpaceAM
+from .maximising import CodeSpaceAM, PixelAM
 from .networks import DCGAN, MLPGAN
-from .pixel import PixelAM
-from .training import RECIPES, Recipe, train
+from .training import RECIPES, Recipe, train, train_classifier
 
 __all__ = [
     "DCGAN",

@@ -4,6 +4,8 @@ import argparse
 import sys
 from importlib import import_module
 
+from plugin.errors import MissingExtraError
+
 COMMANDS = {
     "train": "train a GAN or a classifier",
     "sample": "draw images of random codes",
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+    except (OSError, FloatingPointError, MissingExtraError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from plugin.models.data import cifar10
-from plugin.models.networks import CIFAR10_CLASSES
+from plugin.extras import require
+from plugin.models.data import CIFAR10_CLASSES, cifar10
 
 CACHE = Path.home() / ".cache" / "captum-simplicity"
 DIGITS = tuple("0123456789")
@@ -59,6 +59,7 @@ def read(data: str | Path, train: bool, folder: str | Path | None = None, size: 
 
     Raises:
         FileNotFoundError: the data are not there, or there are too few pictures.
+        MissingExtraError: "digits" without scikit-learn.
         ValueError: a file that is no picture, or pictures of several sizes where no `size` is given.
     """
     if data in ("mnist", "fashion-mnist"):
@@ -92,9 +93,8 @@ def _torchvision(name: str, train: bool, folder: str | Path | None) -> ImageSet:
 
 def _digits(train: bool) -> ImageSet:
     """The 1,797 digits of 8 x 8 pixels that scikit-learn ships: 1,500 to train on, 297 by other writers to test."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
+    datasets = require("sklearn.datasets", extra="gan", purpose="the data set digits")
+    images, labels = datasets.load_digits(return_X_y=True)
     part = slice(0, 1500) if train else slice(1500, None)
     pixels = torch.from_numpy(images[part].reshape(-1, 1, 8, 8) * (255 / 16)).round().byte()
     return ImageSet("digits", pixels, torch.from_numpy(labels[part]).long(), DIGITS)

@@ -1,8 +1,6 @@
 """Images as files: a grid as PNG, a run as GIF."""
 
-import io
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .ascent import Result
+from plugin.files import replacing
+
+from .maximising import Result
 
 
 def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 2) -> Image.Image:
@@ -42,9 +42,9 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None, side: int = 56) -> Path:
     """Write `grid` as a PNG file; folders on the way are made, an interrupted call leaves the old file."""
-    file = io.BytesIO()
-    grid(images, columns, side).save(file, "PNG", optimize=True)
-    return _write(Path(path), file.getvalue())
+    with replacing(path) as partial:
+        grid(images, columns, side).save(partial, "PNG", optimize=True)
+    return Path(path)
 
 
 def save_gif(
@@ -73,14 +73,6 @@ def save_gif(
     shared = None if grey else pictures[-1].quantize(256)
     indexed = [picture.convert("L") if shared is None else picture.quantize(palette=shared) for picture in pictures]
     durations = [milliseconds] * (len(indexed) - 1) + [2000]
-    file = io.BytesIO()
-    indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0)
-    return _write(Path(path), file.getvalue())
-
-
-def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    return path
+    with replacing(path) as partial:
+        indexed[0].save(partial, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0)
+    return Path(path)

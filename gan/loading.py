@@ -6,7 +6,7 @@ from typing import Any
 
 from plugin.models.checkpoints import load_weights, read_metadata
 
-from .classifiers import CLASSIFIERS, Classifier, restore_classifier
+from .classifiers import CLASSIFIERS, Classifier
 from .networks import NETWORKS, Discriminator, Generator
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -20,7 +20,7 @@ class LoadedGAN:
         name: how `load` was asked for it.
         generator: codes `(N, d)` to images `(N, C, H, W)` in [0, 1]; the moving average of its training.
         discriminator: images in [0, 1] to logits `(N,)`.
-        scores: what was measured when it was stored (`gan.quality`).
+        scores: what was measured when it was stored (`gan.judging.generator_quality`).
         metadata: architecture, data, recipe, seed, steps, scores.
     """
 
@@ -79,4 +79,8 @@ def load_classifier(name_or_path: str | Path) -> Classifier:
         ValueError: the file is no checkpoint of a classifier.
     """
     path, metadata = _find(name_or_path, CLASSIFIERS, "classifier")
-    return restore_classifier(path, metadata)
+    image_shape, classes = tuple(metadata["image_shape"]), tuple(metadata["classes"])
+    classifier = CLASSIFIERS[metadata["architecture"]](image_shape, classes)
+    classifier.load_state_dict(load_weights(path))
+    classifier.accuracy = metadata["accuracy"]
+    return classifier.requires_grad_(False).eval()

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from gan import CodeSpaceAM, PixelAM, load, load_classifier
 from gan.__main__ import main
-from gan.ascent import Result
-from gan.blocks import in_blocks
 from gan.data import read
 from gan.export import grid, save_gif, save_grid
 from gan.judging import best_of_real
-from gan.priors import PRIORS, box, gaussian, ppgn, shell
+from gan.maximising import Result
+from gan.maximising.batching import in_blocks
+from gan.maximising.priors import PRIORS, box, gaussian, ppgn, shell
 from plugin import models
 from plugin.models.data import cifar10, normalise
 

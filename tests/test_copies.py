@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gan import CodeSpaceAM, PixelAM
-from gan.priors import PRIORS
+from gan.maximising.priors import PRIORS
 from plugin.attr import (
     DeconvNet,
     Deconvolution,

@@ -24,7 +24,7 @@ from plugin.__main__ import main
 from plugin.attr import GuidedBackprop, GuidedGradCam, LRPTranspose
 from plugin.attr.methods import METHODS
 from plugin.datasets import attribute_folder
-from plugin.datasets.pictures import labels_of
+from plugin.datasets.image_folder import labels_of
 from plugin.rules.presets import epsilon_gamma_box
 
 PREPROCESSING = models.Preprocessing(9, 9, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from plugin.experiments import deconvnet
 from plugin.experiments.deconvnet import METHODS, examine, responses_in_the_middle, run
 from plugin.models import LoadedModel
-from plugin.models.loading import CIFAR10_PREPROCESSING
+from plugin.models.preprocessing import CIFAR10_PREPROCESSING
 
 
 def loaded(network: nn.Module, name: str = "net") -> LoadedModel:

@@ -13,8 +13,9 @@ from gan import CodeSpaceAM, PixelAM, load, load_classifier
 from gan.__main__ import main
 from gan.data import ImageSet, read
 from gan.judging import batch_speedup, best_of_random, best_of_real, scorecard
-from gan.measures import coverage, diversity, nearest, neighbour_distances, precision, vendi_score
-from gan.scorecards import BEST, MEASURES, OWN, PIXEL, REAL
+from gan.judging.measures import coverage, diversity, nearest, neighbour_distances, precision
+from gan.judging.scorecards import BEST, MEASURES, OWN, PIXEL, REAL
+from plugin.statistics import vendi_score
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*did not reach stop_at")
 

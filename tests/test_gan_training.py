@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from gan import DCGAN, MLPGAN, Recipe, load, load_classifier, train, train_classifier
 from gan.__main__ import main
-from gan.classifiers import jitter
 from gan.data import ImageSet, read
+from gan.judging.generator_quality import evaluate, frechet_distance, imbalance, nearest_distances
 from gan.loading import WEIGHTS_FOLDER
 from gan.networks import BatchSpread, Smooth
-from gan.precision import mixed_precision
-from gan.quality import evaluate, frechet_distance, imbalance, nearest_distances
-from gan.training import Trainer, squared_slope
+from gan.training.adversarial import Trainer, squared_slope
+from gan.training.precision import mixed_precision
+from gan.training.supervised import jitter
 from plugin.models.checkpoints import load_weights, read_metadata
 
 TINY_MLP = Recipe("mlp", {"hidden": (32, 32), "code_size": 6}, steps=14, batch_size=16)
@@ -189,7 +189,7 @@ def test_a_killed_run_resumes_to_the_bit_same_checkpoint(
     assert all(torch.equal(value, weights[name]) for name, value in load_weights(killed).items())
     for name in ("history.json", "samples.png"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.partial*"))
 
 
 def test_the_seed_decides(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_the_penalty_is_added_every_few_steps_with_as_many_times_its_weight(
                 totals.append(loss.item())
             super().apply(loss, optimizer, name)
 
-    monkeypatch.setattr("gan.training.squared_slope", measured)
+    monkeypatch.setattr("gan.training.adversarial.squared_slope", measured)
     trainer = Watched(recipe, digits[0], tmp_path)
     losses = [trainer.train_step()["discriminator"] for _ in range(8)]
     added = [total - loss for total, loss in zip(totals, losses, strict=True)]
@@ -278,7 +278,7 @@ def test_training_approaches_the_data(digits: tuple[ImageSet, ImageSet], tmp_pat
 def test_bfloat16_only_where_the_processor_computes_with_it(
     wanted: bool, able: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan.precision.computes_in_bfloat16", lambda: able)
+    monkeypatch.setattr("gan.training.precision.computes_in_bfloat16", lambda: able)
     with mixed_precision(wanted):
         product = torch.randn(3, 3) @ torch.randn(3, 3)
     assert product.dtype == (torch.bfloat16 if wanted and able else torch.float32)
@@ -295,7 +295,7 @@ def test_without_bfloat16_the_recipe_trains_in_float32(
         ("unable", "bfloat16", False),
         ("able", "bfloat16", True),
     ):
-        monkeypatch.setattr("gan.precision.computes_in_bfloat16", lambda able=able: able)
+        monkeypatch.setattr("gan.training.precision.computes_in_bfloat16", lambda able=able: able)
         train(replace(recipe, steps=3, precision=precision), *digits, tmp_path / name)
         trained[name] = load_weights(tmp_path / name / f"{recipe.architecture}.safetensors")
     assert all(torch.equal(value, trained["unable"][name]) for name, value in trained["float32"].items())

@@ -12,8 +12,12 @@ from torch import nn
 
 from plugin import models
 from plugin.attr import Deconvolution, GuidedBackprop
+from plugin.experiments import deconvnet
+from plugin.experiments.invariance import command as invariance
 from plugin.models.checkpoints import load_weights, read_metadata, save_checkpoint
-from plugin.models.data import cifar10, normalise
+from plugin.models.data import CIFAR10_CLASSES, cifar10, normalise
+from plugin.models.networks import NETWORKS, KnownNetwork
+from plugin.models.preprocessing import CIFAR10_PREPROCESSING
 from plugin.models.train import Recipe, Trainer, accuracy, add_batch_norm, fold_batch_norm, main, train
 
 
@@ -99,6 +103,38 @@ def _offline(*arguments: object, **options: object) -> None:
     from urllib.error import URLError
 
     raise URLError("no network")
+
+
+@pytest.fixture
+def without_weights(monkeypatch) -> str:
+    """The name of a network that is known and whose weights do not ship."""
+    row = KnownNetwork(models.ModelC, CIFAR10_PREPROCESSING, CIFAR10_CLASSES)
+    monkeypatch.setitem(NETWORKS, "twin", row)
+    return "twin"
+
+
+def test_a_network_is_known_without_weights(without_weights, tiny_cifar, capsys) -> None:
+    assert without_weights not in models.names()
+    assert models.known_names() == (*models.names(), without_weights)
+    with pytest.raises(
+        models.WeightsUnavailable, match=r"^twin ships without weights: train it \(python -m [^)]*twin\)"
+    ):
+        models.load(without_weights)
+    out = tiny_cifar / "run"
+    command = [without_weights, "--data", str(tiny_cifar), "--out", str(out), "--epochs", "1", "--batch-size", "20"]
+    assert main(command) == 0
+    assert read_metadata(out / "twin.safetensors")["architecture"] == without_weights
+    model = models.load(without_weights, checkpoint=out / "twin.safetensors")
+    assert (model.name, model.classes, model.preprocessing) == ("twin", CIFAR10_CLASSES, CIFAR10_PREPROCESSING)
+    assert model.metadata == {"checkpoint": str(out / "twin.safetensors")}
+    stored = load_weights(out / "twin.safetensors")
+    assert all(torch.equal(value, stored[name]) for name, value in model.network.state_dict().items())
+
+
+def test_a_command_says_that_there_are_no_weights(without_weights, tiny_cifar, capsys) -> None:
+    for command in (deconvnet.main, invariance.main):
+        assert command([without_weights, "--data", str(tiny_cifar)]) == 2
+        assert "error: twin ships without weights" in capsys.readouterr().err
 
 
 class Executes:

@@ -6,12 +6,10 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from ..ascent import Result
 from ..export import save_gif, save_grid
 from ..loading import load, load_classifier
-from ..maximization import CodeSpaceAM
-from ..priors import PRIORS
-from ..targets import Unit
+from ..maximising import PRIORS, CodeSpaceAM, Result
+from ..maximising.targets import Unit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

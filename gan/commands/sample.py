@@ -4,8 +4,10 @@ import argparse
 import math
 from pathlib import Path
 
+from plugin.files import replacing
+
+from ..judging.generator_quality import sample
 from ..loading import load
-from ..quality import sample
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, not {options.count}")
     images = sample(load(options.gan).generator, options.count, options.seed)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_image(images, str(options.out), nrow=math.ceil(math.sqrt(options.count)))
+    with replacing(options.out) as partial:
+        save_image(images, str(partial), nrow=math.ceil(math.sqrt(options.count)))
     print(options.out)
     return 0

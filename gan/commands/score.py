@@ -1,16 +1,17 @@
 """Judge runs for classes: by a classifier that took no part, against real images, with two baselines beside them."""
 
 import argparse
-import json
 from pathlib import Path
 
 from tqdm import tqdm
+
+from plugin.files import write_json, write_text
 
 from ..data import NAMES, read
 from ..export import save_grid
 from ..judging import scorecard
 from ..loading import load, load_classifier
-from ..maximization import CodeSpaceAM
+from ..maximising import CodeSpaceAM
 from .maximize import add_run_arguments, maximize, unit
 
 
@@ -38,11 +39,9 @@ def run(options: argparse.Namespace) -> int:
     for name, card in cards.items():
         print(f"\n{options.gan}, judged by {name}; best of {card.random_codes} random codes per run\n{card}")
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        scores = {name: card.to_dict() for name, card in cards.items()}
-        (options.out / "scores.json").write_text(json.dumps(scores, indent=1))
+        write_json(options.out / "scores.json", {name: card.to_dict() for name, card in cards.items()})
         card = next(iter(cards.values()))
-        card.figure().write_html(options.out / "scores.html")
+        write_text(options.out / "scores.html", card.figure().to_html())
         for method, images in card.images.items():
             save_grid(images, options.out / f"{method}.png", options.runs, side=28)
         print(options.out / "scores.json")

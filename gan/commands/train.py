@@ -6,10 +6,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..classifiers import CLASSIFIERS, train_classifier
+from ..classifiers import CLASSIFIERS
 from ..data import NAMES, ImageSet, read
 from ..loading import load_classifier
-from ..training import RECIPES, Recipe, train
+from ..training import RECIPES, Recipe, train, train_classifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from ..models import LoadedModel
 from .explain import Explainer, load_model
-from .pictures import labels_of, list_files, read_pixels
-from .store import MapStore, open_or_create
+from .image_folder import labels_of, list_files, read_pixels
+from .store import MapStore, open_or_create, require_zarr
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,7 +73,8 @@ def attribute_folder(
         data: the folder. Every file that is not hidden counts; those that are no picture are listed with the reason.
         out: the store, see `docs/datasets.md`.
         method: a key of `plugin.attr.methods.METHODS`.
-        target: the output to explain: "predicted", "label" (see `plugin.datasets.pictures.labels_of`), or its number.
+        target: the output to explain: "predicted", "label" (see `plugin.datasets.image_folder.labels_of`), or its
+            number.
         checkpoint: weights to load instead of the model's own.
         layer: for methods that look at a layer, its name.
         dtype: of the maps, "float32" or "float16".
@@ -86,7 +87,9 @@ def attribute_folder(
         OSError: the folder cannot be read or the store not written; what was finished is kept.
         ValueError: an argument is wrong, the method has no answer for the network, or the store was begun with other
             settings or files. Nothing was changed.
+        MissingExtraError: zarr is not installed.
     """
+    require_zarr()  # before a network is downloaded and a folder is read
     if batch_size < 1 or workers < 1:
         raise ValueError(f"batch_size = {batch_size} and workers = {workers} must be at least 1")
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
+
+from ..extras import require
 
 FORMAT = "captum-simplicity maps, version 1"
 STRING = np.dtypes.StringDType()
@@ -28,6 +29,15 @@ COLUMNS: dict[str, tuple[str, Any]] = {
     "error": ("str", ""),
     "finished": ("bool", False),
 }
+
+
+def require_zarr() -> Any:
+    """The package zarr.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    return require("zarr", extra="datasets", purpose="a store of maps")
 
 
 class MapStore:
@@ -46,7 +56,7 @@ class MapStore:
         self.path = path
         if not (path / "zarr.json").is_file():
             raise ValueError(f"{path} exists and is no store of maps: give another --out")
-        self._group = zarr.open_group(path, mode="r+")
+        self._group = require_zarr().open_group(path, mode="r+")
         if self._group.attrs.get("format") != FORMAT:
             raise ValueError(f"{path} is a zarr store of something else: give another --out")
         self._arrays = dict(self._group.arrays())
@@ -165,7 +175,7 @@ def _create(
     batch: int,
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    group = zarr.create_group(path, attributes=dict(attributes))
+    group = require_zarr().create_group(path, attributes=dict(attributes))
     count = len(files)
     for name, values in (("file", np.array(list(files), STRING)), ("bytes", np.array(list(files.values())))):
         array = group.create_array(name, shape=(count,), dtype=values.dtype, chunks=(count,), dimension_names=("file",))

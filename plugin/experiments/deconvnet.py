@@ -21,20 +21,21 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..attr import DeconvNet, NeuronModifiedBackprop
-from ..models import LoadedModel, load, names
+from ..models import LoadedModel, WeightsUnavailable, known_names, load, names
 from ..models.data import cifar10, normalise
+from ..statistics import mean_cosine
 from .deconvnet_report import write_report
+from .unit_findings import NetworkFindings, UnitFinding
 from .units import evenly, responding_channels, responses_in_the_middle, seen_pixels
 
 IMAGE_FREE = "no image"
@@ -46,59 +47,6 @@ CONDITIONED = {
 }
 METHODS = (IMAGE_FREE, *CONDITIONED)
 BEST = 3
-
-
-@dataclass(frozen=True)
-class UnitFinding:
-    """What was found of one unit.
-
-    Attributes:
-        layer: the layer's name.
-        unit: channel, row and column in the layer's output; the channel alone where it returns no maps.
-        image: its best image, normalised `(3, H, W)`.
-        best: its response to that image.
-        box: the pixels it sees, as two slices.
-        pictures: for each method the picture `(3, H, W)` of the best image.
-        response: for each method the response to its picture over `best`.
-        cosine: for each conditioned method the cosine between pictures from different images.
-    """
-
-    layer: str
-    unit: tuple[int, ...]
-    image: Tensor
-    best: float
-    box: tuple[slice, slice]
-    pictures: dict[str, Tensor]
-    response: dict[str, float]
-    cosine: dict[str, float]
-
-
-@dataclass(frozen=True)
-class NetworkFindings:
-    """All units of a network, in the order of its layers."""
-
-    model: LoadedModel
-    images: int
-    units: list[UnitFinding]
-    seconds: float
-
-    @property
-    def layers(self) -> dict[str, list[UnitFinding]]:
-        """The units by layer."""
-        found: dict[str, list[UnitFinding]] = {}
-        for unit in self.units:
-            found.setdefault(unit.layer, []).append(unit)
-        return found
-
-    @property
-    def likeness(self) -> dict[str, dict[str, float]]:
-        """For each layer and method the mean cosine between the pictures of different units; NaN of a single unit."""
-        return {
-            layer: {
-                name: _mean_cosine(torch.stack([unit.pictures[name] for unit in units])) for name in units[0].pictures
-            }
-            for layer, units in self.layers.items()
-        }
 
 
 def examine(
@@ -162,7 +110,8 @@ def _examine_unit(
 ) -> UnitFinding:
     """Draw a unit's pictures on its best images `(BEST, 3, H, W)`, best first, and measure them."""
     maps = {
-        name: NeuronModifiedBackprop(network, layer, rule).attribute(images, unit) for name, rule in conditioned.items()
+        name: cast(Tensor, NeuronModifiedBackprop(network, layer, rule).attribute(images, unit))
+        for name, rule in conditioned.items()
     }
     pictures = {IMAGE_FREE: free, **{name: values[0] for name, values in maps.items()}}
     box = seen_pixels(torch.cat([free[None], *maps.values()]))
@@ -175,7 +124,7 @@ def _examine_unit(
         box=box,
         pictures=pictures,
         response=dict(zip(pictures, values.tolist(), strict=True)),
-        cosine={name: _mean_cosine(values) for name, values in maps.items()},
+        cosine={name: mean_cosine(values) for name, values in maps.items()},
     )
 
 
@@ -188,21 +137,13 @@ def scaled_responses(
     return responses_in_the_middle(network, scaled, [layer])[layer][0][:, unit[0]]
 
 
-def _mean_cosine(maps: Tensor) -> float:
-    """Mean cosine over the pairs of maps `(n, ...)`."""
-    directions = F.normalize(maps.flatten(1), dim=1)
-    cosines = directions @ directions.T
-    first, second = torch.triu_indices(len(maps), len(maps), offset=1)
-    return float(cosines[first, second].mean())
-
-
 def read_images(model: LoadedModel, folder: Path, limit: int) -> Tensor:
-    """Normalised images `(N, 3, H, W)`: CIFAR-10's test set for the bundled networks, else the pictures in a folder.
+    """Normalised images `(N, 3, H, W)`: CIFAR-10's test set for this package's networks, else a folder's pictures.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    if model.name in names():
+    if model.name in known_names():
         return normalise(cifar10(folder, train=False)[0][:limit])
     inputs: list[Tensor] = []
     for path in sorted(folder.glob("*")):
@@ -256,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
         models = [load(name, checkpoint=checkpoint or None) for name, _, checkpoint in pairs]
         images = [read_images(model, options.data, options.images) for model in models]
         findings = run(models, images, options.out, options.layers, options.units)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, WeightsUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for found in findings:

@@ -4,22 +4,20 @@ import html
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..figures import as_image
+from ..files import replacing, write_text
 from ..models import Preprocessing
 from .page import embedded, page, table
-
-if TYPE_CHECKING:
-    from .deconvnet import NetworkFindings, UnitFinding
+from .unit_findings import NetworkFindings, UnitFinding
 
 _TILE, _GAP, _HEADER, _MARGIN = 128, 6, 22, 74
 
 
-def write_report(findings: Sequence["NetworkFindings"], methods: Sequence[str], folder: Path) -> Path:
+def write_report(findings: Sequence[NetworkFindings], methods: Sequence[str], folder: Path) -> Path:
     """Write one PNG per layer and `report.html`, which holds them all.
 
     Args:
@@ -30,21 +28,18 @@ def write_report(findings: Sequence["NetworkFindings"], methods: Sequence[str], 
     Returns:
         The HTML file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for found in findings:
         parts.append(_section(found, methods))
         for layer, units in found.layers.items():
             picture = draw_layer(units, methods, found.model.preprocessing)
-            name = f"{found.model.name}-{layer}.png"
-            picture.save(folder / name, optimize=True)
+            with replacing(folder / f"{found.model.name}-{layer}.png") as partial:
+                picture.save(partial, optimize=True)
             parts.append(f"<h3>{html.escape(layer)}</h3>{embedded(picture, f'{found.model.name}, {layer}')}")
-    target = folder / "report.html"
-    target.write_text(page(_TITLE, _INTRODUCTION, "".join(parts)), encoding="utf-8")
-    return target
+    return write_text(folder / "report.html", page(_TITLE, _INTRODUCTION, "".join(parts)))
 
 
-def draw_layer(units: Sequence["UnitFinding"], methods: Sequence[str], preprocessing: Preprocessing) -> Image.Image:
+def draw_layer(units: Sequence[UnitFinding], methods: Sequence[str], preprocessing: Preprocessing) -> Image.Image:
     """One row per unit: the best image and the picture of each method, cut to what the unit sees, with the response."""
     columns = ("best image", *methods)
     size = (_MARGIN + len(columns) * (_TILE + _GAP), _HEADER + len(units) * (_TILE + _HEADER))
@@ -66,7 +61,7 @@ def draw_layer(units: Sequence["UnitFinding"], methods: Sequence[str], preproces
 
 
 def median_table(
-    layers: Mapping[str, Sequence["UnitFinding"]], methods: Sequence[str], measure: str
+    layers: Mapping[str, Sequence[UnitFinding]], methods: Sequence[str], measure: str
 ) -> list[tuple[str, list[float]]]:
     """For each layer the median over its units of a measure ("response" or "cosine"), one number per method."""
     return [
@@ -88,7 +83,7 @@ def _enlarged(pixels: np.ndarray) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
-def _section(found: "NetworkFindings", methods: Sequence[str]) -> str:
+def _section(found: NetworkFindings, methods: Sequence[str]) -> str:
     conditioned = [method for method in methods if all(method in unit.cosine for unit in _first(found))]
     accuracy = found.model.metadata.get("accuracy")
     known = f"test accuracy {accuracy:.1%}, " if accuracy is not None else ""
@@ -102,7 +97,7 @@ def _section(found: "NetworkFindings", methods: Sequence[str]) -> str:
     )
 
 
-def _first(found: "NetworkFindings") -> Sequence["UnitFinding"]:
+def _first(found: NetworkFindings) -> Sequence[UnitFinding]:
     return next(iter(found.layers.values()), ())
 
 

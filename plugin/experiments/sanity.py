@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..propagation.modules import ModuleTrace
+from ..observing import ModuleTrace
 from ..random_weights import SeededWeights
 
 TARGET = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..propagation.modules import ModuleTrace, find_layer
+from ..observing import ModuleTrace, find_layer
 
 OUTPUT = ""  # what `named_modules` calls the network itself: its units are the classes
 Item = TypeVar("Item")

@@ -26,6 +26,8 @@ IMPLEMENTATIONS = {
     "captum": "Captum",
     "zennit": "zennit",
 }
+# Told apart by people who confuse red and green.
+COLOURS = {"ours": "#2166ac", "compiled": "#5e3c99", "captum": "#e69f00", "zennit": "#7a7a7a"}
 # Who has which method. zennit has no several targets at once either, and Captum stands for both.
 IMPLEMENTED = dict.fromkeys((*SIGNAL_METHODS, "lrp-epsilon"), ("ours", "captum", "zennit")) | {
     "lrp-epsilon-plus-flat": ("ours", "zennit"),

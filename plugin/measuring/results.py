@@ -1,4 +1,4 @@
-"""Results as JSON: `benchmarks/results/<version>/<machine>-<device>.json`, one entry per row, raw times included."""
+"""Results as JSON: `stored/<version>/<machine>-<device>.json` in this folder, one entry per row, raw times included."""
 
 import json
 import os
@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 
+from ..files import write_text
 from .cases import Row
 from .timing import Spread, spread
 
 _CHECKOUT = Path(__file__).parents[2]
-FOLDER = _CHECKOUT / "benchmarks" / "results"
+# In the package, so that an installed explorer shows them too.
+FOLDER = Path(__file__).with_name("stored")
 _PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "zennit")
 
 
@@ -98,13 +100,10 @@ class Results:
 
     def write(self, path: Path) -> None:
         """Replace the file, at once and wholly."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = [_as_entry(measurement) for measurement in self]
         text = json.dumps({"machine": self.machine}, indent=1, allow_nan=False)[:-2]
         text += ',\n "rows": [\n' + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in rows) + "\n ]\n}\n"
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, text)
 
     @classmethod
     def read(cls, path: Path) -> "Results":
@@ -183,6 +182,8 @@ def machine_facts(device: str) -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of this checkout, with a plus sign behind it if files were changed since; empty outside of one."""
+    if not (_CHECKOUT / ".git").exists():  # installed, perhaps into a folder of somebody else's repository
+        return ""
     found = _git("rev-parse", "--short=12", "HEAD")
     return f"{found}+" if found and _git("status", "--porcelain", "--", "plugin", "gan", "benchmarks/*.py") else found
 

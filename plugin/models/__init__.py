@@ -1,7 +1,9 @@
 """Networks to explain: All-CNN-C and its max-pooling twin, torchvision's, and the user's own."""
 
-from .loading import LoadedModel, Preprocessing, WeightsUnavailable, load, names
-from .networks import AllCNNC, ModelC
+from .all_cnn import AllCNNC, ModelC
+from .loading import LoadedModel, WeightsUnavailable, load
+from .networks import known_names, names
+from .preprocessing import Preprocessing
 from .samples import sample_images
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "ModelC",
     "Preprocessing",
     "WeightsUnavailable",
+    "known_names",
     "load",
     "names",
     "sample_images",

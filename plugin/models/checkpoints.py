@@ -1,15 +1,16 @@
 """Checkpoints as safetensors: float16 weights, and what made them as JSON in the header."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from ..files import write_bytes
 
 
 def save_checkpoint(path: str | Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -19,16 +20,15 @@ def save_checkpoint(path: str | Path, network: nn.Module, metadata: Mapping[str,
         path: the `.safetensors` file.
         network: its state dict is stored; integer buffers keep their type.
         metadata: JSON values (architecture, seed, data, epochs, accuracy ...), read back by `read_metadata`.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     state = {
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
     }
-    partial = target.with_name(target.name + ".partial")
-    save_file(state, partial, metadata={key: json.dumps(value) for key, value in metadata.items()})
-    os.replace(partial, target)
+    write_bytes(path, save(state, metadata={key: json.dumps(value) for key, value in metadata.items()}))
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:

@@ -1,79 +1,22 @@
 """One way to a network that is ready to be explained: bundled, torchvision's, or the user's own."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from .checkpoints import load_weights, read_metadata
-from .data import MEAN, STD
-from .networks import NETWORKS
-
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+from .networks import NETWORKS, known_names
+from .preprocessing import IMAGENET_PREPROCESSING, Preprocessing
 
 
 class WeightsUnavailable(RuntimeError):
-    """Weights are neither on this machine nor can they be downloaded now."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Shorter side to `resize` pixels, central square of `crop` pixels, then (x - mean) / std per channel in [0, 1].
-
-    With one mean and one deviation the input is the grey values.
-    """
-
-    resize: int
-    crop: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: Image.Resampling = Image.Resampling.BILINEAR
-
-    def visible(self, image: Image.Image) -> Image.Image:
-        """The pixels the network sees: an RGB image of `crop` x `crop` pixels."""
-        rgb = image.convert("RGB")
-        scale = self.resize / min(rgb.size)
-        width, height = (max(self.crop, round(side * scale)) for side in rgb.size)
-        left, top = (width - self.crop) // 2, (height - self.crop) // 2
-        resized = rgb.resize((width, height), self.interpolation)
-        return resized.crop((left, top, left + self.crop, top + self.crop))
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """The normalised input `(1, C, crop, crop)`, float32; C is 1 or 3, as there are means."""
-        return self.normalised(torch.from_numpy(self.pixels(image)).unsqueeze(0))
-
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """What the network sees before it is normalised: uint8 `(crop, crop, C)`."""
-        seen = self.visible(image).convert("L" if len(self.mean) == 1 else "RGB")
-        return np.array(seen).reshape(self.crop, self.crop, -1)
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """The inputs `(N, C, H, W)`, float32, for what `pixels` returns, stacked: uint8 `(N, H, W, C)`."""
-        from torchvision.transforms.functional import normalize
-
-        values = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)
-        return normalize(values, list(self.mean), list(self.std))
-
-    @property
-    def input_range(self) -> tuple[float, float]:
-        """The smallest and the largest value that an input can hold, rounded outwards to three decimals."""
-        pairs = list(zip(self.mean, self.std, strict=True))
-        low = min((0 - mean) / std for mean, std in pairs)
-        high = max((1 - mean) / std for mean, std in pairs)
-        # The margin is for a network that computes in float32, where 2.64 is a little more than 2.64.
-        return math.floor(low * 1000 - 0.01) / 1000, math.ceil(high * 1000 + 0.01) / 1000
-
-
-CIFAR10_PREPROCESSING = Preprocessing(32, 32, MEAN, STD)
-IMAGENET_PREPROCESSING = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    """There are no weights on this machine, and none can be downloaded now."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +46,6 @@ class LoadedModel:
         return self.preprocessing.visible(image)
 
 
-def names() -> tuple[str, ...]:
-    """The networks that ship with the package."""
-    return tuple(NETWORKS)
-
-
 def load(
     model: str | nn.Module,
     weights: str | None = "DEFAULT",
@@ -118,21 +56,22 @@ def load(
     """Load a network for attribution.
 
     Args:
-        model: a bundled name (`names()`), the name of a torchvision classification model, or a module of your own,
+        model: a name of `known_names()`, the name of a torchvision classification model, or a module of your own,
             which is put in eval mode.
         weights: torchvision weights; downloaded unless cached. None leaves a torchvision model at its random start.
         checkpoint: weights to load instead, a safetensors file or a `torch.save` of tensors. It is never executed.
         classes: names of the outputs, where they are not known.
-        preprocessing: how pictures become inputs; default CIFAR-10's for bundled, ImageNet's for other networks.
+        preprocessing: how pictures become inputs; default the network's own where it has a name, else ImageNet's.
 
     Raises:
         ValueError: unknown name, not a classification model, or a checkpoint that does not fit.
-        WeightsUnavailable: torchvision's weights are not cached and there is no network.
+        WeightsUnavailable: there are no weights for this name without `checkpoint`, or torchvision's are not cached and
+            there is no network.
     """
     if isinstance(model, nn.Module):
         found = LoadedModel(type(model).__name__, model, preprocessing or IMAGENET_PREPROCESSING, tuple(classes or ()))
     elif model in NETWORKS:
-        found = _bundled(model, read_weights=checkpoint is None)
+        found = _by_name(model, read_weights=checkpoint is None)
     else:
         found = _from_torchvision(model, weights if checkpoint is None else None)
     if checkpoint is not None:
@@ -147,13 +86,18 @@ def load(
     )
 
 
-def _bundled(name: str, read_weights: bool) -> LoadedModel:
-    path = WEIGHTS_FOLDER / f"{name}.safetensors"
-    metadata = read_metadata(path)
-    network = NETWORKS[name](classes=len(metadata["classes"])).requires_grad_(False)
-    if read_weights:
-        network.load_state_dict(load_weights(path))
-    return LoadedModel(name, network, CIFAR10_PREPROCESSING, tuple(metadata["classes"]), metadata)
+def _by_name(name: str, read_weights: bool) -> LoadedModel:
+    known = NETWORKS[name]
+    network = known.build(classes=len(known.classes)).requires_grad_(False)
+    if not read_weights:
+        return LoadedModel(name, network, known.preprocessing, known.classes)
+    if known.weights is None:
+        raise WeightsUnavailable(
+            f"{name} ships without weights: train it (python -m plugin.models.train {name}), and pass checkpoint= with "
+            "the file that this writes"
+        )
+    network.load_state_dict(load_weights(known.weights))
+    return LoadedModel(name, network, known.preprocessing, known.classes, read_metadata(known.weights))
 
 
 def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
@@ -164,7 +108,7 @@ def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
     try:
         choices = models.get_model_weights(name)
     except ValueError as error:
-        known = ", ".join(names())
+        known = ", ".join(known_names())
         raise ValueError(f"unknown network {name!r}: give one of {known}, or a torchvision model's name") from error
     try:
         chosen = choices[weights] if weights is not None else None

@@ -1,26 +1,21 @@
-"""Photographs that our dependencies ship: scikit-image's and scikit-learn's own sample data. Nothing is downloaded."""
+"""The photographs that ship with the package; `photographs/SOURCES.txt` names their authors and licences."""
 
 from functools import cache
+from pathlib import Path
 
 from PIL import Image
+
+_FOLDER = Path(__file__).with_name("photographs")
+_NAMES = ("cat", "astronaut", "coffee", "rocket", "china", "flower")
 
 
 @cache
 def sample_images() -> dict[str, Image.Image]:
-    """Six RGB photographs by name: cat, astronaut, coffee, rocket, china, flower.
+    """Six RGB photographs by name, 256 pixels on the shorter side: cat, astronaut, coffee, rocket, china, flower."""
+    return {name: _opened(_FOLDER / f"{name}.jpg") for name in _NAMES}
 
-    Raises:
-        ModuleNotFoundError: scikit-image or scikit-learn is missing; both come with the extra `app`.
-    """
-    from skimage import data
-    from sklearn.datasets import load_sample_image
 
-    pictures = {
-        "cat": data.cat(),
-        "astronaut": data.astronaut(),
-        "coffee": data.coffee(),
-        "rocket": data.rocket(),
-        "china": load_sample_image("china.jpg"),
-        "flower": load_sample_image("flower.jpg"),
-    }
-    return {name: Image.fromarray(pixels) for name, pixels in pictures.items()}
+def _opened(path: Path) -> Image.Image:
+    """The decoded picture; the file is closed."""
+    with Image.open(path) as image:
+        return image.convert("RGB")

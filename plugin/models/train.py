@@ -13,11 +13,10 @@ this recipe differs in three ways, none of which is left in the network that is 
 import argparse
 import copy
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +24,12 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
+from .. import statistics
+from ..files import save_torch, write_json
+from .all_cnn import ClassMapNetwork
 from .checkpoints import load_weights, read_metadata, save_checkpoint
-from .data import cifar10, normalise
-from .networks import CIFAR10_CLASSES, NETWORKS, ClassMapNetwork
+from .data import CIFAR10_CLASSES, cifar10, normalise
+from .networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,27 @@ def add_batch_norm(network: ClassMapNetwork) -> ClassMapNetwork:
     """Put batch norm after every convolution of `features` but the class maps'."""
     for name, module in network.features.named_children():
         if isinstance(module, nn.Conv2d) and name != "class_conv":
-            setattr(network.features, name, nn.Sequential(module, nn.BatchNorm2d(module.out_channels)))
+            setattr(network.features, name, NormalisedConvolution(module))
     return network
 
 
-def fold_batch_norm(network: nn.Module) -> ClassMapNetwork:
+class NormalisedConvolution(nn.Sequential):
+    """A convolution and the batch norm of what it returns."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__(convolution, nn.BatchNorm2d(convolution.out_channels))
+
+    def folded(self) -> nn.Conv2d:
+        """The one convolution that computes the same in eval mode."""
+        return fuse_conv_bn_eval(cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1]))
+
+
+def fold_batch_norm(network: ClassMapNetwork) -> ClassMapNetwork:
     """A copy in eval mode in which each convolution has absorbed its batch norm: the architecture of the paper."""
     folded = copy.deepcopy(network).eval()
-    assert isinstance(folded, ClassMapNetwork)
     for name, module in folded.features.named_children():
-        if isinstance(module, nn.Sequential):
-            convolution, norm = module
-            assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(norm, nn.BatchNorm2d)
-            setattr(folded.features, name, fuse_conv_bn_eval(convolution, norm))
+        if isinstance(module, NormalisedConvolution):
+            setattr(folded.features, name, module.folded())
     return folded
 
 
@@ -106,15 +115,10 @@ def augment(images: Tensor, size: int, random: torch.Generator) -> Tensor:
     return F.interpolate(shifted, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-@torch.inference_mode()
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
     """Share of uint8 images `(N, 3, H, W)` classified as `labels` says, in [0, 1], in float32 and eval mode."""
-    network.eval()
-    correct = 0
-    for batch, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        values = normalise(batch).contiguous(memory_format=torch.channels_last)
-        correct += int((network(values).argmax(1) == truth).sum())
-    return correct / len(labels)
+    inputs = (normalise(batch).contiguous(memory_format=torch.channels_last) for batch in images.split(batch_size))
+    return statistics.accuracy(network, zip(inputs, labels.split(batch_size), strict=True))
 
 
 class Trainer:
@@ -123,7 +127,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, Progress()
         torch.manual_seed(recipe.seed)
-        network = NETWORKS[recipe.network](dropout=recipe.dropout)
+        network = NETWORKS[recipe.network].build(classes=len(CIFAR10_CLASSES), dropout=recipe.dropout)
         if recipe.started_from is None:
             network = add_batch_norm(network)
         else:
@@ -135,6 +139,10 @@ class Trainer:
         free = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
         self.optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+
+    def averaged(self) -> ClassMapNetwork:
+        """The moving average of the network, as it is stored."""
+        return fold_batch_norm(cast(ClassMapNetwork, self.average.module))
 
     @property
     def state_file(self) -> Path:
@@ -154,19 +162,14 @@ class Trainer:
 
     def save(self) -> None:
         """Write everything that `resume` reads, atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.state_file.with_suffix(".partial")
-        torch.save(
-            {
-                "recipe": json.dumps(asdict(self.recipe)),
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "progress": json.dumps(asdict(self.progress)),
-            },
-            partial,
-        )
-        os.replace(partial, self.state_file)
+        state = {
+            "recipe": json.dumps(asdict(self.recipe)),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": json.dumps(asdict(self.progress)),
+        }
+        save_torch(state, self.state_file)
 
     def run_epoch(self, images: Tensor, labels: Tensor) -> float:
         """Train on every image once, in an order decided by seed and epoch alone; returns the mean loss."""
@@ -215,13 +218,13 @@ def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | No
     while trainer.progress.epoch < recipe.epochs:
         loss = trainer.run_epoch(images, labels)
         trainer.progress.epoch += 1
-        score = accuracy(fold_batch_norm(trainer.average.module), test_images, test_labels)
+        score = accuracy(trainer.averaged(), test_images, test_labels)
         trainer.progress.history.append({"epoch": trainer.progress.epoch, "loss": loss, "test_accuracy": score})
         trainer.save()
-        (folder / "history.json").write_text(json.dumps(trainer.progress.history, indent=1))
+        write_json(folder / "history.json", trainer.progress.history)
         print(f"epoch {trainer.progress.epoch}: loss {loss:.3f}, test accuracy {score:.4f}", flush=True)
 
-    network = fold_batch_norm(trainer.average.module)
+    network = trainer.averaged()
     earlier = read_metadata(recipe.started_from) if recipe.started_from else {}
     metadata: dict[str, Any] = {
         "architecture": recipe.network,
@@ -275,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on from the last finished epoch in {folder}", file=sys.stderr)
         return 130
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+    except (OSError, FloatingPointError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{folder / options.network}.safetensors: test accuracy {metadata['accuracy']:.4f}")

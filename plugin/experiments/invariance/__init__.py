@@ -12,7 +12,7 @@ Then what excites it most is a whole set of pictures, and a deconvnet that sees 
 Each takes any network and its inputs, leaves the network as it was, and returns plain dataclasses.
 """
 
-from ..diversity import vendi_score
+from ...statistics import vendi_score
 from .firing import LayerInvariance, invariance
 from .maximising_set import MaximisingSet, maximising_sets, spherical_interpolation
 from .sufficiency import Maximizer, PictureResponse, Solutions, median_responses, sufficiency

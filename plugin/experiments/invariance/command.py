@@ -1,4 +1,4 @@
-"""The command line of `plugin.experiments.invariance`."""
+"""The command line of `plugin.experiments.invariance`; here the experiments and `gan` meet."""
 
 import argparse
 import sys
@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ...models import load, names
+from gan import CodeSpaceAM, PixelAM, load_classifier
+from gan import load as load_gan
+from gan.data import read
+from gan.loading import names as trained_names
+from gan.maximising.maximizer import ActivationMaximizer
+
+from ...files import replacing
+from ...models import WeightsUnavailable, known_names, load, names
 from ...models.data import cifar10, normalise
 from ..deconvnet import read_images
 from ..sanity import untrained
@@ -31,12 +38,11 @@ def run(
         options: of the command line.
         generators: those named by `options.maximize`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     findings = [Findings(subject.name, len(subject.images)) for subject in subjects]
     for subject, found in zip(subjects, findings, strict=True):
         fresh = replace(subject, network=untrained(subject.network, options.seed))
         for state, version in (("trained", subject), ("untrained", fresh)):
-            study = Study(version, state, folder, options, generators)
+            study = Study(version, state, folder, options, generators, make_maximizer)
             if "A" in options.figures:
                 found.invariance[state] = study.invariance()
             if "B" in options.figures:
@@ -45,9 +51,18 @@ def run(
                 sets = found.sets.setdefault(name, {})[state] = study.maximising_sets(name)
                 found.pictures |= _draw(sets, generator, f"{study.name}-{name}")
         for name, picture in found.pictures.items():
-            picture.save(folder / f"{name}.png", optimize=True)
+            with replacing(folder / f"{name}.png") as partial:
+                picture.save(partial, optimize=True)
     write_report(findings, folder)
     return findings
+
+
+def make_maximizer(subject: Subject, layer: str | None, generator: nn.Module | None) -> ActivationMaximizer:
+    """Activation maximisation by `gan`; see `plugin.experiments.invariance.study.MakesMaximizers`."""
+    if generator is None:
+        channels, height, width = subject.images.shape[1:]
+        return PixelAM(subject.network, (channels, height, width), layer, subject.as_inputs)
+    return CodeSpaceAM(subject.network, generator, layer, transform=subject.as_inputs)
 
 
 def _draw(sets: Sequence[MaximisingSet], generator: nn.Module, name: str) -> dict[str, Image.Image]:
@@ -61,7 +76,7 @@ def _draw(sets: Sequence[MaximisingSet], generator: nn.Module, name: str) -> dic
 
 
 def read_subject(network: str, data: Path, limit: int) -> Subject:
-    """A bundled network with CIFAR-10, a classifier shipped with `gan` and its data, or torchvision's with a folder.
+    """A network with its data: this package's with CIFAR-10, `gan`'s classifiers, or torchvision's with a folder.
 
     Args:
         network: its name, or NAME=CHECKPOINT for weights of your own.
@@ -73,17 +88,12 @@ def read_subject(network: str, data: Path, limit: int) -> Subject:
         ValueError: there is no such network.
     """
     name, _, checkpoint = network.partition("=")
-    if name not in names():
-        from gan import load_classifier
-        from gan.data import read
-        from gan.loading import names as trained
-
-        if name in trained():
-            found = read(name.rpartition("-")[0], train=False, folder=data)
-            labels = None if found.labels is None else found.labels[:limit]
-            return Subject(name, load_classifier(name), found.values()[:limit], labels)
+    if name in trained_names() and name not in known_names():
+        found = read(name.rpartition("-")[0], train=False, folder=data)
+        labels = None if found.labels is None else found.labels[:limit]
+        return Subject(name, load_classifier(name), found.values()[:limit], labels)
     model = load(name, checkpoint=checkpoint or None)
-    if name in names():
+    if name in known_names():
         pictures, labels = (values[:limit] for values in cifar10(data, train=False))
         return Subject(name, model.network, normalise(pictures), labels, normalise)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
@@ -97,12 +107,7 @@ def read_generators(wanted: Sequence[str]) -> dict[str, nn.Module]:
     Raises:
         FileNotFoundError: there is no such GAN.
     """
-    found = [name for name in wanted if name != PIXEL]
-    if not found:
-        return {}
-    import gan
-
-    return {name: gan.load(name).generator for name in found}
+    return {name: load_gan(name).generator for name in wanted if name != PIXEL}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on from the parts in {options.out}", file=sys.stderr)
         return 130
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, WeightsUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(options.out / "report.html")

@@ -15,13 +15,14 @@ import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...attr import NeuronModifiedBackprop
-from ..diversity import vendi_score
+from ...statistics import vendi_score
 from ..units import layers_with_units, responding_channels, responses_in_the_middle, seen_pixels
 from .firing import check_mode
 from .sufficiency import Maximizer, target_of
@@ -155,9 +156,8 @@ class _Described:
         pictures, others = self._pictures(codes), self._pictures(random)
         reached, random_responses = self._respond(pictures), self._respond(others)
         solved = reached > enough * best_responses[0]
-        box = seen_pixels(
-            NeuronModifiedBackprop(self.network, self.layer, "linear adjoint").attribute(best, target_of(self.unit))
-        )
+        adjoint = NeuronModifiedBackprop(self.network, self.layer, "linear adjoint")
+        box = seen_pixels(cast(Tensor, adjoint.attribute(best, target_of(self.unit))))
         centre = self.images.mean(0)
         patches = [(batch - centre)[:, :, *box].flatten(1) for batch in (pictures[solved], best, others)]
         modes = [vendi_score(patch) if len(patch) else 0.0 for patch in patches]

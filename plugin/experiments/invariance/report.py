@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from ...files import write_text
 from ..page import embedded, page, table
 from .figures import firing_figure, invariance_figure, maximising_set_figure, short, sufficiency_figure
 from .firing import LayerInvariance
@@ -40,11 +41,8 @@ class Findings:
 
 def write_report(findings: Sequence[Findings], folder: Path) -> Path:
     """Write `report.html`; returns where it is."""
-    folder.mkdir(parents=True, exist_ok=True)
     body = f"<script>{get_plotlyjs()}</script>" + "".join(map(_section, findings))
-    target = folder / "report.html"
-    target.write_text(page(_TITLE, _INTRODUCTION, body), encoding="utf-8")
-    return target
+    return write_text(folder / "report.html", page(_TITLE, _INTRODUCTION, body))
 
 
 def invariance_table(

@@ -7,16 +7,16 @@ interruption, or with other options, the parts that are there are read if what d
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ...files import write_text
 from ..units import evenly, layers_with_units
 from .figures import short
 from .firing import LayerInvariance, invariance
@@ -48,7 +48,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class ToTheEnd:
-    """A maximiser of `gan` whose runs are not stopped early, since how far they can go is the question."""
+    """A maximiser whose runs are not stopped early, since how far they can go is the question.
+
+    Attributes:
+        maximizer: such as `gan.CodeSpaceAM`: its `maximize` takes `steps` and `least_steps` as well.
+        steps: how many each run makes.
+    """
 
     maximizer: Any
     steps: int
@@ -56,6 +61,19 @@ class ToTheEnd:
     def maximize(self, target: Any, *, seeds: Sequence[int]) -> Solutions:
         found: Solutions = self.maximizer.maximize(target, seeds=seeds, steps=self.steps, least_steps=self.steps)
         return found
+
+
+class MakesMaximizers(Protocol):
+    """Makes what maximises the units of a layer."""
+
+    def __call__(self, subject: Subject, layer: str | None, generator: nn.Module | None) -> Any:
+        """A maximiser as `ToTheEnd` takes it.
+
+        Args:
+            subject: the network.
+            layer: whose units are maximised; None is the output.
+            generator: in whose codes; None maximises in pixels.
+        """
 
 
 class Study:
@@ -67,12 +85,20 @@ class Study:
         folder: where the parts are.
         options: of the command line.
         generators: by name those whose codes the runs maximise in.
+        make_maximizer: makes what maximises.
     """
 
     def __init__(
-        self, subject: Subject, state: str, folder: Path, options: argparse.Namespace, generators: dict[str, nn.Module]
+        self,
+        subject: Subject,
+        state: str,
+        folder: Path,
+        options: argparse.Namespace,
+        generators: dict[str, nn.Module],
+        make_maximizer: MakesMaximizers,
     ) -> None:
         self.subject, self.folder, self.options, self.generators = subject, folder, options, generators
+        self.make_maximizer = make_maximizer
         self.name = f"{subject.name}-{state}"
         layers = layers_with_units(subject.network, subject.images)
         self.layers = evenly(layers, options.layers or len(layers))
@@ -119,15 +145,8 @@ class Study:
         return results
 
     def _maximizer(self, method: str, layer: str) -> Maximizer:
-        from gan.maximization import CodeSpaceAM
-        from gan.pixel import PixelAM
-
-        network, place, transform = self.subject.network, layer or None, self.subject.as_inputs
-        if method == PIXEL:
-            channels, height, width = self.subject.images.shape[1:]
-            pixels = PixelAM(network, (channels, height, width), place, transform)
-            return ToTheEnd(pixels, self.options.steps)
-        return ToTheEnd(CodeSpaceAM(network, self.generators[method], place, transform=transform), self.options.steps)
+        generator = None if method == PIXEL else self.generators[method]
+        return ToTheEnd(self.make_maximizer(self.subject, layer or None, generator), self.options.steps)
 
     def _chosen(self, methods: Sequence[str], *options: str) -> dict[str, Any]:
         """The options that decide a part, and if anything is maximised, how."""
@@ -146,9 +165,7 @@ class Study:
             if content["settings"] == settings:
                 return [kind(**result) for result in content["results"]]
         results = list(compute())
-        unfinished = path.with_suffix(".partial")
-        unfinished.write_text(json.dumps({"settings": settings, "results": [asdict(result) for result in results]}))
-        os.replace(unfinished, path)
+        write_text(path, json.dumps({"settings": settings, "results": [asdict(result) for result in results]}))
         return results
 
 

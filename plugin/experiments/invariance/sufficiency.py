@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ...models import load
-from ..deconvnet import UnitFinding, examine, scaled_responses
+from ..deconvnet import examine, scaled_responses
+from ..unit_findings import UnitFinding
 from ..units import layers_with_units
 from .firing import check_mode
 

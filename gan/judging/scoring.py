@@ -3,29 +3,21 @@
 The classifier's own certainty proves nothing: it can be had from noise in pixel space, and on digits from a random
 code. So there are a judge (another architecture, another seed), real images, and two baselines: the best of as many
 random codes as the ascent cost forward passes, and ascent in pixel space.
-
-A gradient counts as two forward passes, as usual; at frozen weights it costs about one, so the count favours the
-baseline.
 """
 
 import math
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .ascent import Result
-from .blocks import in_blocks
-from .data import ImageSet
-from .maximization import CodeSpaceAM
-from .maximizer import random_codes
+from ..data import ImageSet
+from ..maximising import Result
+from ..maximising.targets import Activations, Units, evaluating
+from .baselines import batch_speedup, best_of_random, best_of_real, pixel_ascent
 from .measures import diversity, nearest, neighbour_distances, precision
-from .pixel import PixelAM
 from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Row, Scorecard
-from .targets import Activations, Units, evaluating
 
 Reals = ImageSet | tuple[Tensor, Tensor] | Tensor | Sequence[Any]
 
@@ -63,7 +55,7 @@ def scorecard(
     if BEST in baselines:
         images[BEST], scores[BEST], count = best_of_random(result)
     if PIXEL in baselines:
-        made = _pixels(result)
+        made = pixel_ascent(result)
         images[PIXEL], scores[PIXEL], progress[PIXEL] = made.images, made.scores[-1], bench.progress(made)
     images[REAL], scores[REAL] = bench.held_out, bench.scores(bench.held_out)
     columns = {name: bench.measure(images[name], scores[name]) | progress.get(name, {}) for name in images}
@@ -159,74 +151,6 @@ class _Bench:
             return {}
         steps = float(result.steps_taken.float().quantile(0.5))
         return {"reached": float(result.reached.float().mean()), "median_steps": steps}
-
-
-def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
-    """For each run the best image of as many random codes as the ascent cost forward passes, in the mean over the runs.
-
-    Returns:
-        Images `(n, C, H, W)`, the units' values there `(n,)`, and the number of codes per run.
-
-    Raises:
-        ValueError: the runs had no generator.
-    """
-    maximizer = result.maximizer
-    if not isinstance(maximizer, CodeSpaceAM):
-        raise ValueError("best_of_n needs a generator: leave it out of baselines= for PixelAM")
-    count = round(float(result.passes.float().mean()))
-    units = Units(result.targets, len(result), maximizer.activations)
-    # Other codes than those the runs started from.
-    randoms = [torch.Generator().manual_seed(seed + 10**6) for seed in result.seeds]
-    drawn = random_codes((count, *maximizer.code_shape), randoms, maximizer.like)
-    runs = torch.arange(len(result))
-    values = maximizer.values(units.select, drawn.flatten(0, 1), runs.repeat_interleave(count))
-    scores, best = values.view(len(result), count).max(dim=1)
-    with evaluating(*maximizer.networks), torch.no_grad():
-        (images,) = in_blocks(lambda codes: [maximizer.render(codes)], drawn[runs, best.cpu()])
-    return images, scores, count
-
-
-def best_of_real(result: Result, real: Tensor) -> Tensor:
-    """For each run the largest value of its unit at any of the real images `(M, C, H, W)`: `(n,)`."""
-    maximizer = result.maximizer
-    units = Units(result.targets, len(result), maximizer.activations)
-    first = {repr(target): run for run, target in reversed([*enumerate(result.targets)])}
-    best = {target: torch.full((), -torch.inf) for target in first}
-    with evaluating(*maximizer.networks), torch.no_grad():
-        for some in real.to(result.images).split(100):
-            activations = maximizer.activations(some)
-            for target, run in first.items():
-                values = units.select(activations, torch.full((len(some),), run))
-                best[target] = torch.maximum(best[target].to(values), values.max())
-    return torch.stack([best[repr(target)] for target in result.targets])
-
-
-def batch_speedup(result: Result) -> float:
-    """How many times longer the same runs take one by one than in one batch, by the clock."""
-
-    def seconds(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    settings: dict[str, Any] = {"steps": len(result.scores), "stop_at": result.stop_at}
-    pairs = list(zip(result.targets, result.seeds, strict=True))
-    maximize = result.maximizer.maximize
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        maximize(result.targets[:1], seeds=result.seeds[:1], **settings)
-        batch = min(seconds(lambda: maximize(result.targets, seeds=result.seeds, **settings)) for _ in range(2))
-        return seconds(lambda: [maximize([unit], seeds=[seed], **settings) for unit, seed in pairs]) / batch
-
-
-def _pixels(result: Result) -> Result:
-    """Ascent in pixel space for the same targets, seeds and steps."""
-    own = result.maximizer
-    channels, height, width = result.images.shape[1:]
-    pixel = PixelAM(own.classifier, (channels, height, width), own.activations.layer, own.activations.transform)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pixel.maximize(result.targets, seeds=result.seeds, steps=len(result.scores), stop_at=result.stop_at)
 
 
 def _images_and_labels(real: Reals) -> tuple[Tensor, Tensor | None]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from plugin.extras import require
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -73,9 +75,8 @@ class Scorecard:
         return {row.measure: dict(row.values) for row in self.rows}
 
     def to_pandas(self) -> Any:
-        """A `pandas.DataFrame` with one row per measure and one column per method."""
-        import pandas
-
+        """A `pandas.DataFrame` with one row per measure and one column per method; needs the extra `tables`."""
+        pandas = require("pandas", extra="tables", purpose="a table for pandas")
         return pandas.DataFrame([row.values for row in self.rows], [row.measure for row in self.rows], self.methods)
 
     def __str__(self) -> str:

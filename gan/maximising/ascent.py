@@ -4,15 +4,15 @@ With f the unit's value, G what draws an image, and g = grad_z f(G(z)), each run
 
     z' = prior's move of  z + size sqrt(d) g / |g|
 
-(`gan.priors`). Where f is larger there, the run goes on from z' with a step a fifth longer; else it tries again from z
-with the step at which a parabola through both values has its top,
+(`gan.maximising.priors`). Where f is larger there, the run goes on from z' with a step a fifth longer; else it tries
+again from z with the step at which a parabola through both values has its top,
 
     size' = size r / (2 (f(G(z)) + r - f(G(z')))),        r = size sqrt(d) |g|
 
 which is at most half of it. So values never fall, and the scale of the unit does not matter. A run that has reached
 `stop_at` is frozen and leaves the batch: what is still computed shrinks. No run sees another one (unless `repulsion`
-asks for it), each has a random generator of its own, and batches are computed in blocks of one size (`gan.blocks`): a
-batch gives, bit for bit, what single runs give.
+asks for it), each has a random generator of its own, and batches are computed in blocks of one size
+(`gan.maximising.batching`): a batch gives, bit for bit, what single runs give.
 """
 
 import math
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .blocks import in_blocks
+from .batching import in_blocks
 from .targets import Unit, Units, evaluating
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@
 
 f is a unit of a classifier and G draws images of codes. On digits most random starting codes are not worth climbing
 from: the ascent makes the classifier certain and leaves the digit unreadable. So each run looks at `candidates` random
-codes, takes the best, and climbs a few steps from there, under a prior (`gan.priors`).
+codes, takes the best, and climbs a few steps from there, under a prior (`gan.maximising.priors`).
 
 >>> result = CodeSpaceAM(classifier, load("dcgan-mnist").generator).maximize(target=0, runs=16, seed=0)
 >>> result.images                                                                          # (16, 1, 28, 28) in [0, 1]
@@ -15,13 +15,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .ascent import Result
-from .blocks import in_blocks
+from .batching import in_blocks
 from .maximizer import ActivationMaximizer, random_codes
 from .priors import Prior, prior_of
 from .targets import Activations, Transform, Units, evaluating
-
-__all__ = ["CodeSpaceAM", "Result"]
 
 # A run starts from an image that is clearly of its class: its logit leads the others' by so much (a probability above
 # 0.99). It looks for one among so many times `candidates` random codes at most: a class that one code in 50

@@ -13,7 +13,6 @@ constant for half of the steps and then falls to zero; what is stored is an expo
 import copy
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,14 +23,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from plugin.files import replacing, save_torch, write_json
 from plugin.models.checkpoints import save_checkpoint
 
-from .classifiers import Classifier
-from .data import ImageSet
-from .loading import load
-from .networks import NETWORKS, Discriminator, Generator
+from ..classifiers import Classifier
+from ..data import ImageSet
+from ..judging.generator_quality import evaluate, require_torchmetrics
+from ..loading import load
+from ..networks import NETWORKS, Discriminator, Generator
 from .precision import mixed_precision
-from .quality import evaluate
 
 
 @dataclass(frozen=True)
@@ -134,21 +134,16 @@ class Trainer:
 
     def save(self) -> None:
         """Write everything that `resume` reads, atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.state_file.with_suffix(".partial")
-        torch.save(
-            {
-                "identity": self.identity(),
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "random": self.random.get_state(),
-                "step": self.step,
-                "history": self.history,
-            },
-            partial,
-        )
-        os.replace(partial, self.state_file)
+        state = {
+            "identity": self.identity(),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "random": self.random.get_state(),
+            "step": self.step,
+            "history": self.history,
+        }
+        save_torch(state, self.state_file)
 
     def batch(self) -> Tensor:
         """Real images in [0, 1], drawn with replacement."""
@@ -239,7 +234,8 @@ class Trainer:
 
         random = torch.Generator().manual_seed(0)
         codes = torch.randn(count, self.generator.code_size, generator=random)
-        save_image(self.average(codes), str(self.folder / "samples.png"), nrow=10)
+        with replacing(self.folder / "samples.png") as partial:
+            save_image(self.average(codes), str(partial), nrow=10)
 
     def store(self, path: Path, scores: Mapping[str, float]) -> dict[str, Any]:
         """Write averaged generator and discriminator as float16 safetensors; returns the metadata."""
@@ -274,7 +270,7 @@ def train(
         data: the images to learn.
         test: images for the scores only.
         folder: gets `training.pt`, `history.json`, `samples.png` and `ARCHITECTURE.safetensors`.
-        classifier: of these images, for the scores (see `gan.quality.evaluate`).
+        classifier: of these images, for the scores (see `gan.judging.generator_quality.evaluate`).
         save_every: steps between two checkpoints.
 
     Returns:
@@ -283,13 +279,16 @@ def train(
     Raises:
         ValueError: images the network cannot make, a classifier that does not fit, or a folder with another run.
         FloatingPointError: the training diverged; the last checkpoint stays.
+        OSError: a file cannot be written, as on a full disk; the last checkpoint stays.
+        MissingExtraError: a classifier is given, and torchmetrics is not installed.
     """
     if classifier is not None:
         check_fit(classifier, data)
+        require_torchmetrics()  # before hours of training
     trainer = Trainer(recipe, data, Path(folder))
     trainer.resume()
     trainer.run(save_every)
-    (trainer.folder / "history.json").write_text(json.dumps(trainer.history, indent=1))
+    write_json(trainer.folder / "history.json", trainer.history)
     path = trainer.folder / f"{recipe.architecture}.safetensors"
     trainer.store(path, {})
     return trainer.store(path, evaluate(load(path).generator, data, test, classifier))

@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from plugin.propagation import describe, find_layer
-from plugin.propagation.modules import ModuleTrace
+from plugin.observing import ModuleTrace, describe, find_layer
 
 Index: TypeAlias = tuple[int | slice, ...]
 Unit: TypeAlias = int | Index | Callable[[Tensor], Tensor]

@@ -9,13 +9,16 @@ is shown as a multiple of its value between the training and the test images, wh
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .classifiers import Classifier
-from .data import ImageSet
-from .networks import Generator
+from plugin.extras import require
+
+from ..classifiers import Classifier
+from ..data import ImageSet
+from ..networks import Generator
 
 CONFIDENT = 0.99
 
@@ -38,11 +41,18 @@ class _Identity(nn.Module):
         return features
 
 
+def require_torchmetrics() -> Any:
+    """The module of torchmetrics that computes the Fréchet distance.
+
+    Raises:
+        MissingExtraError: torchmetrics is not installed.
+    """
+    return require("torchmetrics.image.fid", extra="gan", purpose="the Fréchet distance")
+
+
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """The distance between Gaussians fitted to features `(N, k)` and `(M, k)`, by torchmetrics, in float64."""
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    metric = FrechetInceptionDistance(feature=_Identity(first.shape[1]))
+    metric = require_torchmetrics().FrechetInceptionDistance(feature=_Identity(first.shape[1]))
     metric.set_dtype(torch.float64)
     metric.update(first.double(), real=True)
     metric.update(second.double(), real=False)

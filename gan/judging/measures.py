@@ -1,17 +1,13 @@
 """How near images are to real ones, and how far from each other, in a network's features.
 
 Features are rows `(n, k)`; distances are Euclidean. Precision is that of Kynkäänniemi et al. (2019), coverage that of
-Naeem et al. (2020), the Vendi score that of Friedman and Dieng (2023).
+Naeem et al. (2020). The Vendi score is in `plugin.statistics`.
 """
 
 import math
 
 import torch
 from torch import Tensor
-
-from plugin.experiments.diversity import vendi_score
-
-__all__ = ["coverage", "diversity", "nearest", "neighbour_distances", "precision", "vendi_score"]
 
 
 def diversity(features: Tensor) -> float:

@@ -1,0 +1,7 @@
+"""How good maximised images and generators are."""
+
+from .baselines import batch_speedup, best_of_random, best_of_real
+from .scorecards import Scorecard
+from .scoring import scorecard
+
+__all__ = ["Scorecard", "batch_speedup", "best_of_random", "best_of_real", "scorecard"]

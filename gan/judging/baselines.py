@@ -1,0 +1,86 @@
+"""What is easier than the ascent to be judged: the best of random codes, ascent in pixel space, the best real image.
+
+A gradient counts as two forward passes, as usual; at frozen weights it costs about one, so the count favours the best
+of random codes.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..maximising import CodeSpaceAM, PixelAM, Result
+from ..maximising.batching import in_blocks
+from ..maximising.maximizer import random_codes
+from ..maximising.targets import Units, evaluating
+
+
+def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
+    """For each run the best image of as many random codes as the ascent cost forward passes, in the mean over the runs.
+
+    Returns:
+        Images `(n, C, H, W)`, the units' values there `(n,)`, and the number of codes per run.
+
+    Raises:
+        ValueError: the runs had no generator.
+    """
+    maximizer = result.maximizer
+    if not isinstance(maximizer, CodeSpaceAM):
+        raise ValueError("best_of_n needs a generator: leave it out of baselines= for PixelAM")
+    count = round(float(result.passes.float().mean()))
+    units = Units(result.targets, len(result), maximizer.activations)
+    # Other codes than those the runs started from.
+    randoms = [torch.Generator().manual_seed(seed + 10**6) for seed in result.seeds]
+    drawn = random_codes((count, *maximizer.code_shape), randoms, maximizer.like)
+    runs = torch.arange(len(result))
+    values = maximizer.values(units.select, drawn.flatten(0, 1), runs.repeat_interleave(count))
+    scores, best = values.view(len(result), count).max(dim=1)
+    with evaluating(*maximizer.networks), torch.no_grad():
+        (images,) = in_blocks(lambda codes: [maximizer.render(codes)], drawn[runs, best.cpu()])
+    return images, scores, count
+
+
+def best_of_real(result: Result, real: Tensor) -> Tensor:
+    """For each run the largest value of its unit at any of the real images `(M, C, H, W)`: `(n,)`."""
+    maximizer = result.maximizer
+    units = Units(result.targets, len(result), maximizer.activations)
+    first = {repr(target): run for run, target in reversed([*enumerate(result.targets)])}
+    best = {target: torch.full((), -torch.inf) for target in first}
+    with evaluating(*maximizer.networks), torch.no_grad():
+        for some in real.to(result.images).split(100):
+            activations = maximizer.activations(some)
+            for target, run in first.items():
+                values = units.select(activations, torch.full((len(some),), run))
+                best[target] = torch.maximum(best[target].to(values), values.max())
+    return torch.stack([best[repr(target)] for target in result.targets])
+
+
+def batch_speedup(result: Result) -> float:
+    """How many times longer the same runs take one by one than in one batch, by the clock."""
+
+    def seconds(work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    settings: dict[str, Any] = {"steps": len(result.scores), "stop_at": result.stop_at}
+    pairs = list(zip(result.targets, result.seeds, strict=True))
+    maximize = result.maximizer.maximize
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        maximize(result.targets[:1], seeds=result.seeds[:1], **settings)
+        batch = min(seconds(lambda: maximize(result.targets, seeds=result.seeds, **settings)) for _ in range(2))
+        return seconds(lambda: [maximize([unit], seeds=[seed], **settings) for unit, seed in pairs]) / batch
+
+
+def pixel_ascent(result: Result) -> Result:
+    """Ascent in pixel space for the same targets, seeds and steps."""
+    own = result.maximizer
+    channels, height, width = result.images.shape[1:]
+    pixel = PixelAM(own.classifier, (channels, height, width), own.activations.layer, own.activations.transform)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pixel.maximize(result.targets, seeds=result.seeds, steps=len(result.scores), stop_at=result.stop_at)

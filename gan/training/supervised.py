@@ -1,0 +1,94 @@
+"""Training of the classifiers in `gan.classifiers`."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from plugin.models.checkpoints import save_checkpoint
+from plugin.statistics import accuracy
+
+from ..classifiers import CLASSIFIERS
+from ..data import ImageSet
+from .precision import mixed_precision
+
+
+def jitter(images: Tensor, random: torch.Generator) -> Tensor:
+    """Rotate by up to 12 degrees, scale and shift by up to 10 %, each image by itself; outside is 0.
+
+    Args:
+        images: `(N, C, H, W)`.
+        random: decides the transformations.
+    """
+    angle, scale, right, down = (torch.rand(4, len(images), generator=random) * 2 - 1) * torch.tensor(
+        [math.radians(12), 0.1, 0.2, 0.2]  # shifts in half sides
+    ).view(4, 1)
+    cos, sin = (1 + scale) * angle.cos(), (1 + scale) * angle.sin()
+    matrices = torch.stack([cos, -sin, right, sin, cos, down], dim=1).view(-1, 2, 3)
+    return F.grid_sample(images, F.affine_grid(matrices, list(images.shape), False), align_corners=False)
+
+
+def train_classifier(
+    path: str | Path, train: ImageSet, test: ImageSet, kind: str = "classifier", epochs: int = 8, seed: int = 0
+) -> dict[str, Any]:
+    """Train a classifier and store it.
+
+    Args:
+        path: the `.safetensors` file to write.
+        train: labelled images to learn from.
+        test: labelled images to measure on.
+        kind: "classifier" or "judge", a key of `CLASSIFIERS`.
+        epochs: passes over `train`, each image jittered anew.
+        seed: decides the first weights, the order and the jitter.
+
+    Returns:
+        The stored metadata; `accuracy` is that of the float16 weights as stored.
+
+    Raises:
+        ValueError: the images have no labels.
+    """
+    if train.labels is None or test.labels is None:
+        raise ValueError(f"{train.name} has no classes to learn: put the pictures in one folder per class")
+    torch.manual_seed(seed)
+    classifier = CLASSIFIERS[kind](train.image_shape, train.classes).to(memory_format=torch.channels_last)
+    random = torch.Generator().manual_seed(seed)
+    steps = epochs * math.ceil(len(train) / 128)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.2)
+    for epoch in range(epochs):
+        classifier.train()
+        batches = torch.randperm(len(train), generator=random).split(128)
+        for batch in (bar := tqdm(batches, desc=f"{kind}, epoch {epoch + 1}/{epochs}", unit="batch", mininterval=2)):
+            images = jitter(train.images[batch].float() / 255, random).contiguous(memory_format=torch.channels_last)
+            with mixed_precision():
+                logits = classifier(images)
+            loss = F.cross_entropy(logits.float(), train.labels[batch])
+            if not loss.isfinite():
+                raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch + 1}: {path} is left as it was")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    metadata: dict[str, Any] = {
+        "architecture": kind,
+        "image_shape": train.image_shape,
+        "classes": train.classes,
+        "data": train.name,
+        "seed": seed,
+        "epochs": epochs,
+        "torch": torch.__version__,
+    }
+    state = {
+        name: value.half().float() if value.is_floating_point() else value
+        for name, value in classifier.state_dict().items()
+    }
+    classifier.load_state_dict(state)
+    batches = zip(test.values().split(1000), test.labels.split(1000), strict=True)
+    metadata["accuracy"] = accuracy(classifier, batches)
+    save_checkpoint(path, classifier, metadata)
+    return metadata

@@ -1,0 +1,62 @@
+"""What `plugin.experiments.deconvnet` finds of the units of a network."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models import LoadedModel
+from ..statistics import mean_cosine
+
+
+@dataclass(frozen=True)
+class UnitFinding:
+    """What was found of one unit.
+
+    Attributes:
+        layer: the layer's name.
+        unit: channel, row and column in the layer's output; the channel alone where it returns no maps.
+        image: its best image, normalised `(3, H, W)`.
+        best: its response to that image.
+        box: the pixels it sees, as two slices.
+        pictures: for each method the picture `(3, H, W)` of the best image.
+        response: for each method the response to its picture over `best`.
+        cosine: for each conditioned method the cosine between pictures from different images.
+    """
+
+    layer: str
+    unit: tuple[int, ...]
+    image: Tensor
+    best: float
+    box: tuple[slice, slice]
+    pictures: dict[str, Tensor]
+    response: dict[str, float]
+    cosine: dict[str, float]
+
+
+@dataclass(frozen=True)
+class NetworkFindings:
+    """All units of a network, in the order of its layers."""
+
+    model: LoadedModel
+    images: int
+    units: list[UnitFinding]
+    seconds: float
+
+    @property
+    def layers(self) -> dict[str, list[UnitFinding]]:
+        """The units by layer."""
+        found: dict[str, list[UnitFinding]] = {}
+        for unit in self.units:
+            found.setdefault(unit.layer, []).append(unit)
+        return found
+
+    @property
+    def likeness(self) -> dict[str, dict[str, float]]:
+        """For each layer and method the mean cosine between the pictures of different units; NaN of a single unit."""
+        return {
+            layer: {
+                name: mean_cosine(torch.stack([unit.pictures[name] for unit in units])) for name in units[0].pictures
+            }
+            for layer, units in self.layers.items()
+        }

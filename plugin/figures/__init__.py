@@ -1,0 +1,32 @@
+"""Figures of attributions: plotly for looking, Pillow for PNG, NPZ for the numbers.
+
+Every function is pure: NumPy arrays and Pillow images in, a figure or bytes out. A signed map is always drawn with
+white at zero, red for positive and blue for negative (the colour-blind-safe scale RdBu), and limits that are symmetric,
+so that the same shade means the same magnitude on both sides.
+"""
+
+from .charts import ascent_curves, ledger_bars, top_k_bars, unit_squares
+from .colours import SIGNED_COLOURS, Array, as_image, reduce_channels, signed_colours, symmetric_limit
+from .encoding import to_npz, to_png
+from .maps import ZERO_MESSAGE, colour_map, focused, image_figure, side_by_side, signed_map
+
+__all__ = [
+    "SIGNED_COLOURS",
+    "ZERO_MESSAGE",
+    "Array",
+    "as_image",
+    "ascent_curves",
+    "colour_map",
+    "focused",
+    "image_figure",
+    "ledger_bars",
+    "reduce_channels",
+    "side_by_side",
+    "signed_colours",
+    "signed_map",
+    "symmetric_limit",
+    "to_npz",
+    "to_png",
+    "top_k_bars",
+    "unit_squares",
+]

@@ -1,0 +1,119 @@
+"""From attributions to colours: the channels that are summed, the limits of a scale, and the shades of a picture."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from plotly.colors import diverging, unlabel_rgb
+
+Array = NDArray[Any]
+
+SIGNED_COLOURS: list[str] = list(diverging.RdBu_r)
+# The ends between which `reduce_channels` clips a sum.
+_PARTS: dict[str | int, tuple[float | None, float | None]] = {
+    "sum": (None, None), "positive": (0, None), "negative": (None, 0),
+}  # fmt: skip
+
+
+def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
+    """One signed value per pixel.
+
+    Args:
+        attribution: `(C, H, W)`.
+        how: "sum" over the channels; of this sum the "positive" or the "negative" part, which can be told apart
+            without their colours; or the index of one channel.
+
+    Returns:
+        `(H, W)`.
+
+    Raises:
+        ValueError: another shape, or no such channel or reduction.
+    """
+    values = np.asarray(attribution)
+    if values.ndim != 3:
+        raise ValueError(f"an attribution is (C, H, W), this one has shape {values.shape}")
+    if how in _PARTS:
+        return np.asarray(values.sum(axis=0).clip(*_PARTS[how]))
+    if isinstance(how, int) and 0 <= how < values.shape[0]:
+        return np.asarray(values[how])
+    names = ", ".join(map(repr, _PARTS))
+    raise ValueError(f"channels are reduced by {names} or an index from 0 to {values.shape[0] - 1}, not by {how!r}")
+
+
+def symmetric_limit(maps: Iterable[Array], percentile: float = 99.0) -> float:
+    """The magnitude at which the colours of maps that share one scale end.
+
+    Args:
+        maps: arrays of any shape; values that are not finite are passed over.
+        percentile: of the magnitudes of all maps together, in (0, 100]. A map that is zero almost everywhere may have
+            this percentile at zero: then it is the largest magnitude instead.
+
+    Returns:
+        The limit, > 0; or 0.0 where all maps are wholly zero.
+
+    Raises:
+        ValueError: the percentile is out of range.
+    """
+    if not 0 < percentile <= 100:
+        raise ValueError(f"the percentile lies above 0 and at most at 100, not at {percentile}")
+    flat = [np.abs(np.asarray(values, dtype=np.float64)).ravel() for values in maps]
+    magnitudes = np.concatenate(flat) if flat else np.zeros(0)
+    magnitudes = magnitudes[np.isfinite(magnitudes)]
+    if not magnitudes.size:
+        return 0.0
+    return float(np.percentile(magnitudes, percentile)) or float(magnitudes.max())
+
+
+def chosen_limit(values: Array, percentile: float, limit: float | None) -> float:
+    """Where the colours of a map end: at `limit` if it is given, else as `symmetric_limit` says.
+
+    Raises:
+        ValueError: the percentile or the limit is out of range.
+    """
+    if limit is None:
+        return symmetric_limit([values], percentile)
+    if not (np.isfinite(limit) and limit >= 0):
+        raise ValueError(f"the limit is a magnitude, at least 0 and finite, not {limit}")
+    # A wholly zero map on a scale that it shares with others is still wholly zero, and says so.
+    return float(limit) if np.any(values) else 0.0
+
+
+def signed_colours(values: Array, limit: float) -> NDArray[np.uint8]:
+    """The colours that `signed_map` shows for a map.
+
+    Args:
+        values: `(H, W)`.
+        limit: the magnitude of the deepest colours; 0 makes the picture white.
+
+    Returns:
+        `(H, W, 3)`.
+    """
+    stops = np.array([unlabel_rgb(colour) for colour in SIGNED_COLOURS])
+    scaled = np.nan_to_num(np.asarray(values, dtype=np.float64)) / (limit or 1.0)
+    positions = (np.clip(scaled, -1, 1) + 1) / 2
+    along = np.linspace(0, 1, len(stops))
+    channels = [np.interp(positions, along, stops[:, channel]) for channel in range(3)]
+    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def as_image(attribution: Array, clip_percentile: float = 99.0, limit: float | None = None) -> NDArray[np.uint8]:
+    """An attribution of the three colour channels as a picture, as papers print guided backprop: grey where it is zero.
+
+    Args:
+        attribution: `(3, H, W)`, signed.
+        clip_percentile: the percentile of the magnitudes that becomes full colour, unless `limit` says it.
+        limit: the magnitude that becomes full colour.
+
+    Returns:
+        `(H, W, 3)`; 128 stands for zero.
+
+    Raises:
+        ValueError: another shape, or a percentile or limit out of range.
+    """
+    values = np.asarray(attribution, dtype=np.float64)
+    if values.ndim != 3 or values.shape[0] != 3:
+        raise ValueError(f"a colour picture needs an attribution (3, H, W), this one has shape {values.shape}")
+    limit = chosen_limit(values, clip_percentile, limit)
+    scaled = np.nan_to_num(values) / (limit or 1.0)
+    return np.rint(128 + 127 * np.clip(scaled, -1, 1)).astype(np.uint8).transpose(1, 2, 0)

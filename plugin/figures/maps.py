@@ -1,0 +1,174 @@
+"""Maps as plotly figures, over the photograph if one is given."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from PIL import Image
+from plotly.subplots import make_subplots
+
+from .colours import SIGNED_COLOURS, Array, as_image, chosen_limit, symmetric_limit
+from .encoding import checked_opacity, png
+
+ZERO_MESSAGE = "zero everywhere"
+
+
+def signed_map(
+    values: Array,
+    image: Image.Image | None = None,
+    opacity: float = 1.0,
+    clip_percentile: float = 99.0,
+    limit: float | None = None,
+    title: str = "",
+    height: int = 360,
+) -> go.Figure:
+    """A zero-centred heatmap, over the photograph if one is given. Hovering shows the values as they are, not clipped.
+
+    Args:
+        values: `(H, W)`, signed. Values that are not finite are left out.
+        image: drawn beneath, stretched over the map.
+        opacity: of the map over the image, 0 to 1.
+        clip_percentile: where the colours end, unless `limit` says it.
+        limit: the magnitude of the deepest red and blue, for maps that share a scale.
+        title: above the map.
+        height: of the figure in pixels.
+
+    Raises:
+        ValueError: another shape, or an opacity, percentile or limit out of range.
+    """
+    values = np.asarray(values)
+    if values.ndim != 2:
+        raise ValueError(f"a map is (H, W), this one has shape {values.shape}")
+    limit = chosen_limit(values, clip_percentile, limit)
+    figure = _canvas(values.shape, image, title, height)
+    reached = bool(np.nanmax(np.abs(values), initial=0.0) <= limit)
+    figure.add_trace(
+        go.Heatmap(
+            z=values,
+            zmid=0,
+            zmin=-(limit or 1.0),
+            zmax=limit or 1.0,
+            colorscale=SIGNED_COLOURS,
+            opacity=checked_opacity(opacity),
+            colorbar=_colour_bar(limit, clipped=not reached),
+            showscale=limit > 0,
+            hoverongaps=False,
+            hovertemplate="row %{y}, column %{x}<br><b>%{z:.5g}</b><extra></extra>",
+        )
+    )
+    return _say_if_zero(figure, limit)
+
+
+def colour_map(
+    attribution: Array,
+    image: Image.Image | None = None,
+    opacity: float = 1.0,
+    clip_percentile: float = 99.0,
+    limit: float | None = None,
+    title: str = "",
+    height: int = 360,
+) -> go.Figure:
+    """`as_image` as a figure; hovering shows the three values as they are. The arguments are those of `signed_map`.
+
+    Args:
+        attribution: `(3, H, W)`, signed.
+
+    Raises:
+        ValueError: another shape, or an opacity, percentile or limit out of range.
+    """
+    picture = as_image(attribution, clip_percentile, limit)
+    raw = np.asarray(attribution, dtype=np.float32).transpose(1, 2, 0)
+    figure = _canvas(picture.shape[:2], image, title, height)
+    figure.add_trace(
+        go.Image(
+            z=picture,
+            opacity=checked_opacity(opacity),
+            customdata=raw,
+            hovertemplate=(
+                "row %{y}, column %{x}<br>red <b>%{customdata[0]:.5g}</b>"
+                "<br>green <b>%{customdata[1]:.5g}</b><br>blue <b>%{customdata[2]:.5g}</b><extra></extra>"
+            ),
+        )
+    )
+    return _say_if_zero(figure, chosen_limit(raw, clip_percentile, limit))
+
+
+def image_figure(image: Image.Image, title: str = "", height: int = 360) -> go.Figure:
+    """A picture alone, framed like the maps that stand beside it."""
+    return _canvas((image.height, image.width), image, title, height)
+
+
+def side_by_side(
+    maps: Mapping[str, Array],
+    image: Image.Image | None = None,
+    opacity: float = 1.0,
+    clip_percentile: float = 99.0,
+    shared: bool = True,
+    height: int = 360,
+) -> go.Figure:
+    """Several signed maps `(H, W)` in one row, named by their keys, on one scale unless `shared` is false.
+
+    Raises:
+        ValueError: no map, or one that `signed_map` would refuse.
+    """
+    if not maps:
+        raise ValueError("there is no map to draw")
+    limit = symmetric_limit(maps.values(), clip_percentile) if shared else None
+    figure = make_subplots(rows=1, cols=len(maps), subplot_titles=list(maps), horizontal_spacing=0.03)
+    for column, values in enumerate(maps.values(), start=1):
+        for trace in signed_map(values, image, opacity, clip_percentile, limit).data:
+            # One colour bar serves a shared scale; bars of separate scales would lie over the neighbouring map.
+            trace.update(showscale=shared and column == len(maps)) if trace.type == "heatmap" else None
+            figure.add_trace(trace, row=1, col=column)
+        anchor = "x" if column == 1 else f"x{column}"
+        figure.update_yaxes(autorange="reversed", scaleanchor=anchor, visible=False, row=1, col=column)
+        figure.update_xaxes(visible=False, constrain="domain", row=1, col=column)
+    return figure.update_layout(height=height, margin={"l": 0, "r": 0, "t": 30, "b": 0})
+
+
+def focused(figure: go.Figure, rows: tuple[int, int], columns: tuple[int, int]) -> go.Figure:
+    """The figure of a map with its axes set to rows and columns from the first up to, without, the second of a pair."""
+    figure.update_xaxes(range=[columns[0] - 0.5, columns[1] - 0.5])
+    return figure.update_yaxes(range=[rows[1] - 0.5, rows[0] - 0.5])
+
+
+def _canvas(shape: tuple[int, ...], image: Image.Image | None, title: str, height: int) -> go.Figure:
+    """Square pixels, row 0 on top, no axes; the image, if any, is stretched over `shape` = (H, W)."""
+    rows, columns = shape
+    traces = []
+    if image is not None:
+        step_x, step_y = columns / image.width, rows / image.height
+        source = "data:image/png;base64," + base64.b64encode(png(image.convert("RGB"), level=1)).decode()
+        corner = {"x0": step_x / 2 - 0.5, "y0": step_y / 2 - 0.5, "dx": step_x, "dy": step_y}
+        traces.append(go.Image(source=source, hoverinfo="skip", **corner))
+    # One layout as a whole: updates of a figure that exists take several times as long.
+    layout = {
+        "xaxis": {"visible": False, "constrain": "domain", "constraintoward": "left", "range": [-0.5, columns - 0.5]},
+        "yaxis": {
+            "visible": False, "constrain": "domain", "constraintoward": "top", "range": [rows - 0.5, -0.5],
+            "scaleanchor": "x",
+        },
+        "title": {"text": title, "x": 0}, "height": height, "margin": {"l": 0, "r": 0, "t": 30 if title else 0, "b": 0},
+    }  # fmt: skip
+    return go.Figure(traces, layout)
+
+
+def _colour_bar(limit: float, clipped: bool) -> dict[str, Any]:
+    """Three labels; where values were clipped, the ends say that they stand for more."""
+    end = f"{limit:.2g}"
+    labels = [f"≤ -{end}", "0", f"≥ {end}"] if clipped else [f"-{end}", "0", end]
+    return {
+        "orientation": "h", "thickness": 8, "outlinewidth": 0, "y": 0, "yanchor": "top", "ypad": 6, "len": 0.84,
+        "tickvals": [-limit, 0, limit], "ticktext": labels, "ticklabeloverflow": "allow",
+    }  # fmt: skip
+
+
+def _say_if_zero(figure: go.Figure, limit: float) -> go.Figure:
+    if limit == 0:
+        figure.add_annotation(
+            text=ZERO_MESSAGE, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
+            bgcolor="white", bordercolor="#666", borderpad=6, font={"color": "#333", "size": 14},
+        )  # fmt: skip
+    return figure

@@ -1,0 +1,116 @@
+"""Files that are there wholly or not at all."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, cast
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path to write to instead of `path`, which gets the content when the block ends without an error.
+
+    The new content is on the disk before it takes the place of the old one: after an interruption, a full disk or a
+    power cut there is either. Folders on the way are made. Several processes may write the same file: the last wins.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk; the old one is as it was, and the message names it.
+    """
+    target = Path(path)
+    # In the same folder, since only within a file system a file can be replaced at once; the ending is kept, by which
+    # libraries choose the format.
+    partial = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:12]}.partial{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _synchronise(partial, os.O_RDWR)
+        os.replace(partial, target)
+        with suppress(OSError):  # some file systems, and Windows, have no such thing for folders
+            _synchronise(target.parent, os.O_RDONLY)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        # Where the folder itself could not be made there is nothing to remove either.
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write a file with this content; see `replacing`."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+    return Path(path)
+
+
+def write_text(path: str | Path, content: str) -> Path:
+    """Write a file with this text as UTF-8; see `replacing`."""
+    return write_bytes(path, content.encode())
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write a file with this value, a line for each entry; see `replacing`."""
+    return write_text(path, json.dumps(value, indent=1))
+
+
+@contextmanager
+def replacing_archive(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write to for `torch.save` and `torch.export.save`; otherwise `replacing`.
+
+    PyTorch's writer of archives ends the process where a disk is full. It is therefore not told of an error, which is
+    raised when it has finished.
+    """
+    with replacing(path) as partial, partial.open("wb") as file:
+        patient = _PatientFile(file)
+        yield cast(IO[bytes], patient)
+        if patient.error is not None:
+            raise patient.error
+
+
+class _PatientFile:
+    """Writes to a file up to the first error, and from then on only pretends to."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        if self.error is None:
+            try:
+                self.file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """The file itself is flushed when it is closed."""
+
+
+def save_torch(value: Any, path: str | Path) -> Path:
+    """Write a file by `torch.save`; see `replacing`."""
+    import torch
+
+    with replacing_archive(path) as file:
+        torch.save(value, file)
+    return Path(path)
+
+
+def _unwritable(target: Path, error: OSError) -> OSError:
+    """The same error with a message for the person whose file it is."""
+    found = OSError(f"{target} cannot be written ({error.strerror or error}): what was there before is kept")
+    found.errno = error.errno
+    return found
+
+
+def _synchronise(path: Path, flags: int) -> None:
+    """Wait until a file or the entries of a folder are on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,64 @@
+"""From pictures to the inputs of a network."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .data import MEAN, STD
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Shorter side to `resize` pixels, central square of `crop` pixels, then (x - mean) / std per channel in [0, 1].
+
+    With one mean and one deviation the input is the grey values.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Image.Resampling = Image.Resampling.BILINEAR
+
+    def visible(self, image: Image.Image) -> Image.Image:
+        """The pixels the network sees: an RGB image of `crop` x `crop` pixels."""
+        rgb = image.convert("RGB")
+        scale = self.resize / min(rgb.size)
+        width, height = (max(self.crop, round(side * scale)) for side in rgb.size)
+        left, top = (width - self.crop) // 2, (height - self.crop) // 2
+        resized = rgb.resize((width, height), self.interpolation)
+        return resized.crop((left, top, left + self.crop, top + self.crop))
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The normalised input `(1, C, crop, crop)`, float32; C is 1 or 3, as there are means."""
+        return self.normalised(torch.from_numpy(self.pixels(image)).unsqueeze(0))
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """What the network sees before it is normalised: uint8 `(crop, crop, C)`."""
+        seen = self.visible(image).convert("L" if len(self.mean) == 1 else "RGB")
+        return np.array(seen).reshape(self.crop, self.crop, -1)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """The inputs `(N, C, H, W)`, float32, for what `pixels` returns, stacked: uint8 `(N, H, W, C)`."""
+        from torchvision.transforms.functional import normalize
+
+        values = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)
+        return normalize(values, list(self.mean), list(self.std))
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The smallest and the largest value that an input can hold, rounded outwards to three decimals."""
+        pairs = list(zip(self.mean, self.std, strict=True))
+        low = min((0 - mean) / std for mean, std in pairs)
+        high = max((1 - mean) / std for mean, std in pairs)
+        # The margin is for a network that computes in float32, where 2.64 is a little more than 2.64.
+        return math.floor(low * 1000 - 0.01) / 1000, math.ceil(high * 1000 + 0.01) / 1000
+
+
+CIFAR10_PREPROCESSING = Preprocessing(32, 32, MEAN, STD)
+IMAGENET_PREPROCESSING = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -1,0 +1,45 @@
+"""Numbers that describe sets of vectors and answers of networks; what `gan` and the experiments share."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def vendi_score(features: Tensor) -> float:
+    """The effective number of different rows (Friedman and Dieng 2023): exp(-sum_i l_i log l_i), in [1, n].
+
+    l_i are the eigenvalues of K / n, and K holds the cosines between rows: 1 if all rows point in one direction, k if
+    they form k orthogonal clusters of one size.
+
+    Args:
+        features: one row per thing `(n, d)`.
+    """
+    directions = F.normalize(features.double(), dim=1)
+    values = torch.linalg.eigvalsh(directions @ directions.T / len(directions)).clamp(min=0)
+    return float(torch.special.entr(values / values.sum()).sum().exp())
+
+
+def mean_cosine(maps: Tensor) -> float:
+    """Mean cosine over the pairs of maps `(n, ...)`; NaN of a single one."""
+    directions = F.normalize(maps.flatten(1), dim=1)
+    cosines = directions @ directions.T
+    first, second = torch.triu_indices(len(maps), len(maps), offset=1)
+    return float(cosines[first, second].mean())
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The share of inputs whose largest output is the one that their label says, in [0, 1], in eval mode.
+
+    Args:
+        network: logits `(N, classes)` of inputs `(N, ...)`; it is left in eval mode.
+        batches: pairs of inputs and labels `(N,)`, at least one.
+    """
+    network.eval()
+    correct = total = 0
+    for inputs, labels in batches:
+        correct += int((network(inputs).argmax(1) == labels).sum())
+        total += len(labels)
+    return correct / total
