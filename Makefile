@@ -29,7 +29,7 @@ bench-gpu: install
 report: install
 	$(BIN)/python benchmarks/report.py
 screenshots: install
-	$(BIN)/python tests/screenshots.py
+	$(BIN)/python scripts/screenshots.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

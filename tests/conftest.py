@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import served
+from support.browser import served
 from torch import Tensor
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

@@ -139,6 +139,10 @@ def _no_derivative(what: str) -> str:
     return f"the map cannot be differentiated ({what}): {remedy}"
 
 
+# Since PyTorch 2.9.
+_FUSED_RMS_NORM = [aten._fused_rms_norm_backward] if hasattr(aten, "_fused_rms_norm_backward") else []
+
+
 def _derivable() -> Table:
     """What PyTorch cannot differentiate, or not as it should be, in operations that it can."""
     table: Table = get_decompositions(
@@ -147,14 +151,19 @@ def _derivable() -> Table:
             aten.mish_backward,
             aten.native_group_norm_backward,
             aten.silu_backward,
-            aten._fused_rms_norm_backward,
+            *_FUSED_RMS_NORM,
         ]
     )
     return table | {aten.clamp.default: _clamp}
 
 
 def _clamp(value: Tensor, low: Any = None, high: Any = None) -> Any:
-    """At x = 0, a black pixel or a new bias, x+ has the slope 1 of x > 0; by autograd neither x+ nor x- had any."""
+    """At x = 0, a black pixel or a new bias, x+ has the slope 1 of x > 0, and x- none.
+
+    By autograd both have 0, in PyTorch 2.9 and before both 1.
+    """
+    if low is None:
+        return torch.where(value >= high, high, value)
     return torch.where(value >= low, value, low) if high is None else NotImplemented
 
 

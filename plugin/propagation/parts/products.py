@@ -130,8 +130,8 @@ def convolution(
 ) -> Tensor:
     """The convolution of its dimension, or its transpose."""
     convolve = getattr(F, f"conv{'_transpose' if transposed else ''}{weight.ndim - 2}d")
-    geometry = (stride, padding, output_padding, groups, dilation) if transposed else (stride, padding, dilation, groups)
-    result: Tensor = convolve(input, weight, bias, *geometry)
+    rest = (output_padding, groups, dilation) if transposed else (dilation, groups)
+    result: Tensor = convolve(input, weight, bias, stride, padding, *rest)
     return result
 
 

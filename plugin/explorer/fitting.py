@@ -1,0 +1,106 @@
+"""Settings that follow what is chosen: made valid for a network, and for the page that they are taken to."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from .inputs import offered_pictures
+from .inputs.layer_outputs import spatial
+from .inputs.offered_networks import DIGITS
+from .inputs.unit_maximizers import PIXELS
+from .settings import DRAWING, UPLOAD, VIEWS, Settings
+from .untrusted_text import quoted
+
+# Ways to show the maps of networks that see grey values.
+_GREY_VIEWS = ("sum", "positive", "negative")
+
+
+def views(channels: int) -> tuple[str, ...]:
+    """How maps of a network with that many input channels can be shown."""
+    return tuple(VIEWS) if channels == 3 else _GREY_VIEWS
+
+
+def follow(settings: Settings, before: Settings, same_classes: bool) -> Settings:
+    """Drop the choices that lose their meaning when another network, layer or preset is chosen.
+
+    Args:
+        settings: after the change.
+        before: before it.
+        same_classes: whether class indices mean the same for both networks.
+    """
+    if settings.network != before.network and not same_classes:
+        settings = replace(settings, target=None, contrast=None)
+    if settings.network != before.network:
+        settings = replace(settings, checkpoint="", layer="", rules=())
+    if settings.preset != before.preset:
+        settings = replace(settings, rules=())
+    if settings.layer != before.layer:
+        settings = replace(settings, neuron=())
+    return settings
+
+
+def fit(
+    settings: Settings, class_names: Collection[str], layers: dict[str, tuple[int, ...]], channels: int = 3
+) -> tuple[Settings, list[str]]:
+    """Make settings valid for a network.
+
+    Args:
+        settings: valid in themselves.
+        class_names: of the network's outputs.
+        layers: output shape, without the batch dimension, of each layer that can be chosen; in order of execution.
+        channels: of the network's input.
+
+    Returns:
+        The settings, and one sentence for each value that the network does not have.
+    """
+    notes = []
+    for name in ("target", "contrast"):
+        index = getattr(settings, name)
+        if index is not None and index >= len(class_names):
+            notes.append(f"{settings.network} has classes 0 to {len(class_names) - 1}: there is no {name} {index}.")
+            changes: dict[str, Any] = {name: None}
+            settings = replace(settings, **changes)
+    if settings.view not in views(channels):
+        notes.append(f"{settings.network} sees grey values: there is no view {quoted(settings.view)}.")
+        settings = replace(settings, view="sum")
+    if settings.layer and settings.layer not in layers:
+        notes.append(f"{settings.network} has no layer {quoted(settings.layer)}.")
+        settings = replace(settings, layer="", neuron=())
+    if settings.needs_layer and not settings.layer:
+        settings = replace(settings, layer=(spatial(layers) or [""])[-1], neuron=())
+    shape = layers.get(settings.layer, ())
+    inside = len(settings.neuron) == len(shape) and all(i < n for i, n in zip(settings.neuron, shape, strict=True))
+    if settings.neuron and not inside:
+        place = f"{settings.layer}, whose output has shape {shape}," if shape else "A layer that was not given"
+        notes.append(f"{place} has no neuron {settings.neuron}.")
+        settings = replace(settings, neuron=())
+    return settings, notes
+
+
+def with_suitable_picture(settings: Settings) -> Settings:
+    """The settings of a network that was just chosen, with a digit for the classifier of digits and for no other."""
+    is_digit = settings.image in (DRAWING, *offered_pictures.DIGITS)
+    if settings.image == UPLOAD or is_digit == (settings.network == DIGITS):
+        return settings
+    return replace(settings, image=offered_pictures.DIGITS[3] if settings.network == DIGITS else Settings.image)
+
+
+def with_suitable_generator(settings: Settings, arrived: bool) -> Settings:
+    """Settings in which generator and network go together: the GANs draw the digits that one network sees.
+
+    Args:
+        settings: of any page.
+        arrived: whether the page was just opened. Then the generator decides, so that the page opens with digits; later
+            the network does.
+    """
+    if settings.generator == PIXELS or settings.network == DIGITS:
+        return settings
+    if not arrived:
+        return replace(settings, generator=PIXELS)
+    return with_suitable_picture(follow(replace(settings, network=DIGITS), settings, same_classes=False))
+
+
+def to_be_maximised(settings: Settings, target: int | None = None) -> Settings:
+    """The settings with which pages lead to Code space: their class or unit, drawn by what suits their network."""
+    generator = PIXELS if settings.network != DIGITS else settings.generator
+    return replace(settings, generator=generator, target=settings.target if target is None else target)

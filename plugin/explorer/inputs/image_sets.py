@@ -1,0 +1,196 @@
+"""Sets of images to measure with: what the explorer was started with, what is on this machine, and what it ships."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from plugin import models
+from plugin.models import LoadedModel
+
+from .handwritten_digits import handwritten
+
+if TYPE_CHECKING:
+    from gan.data import ImageSet
+
+LABELS = {
+    "digits": "Scikit-learn's digits",
+    "generated": "Digits drawn by the DCGAN",
+    "mnist": "MNIST's test images",
+    "crops": "Crops of the bundled photographs",
+    "cifar10": "CIFAR-10's test images",
+}
+_SMALLEST_CROP = 48
+
+# Of the person who started the explorer: where MNIST or CIFAR-10 lie, or pictures. Only the command line sets it.
+_folders: list[Path] = []
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Handwritten digits like those that the networks for digits were trained on.
+
+    Attributes:
+        images: `(N, 1, 28, 28)` in [0, 1].
+        labels: `(N,)`.
+        label: where they are from, for people.
+        mnist: whether they are MNIST's test images, from which distances can be measured.
+    """
+
+    images: Tensor
+    labels: Tensor
+    label: str
+    mnist: bool
+
+
+def add_folder(folder: str | Path) -> None:
+    """Let the pages measure with the images in a folder.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder} is no folder: give one that holds MNIST, CIFAR-10, or pictures")
+    _folders.append(Path(folder))
+
+
+def folders() -> tuple[Path, ...]:
+    """Where images may be, the last given first."""
+    from gan.data import CACHE
+
+    return (*reversed(_folders), CACHE)
+
+
+def mnist_test() -> "ImageSet | None":
+    """MNIST's 10,000 test images, if they are on this machine; nothing is downloaded."""
+    place = next((folder for folder in folders() if (folder / "MNIST" / "raw").is_dir()), None)
+    return None if place is None else _mnist_test(place)
+
+
+@lru_cache(maxsize=1)
+def _mnist_test(folder: Path) -> "ImageSet | None":
+    from gan.data import read
+
+    try:
+        return read("mnist", train=False, folder=folder)
+    except FileNotFoundError:  # the folder is there, the files are not
+        return None
+
+
+def digits() -> Digits:
+    """MNIST's test images where they are, else the digits that scikit-learn ships, drawn at MNIST's size."""
+    found = mnist_test()
+    if found is not None and found.labels is not None:
+        return Digits(found.values(), found.labels, "MNIST's test images", True)
+    return bundled_digits()
+
+
+@lru_cache(maxsize=1)
+def bundled_digits() -> Digits:
+    """Scikit-learn's 1,797 digits, drawn at MNIST's size."""
+    pixels, labels = handwritten()
+    values = torch.from_numpy(pixels).unsqueeze(1).float() / 255
+    return Digits(values, torch.from_numpy(labels), "scikit-learn's digits", False)
+
+
+def fitting(model: LoadedModel) -> tuple[str, ...]:
+    """The keys of `LABELS` that show what a network sees, whether or not they are on this machine; the first always is.
+
+    Args:
+        model: digits are for networks that see grey pixels.
+    """
+    return ("digits", "generated", "mnist") if len(model.preprocessing.mean) == 1 else ("crops", "cifar10")
+
+
+def available(name: str) -> bool:
+    """Whether a set is on this machine."""
+    if name == "mnist":
+        return mnist_test() is not None
+    return name != "cifar10" or _cifar10_folder() is not None
+
+
+def inputs(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor | None]:
+    """The first images of a set, as a network takes them.
+
+    Args:
+        name: a key of `LABELS`.
+        model: which says how large they are and how they are normalised.
+        count: how many at most.
+
+    Returns:
+        Inputs `(N, C, H, W)`, and labels `(N,)` if they have any.
+
+    Raises:
+        FileNotFoundError: the set is not on this machine.
+        ValueError: there is no such set.
+    """
+    if name not in LABELS:
+        raise ValueError(f"there is no set of images {name!r}: choose among {', '.join(LABELS)}")
+    pixels, labels = _pixels(name, count)
+    side = model.preprocessing.crop
+    if pixels.shape[-1] != side:
+        pixels = torch.nn.functional.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
+        pixels = pixels.round().clamp(0, 255).byte()
+    return model.preprocessing.normalised(pixels.permute(0, 2, 3, 1)), labels
+
+
+def _pixels(name: str, count: int) -> tuple[Tensor, Tensor | None]:
+    """The first images of a set `(N, C, H, W)` uint8, and their labels."""
+    if name == "crops":
+        return crops(count), None
+    if name == "generated":
+        return generated(count), None
+    if name == "cifar10":
+        pixels, classes = _cifar10()
+        return pixels[:count], classes[:count]
+    if name == "digits":
+        drawn, digits_shown = handwritten(count)
+        return torch.from_numpy(drawn).unsqueeze(1), torch.from_numpy(digits_shown)
+    found = mnist_test()
+    if found is None:
+        raise FileNotFoundError("MNIST is not on this machine: start the explorer with --data FOLDER")
+    return found.images[:count], None if found.labels is None else found.labels[:count]
+
+
+def crops(count: int, seed: int = 0) -> Tensor:
+    """Squares of the bundled photographs, of random size and place `(count, 3, 32, 32)` uint8, of each in turn."""
+    random = np.random.default_rng(seed)
+    photographs = list(models.sample_images().values())
+    squares = []
+    for index in range(count):
+        photograph = photographs[index % len(photographs)]
+        side = int(random.integers(_SMALLEST_CROP, min(photograph.size) + 1))
+        left, top = (int(random.integers(0, length - side + 1)) for length in photograph.size)
+        square = photograph.crop((left, top, left + side, top + side)).resize((32, 32), Image.Resampling.BILINEAR)
+        squares.append(np.asarray(square.convert("RGB")))
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
+
+
+def generated(count: int, seed: int = 0) -> Tensor:
+    """Digits that the shipped DCGAN draws of random codes `(count, 1, 28, 28)` uint8."""
+    from gan import load
+
+    generator = load("dcgan-mnist").generator
+    codes = torch.randn(count, generator.code_size, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return (torch.cat([generator(some) for some in codes.split(100)]) * 255).round().byte()
+
+
+def _cifar10_folder() -> Path | None:
+    places = [place for folder in folders() for place in (folder, folder / "cifar10")]
+    return next((p for p in places if (p / "test.npz").is_file() or (p / "cifar-10-batches-py").is_dir()), None)
+
+
+@lru_cache(maxsize=1)
+def _cifar10() -> tuple[Tensor, Tensor]:
+    from plugin.models.data import cifar10
+
+    folder = _cifar10_folder()
+    if folder is None:
+        raise FileNotFoundError("CIFAR-10 is not on this machine: start the explorer with --data FOLDER")
+    return cifar10(folder, train=False)

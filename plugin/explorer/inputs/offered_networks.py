@@ -1,0 +1,114 @@
+"""Networks to explain, by name: what is offered, and opening it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+
+from torch import nn
+
+from plugin import models
+from plugin.models import LoadedModel
+
+from . import uploaded_checkpoint
+from .subject import Subject, layer_shapes
+from .uploaded_checkpoint import Opened
+
+# The classifier of handwritten digits: grey values in [0, 1], 28 x 28 pixels.
+DIGITS = "mnist-classifier"
+
+# Networks of the person who started the explorer, by the name of their factory. Filled before the first page is drawn,
+# and only from the command line: what comes through the browser is never run.
+_own: dict[str, Callable[[], LoadedModel | nn.Module]] = {}
+
+
+def add(name: str) -> None:
+    """Offer a network of the user's own.
+
+    Args:
+        name: `package.module:factory`, where the factory takes nothing and returns a module or a `LoadedModel`.
+
+    Raises:
+        ValueError: there is no such factory.
+    """
+    module, _, factory = name.partition(":")
+    try:
+        found = getattr(import_module(module), factory)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be imported ({error}): give package.module:factory") from error
+    if not callable(found):
+        raise ValueError(f"{name} is not callable: give a function or class that returns a network")
+    _own[name] = found
+
+
+def choices() -> tuple[str, ...]:
+    """The user's own networks, the bundled ones, then torchvision's classification networks by name."""
+    from torchvision import models as torchvision_models
+
+    return (*_own, *models.names(), DIGITS, *sorted(torchvision_models.list_models(module=torchvision_models)))
+
+
+def architectures() -> tuple[str, ...]:
+    """The names of `choices` that take a checkpoint: those whose code is bundled or torchvision's."""
+    return tuple(name for name in choices() if name not in _own and name != DIGITS)
+
+
+def family(name: str) -> str:
+    """Networks of one family answer with the same classes, and look at the same kind of picture."""
+    if name in models.known_names():
+        return "CIFAR-10"
+    return name if name in _own or name == DIGITS else "ImageNet"
+
+
+def digit_classifier() -> LoadedModel:
+    """The bundled classifier of MNIST's digits, for pictures: their grey values in [0, 1]."""
+    from gan import load_classifier
+
+    classifier = load_classifier(DIGITS)
+    grey = models.Preprocessing(28, 28, (0.0,), (1.0,))
+    return replace(models.load(classifier, classes=classifier.classes, preprocessing=grey), name=DIGITS)
+
+
+def open_network(name: str, checkpoint: tuple[str, bytes] | None = None) -> Subject:
+    """Load a network and list its layers.
+
+    Args:
+        name: one of `choices`.
+        checkpoint: name and content of a file with other weights, for one of `architectures`.
+
+    Raises:
+        ValueError: unknown name, the checkpoint does not fit, or the user's network does not take pictures.
+        RuntimeError: the weights are neither here nor can they be downloaded.
+    """
+    try:
+        opened = _open(name, checkpoint)
+    except OSError as error:
+        raise RuntimeError(f"The weights of {name} cannot be read: {error}.") from error
+    try:
+        layers, outputs = layer_shapes(opened.model)
+    except Exception as error:  # the user's own network may fail in any way
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise ValueError(f"{name} cannot process a picture: {reason}.") from error
+    names = opened.model.classes or tuple(f"class {index}" for index in range(outputs))
+    identity = f"{name}@{hashlib.sha256(checkpoint[1]).hexdigest()}" if checkpoint else name
+    model = replace(opened.model, classes=names)
+    return Subject(name, model, layers, opened.source, opened.imports, identity)
+
+
+def _open(name: str, checkpoint: tuple[str, bytes] | None) -> Opened:
+    if checkpoint is not None:
+        return uploaded_checkpoint.opened(name, *checkpoint)
+    if name == DIGITS:
+        imports = (f"from {__name__} import {digit_classifier.__name__}",)
+        return Opened(digit_classifier(), f"{digit_classifier.__name__}()", imports)
+    if name in _own:
+        module, _, factory = name.partition(":")
+        try:
+            made = _own[name]()
+        except Exception as error:  # the user's code may fail in any way
+            raise ValueError(f"{name} failed with {type(error).__name__}: {error}".splitlines()[0]) from error
+        imports = (f"from {module} import {factory}",)
+        if isinstance(made, LoadedModel):
+            return Opened(made, f"{factory}()", imports)
+        return Opened(models.load(made), f"models.load({factory}())", imports)
+    return Opened(models.load(name), f"models.load({name!r})")

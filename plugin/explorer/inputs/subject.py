@@ -1,0 +1,69 @@
+"""A network that is ready to be explained, with its layers and the Python that opens it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from plugin.models import LoadedModel
+from plugin.observing import ModuleTrace
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that is ready to be explained. Nothing touches it: all sessions and threads share it.
+
+    Two are equal, and hash alike, if their `identity` is the same.
+
+    Attributes:
+        name: a name of `offered_networks.choices`.
+        model: the network with its preprocessing and class names.
+        layers: output shape, without the batch dimension, of every module that is called exactly once and returns one
+            tensor, by dotted name; in the order in which they finish.
+        source: the Python expression that gives `model`, for programs.
+        imports: the import statements that the expression needs beyond `plugin.models`.
+        identity: tells its answers from those of other networks, also of the same architecture.
+    """
+
+    name: str = field(compare=False)
+    model: LoadedModel = field(compare=False)
+    layers: dict[str, tuple[int, ...]] = field(compare=False)
+    source: str = field(compare=False)
+    imports: tuple[str, ...] = field(default=(), compare=False)
+    identity: str = ""
+
+    @property
+    def channels(self) -> int:
+        """Of the input."""
+        return len(self.model.preprocessing.mean)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example, (C, H, W)."""
+        return self.channels, self.model.preprocessing.crop, self.model.preprocessing.crop
+
+
+def layer_shapes(model: LoadedModel) -> tuple[dict[str, tuple[int, ...]], int]:
+    """`Subject.layers` of a network, and the number of its outputs, found by running it once on a grey picture.
+
+    Raises:
+        ValueError: it returns no logits; whatever else the network raises.
+    """
+    names = {module: name for name, module in model.network.named_modules() if name}
+    shapes: dict[str, tuple[int, ...]] = {}
+    calls = Counter[str]()
+
+    def record(module: nn.Module, output: Any) -> None:
+        if name := names.get(module):
+            calls[name] += 1
+            if isinstance(output, torch.Tensor) and 2 <= output.ndim <= 4:
+                shapes[name] = tuple(output.shape[1:])
+
+    with torch.no_grad(), ModuleTrace(on_exit=record):
+        logits = model.network(model.preprocess(Image.new("RGB", (64, 64), "grey")))
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise ValueError("it must return logits (N, classes)")
+    return {name: shape for name, shape in shapes.items() if calls[name] == 1}, logits.shape[1]

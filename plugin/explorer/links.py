@@ -1,0 +1,127 @@
+"""How values stand in a link. A link is input from a stranger: every text is checked before it becomes a value."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .inputs import drawn_digit
+
+_MOST_AXES = 3
+_LAYER = r"[A-Za-z0-9_.]{1,120}"
+
+
+@dataclass(frozen=True)
+class Form:
+    """Values of one kind in a link.
+
+    Attributes:
+        read: from a text to a value. Its `ValueError` says what is wrong with the text, as the end of a sentence.
+        write: from a value to a text.
+    """
+
+    read: Callable[[str], Any]
+    write: Callable[[Any], str] = str
+
+
+def one_of(choices: Collection[str]) -> Form:
+    """One of these texts."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError("is unknown")
+        return text
+
+    return Form(read)
+
+
+def matching(pattern: str, kind: str) -> Form:
+    """A text that the pattern matches, which people call a `kind`."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"is not {kind}")
+        return text
+
+    return Form(read)
+
+
+def whole_number(most: int | None = None, least: int = 0) -> Form:
+    """A whole number, of six digits at most."""
+
+    def read(text: str) -> int:
+        number = _index(text)
+        if most is not None and number > most:
+            raise ValueError(f"is more than {most}")
+        if number < least:
+            raise ValueError(f"is less than {least}")
+        return number
+
+    return Form(read)
+
+
+def number(lowest: float, highest: float) -> Form:
+    """A number in these bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not lowest <= value <= highest:
+            raise ValueError(f"is not a number from {lowest:g} to {highest:g}")
+        return value
+
+    return Form(read, "{:g}".format)
+
+
+def some_of(known: Collection[str], kind: str) -> Form:
+    """Different names, each a `kind`, with commas between."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(text.split(",")))
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"names {len(unknown)} unknown {kind}{'s' if len(unknown) > 1 else ''}")
+        return names
+
+    return Form(read, ",".join)
+
+
+def by_layer(known: Collection[str], kind: str) -> Form:
+    """Pairs of a layer and a name that is known as a `kind`: `layer:name,layer:name`."""
+
+    def read(text: str) -> tuple[tuple[str, str], ...]:
+        chosen: dict[str, str] = {}
+        for part in text.split(","):
+            layer, _, name = part.partition(":")
+            if not re.fullmatch(_LAYER, layer) or name not in known:
+                raise ValueError(f"is not a list of layer:{kind}")
+            chosen[layer] = name
+        return tuple(chosen.items())
+
+    def write(pairs: Iterable[tuple[str, str]]) -> str:
+        return ",".join(f"{layer}:{name}" for layer, name in pairs)
+
+    return Form(read, write)
+
+
+def _index(text: str) -> int:
+    # int() alone would take "1_0", " 1" and the digits of every script.
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise ValueError("is not a whole number from 0 on")
+    return int(text)
+
+
+def _neuron(text: str) -> tuple[int, ...]:
+    parts = text.split(".")
+    if len(parts) > _MOST_AXES:
+        raise ValueError(f"has more than {_MOST_AXES} parts")
+    return tuple(_index(part) for part in parts)
+
+
+LAYER = matching(_LAYER, "the name of a layer")
+NEURON = Form(_neuron, lambda neuron: ".".join(map(str, neuron)))
+DIGEST = matching(r"[0-9a-f]{12}", "a SHA-256 prefix")
+# Read and written again, so that a drawing has one text.
+DRAWING = Form(lambda text: drawn_digit.encode(drawn_digit.decode(text)))

@@ -1,0 +1,108 @@
+"""From a question about a network and a picture to a map. Networks are only run, so that any threads may share one."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from plugin.attr import DeconvNet, LRPTranspose
+from plugin.errors import NoRuleError
+from plugin.models import LoadedModel
+from plugin.observing import outputs_of
+
+from ..choices.offered_methods import METHODS
+from ..inputs.subject import Subject
+from ..server.meter import Meter
+from .questions import Question, constructed, explained
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """An attribution `(C, H, W)`, float32, with the seconds and bytes (None if unknown) it took."""
+
+    attribution: NDArray[np.float32]
+    seconds: float
+    peak_bytes: int | None
+
+
+def probabilities(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
+    """The softmax of the logits, `(classes,)`."""
+    with torch.no_grad():
+        logits = subject.model.network(subject.model.preprocess(image))
+    return np.asarray(logits[0].softmax(0).numpy())
+
+
+def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:
+    """The output of a layer for a picture, without the batch dimension."""
+    outputs = outputs_of(subject.model.network, [layer], subject.model.preprocess(image))
+    return np.asarray(outputs[layer][0].numpy())
+
+
+def largest(values: NDArray[np.float32]) -> tuple[int, ...]:
+    """Index of the largest value."""
+    return tuple(int(i) for i in np.unravel_index(int(values.argmax()), values.shape))
+
+
+def compute(subject: Subject, image: Image.Image, question: Question) -> Result:
+    """Answer a question.
+
+    Args:
+        subject: the network.
+        image: RGB, any size.
+        question: valid for the network.
+
+    Raises:
+        ValueError: the method cannot answer it; the message is one sentence.
+    """
+    inputs = subject.model.preprocess(image)
+    with answering(subject, question), Meter(inputs.device) as meter:
+        attribution = attribute(subject.model.network, inputs, question, subject.model)
+    return Result(attribution[0].numpy().astype(np.float32), meter.seconds, meter.peak_bytes)
+
+
+@contextmanager
+def answering(subject: Subject, question: Question) -> Iterator[None]:
+    """A context in which any failure becomes a `ValueError` of one sentence."""
+    try:
+        yield
+    except Exception as error:  # any network may fail in a way of its own
+        logger.info("%s failed on %s", question, subject.model.name, exc_info=True)
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        label = METHODS[question.method].label
+        raise ValueError(f"{label} has no answer for {subject.model.name}: {reason}.") from error
+
+
+def attribute(network: nn.Module, inputs: Tensor, question: Question, model: LoadedModel) -> Tensor:
+    """The answer for inputs `(1, C, H, W)` of a network that is built like the model's."""
+    method, neuron = METHODS[question.method], bool(question.neuron)
+    if not question.needs_picture:
+        reconstruction = DeconvNet(network, question.layer, tuple(inputs.shape[1:]), question.unpooling or None)
+        return reconstruction.reconstruct([question.neuron])
+    layer = [network.get_submodule(question.layer)] if question.layer else []
+    whole, target = explained(network, question)
+    attribution = method.attribution_class(neuron)(whole, *layer, **constructed(model, question))
+    try:
+        return _attributed(attribution, inputs, question, target, method.call)
+    except NoRuleError:
+        if isinstance(attribution, LRPTranspose):  # names all that has no rule, not only the first
+            attribution.check(inputs).require()
+        raise
+
+
+def _attributed(
+    attribution: Any, inputs: Tensor, question: Question, target: int | None, options: Mapping[str, Any]
+) -> Tensor:
+    if question.neuron:
+        neurons: Tensor = attribution.attribute(inputs, neuron_selector=question.neuron)
+        return neurons
+    scores: Tensor = attribution.attribute(inputs, target=target, **options)
+    return scores

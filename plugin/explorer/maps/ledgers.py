@@ -1,0 +1,109 @@
+"""The conservation ledger of a map by layer-wise relevance propagation: its table, its chart and what it comes to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from PIL import Image
+
+from plugin import figures
+from plugin.attr import LRPTranspose
+from plugin.propagation.lrp.ledger import Entry, Ledger
+
+from ..choices import offered_rules
+from ..inputs.subject import Subject
+from .answers import answering
+from .questions import LogitDifference, Question, constructed, explained
+
+# A constant that is added on the way has no rule.
+NO_RULE = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: `plugin.propagation.lrp.ledger.Entry` with the rule's short name."""
+
+    layer: str
+    rule: str
+    entered: float
+    left: float
+    to_bias: float
+    to_stabiliser: float
+
+
+def compute(subject: Subject, image: Image.Image, question: Question) -> Ledger:
+    """Where the relevance of a class went, layer by layer from the output to the input.
+
+    Args:
+        subject: the network.
+        image: RGB, any size.
+        question: of one of the LRP presets, about a class.
+
+    Raises:
+        ValueError: there is no answer; the message is one sentence.
+    """
+    inputs = subject.model.preprocess(image)
+    with answering(subject, question):
+        network, target = explained(subject.model.network, question)
+        rules = constructed(subject.model, question)["rules"]
+        ledger = LRPTranspose(network, rules).ledger(inputs, target)
+    if not isinstance(network, LogitDifference):
+        return ledger
+    # The difference of logits wraps the network, and its layers' names with it.
+    entries = [replace(entry, layer=entry.layer.removeprefix(LogitDifference.PREFIX)) for entry in ledger]
+    return replace(ledger, entries=tuple(entries))
+
+
+def rows(ledger: Ledger, subject: Subject) -> list[Row]:
+    """The table, from the output to the input."""
+    names = {str(call()): name for name, call in offered_rules.layer_rules(subject.model.preprocessing).items()}
+    return [
+        Row(e.layer, names.get(e.rule, e.rule), e.entered, e.left, e.to_bias, e.to_stabiliser) for e in ledger.entries
+    ]
+
+
+def arrays(ledger: Ledger) -> dict[str, NDArray[Any]]:
+    """For an NPZ file: each column of the ledger from the output to the input, such as `ledger_layer` and `ledger_left`
+    `(entries,)`, with `ledger_output` and `ledger_input` `()`, between which they keep the books."""
+    columns = {field.name: np.array([getattr(entry, field.name) for entry in ledger]) for field in fields(Entry)}
+    columns |= {"output": np.array(ledger.output), "input": np.array(ledger.input)}
+    return {f"ledger_{name}": values for name, values in columns.items()}
+
+
+def figure(ledger: Ledger) -> go.Figure:
+    """The chart."""
+    return figures.ledger_bars(
+        [entry.layer for entry in ledger],
+        [entry.left for entry in ledger],
+        [entry.to_bias for entry in ledger],
+        [entry.to_stabiliser for entry in ledger],
+    )
+
+
+def statement(ledger: Ledger, question: Question) -> str:
+    """What the ledger comes to, as Markdown: the logit is the relevance of the input plus what was absorbed."""
+    biases, stabilisers = (sum(getattr(entry, name) for entry in ledger) for name in ("to_bias", "to_stabiliser"))
+    named = "Logit" if question.contrast is None else "Difference of logits"
+    text = (
+        f"**{named} {ledger.output:.5g} = input relevance {ledger.input:.5g} + absorbed {ledger.absorbed:.5g}** "
+        f"(biases {biases:.5g}, stabilisers {stabilisers:.5g})"
+    )
+    missing = ledger.output - ledger.input - ledger.absorbed
+    # Rounding in float32 grows with what flows, which may be far more than the logit.
+    flowing = max([abs(ledger.output), *(abs(entry.entered) for entry in ledger)])
+    if abs(missing) <= 1e-3 * flowing:
+        return text
+    return (
+        f"{text}; {missing:.5g} is in no entry: it ended between layers, as in a softmax, or where `flat`, `w-square` "
+        "or `box` give relevance to units that are zero"
+    )
+
+
+def idle(ledger: Ledger, rules: Sequence[tuple[str, str]]) -> str:
+    """One sentence on rules for layers that took no part; empty if there are none."""
+    layers = {entry.layer for entry in ledger}
+    names = [layer for layer, _ in rules if layer not in layers]
+    return f"No linear layer that ran is called {' or '.join(f'`{name}`' for name in names)}." if names else ""

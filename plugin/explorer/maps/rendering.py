@@ -1,0 +1,119 @@
+"""How a result is shown and saved: the same values as a figure, a PNG and an NPZ."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from PIL import Image
+
+from plugin import figures
+
+from ..inputs.offered_pictures import Picture
+from ..settings import Settings
+from .answers import Result
+from .questions import Question
+
+# Pixels that a colour picture does not need below it.
+_COLOUR_BAR = 45
+_PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "numpy", "pillow")
+_CHANNELS = {"red": 0, "green": 1, "blue": 2}
+
+
+def channel_choice(view: str) -> str | int:
+    """The argument of `figures.reduce_channels` for a view other than "colour"."""
+    return _CHANNELS.get(view, view)
+
+
+def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
+    """Where the colours of each map end: on its own scale, or for all at the same magnitude."""
+    shown = {key: _signed(result, settings) for key, result in results.items()}
+    if settings.scale == "shared":
+        shared = figures.symmetric_limit(shown.values(), settings.percentile)
+        return dict.fromkeys(shown, shared)
+    return {key: figures.symmetric_limit([values], settings.percentile) for key, values in shown.items()}
+
+
+def figure(result: Result, settings: Settings, limit: float, visible: Image.Image | None, height: int) -> go.Figure:
+    """The map over what the network saw (`visible`), or alone."""
+    values, opacity = _signed(result, settings), settings.opacity if visible else 1.0
+    if settings.view == "colour":
+        return figures.colour_map(values, visible, opacity, limit=limit, height=height - _COLOUR_BAR)
+    return figures.signed_map(values, visible, opacity, limit=limit, height=height)
+
+
+def png(result: Result, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:
+    """The same as a PNG file."""
+    values = _signed(result, settings)
+    paint = figures.signed_colours if settings.view != "colour" else figures.as_image
+    colours = paint(values, limit=limit)
+    return figures.to_png(colours, visible, settings.opacity)
+
+
+def npz(
+    result: Result,
+    settings: Settings,
+    question: Question,
+    picture: Picture,
+    limit: float,
+    more: Mapping[str, NDArray[Any]] | None = None,
+) -> bytes:
+    """An NPZ file with `attribution` (C, H, W), `map` as it is on screen, `more` arrays, settings and versions."""
+    recorded: dict[str, Any] = asdict(settings) | {
+        "question": asdict(question),
+        "image_sha256": picture.digest,
+        "limit": limit,
+        "seconds": result.seconds,
+        "peak_bytes": result.peak_bytes,
+    }
+    arrays = {"attribution": result.attribution, "map": _signed(result, settings), **(more or {})}
+    return figures.to_npz(arrays, recorded, versions())
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that compute what is shown."""
+    return {package: _version(package) for package in _PACKAGES}
+
+
+def alternative(label: str, result: Result, settings: Settings) -> str:
+    """The map in words, for those who cannot see it: how much of it is positive, and where it is strongest."""
+    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else _signed(result, settings)
+    total = float(np.abs(values).sum())
+    if not total:
+        return f"{label}: zero everywhere"
+    row, column = (int(i) for i in np.unravel_index(int(np.abs(values).argmax()), values.shape))
+    share = float(values.clip(min=0).sum()) / total
+    return (
+        f"{label}: {values.shape[0]} by {values.shape[1]} pixels, {share:.0%} of the magnitude positive, strongest at "
+        f"row {row}, column {column}"
+    )
+
+
+def numbers(result: Result, settings: Settings) -> dict[str, str | float]:
+    """A line of a table for those who cannot see the map, or not its colours."""
+    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else _signed(result, settings)
+    total = float(np.abs(values).sum())
+    line: dict[str, str | float] = {
+        "Sum": float(values.sum()),
+        "Positive share": f"{float(values.clip(min=0).sum()) / total:.0%}" if total else "zero everywhere",
+    }
+    for name, index in (("Largest", values.argmax()), ("Smallest", values.argmin())):
+        row, column = (int(i) for i in np.unravel_index(int(index), values.shape))
+        line[name] = f"{values[row, column]:.3g} at row {row}, column {column}"
+    return line
+
+
+def _signed(result: Result, settings: Settings) -> NDArray[Any]:
+    if settings.view == "colour":
+        return result.attribution
+    return figures.reduce_channels(result.attribution, channel_choice(settings.view))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"

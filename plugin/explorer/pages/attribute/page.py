@@ -1,0 +1,145 @@
+"""The Attribute page: what in a picture made a network say so, by several methods side by side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from plugin.experiments.sanity import RandomisationCheck
+
+from ...choices.offered_methods import METHODS, OF_PICTURES
+from ...fitting import to_be_maximised
+from ...inputs.subject import Subject
+from ...maps import rendering, sanity_checks
+from ...maps.answers import Result, largest
+from ...maps.questions import Asked, Look, question_of
+from ...settings import EXPLAIN, MOST_RANDOM_LAYERS, SCALES, Settings
+from ...untrusted_text import markdown_sentence
+from ...widgets import controls, kept_results, page_state
+from ...widgets.map_columns import Shown, map_column, reproduce
+from ...widgets.page_frame import frame
+from ...widgets.page_state import key
+from ...widgets.picture_overview import overview
+
+# Of a map in pixels, for one, two or three in a row.
+_HEIGHTS = {1: 560, 2: 500, 3: 350}
+
+
+def draw() -> None:
+    """Draw the page."""
+    fields = ("methods", "view", "percentile", "opacity", "scale", "randomise")
+    frame("attribute", "What made the network say so?", fields, _explore)
+
+
+def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:
+    """Everything below the header; the settings with the choices that were left open."""
+    top = int(probabilities.argmax())
+    if settings.explain == "neuron" and not settings.neuron:
+        settings = replace(settings, neuron=largest(kept_results.responses(look, settings.layer)))
+    page_state.put(settings, "explain", "target", "contrast", "layer", "neuron")
+    with st.sidebar:
+        _question_widgets(settings, look.subject, top)
+        controls.display(look.subject.channels)
+        controls.switch("Colour scale", SCALES, "scale")
+    chosen = top if settings.target is None else settings.target
+    overview(look, probabilities, chosen if settings.explain == "class" else None)
+    maps = _answers(settings, look, top)
+    _draw_maps(maps)
+    if maps:
+        _onward(settings, chosen)
+        _check(settings, maps)
+        reproduce(settings, maps)
+    return settings
+
+
+def _question_widgets(settings: Settings, subject: Subject, top: int) -> None:
+    st.multiselect("Methods", OF_PICTURES, format_func=lambda name: METHODS[name].label, key=key("methods"))
+    controls.switch("Explain", EXPLAIN, "explain")
+    if settings.explain == "class":
+        controls.class_lists(subject.model.classes, top)
+    if settings.needs_layer:
+        controls.layer_list(subject.layers)
+    if settings.explain == "neuron":
+        controls.neuron_inputs(subject.layers[settings.layer])
+        st.button("Most active neuron", on_click=controls.forget_neuron)
+
+
+def _answers(settings: Settings, look: Look, top: int) -> list[Shown]:
+    answers: dict[str, tuple[Asked, Result]] = {}
+    unmoved = []
+    for name in settings.methods:
+        question = question_of(settings, name, top)
+        asked = look.ask(question)
+        try:
+            answers[name] = asked, kept_results.result(asked)
+            if question.contrast is not None:
+                alone = kept_results.result(look.ask(replace(question, contrast=None)))
+                unmoved += [name] * np.array_equal(alone.attribution, answers[name][1].attribution)
+        except ValueError as error:
+            st.warning(markdown_sentence(error))
+    _remarks(settings, unmoved, top)
+    limits = rendering.limits({name: result for name, (_, result) in answers.items()}, settings)
+    return [Shown(settings, *answer, limits[name]) for name, answer in answers.items()]
+
+
+def _remarks(settings: Settings, unmoved: Sequence[str], top: int) -> None:
+    """What one would not see in the maps; `unmoved` are the methods for which a contrast changes nothing."""
+    if unmoved:
+        labels = " and ".join(METHODS[name].label for name in unmoved)
+        st.info(f"{labels}: subtracting a logit changes nothing here, its negative signal stops at the first ReLU.")
+    if settings.explain == "class" and settings.contrast == (top if settings.target is None else settings.target):
+        st.info("Both classes are the same, and the difference of their logits is zero: the class alone is explained.")
+    if not settings.methods:
+        st.info("Choose at least one method in the sidebar.")
+
+
+def _draw_maps(maps: Sequence[Shown]) -> None:
+    # As few rows as the widest row allows, filled evenly: four maps are two and two, not three and one.
+    rows = -(-len(maps) // max(_HEIGHTS))
+    for row in range(rows):
+        per_row = -(-len(maps) // rows)
+        for column, shown in zip(st.columns(per_row), maps[row * per_row : (row + 1) * per_row], strict=False):
+            with column:
+                map_column(shown, _HEIGHTS[per_row])
+
+
+def _onward(settings: Settings, chosen: int) -> None:
+    if settings.explain == "neuron":
+        page_state.go_on("deconvnet", "Reconstruct this unit without a picture", settings)
+        page_state.go_on("code-space", "Maximise this unit", to_be_maximised(settings))
+    else:
+        page_state.go_on("code-space", "Maximise this class", to_be_maximised(settings, chosen))
+
+
+def _check(settings: Settings, maps: Sequence[Shown]) -> None:
+    """On request: do the maps depend on what the last layers have learned?"""
+    with st.expander("Sanity check: do the maps depend on what was learned?", expanded=settings.randomise > 0):
+        st.number_input(
+            "Last layers to make random (0 is no check)", 0, MOST_RANDOM_LAYERS, key=key("randomise"), width=320
+        )
+        if not settings.randomise:
+            return
+        if settings.explain == "neuron":
+            st.info("The check is for classes: what comes after a neuron has no part in its map.")
+            return
+        found: dict[str, RandomisationCheck] = {}
+        for shown in maps:
+            try:
+                found[shown.question.method] = kept_results.randomised(shown.asked, settings.randomise)
+            except ValueError as error:
+                st.warning(markdown_sentence(error))
+        if found:
+            _checked(found)
+
+
+def _checked(found: dict[str, RandomisationCheck]) -> None:
+    st.dataframe(
+        [sanity_checks.row(name, each) for name, each in found.items()],
+        hide_index=True,
+        alt="Rank correlation of each map with that of the randomised network",
+    )
+    st.caption("Rank correlation of the map before and after, 1 is no change (Adebayo et al. 2018).")
+    if text := sanity_checks.warning(found):
+        st.warning(text)

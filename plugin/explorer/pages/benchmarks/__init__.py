@@ -1,0 +1,1 @@
+"""Time and memory, stored and measured here."""

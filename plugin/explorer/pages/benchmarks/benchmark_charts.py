@@ -1,0 +1,141 @@
+"""What measurements look like: charts, sentences, a table, a file and a program."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from plugin import figures
+from plugin.measuring import targets
+from plugin.measuring.cases import COLOURS, IMPLEMENTATIONS, LABELS
+from plugin.measuring.results import Measurement, Results
+
+_PATTERNS = {"ours": "", "compiled": "/", "captum": "x", "zennit": "."}
+_SYMBOLS = {"ours": "circle", "compiled": "diamond", "captum": "square", "zennit": "triangle-up"}
+
+
+def chosen(found: Results, network: str, batch: int) -> list[Measurement]:
+    """What was found of a network, in the order of the methods."""
+    order = [(method, name) for method in LABELS for name in IMPLEMENTATIONS]
+    rows = [m for m in found if (m.row.network, m.row.batch) == (network, batch) and m.row.method in LABELS]
+    return sorted(rows, key=lambda m: order.index((m.row.method, m.row.implementation)))
+
+
+def time_figure(measurements: Sequence[Measurement]) -> go.Figure:
+    """Bars of the times in floors, with quartiles; a line marks the floor."""
+    figure = go.Figure()
+    for name, label in IMPLEMENTATIONS.items():
+        found = [(m, ratio) for m in measurements if m.row.implementation == name and (ratio := m.ratio)]
+        if not found:
+            continue
+        figure.add_bar(
+            orientation="h", name=label,
+            marker={"color": COLOURS[name], "pattern": {"shape": _PATTERNS[name], "size": 6, "solidity": 0.3}},
+            y=[LABELS[m.row.method] for m, _ in found], x=[ratio.median for _, ratio in found],
+            error_x={
+                "array": [ratio.high - ratio.median for _, ratio in found],
+                "arrayminus": [ratio.median - ratio.low for _, ratio in found],
+            },
+            hovertemplate="%{y}<br><b>%{x:.3f}</b> floors<extra>" + label + "</extra>",
+        )  # fmt: skip
+    figure.add_vline(x=1, line_dash="dot", line_color="#7a7a7a")
+    methods = list(dict.fromkeys(LABELS[m.row.method] for m in measurements))
+    figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True, categoryarray=methods)
+    figure.update_xaxes(title="time in floors", rangemode="tozero", fixedrange=True)
+    return figure.update_layout(height=420, barmode="group", **_LAYOUT)
+
+
+def trade_figure(measurements: Sequence[Measurement]) -> go.Figure:
+    """Time against peak memory, both in floors; lines mark the floor."""
+    figure = go.Figure()
+    for name, label in IMPLEMENTATIONS.items():
+        found = [
+            (m, ratio.median, memory)
+            for m in measurements
+            if m.row.implementation == name and (ratio := m.ratio) and (memory := m.memory_ratio)
+        ]
+        if found:
+            figure.add_scatter(
+                mode="markers", name=label, text=[LABELS[m.row.method] for m, _, _ in found],
+                x=[time for _, time, _ in found], y=[memory for _, _, memory in found],
+                marker={"size": 12, "color": COLOURS[name], "symbol": _SYMBOLS[name]},
+                hovertemplate="%{text}<br>time <b>%{x:.3f}</b>, memory <b>%{y:.3f}</b><extra>" + label + "</extra>",
+            )  # fmt: skip
+    figure.add_vline(x=1, line_dash="dot", line_color="#7a7a7a")
+    figure.add_hline(y=1, line_dash="dot", line_color="#7a7a7a")
+    figure.update_xaxes(title="time in floors")
+    figure.update_yaxes(title="peak memory in floors", rangemode="tozero")
+    return figure.update_layout(height=420, **_LAYOUT)
+
+
+_LAYOUT: dict[str, Any] = {
+    "margin": {"l": 0, "r": 0, "t": 30, "b": 0},
+    "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom"},
+}
+
+
+def table(found: Results, measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """One line per row, with the quotients in which it is compared."""
+    lines = []
+    for measurement in measurements:
+        row, ratio = measurement.row, measurement.ratio
+        line: dict[str, Any] = {"Method": LABELS[row.method], "By": IMPLEMENTATIONS[row.implementation]}
+        line |= {"Floors": ratio.median if ratio else None, "Quartiles": _quartiles(measurement)}
+        for peer in ("captum", "zennit"):
+            against = targets.quotient(found, measurement, peer) if row.implementation in ("ours", "compiled") else None
+            line[f"x {IMPLEMENTATIONS[peer]}"] = against.median if against else None
+        line["Memory in floors"] = measurement.memory_ratio
+        line["Remark"] = measurement.error or measurement.memory_error or measurement.remark
+        lines.append(line)
+    return lines
+
+
+def npz(found: Results, measurements: Sequence[Measurement]) -> bytes:
+    """An NPZ file with the columns of `table`, and with the machine and its versions."""
+    lines = table(found, measurements)
+    columns = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
+    arrays = {
+        name.replace(" ", "_"): np.array(values, dtype=str if any(isinstance(v, str) for v in values) else float)
+        for name, values in columns.items()
+    }
+    facts = {name: value for name, value in found.machine.items() if name != "versions"}
+    return figures.to_npz(arrays, {"machine": facts}, found.machine["versions"])
+
+
+def program(network: str, batch: int, stored: str) -> str:
+    """A program that shows the stored results of a machine, named as in the list of machines."""
+    lines = [
+        f"from {__package__} import benchmark_charts",
+        "from plugin.measuring import results",
+        "",
+        f"found = results.Results.read(results.stored()[{stored!r}])",
+        f"measurements = benchmark_charts.chosen(found, {network!r}, {batch})",
+        "table = benchmark_charts.table(found, measurements)",
+        "benchmark_charts.time_figure(measurements).show()",
+        "benchmark_charts.trade_figure(measurements).show()",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def spoken(measurements: Sequence[Measurement]) -> str:
+    """The bars in words."""
+    parts = [
+        f"{LABELS[m.row.method]} by {IMPLEMENTATIONS[m.row.implementation]} {ratio.median:.2f}"
+        for m in measurements
+        if (ratio := m.ratio)
+    ]
+    return "Times in floors: " + (", ".join(parts) or "none")
+
+
+def caption(found: Results) -> str:
+    """Where it was measured."""
+    facts = found.machine
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "captum", "zennit"))
+    commits = ", ".join(sorted({measurement.commit for measurement in found if measurement.commit}))
+    return f"{facts.get('gpu') or facts['cpu']}, {facts['threads']} threads; {versions}; commit {commits or 'unknown'}"
+
+
+def _quartiles(measurement: Measurement) -> str:
+    ratio = measurement.ratio
+    return f"{ratio.low:.2f} to {ratio.high:.2f}, {len(measurement.ratios)} rounds" if ratio else ""

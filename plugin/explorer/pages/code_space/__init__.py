@@ -1,0 +1,1 @@
+"""Activation maximisation in the code space of a generator."""

@@ -1,0 +1,81 @@
+"""Parts of the Code space page: runs as they come about, their files, the judge's verdict, and the last sixteen."""
+
+from functools import partial
+
+import streamlit as st
+
+from ...server.download_button import download_button
+from ...server.jobs import View
+from ...server.meter import COST, cost
+from ...widgets import chart_options
+from ...widgets.background_work import work
+from ...widgets.page_state import key
+from . import judgements, run_reports
+from .judgements import Judgement
+from .last_runs import remembered
+from .runs import Outcome
+
+_LAST = key("last_runs")
+
+
+def runs(outcome: Outcome, unit: str, running: bool) -> None:
+    """The images beside the curves; while the work goes on too."""
+    images, curves = st.columns([2, 3])
+    images.image(run_reports.address(outcome), width="content", alt=run_reports.spoken(outcome, unit))
+    with curves:
+        st.plotly_chart(
+            run_reports.curves(outcome), key=key("curves"), config=chart_options.MAP,
+            alt=f"Value by step, a line per run and their median. {run_reports.statement(outcome, running)}",
+        )  # fmt: skip
+        st.markdown(run_reports.statement(outcome, running))
+        if note := run_reports.shortfall(outcome):
+            st.warning(note)
+        st.caption(cost(outcome), help=COST)
+
+
+def files(outcome: Outcome) -> None:
+    """Buttons that download them, and a table with a line per run."""
+    file = f"{outcome.plan.network}-{outcome.plan.generator}-{outcome.plan.name}"
+    with st.container(horizontal=True):
+        for kind, make in (("PNG", run_reports.png), ("GIF", run_reports.gif), ("NPZ", run_reports.npz)):
+            download_button(kind, partial(make, outcome), f"{file}.{kind.lower()}", key(kind))
+    with st.expander("Run by run"):
+        st.dataframe(run_reports.rows(outcome), hide_index=True, alt="Seed, value and steps of each run")
+
+
+def verdict(name: str, outcome: Outcome) -> None:
+    """On request: what a network that took no part says, and what is easier to do."""
+    st.subheader("Does anyone else see it?")
+    if not judgements.can_judge(outcome):
+        st.info("There is a judge for digits only.")
+        return
+
+    def show(view: View[Judgement]) -> None:
+        if view.result is not None:
+            _judgement(view.result)
+
+    place = f"{name}.judge.{outcome.result.step}"
+    work(place, "Judge, beside two baselines", partial(judgements.judge, outcome=outcome), show)
+
+
+def _judgement(judgement: Judgement) -> None:
+    st.caption(judgements.caption(judgement))
+    st.plotly_chart(
+        judgements.figure(judgement), key=key("scorecard"), config=chart_options.CLICKED,
+        alt=judgements.spoken(judgement),
+    )  # fmt: skip
+    st.dataframe(judgements.table(judgement), hide_index=True, alt="The scorecard as a table")
+    for column, (label, images) in zip(st.columns(3), judgements.pictures(judgement).items(), strict=False):
+        column.caption(label)
+        column.image(run_reports.picture(images), width="stretch", alt=f"{len(images)} images: {label}")
+
+
+def last_sixteen(outcome: Outcome, unit: str) -> None:
+    """Of this session, where they are not the runs above."""
+    runs = st.session_state[_LAST] = remembered(st.session_state.get(_LAST, []), outcome, unit)
+    if len({run.key[:2] for run in runs}) < 2:
+        return
+    st.subheader("The last sixteen runs")
+    with st.container(horizontal=True):
+        for run in runs:
+            st.image(run_reports.picture(run.image[None], 84), run.label, width=84, alt=f"Maximises {run.label}")

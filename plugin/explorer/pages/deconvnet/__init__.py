@@ -1,0 +1,1 @@
+"""Units without a picture and with one."""

@@ -1,0 +1,1 @@
+"""Three figures on invariant representation."""

@@ -1,0 +1,134 @@
+"""What the Invariance page asks: the three figures of `plugin.experiments.invariance`, small enough to look on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from plugin.experiments.units import layers_with_units
+
+from ...inputs import image_sets
+from ...inputs.subject import Subject
+from ...server.jobs import name_of
+from ...settings import Settings
+
+FIGURES = ("A", "B", "C")
+TITLES = {
+    "A": "A. Does a unit go on firing when what it sees is moved?",
+    "B": "B. Does one picture suffice?",
+    "C": "C. What shape has the set of pictures that a unit likes best?",
+}
+# What each figure shows, before anything is measured.
+TEXTS = {
+    "A": (
+        "A unit fires on the few images that excite it most. Of these, how many still make it fire once they are "
+        "shifted, rotated or scaled? Over its rate on all images: the larger, the more invariant; about 1 is chance "
+        "(Goodfellow et al. 2009). The untrained network has the same layers and fresh weights."
+    ),
+    "B": (
+        "Each unit is shown a picture of itself instead of its best image, at the same contrast. Near 1 or above, that "
+        "one picture holds what the unit looks for; a deconvnet that sees no image must draw one picture for all of it."
+    ),
+    "C": (
+        "A unit is maximised many times. Modes: how many different solutions there are (Vendi score). Barrier: how far "
+        "the response falls on the way from one solution to another, as a share of the weaker one; 0 is a ridge that "
+        "one can walk along, 1 a valley down to nothing."
+    ),
+}
+UNITS = 4  # of each layer, for B
+_FIRING, _MOST_SIDE, MOST_RUNS = 10, 64, 16
+
+
+@dataclass(frozen=True)
+class FigureQuestion:
+    """What one figure answers.
+
+    Attributes:
+        figure: one of `FIGURES`.
+        network: identity of the network.
+        data: a key of `image_sets.LABELS`.
+        count: how many images.
+        layer, channel: of the chosen unit, which lies in the middle of the picture.
+        generator: in whose codes is maximised; `unit_maximizers.PIXELS` is none, and empty for A.
+        runs, steps: of the maximisation.
+        seed: decides directions, fresh weights and runs.
+    """
+
+    figure: str
+    network: str
+    data: str
+    count: int
+    layer: str
+    channel: int
+    generator: str
+    runs: int
+    steps: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Tells questions apart."""
+        return name_of(self)
+
+
+def layers_of(subject: Subject) -> list[str]:
+    """The layers whose units are measured and have a name, by which one can be chosen."""
+    example = torch.zeros(1, *subject.input_shape)
+    return [name for name in layers_with_units(subject.model.network, example) if name in subject.layers]
+
+
+def with_unit(settings: Settings, subject: Subject, layers: Sequence[str]) -> Settings:
+    """The settings with a unit in the middle of one of the layers: the chosen one, or one near it."""
+    layer = settings.layer if settings.layer in layers else _nearest(settings.layer, subject, layers)
+    shape = subject.layers.get(layer, ())
+    channel = settings.neuron[0] if settings.neuron and settings.neuron[0] < shape[0] else 0
+    return replace(settings, layer=layer, neuron=(channel, *(size // 2 for size in shape[1:])))
+
+
+def _nearest(layer: str, subject: Subject, layers: Sequence[str]) -> str:
+    """The last of the layers that ends before this one: of a ReLU what it rectifies; one in the middle without any."""
+    order = list(subject.layers)
+    before = [name for name in layers if name in order and layer in order and order.index(name) < order.index(layer)]
+    return before[-1] if before else layers[len(layers) // 2]
+
+
+def refusal(subject: Subject) -> str:
+    """Why a network is not measured on a page: a sentence, or nothing."""
+    if max(subject.input_shape[1:]) <= _MOST_SIDE:
+        return "" if layers_of(subject) else f"{subject.name} has no convolution or linear layer that runs once."
+    return (
+        f"{subject.name} sees too many pixels to be measured while you look: "
+        f"`python -m plugin.experiments.invariance {subject.name} --data FOLDER` does it with your pictures."
+    )
+
+
+def data_of(settings: Settings, subject: Subject) -> tuple[str, str]:
+    """The set of images that settings ask of a network, and a sentence if it is another than they say."""
+    possible = image_sets.fitting(subject.model)
+    if settings.data not in possible:
+        return possible[0], ""
+    if image_sets.available(settings.data):
+        return settings.data, ""
+    return possible[0], f"{image_sets.LABELS[settings.data]} are not on this machine: see --data of the explorer."
+
+
+def question_of(figure: str, settings: Settings, subject: Subject, data: str) -> FigureQuestion:
+    """The question that settings with a unit ask."""
+    maximises = figure in ("B", "C")
+    return FigureQuestion(
+        figure=figure,
+        network=subject.identity,
+        data=data,
+        count=settings.count,
+        layer=settings.layer,
+        channel=settings.neuron[0],
+        generator=settings.generator if maximises else "",
+        runs=max(2, min(settings.runs, MOST_RUNS)) if figure == "C" else 0,
+        steps=settings.ascent if maximises else 0,
+        seed=settings.seed,
+    )
+
+
+def rate_of(count: int) -> float:
+    """On which share of the images a unit fires: on 1 %, or on ten images."""
+    return max(0.01, min(0.5, _FIRING / count))

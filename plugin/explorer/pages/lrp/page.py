@@ -1,0 +1,125 @@
+"""The LRP page: one map by layer-wise relevance propagation, and where the relevance went on its way down."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from plugin.propagation.lrp.ledger import Ledger
+from plugin.rules.presets import PRESETS
+
+from ...choices.offered_methods import METHODS, lrp_key
+from ...choices.offered_rules import RULES
+from ...inputs.subject import Subject
+from ...maps import ledgers, rendering
+from ...maps.questions import Look, Question, lrp_question
+from ...settings import Settings
+from ...untrusted_text import markdown_sentence
+from ...widgets import chart_options, controls, kept_results, page_state
+from ...widgets.map_columns import Shown, map_column, reproduce
+from ...widgets.page_frame import frame
+from ...widgets.page_state import key
+from ...widgets.picture_overview import overview
+
+_MAP_HEIGHT = 480
+_ALT = (
+    "Bars of the relevance that each layer passed on, and that its bias and its stabiliser took; the table has them too"
+)
+# Columns of the table: their titles, and how their numbers are printed. Stabilisers take very little.
+_NUMBERS = {
+    "entered": ("Entered", "%.4f"),
+    "left": ("Left below", "%.4f"),
+    "to_bias": ("To bias", "%.4f"),
+    "to_stabiliser": ("To stabiliser", "%.1e"),
+}
+
+
+def draw() -> None:
+    """Draw the page."""
+    frame("lrp", "Where did the relevance go?", ("preset", "view", "percentile", "opacity"), _explore)
+
+
+def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:
+    """Everything below the header. A neuron that was chosen elsewhere stays chosen; here it is a class."""
+    top = int(probabilities.argmax())
+    page_state.put(settings, "target", "contrast")
+    with st.sidebar:
+        _widgets(settings, look.subject, top)
+    overview(look, probabilities, top if settings.target is None else settings.target)
+    if settings.rules:
+        changed = ", ".join(f"`{layer}`: {rule}" for layer, rule in settings.rules)
+        st.info(f"Other rules than the preset's: {changed}.")
+        st.button("Back to the preset", on_click=_forget_rules)
+    asked = look.ask(lrp_question(settings, top))
+    try:
+        result, ledger = kept_results.result(asked), kept_results.ledger(asked)
+    except ValueError as error:
+        st.warning(markdown_sentence(error))
+        return settings
+    method = asked.question.method
+    shown = Shown(settings, asked, result, rendering.limits({method: result}, settings)[method])
+    left, chart = st.columns([1, 1])
+    with left:
+        map_column(shown, _MAP_HEIGHT, more=ledgers.arrays(ledger))
+    with chart:
+        _chart(ledger, asked.question)
+    _table(ledger, settings, look.subject)
+    reproduce(settings, [shown], ledger=True)
+    return settings
+
+
+def _widgets(settings: Settings, subject: Subject, top: int) -> None:
+    st.selectbox(
+        "Rules", list(PRESETS), format_func=lambda name: METHODS[lrp_key(name)].label, key=key("preset"),
+        help=(PRESETS[settings.preset].__doc__ or "").strip().splitlines()[0],
+    )  # fmt: skip
+    controls.class_lists(subject.model.classes, top)
+    controls.display(subject.channels)
+
+
+def _chart(ledger: Ledger, question: Question) -> None:
+    st.markdown("**Conservation, from the output down to the input**")
+    st.markdown(ledgers.statement(ledger, question))
+    st.plotly_chart(ledgers.figure(ledger), key=key("ledger"), config=chart_options.SAVED, alt=_ALT)
+
+
+def _table(ledger: Ledger, settings: Settings, subject: Subject) -> None:
+    """The ledger, in which the rules can be changed."""
+    rows = ledgers.rows(ledger, subject)
+    if note := ledgers.idle(ledger, settings.rules):
+        st.warning(note)
+    # Other rules give other rows, and a new key forgets the changes that were made to the old ones.
+    table = key(f"rules.{settings.network}.{settings.preset}.{settings.rules}")
+    st.data_editor(
+        [asdict(row) for row in rows],
+        key=table,
+        hide_index=True,
+        alt="The ledger, layer by layer, from the output to the input; the rule of a layer can be changed",
+        disabled=["layer", *_NUMBERS],
+        on_change=_choose_rules,
+        args=([row.layer for row in rows], table),
+        column_config={
+            "layer": st.column_config.TextColumn("Layer"),
+            "rule": st.column_config.SelectboxColumn(
+                "Rule (click to change)", options=[*RULES, *{row.rule for row in rows} - {*RULES}], required=True
+            ),
+            **{name: st.column_config.NumberColumn(label, format=form) for name, (label, form) in _NUMBERS.items()},
+        },
+    )
+
+
+def _forget_rules() -> None:
+    """Callback: give every layer the preset's rule again."""
+    page_state.change(rules=())
+
+
+def _choose_rules(layers: Sequence[str], table: str) -> None:
+    """Callback of the table drawn under the session key `table`, whose rows are `layers`: take the edited rules."""
+    rules = dict(page_state.last_settings().rules)
+    for row, changes in st.session_state[table]["edited_rows"].items():
+        # Rows of constants have no rule to change, and neither has one a rule that is no row of the list.
+        if changes.get("rule") in RULES:
+            rules[layers[row]] = changes["rule"]
+    page_state.change(rules=tuple(rules.items()))

@@ -1,0 +1,93 @@
+"""The opening page's live picture: one of the bundled networks, one of the sample pictures, three methods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from plugin import figures, models
+
+from ...choices.offered_methods import METHODS
+from ...fitting import with_suitable_picture
+from ...inputs import offered_pictures
+from ...inputs.offered_networks import DIGITS
+from ...inputs.subject import Subject
+from ...maps import rendering
+from ...maps.answers import Result
+from ...server.meter import cost
+from ...settings import Settings
+from ...untrusted_text import escaped
+
+SHOWN = ("gradient", "guided-backprop", "lrp-epsilon-plus-flat")
+_SIDE, _GAP = 320, 16
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with its caption and its description in words."""
+
+    image: Image.Image
+    caption: str
+    alternative: str
+
+
+def live(settings: Settings) -> Settings:
+    """What the picture shows of the pages' state: a bundled network and a sample, so that it is there at once.
+
+    Other networks may have to be downloaded, and uploads are shown by the pages that ask for them.
+    """
+    bundled = settings.network in (*models.names(), DIGITS) and not settings.checkpoint
+    shown = Settings(network=settings.network, target=settings.target) if bundled else Settings()
+    image = settings.image if settings.image in offered_pictures.samples() else shown.image
+    return with_suitable_picture(replace(shown, image=image, methods=SHOWN))
+
+
+def in_full(settings: Settings, shown: Settings) -> Settings:
+    """What opens the maps that are shown on the page that has their numbers; the rest of the state stays."""
+    kept = ("network", "image", "target", "methods", "explain", "checkpoint")
+    return replace(settings, **{name: getattr(shown, name) for name in kept})
+
+
+def choices(settings: Settings) -> tuple[str, ...]:
+    """The pictures that are offered: photographs, or digits for the classifier of digits, and the chosen one."""
+    offered = offered_pictures.DIGITS if settings.network == DIGITS else tuple(models.sample_images())
+    return offered if settings.image in offered else (*offered, settings.image)
+
+
+def tile(method: str, result: Result, settings: Settings) -> Tile:
+    """The map of one method."""
+    label, limit = METHODS[method].label, rendering.limits({method: result}, settings)[method]
+    picture = Image.fromarray(figures.signed_colours(figures.reduce_channels(result.attribution), limit))
+    return Tile(picture, f"{label}, {cost(result)}", rendering.alternative(label, result, settings))
+
+
+def given(subject: Subject, image: Image.Image) -> Tile:
+    """What the network sees."""
+    visible = subject.model.visible(image)
+    caption = f"What the network sees, {visible.width} x {visible.height}"
+    return Tile(visible, caption, "The picture at the resolution of the network")
+
+
+def paired(left: Tile, right: Tile) -> Tile:
+    """Two pictures in one, so that they stay beside each other on a phone."""
+    # Enlarged here, because a browser would blur the pixels.
+    enlarged = [tile.image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST) for tile in (left, right)]
+    both = Image.new("RGBA", (2 * _SIDE + _GAP, _SIDE))
+    both.paste(enlarged[0], (0, 0))
+    both.paste(enlarged[1], (_SIDE + _GAP, 0))
+    return Tile(
+        both,
+        f"Left: {left.caption}. Right: {right.caption}.",
+        f"Left: {left.alternative}. Right: {right.alternative}.",
+    )
+
+
+def statement(settings: Settings, classes: Sequence[str], probabilities: NDArray[np.float32], target: int) -> str:
+    """What the maps explain, and how to read them, in Markdown."""
+    share = f"{probabilities[target]:.0%}"
+    return (
+        f"{escaped(settings.network)} gives {escaped(classes[target])} a probability of {share}. Red pixels speak for "
+        "it, blue ones against it, white ones have no say; the pages have the numbers."
+    )

@@ -1,0 +1,71 @@
+"""The opening page: what this is, one live picture, and where to start."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from ...widgets import navigation
+
+if TYPE_CHECKING:
+    from ...settings import Settings
+
+_TEXT = (
+    "Here you see what in a picture made a neural network say what it says, by the methods of *Striving for "
+    "Simplicity* (Springenberg et al. 2015) and of what came after. Each map is computed while you look, and comes "
+    "with the link, the Python program and the files that give it again. **Start with the guided tour**, or take the "
+    "picture below to one of the pages and change the network, the picture, the class or the rule."
+)
+
+
+def draw() -> None:
+    """Draw the page. Its text is on the screen before the networks are imported."""
+    st.header("What made the network say so?")
+    st.markdown(_TEXT)
+    navigation.link("tour", "Take the tour", {})
+    live, below = st.container(), st.container()
+    from ...inputs import offered_pictures
+    from ...widgets import page_state
+
+    settings, notes = page_state.recall("home", offered_pictures.samples())
+    page_state.show_notes(notes)
+    page_state.put(settings, "image")
+    with live:
+        _live(settings)
+    with below:
+        st.subheader("Where to go")
+        for path, target in navigation.pages().items():
+            if path:
+                # Long labels of links are cut on a phone, and captions are not.
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    page_state.go_on(path, target.title, settings)
+                    st.caption(target.purpose, width="content")
+    page_state.remember("home", settings)
+
+
+def _live(settings: "Settings") -> None:
+    """The picture and three maps of it: in one row, or two and two on a phone."""
+    from ...fitting import fit
+    from ...inputs import offered_pictures
+    from ...maps.questions import Look, question_of
+    from ...widgets import kept_results, page_state
+    from . import live_maps
+
+    shown = live_maps.live(settings)
+    subject, picture = kept_results.subject(shown.network), offered_pictures.sample(shown.image)
+    # What a link asks for that the network does not have is said by the pages; here there is always a picture.
+    shown, _ = fit(shown, subject.model.classes, subject.layers, subject.channels)
+    look = Look(subject, picture)
+    probabilities = kept_results.probabilities(look)
+    top = int(probabilities.argmax())
+    target = top if shown.target is None else shown.target
+    st.segmented_control("Picture", live_maps.choices(settings), key=page_state.key("image"), required=True)
+    tiles = [live_maps.given(subject, picture.image)]
+    for method in shown.methods:
+        result = kept_results.result(look.ask(question_of(shown, method, top)))
+        tiles.append(live_maps.tile(method, result, shown))
+    for column, pair in zip(st.columns(2), (tiles[:2], tiles[2:]), strict=True):
+        both = live_maps.paired(*pair)
+        column.image(both.image, both.caption, width="stretch", alt=both.alternative)
+    st.caption(live_maps.statement(shown, subject.model.classes, probabilities, target))
+    in_full = live_maps.in_full(settings, shown)
+    page_state.go_on("attribute", "These maps with their numbers, files and programs", in_full)

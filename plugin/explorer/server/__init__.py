@@ -1,0 +1,1 @@
+"""Work beside the pages, files to download, and what work takes; knows no network."""

@@ -1,0 +1,137 @@
+"""Long work beside the pages: a thread that fills a job, which pages look at and can stop.
+
+The worker knows nothing of Streamlit. It tells its `Task` how far it is, and learns there that it should end:
+
+>>> job = Job(lambda task: [task.report(step / 10) for step in range(10)])
+>>> job.look().progress                                    # between 0 and 1
+
+`widgets.background_work` draws a job and asks for it again and again. A job whose page was closed, or that nobody looks
+at any more, is told to end.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# For how long a connection may be lost before the page counts as closed: browsers come back from a short break.
+_ABSENCE_SECONDS = 10.0
+
+
+def name_of(asked: Any) -> str:
+    """A short name for what work depends on, a dataclass of plain values: another name is another question."""
+    return hashlib.sha256(json.dumps(asdict(asked)).encode()).hexdigest()[:12]
+
+
+class Stopped(BaseException):
+    """The work was told to end. No `Exception`: nothing that the work handles should swallow it."""
+
+
+@dataclass(frozen=True)
+class View(Generic[T]):
+    """A job at one moment.
+
+    Attributes:
+        progress: 0 to 1.
+        message: what is done now.
+        partial: what the work showed last, such as the pictures so far; None if nothing.
+        running: whether the thread still works.
+        completed: whether it ended by itself, with a result.
+        result: what the work returned.
+        error: the sentence with which it failed; empty if it did not.
+    """
+
+    progress: float
+    message: str
+    partial: Any
+    running: bool
+    completed: bool
+    result: T | None
+    error: str
+
+    @property
+    def latest(self) -> Any:
+        """The result, or else what the work showed last."""
+        return self.result or self.partial
+
+
+class Task:
+    """The worker's side of a job."""
+
+    def __init__(self, patience_seconds: float, present: Callable[[], bool]) -> None:
+        self._patience, self._present = patience_seconds, present
+        self._lock = threading.Lock()
+        self._stop, self._looked = False, time.monotonic()
+        self._left: float | None = None
+        self._state: dict[str, Any] = {"progress": 0.0, "message": "", "partial": None}
+
+    def report(self, progress: float, message: str = "", partial: Any = None) -> None:
+        """Tell how far the work is, from 0 to 1, and what there is to show; None keeps what was shown before.
+
+        Raises:
+            Stopped: the work should end now. Clean up in `finally`.
+        """
+        now, present = time.monotonic(), self._present()
+        with self._lock:
+            self._state["progress"], self._state["message"] = min(1.0, max(0.0, progress)), message
+            if partial is not None:
+                self._state["partial"] = partial
+            self._left = None if present else now if self._left is None else self._left
+            closed = self._left is not None and now - self._left > _ABSENCE_SECONDS
+            if self._stop or closed or now - self._looked > self._patience:
+                raise Stopped
+
+
+class Job(Generic[T]):
+    """The pages' side: starts the work in a thread of its own.
+
+    Args:
+        work: called with its `Task`. It ends soon after a `Task.report` that raises.
+        present: whether the browser of the page is connected; asked by the worker. Work for a page that was closed ends
+            within seconds.
+        patience_seconds: how long the work goes on while nobody looks. Browsers let hidden pages ask once a minute.
+    """
+
+    def __init__(
+        self, work: Callable[[Task], T], present: Callable[[], bool] = lambda: True, patience_seconds: float = 150.0
+    ) -> None:
+        self._task, self._error, self._completed = Task(patience_seconds, present), "", False
+        self._result: T | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    def look(self) -> View[T]:
+        """The job now."""
+        running = self._thread.is_alive()
+        with self._task._lock:
+            self._task._looked = time.monotonic()
+            return View(**self._task._state, running=running, completed=self._completed,
+                        result=self._result, error=self._error)  # fmt: skip
+
+    def stop(self) -> None:
+        """Ask the work to end. What it showed so far stays."""
+        with self._task._lock:
+            self._task._stop = True
+
+    def wait(self, timeout: float | None = None) -> View[T]:
+        """The job when it has ended, or after so many seconds."""
+        self._thread.join(timeout)
+        return self.look()
+
+    def _run(self, work: Callable[[Task], T]) -> None:
+        try:
+            self._result = work(self._task)
+            self._completed = True
+        except Stopped:
+            pass
+        except Exception as error:  # whatever it met becomes a sentence on the page
+            logger.info("a job failed", exc_info=True)
+            self._error = str(error) or type(error).__name__

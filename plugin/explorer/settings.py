@@ -1,0 +1,168 @@
+"""What a page shows, as one frozen value, and its way to the URL and back. `Settings` declares each setting once.
+
+What cannot be used in a link falls back to the default, with one sentence that says so.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any
+
+from plugin.measuring.networks import NAMES as MEASURED
+from plugin.rules import SWITCH_FREE
+from plugin.rules.presets import PRESETS
+
+from . import links
+from .choices.offered_methods import METHODS, OF_PICTURES
+from .choices.offered_rules import RULES
+from .inputs.image_sets import LABELS as IMAGE_SETS
+from .inputs.unit_maximizers import PIXELS
+from .links import Form
+from .untrusted_text import quoted
+
+# Pictures that are no samples.
+UPLOAD, DRAWING = "upload", "drawing"
+# Choices of a setting, with their labels.
+EXPLAIN = {"class": "Class", "neuron": "Neuron"}
+VIEWS = {
+    "sum": "Sum of channels",
+    "positive": "Sum, what speaks for it",
+    "negative": "Sum, what speaks against it",
+    "colour": "Colour picture",
+    "red": "Red channel",
+    "green": "Green channel",
+    "blue": "Blue channel",
+}
+SCALES = {"own": "Own", "shared": "Shared"}
+FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
+GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", PIXELS: "Pixels"}
+SPANS = {"position": "Itself", "channel": "Mean of its channel"}
+PRIORS = ("shell", "gaussian", "box", "ppgn")
+MOST_RUNS, MOST_STEPS = 64, 500
+LEAST_IMAGES, MOST_IMAGES = 50, 2000
+MOST_RANDOM_LAYERS = 9
+# The steps of the guided tour.
+TOUR = (
+    "relu-rules", "switches", "without-a-picture", "guided-backprop", "conservation", "code-space", "invariance",
+)  # fmt: skip
+
+
+def setting(default: Any, form: Form | None, explanation: str) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: its value in an empty link.
+        form: how it stands in a link; None is one of the names that `from_query` is told.
+        explanation: what it is; becomes part of the class's text.
+    """
+    return field(default=default, metadata={"form": form, "explanation": explanation})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The state of the pages: what they share, and what each has of its own."""
+
+    network: str = setting("all-cnn-c", None, "a name of `offered_networks.choices`")
+    checkpoint: str = setting(
+        "", links.DIGEST, "the start of the SHA-256 of the file with its weights; empty if it has its own"
+    )
+    image: str = setting("cat", None, "the name of a sample, `UPLOAD` or `DRAWING`")
+    picture: str = setting("", links.DIGEST, "the start of an upload's SHA-256: a link says which file it needs")
+    drawing: str = setting("", links.DRAWING, "a drawing, as `drawn_digit.encode` writes it; empty for a blank sheet")
+    methods: tuple[str, ...] = setting(
+        ("gradient", "deconvnet", "guided-backprop"),
+        links.some_of(OF_PICTURES, "method"),
+        "keys of `METHODS`, in the order of the columns",
+    )
+    explain: str = setting("class", links.one_of(EXPLAIN), "the logit of a class, or one neuron of a layer")
+    target: int | None = setting(None, links.whole_number(), "a class; None is the most probable one")
+    contrast: int | None = setting(
+        None, links.whole_number(), "a second class: then the difference of the two logits is explained"
+    )
+    layer: str = setting("", links.LAYER, "a module's name, for a neuron and for methods that look at a layer")
+    neuron: tuple[int, ...] = setting(
+        (), links.NEURON, "index into the layer's output without its batch dimension; empty is the most active one"
+    )
+    view: str = setting("sum", links.one_of(VIEWS), "how the channels of a map become a picture")
+    percentile: float = setting(99.0, links.number(50, 100), "of the magnitudes at which the colours end")
+    opacity: float = setting(1.0, links.number(0, 1), "of the maps over the picture")
+    scale: str = setting("own", links.one_of(SCALES), "of colours: one for each map, or one for all")
+    randomise: int = setting(
+        0, links.whole_number(MOST_RANDOM_LAYERS), "how many of the last layers are made random to check the maps"
+    )
+    unpooling: str = setting(
+        "center", links.one_of(SWITCH_FREE), "where max-pooling hands the signal of a reconstruction without a picture"
+    )
+    frame: str = setting("unit", links.one_of(FRAMES), "how much of a reconstruction is shown")
+    preset: str = setting("epsilon_plus_flat", links.one_of(PRESETS), "of the rules of LRP on its own page")
+    rules: tuple[tuple[str, str], ...] = setting(
+        (), links.by_layer(RULES, "rule"), "pairs of a layer and a key of `RULES` that replace the preset's rule there"
+    )
+    results: str = setting(
+        "", links.matching(r"[a-z0-9-]{1,80}", "the name of results"), "the machine of stored results; empty: the first"
+    )
+    measured: str = setting("vgg16", links.one_of(MEASURED), "the network whose results are shown")
+    batch: int = setting(1, links.whole_number(), "images per call there")
+    generator: str = setting("dcgan-mnist", links.one_of(GENERATORS), "what draws the images that are maximised")
+    span: str = setting("position", links.one_of(SPANS), "of a neuron that is maximised, or its channel")
+    prior: str = setting("shell", links.one_of(PRIORS), "of the codes")
+    runs: int = setting(16, links.whole_number(MOST_RUNS, 1), "of the maximisation")
+    seed: int = setting(0, links.whole_number(), "of the first run; the next runs have the next numbers")
+    steps: int = setting(200, links.whole_number(MOST_STEPS, 1), "that a run takes at most")
+    stop_at: float = setting(0.99, links.number(0.01, 1), "the probability of a class at which a run ends")
+    data: str = setting(
+        "", links.one_of(IMAGE_SETS), "the images that invariance is measured with; empty: those that suit the network"
+    )
+    count: int = setting(300, links.whole_number(MOST_IMAGES, LEAST_IMAGES), "how many of them")
+    ascent: int = setting(60, links.whole_number(MOST_STEPS, 1), "the steps of each run there")
+    step: str = setting(TOUR[0], links.one_of(TOUR), "of the guided tour")
+
+    def to_query(self) -> dict[str, str]:
+        """The query parameters of a link to this state. Defaults are left out, so that links stay short."""
+        return {
+            declared.name: _form(declared, ()).write(getattr(self, declared.name))
+            for declared in fields(self)
+            if getattr(self, declared.name) != declared.default
+        }
+
+    @property
+    def needs_layer(self) -> bool:
+        """Whether anything that is shown looks at a layer."""
+        return self.explain == "neuron" or any(METHODS[key].needs_layer for key in self.methods)
+
+
+Settings.__doc__ = "\n".join([
+    str(Settings.__doc__), "", "Attributes:",
+    *(f"    {declared.name}: {declared.metadata['explanation']}." for declared in fields(Settings)),
+])  # fmt: skip
+
+
+def from_query(
+    query: Mapping[str, str], networks: Collection[str], images: Collection[str]
+) -> tuple[Settings, list[str]]:
+    """Read a link. Parameters that no page knows are passed over.
+
+    Args:
+        query: the parameters, each once.
+        networks: the names that are accepted as a network.
+        images: the names of the sample images.
+
+    Returns:
+        The settings, and one sentence for each value that could not be used.
+    """
+    names = {"network": networks, "image": [*images, UPLOAD, DRAWING]}
+    values: dict[str, Any] = {}
+    notes = []
+    for declared in fields(Settings):
+        if (text := query.get(declared.name)) is None:
+            continue
+        try:
+            values[declared.name] = _form(declared, names.get(declared.name, ())).read(text)
+        except ValueError as reason:
+            notes.append(f"The link's {declared.name} {quoted(text)} {reason}; the default is used.")
+    return replace(Settings(), **values), notes
+
+
+def _form(declared: Field[Any], names: Collection[str]) -> Form:
+    """How a setting stands in a link; `names` are those of a setting that is declared without."""
+    form: Form | None = declared.metadata["form"]
+    return links.one_of(names) if form is None else form

@@ -1,0 +1,80 @@
+"""Long work on a page: a button that starts it, its progress, and a button that stops it."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from ..server.connection import connection_of_this_session
+from ..server.jobs import Job, Task
+from ..untrusted_text import markdown_sentence
+from .page_state import key
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.5
+
+
+def work(
+    name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None, start: bool = False
+) -> Any:
+    """A button that starts long work, then its progress with a button that stops it.
+
+    Args:
+        name: of the work, with everything it depends on: another name is other work.
+        label: on the button.
+        task: the work, see `jobs.Job`. It must not use Streamlit.
+        draw: draws what the work has shown so far, a `jobs.View`; called again and again while it runs, and at the end.
+        start: whether work that was not done yet starts without a click.
+
+    Returns:
+        What it made, or had shown when it was stopped, once it has ended; else None.
+    """
+    place = key(f"job.{name}")
+    job: Job[T] | None = st.session_state.get(place)
+    ended = job is not None and not job.look().running
+    if job is None or (ended and (job.look().error or not job.look().completed)):
+        if job is not None and job.look().error:
+            st.error(markdown_sentence(job.look().error))
+        button = st.empty()
+        clicked = button.button(label, key=key(f"start.{name}"), type="primary")
+        if not clicked and not (start and job is None):
+            return _drawn(job, draw) if job is not None else None
+        button.empty()
+        job = st.session_state[place] = Job(task, connection_of_this_session())
+        ended = False
+    if ended:
+        return _drawn(job, draw)
+    _watch(name, job, draw)
+    return None
+
+
+def _drawn(job: Job[T], draw: Callable[..., None] | None) -> Any:
+    """Draw a job that has ended; what it showed last."""
+    view = job.look()
+    if draw:
+        draw(view)
+    return view.latest
+
+
+def forget_work(kept: str) -> None:
+    """Stop all work of a kind but this, and drop what it made.
+
+    Args:
+        kept: the name of the work, `kind.what-it-depends-on`; work whose name goes on after it is kept too.
+    """
+    kind = key(f"job.{kept.partition('.')[0]}.")
+    for place in [place for place in st.session_state if str(place).startswith(kind)]:
+        if not str(place).startswith(key(f"job.{kept}")):
+            st.session_state.pop(place).stop()
+
+
+@st.fragment(run_every=_POLL_SECONDS)
+def _watch(name: str, job: Job[T], draw: Callable[..., None] | None) -> None:
+    view = job.look()
+    if not view.running:
+        st.rerun()
+    st.progress(view.progress, view.message or "Starting …")
+    st.button("Stop", key=key(f"stop.{name}"), on_click=job.stop)
+    if draw:
+        draw(view)

@@ -1,0 +1,87 @@
+"""Widgets for single settings that pages share, and what they call back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from ..fitting import views
+from ..inputs.layer_outputs import axes
+from ..settings import VIEWS
+from .page_state import OPEN, change, key, last_settings, put
+
+
+def switch(label: str, choices: Mapping[str, str], field: str, note: str | None = None) -> None:
+    """Buttons side by side, one of which is pressed, for a field of `Settings`.
+
+    Args:
+        label: of the whole.
+        choices: labels by value.
+        field: of `Settings`.
+        note: help.
+    """
+    st.segmented_control(
+        label, list(choices), format_func=choices.__getitem__, key=key(field), required=True, help=note
+    )
+
+
+def layer_list(layers: dict[str, tuple[int, ...]]) -> None:
+    """The layers with their output shapes."""
+    shapes = {name: " x ".join(map(str, shape)) for name, shape in layers.items()}
+    st.selectbox("Layer", list(shapes), format_func=lambda name: f"{name}  ({shapes[name]})", key=key("layer"))
+
+
+def neuron_inputs(shape: tuple[int, ...]) -> None:
+    """One number input per axis of a layer's output, bounded by its shape."""
+    for axis, (column, name, size) in enumerate(zip(st.columns(len(shape)), axes(shape), shape, strict=True)):
+        column.number_input(name.capitalize(), 0, size - 1, key=key(f"neuron.{axis}"), help=f"0 to {size - 1}")
+
+
+def class_list(label: str, names: Sequence[str], open_choice: str, field: str) -> None:
+    """A list of classes for a field of `Settings`; the index tells apart classes of one name."""
+    labels = {OPEN: open_choice} | {index: f"{name} ({index})" for index, name in enumerate(names)}
+    st.selectbox(label, list(labels), format_func=labels.__getitem__, key=key(field))
+
+
+def class_lists(names: Sequence[str], top: int) -> None:
+    """The class that is explained, and the one whose logit is subtracted; `top` is the most probable."""
+    class_list("Class", names, f"most probable: {names[top]}", "target")
+    class_list("Minus the logit of", names, "nothing", "contrast")
+
+
+def display(channels: int, opacity: bool = True) -> None:
+    """How maps of a network with that many input channels are drawn; `opacity` where they lie over the picture."""
+    st.divider()
+    st.selectbox("Show", views(channels), format_func=VIEWS.__getitem__, key=key("view"))
+    st.slider("Colours end at percentile", 50.0, 100.0, step=0.5, format="%.1f", key=key("percentile"))
+    if opacity:
+        st.slider("Opacity over the picture", 0.0, 1.0, step=0.05, key=key("opacity"))
+
+
+def forget_neuron() -> None:
+    """Callback: let the next run choose the most active unit."""
+    change(neuron=())
+
+
+def choose_bar(chart: str) -> None:
+    """Callback of the bars drawn under the session key `chart`: explain the class of the clicked bar."""
+    clicked = _clicked(chart)
+    if clicked is not None:
+        st.session_state[key("target")] = clicked
+        st.session_state[key("explain")] = "class"
+
+
+def choose_unit(chart: str, units: Sequence[tuple[int, ...]]) -> None:
+    """Callback of the squares drawn under the session key `chart`, which stand for `units`: take the clicked one."""
+    clicked = _clicked(chart)
+    if clicked is not None and 0 <= clicked < len(units):
+        put(replace(last_settings(), neuron=units[clicked]), "neuron")
+
+
+def _clicked(chart: str) -> int | None:
+    """The custom data of the mark that was clicked last."""
+    points = st.session_state[chart].selection.points
+    if not points or "customdata" not in points[0]:
+        return None
+    chosen = points[0]["customdata"]
+    return int(chosen[0] if isinstance(chosen, list) else chosen)

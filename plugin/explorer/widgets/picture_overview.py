@@ -1,0 +1,55 @@
+"""The picture, what the network sees of it, and the most probable classes."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from plugin import figures
+
+from ..maps.questions import Look
+from . import chart_options, kept_results
+from .controls import choose_bar
+from .page_state import key
+
+
+def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None) -> None:
+    """The picture, what the network sees of it, and the most probable classes, whose bars can be clicked.
+
+    Args:
+        look: the network and the picture.
+        probabilities: `(classes,)`.
+        chosen: the class that is explained, if one is.
+    """
+    subject, picture = look.subject, look.picture
+    given, seen, bars = st.columns([1, 1, 2])
+    given.caption("Picture")
+    # In a transparent square, so that an upright picture does not push the maps off the screen.
+    given.image(kept_results.square(picture.digest, picture.image), width="stretch", alt="The picture as it was given")
+    visible = subject.model.visible(picture.image)
+    seen.caption(f"What the network sees, {visible.width} x {visible.height}")
+    # Enlarged here, because a browser would blur the pixels.
+    factor = max(1, 256 // visible.width)
+    enlarged = visible.resize((visible.width * factor, visible.height * factor), Image.Resampling.NEAREST)
+    seen.image(enlarged, width="stretch", alt="The part of the picture that the network sees, at its resolution")
+    # A new name for every choice forgets the last click: a second click on the same bar would otherwise only undo it.
+    chart = key(f"bars.{subject.identity[:80]}.{picture.digest[:12]}.{chosen}")
+    bars.caption("Most probable classes: click a bar to explain it")
+    bars.plotly_chart(
+        figures.top_k_bars(probabilities, subject.model.classes, chosen=chosen),
+        key=chart,
+        on_select=partial(choose_bar, chart),
+        selection_mode="points",
+        config=chart_options.CLICKED,
+        alt=_spoken(probabilities, subject.model.classes),
+    )
+
+
+def _spoken(probabilities: NDArray[np.float32], classes: Sequence[str]) -> str:
+    """The bars in words."""
+    first = [int(index) for index in np.argsort(-probabilities, kind="stable")[:3]]
+    shares = ", ".join(f"{classes[index]} {probabilities[index]:.0%}" for index in first)
+    return f"Bars of the most probable classes: {shares}"

@@ -1,0 +1,141 @@
+"""Every mistake gets one sentence that names what is wrong and what to do, before work is lost."""
+
+import pytest
+import torch
+from support.helpers import with_module
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plugin.attr import Deconvolution, GuidedBackprop, GuidedGradCam, NeuronDeconvolution, NeuronGuidedBackprop
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return with_module(nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    "target", [5, -6, (1, 2), [0, 5], [0], torch.tensor([0, 7]), torch.tensor([0, 1, 2]), [(0,), (9,)], 1.5, None]
+)
+def test_bad_targets_raise_assertion_errors(net, images, target) -> None:
+    with pytest.raises(AssertionError):
+        GuidedBackprop(net).attribute(images, target)
+
+
+@pytest.mark.parametrize(
+    ("target", "same"),
+    [(-1, 4), (torch.tensor(3), 3), (torch.tensor([2]), 2), ([1, 1], 1), ((4,), 4), ([(2,), (2,)], 2)],
+)
+def test_every_form_of_target(net, images, target, same) -> None:
+    expected = GuidedBackprop(net).attribute(images, same)
+    torch.testing.assert_close(GuidedBackprop(net).attribute(images, target), expected)
+
+
+def test_inputs_that_have_no_gradient(net, images) -> None:
+    with pytest.raises(TypeError, match=r"input 0 is torch.int64.*floating point"):
+        GuidedBackprop(net).attribute(images.long(), 1)
+    with pytest.raises(TypeError, match="input 0 is a list"):
+        GuidedBackprop(net).attribute(([1.0],), 1)
+    with pytest.raises(ValueError, match="input 0 is empty"):
+        GuidedBackprop(net).attribute(images[:0], 1)
+    for value in (float("nan"), float("inf")):
+        damaged = images.clone()
+        damaged[0, 0, 0, 0] = value
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            Deconvolution(net).attribute(damaged, 1)
+    damaged[0, 0, 0, :2] = torch.tensor([float("inf"), -float("inf")])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Deconvolution(net).attribute(damaged, 1)
+
+
+def test_large_inputs_are_finite_though_their_sum_is_not() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).requires_grad_(False)
+    gradient = net[1].weight[1].view(1, 3, 8, 8)
+    torch.testing.assert_close(GuidedBackprop(net).attribute(torch.full((1, 3, 8, 8), 3e38), 1), gradient)
+
+
+def test_a_model_that_ignores_the_input(images) -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.weight.expand(len(x), 3)
+
+    with pytest.raises(ValueError, match="does not depend on the inputs"):
+        GuidedBackprop(Constant()).attribute(images, 1)
+
+
+def test_one_of_two_inputs_unused_is_zero(images) -> None:
+    class Second(nn.Module):
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return F.relu(second).sum(dim=(2, 3))
+
+    unused, used = GuidedBackprop(Second()).attribute((images, images), 1)
+    assert not unused.any()
+    assert used.any()
+
+
+@pytest.mark.parametrize("wrap", [torch.jit.script, lambda net: torch.jit.trace(net, torch.ones(1, 3)), torch.compile])
+@pytest.mark.parametrize("inside", [False, True])
+def test_scripted_and_compiled_models_are_refused(wrap, inside) -> None:
+    net = wrap(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval())
+    model = nn.Sequential(net, nn.Flatten()) if inside else net
+    with pytest.raises(ValueError, match=r"(scripted or traced|compiled): its operations cannot be seen"):
+        GuidedBackprop(model)
+
+
+@torch.jit.script
+def scripted_relu(x: Tensor) -> Tensor:
+    return torch.relu(x)
+
+
+def test_an_activation_that_cannot_be_seen_is_an_error() -> None:
+    class Hidden(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return scripted_relu(x)
+
+    with pytest.raises(RuntimeError, match="computes an activation"):
+        GuidedBackprop(Hidden()).attribute(torch.randn(3, 4), 1)
+
+
+def test_layers_and_neurons_that_do_not_exist(net, images) -> None:
+    with pytest.raises(ValueError, match="not a module of the ActivationNet"):
+        NeuronGuidedBackprop(net, nn.Conv2d(3, 3, 1))
+    with pytest.raises(ValueError, match=r"no layer 'conv9'; near are: .*conv"):
+        NeuronDeconvolution(net, "conv9")
+    with pytest.raises(ValueError, match="no layer 'last'"):
+        GuidedGradCam(net, "last")
+    for neuron in ((6, 0, 0), (0, 9, 0), (0, 0, 0, 0), 3):
+        with pytest.raises(AssertionError, match=r"(layer|of layer) 'conv1'"):
+            NeuronGuidedBackprop(net, net.conv1).attribute(images, neuron)
+
+
+def test_a_layer_that_the_forward_pass_does_not_reach(images) -> None:
+    net = with_module(nn.ReLU())
+    net.spare = nn.Conv2d(3, 3, 1)
+    for method in (NeuronGuidedBackprop, NeuronDeconvolution):
+        with pytest.raises(ValueError, match=r"'spare'.* was not reached"):
+            method(net, net.spare).attribute(images, (0, 0, 0))
+    with pytest.raises(ValueError, match=r"'spare'.* was not reached"):
+        GuidedGradCam(net, net.spare).attribute(images, 1)
+
+
+def test_train_mode_warns_only_where_it_matters(images) -> None:
+    plain = with_module(nn.ReLU()).train()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GuidedBackprop(plain).attribute(images, 1)
+    for layer in (nn.Dropout(0.5), nn.Dropout2d(0.1), nn.BatchNorm2d(3)):
+        model = nn.Sequential(layer, plain)
+        with pytest.warns(UserWarning, match=r"'0' .* is in train mode"):
+            GuidedBackprop(model).attribute(images, 1)
+
+
+def test_the_model_must_be_a_module() -> None:
+    with pytest.raises(AssertionError, match=r"nn\.Module"):
+        GuidedBackprop(lambda x: x)

@@ -1,0 +1,185 @@
+"""The Benchmarks page and what it shows."""
+
+import io
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from plugin.explorer.pages.benchmarks import benchmark_charts, measuring_here
+from plugin.explorer.server.jobs import Job, Stopped
+from plugin.measuring import networks, results
+from plugin.measuring.cases import Row
+from plugin.measuring.results import Measurement, Results
+
+ENTRY = Path(__file__).parents[2] / "streamlit_app.py"
+OURS, CAPTUM = Row("vgg16", "lrp-epsilon"), Row("vgg16", "lrp-epsilon", "captum")
+BROKEN = Row("vgg16", "lrp-epsilon-gamma-box", "zennit")
+
+
+@pytest.fixture
+def example():
+    """Times that nobody measured, in a file that no page shows but those of this test."""
+    machine = results.machine_facts("cpu")
+    rows = (
+        Measurement(OURS, (1.0, 1.0), (1.0, 1.2), 100, 105, commit="abc"),
+        Measurement(CAPTUM, (2.0, 2.0), (4.4, 4.4), 100, 200, commit="abc"),
+        Measurement(BROKEN, error="ValueError: no rule for <b>this</b>", commit="abc"),
+        Measurement(Row("vgg16", "lrp-epsilon", "ours", 64, "cpu"), (1.0,), (1.0,), commit="abc"),
+    )
+    return Results(machine, {measurement.row: measurement for measurement in rows})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty place for stored results."""
+    monkeypatch.setattr(results.stored, "__defaults__", (tmp_path,))
+    return tmp_path
+
+
+def opened(**query):
+    at = AppTest.from_file(str(ENTRY), default_timeout=60)
+    at._page_hash = calc_hash("benchmarks")
+    for name, value in query.items():
+        at.query_params[name] = value
+    return run(at)
+
+
+def run(page_or_widget):
+    at = page_or_widget.run()
+    assert not at.exception
+    return at
+
+
+def charts(at, name):
+    return [chart.proto for chart in at.get("plotly_chart") if name in chart.proto.id]
+
+
+def test_page_says_that_nothing_is_stored(folder):
+    at = opened()
+    assert "No results are stored here" in at.info[0].value
+    assert not at.get("plotly_chart")
+    assert any(button.label.startswith("Measure VGG-16, batch 1") for button in at.button)
+    assert at.query_params == {}
+
+
+def test_page_shows_stored_results_and_links_to_them(folder, example):
+    example.write(folder / "0.1.0" / "small-cpu.json")
+    example.write(folder / "0.1.0" / "large-cpu.json")
+    at = opened()
+    assert len(charts(at, "time.stored")) == len(charts(at, "trade.stored")) == 1
+    assert "LRP epsilon by Captum 2.20" in charts(at, "time.stored")[0].alt
+    table = at.dataframe[0].value
+    assert list(table["By"]) == ["this package", "Captum", "zennit"]
+    assert table["x Captum"][0] == pytest.approx(0.5)
+    assert table["Memory in floors"][1] == 2
+    assert "no rule" in table["Remark"][2]
+    run(at.selectbox(key="attribute.results").set_value("small-cpu"))
+    run(at.selectbox(key="attribute.measured").set_value("resnet50"))
+    assert "is not among these results" in at.info[0].value
+    assert at.query_params == {"results": "small-cpu", "measured": "resnet50"}
+    at = opened(**at.query_params)
+    assert at.selectbox(key="attribute.results").value == "small-cpu"
+    assert at.selectbox(key="attribute.measured").value == "resnet50"
+    at = opened(batch="64")
+    assert len(charts(at, "time.stored")) == 1
+    assert not any(button.label.startswith("Measure") for button in at.button)
+
+
+def test_stored_results_come_as_a_file_and_as_a_program(folder, example):
+    example.write(folder / "0.1.0" / "small-cpu.json")
+    at = opened()
+    (program,) = [block.value for block in at.code if "benchmark_charts.chosen(" in block.value]
+    names = {}
+    exec(program.replace(".show()", ""), names)
+    with np.load(io.BytesIO(benchmark_charts.npz(names["found"], names["measurements"])), allow_pickle=False) as arrays:
+        np.testing.assert_allclose(arrays["Floors"], list(at.dataframe[0].value["Floors"]))
+        assert list(arrays["By"]) == ["this package", "Captum", "zennit"]
+        assert "torch" in str(arrays["versions"])
+
+
+def test_hostile_link_and_damaged_file_get_sentences(folder, example):
+    at = opened(results="../../etc", measured="<script>", batch="-3")
+    assert at.warning[0].value.count("The link's") == 3
+    (folder / "0.1.0").mkdir()
+    (folder / "0.1.0" / "machine-cpu.json").write_text("{}")
+    at = opened(results="other-cpu", batch="3")
+    assert "no stored results of `other-cpu`" in at.warning[0].value
+    assert "holds no results" in at.error[0].value
+
+
+def test_measuring_here_shows_what_it_finds(folder, monkeypatch):
+    monkeypatch.setattr(measuring_here.measure, "__defaults__", (True,))
+    monkeypatch.setattr(measuring_here, "_ROW_SECONDS", 0.0)
+    rows = measuring_here.rows_to_measure("vgg16", 1)
+    monkeypatch.setattr(measuring_here, "rows_to_measure", lambda network, batch: rows[:2])
+    at = opened()
+    (start,) = [button for button in at.button if button.label.startswith("Measure")]
+    run(start.click())
+    job = at.session_state["attribute.job.benchmarks.vgg16.1"]
+    assert job.wait(60).completed
+    run(at)
+    assert len(charts(at, "time.here")) == len(charts(at, "trade.here")) == 1
+    table = at.dataframe[0].value
+    assert list(table["By"]) == ["this package", "Captum"]
+    assert (table["Floors"] > 0).all()
+    assert (table["Memory in floors"] > 0).all()
+    assert not any(table["Remark"])
+
+
+def test_measuring_stops_and_keeps_what_it_found(monkeypatch):
+    monkeypatch.setattr(measuring_here, "_ROW_SECONDS", 0.0)
+    monkeypatch.setattr(measuring_here, "_memory", lambda processes, row: {})
+    found, more = threading.Event(), threading.Event()
+
+    class Task:
+        def report(self, progress, message="", partial=None):
+            self.shown = partial
+            if partial is not None and len(partial.measurements) == 1:
+                found.set()
+                more.wait(60)
+                raise Stopped
+
+    task = Task()
+    job = Job(lambda _: measuring_here.measure(task, "mobilenet_v2", 1, small=True))
+    assert found.wait(60)
+    other = Job(lambda outer: measuring_here.measure(outer, "mobilenet_v2", 1, small=True))
+    assert not measuring_here._measuring.acquire(blocking=False)  # the second waits: it would disturb the first
+    other.stop()
+    assert not other.wait(60).completed
+    more.set()
+    assert not job.wait(60).completed
+    assert len(task.shown.measurements) == 1
+    assert measuring_here._measuring.acquire(timeout=60)
+    measuring_here._measuring.release()
+
+
+def test_rows_are_what_the_installed_peers_can_do(monkeypatch):
+    names = {(row.method, row.implementation) for row in measuring_here.rows_to_measure("mobilenet_v2", 1)}
+    assert ("deconvnet", "captum") in names
+    assert ("lrp-epsilon", "captum") not in names  # no rule for ReLU6
+    assert ("lrp-epsilon-gamma-box", "captum") not in names
+    assert {row.implementation for row in measuring_here.rows_to_measure("vit_b_16", 1)} == {"ours"}
+    monkeypatch.setattr(measuring_here, "find_spec", lambda name: None)
+    assert "zennit" not in {row.implementation for row in measuring_here.rows_to_measure("vgg16", 1)}
+
+
+def test_charts_hold_the_medians(example):
+    measurements = benchmark_charts.chosen(example, "vgg16", 1)
+    assert [m.row for m in measurements] == [OURS, CAPTUM, BROKEN]
+    bars = {bar.name: bar for bar in benchmark_charts.time_figure(measurements).data}
+    assert bars["this package"].x == (1.1,)
+    assert bars["Captum"].x == (2.2,)
+    assert bars["this package"].error_x.array[0] == pytest.approx(0.05)
+    only_compiled = replace(measurements[0], row=Row("vgg16", "lrp-0", "compiled"))
+    axis = benchmark_charts.time_figure([only_compiled, *measurements]).layout.yaxis
+    assert axis.categoryarray[0] == "LRP-0"  # in the methods' order, not in that of who has them
+    dots = {dot.name: dot for dot in benchmark_charts.trade_figure(measurements).data}
+    assert (dots["Captum"].x, dots["Captum"].y) == ((2.2,), (2.0,))
+    assert "zennit" not in dots
+    assert set(benchmark_charts.COLOURS) >= {row.implementation for row in measuring_here.rows_to_measure("vgg16", 1)}
+    assert set(networks.NAMES) == {"vgg16", "resnet50", "mobilenet_v2", "vit_b_16"}

@@ -1,0 +1,342 @@
+"""The Code space and Invariance pages: their work as plain functions, the pages in the simulator and in a browser."""
+
+import io
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.browser import CHROMIUM, choose, launched, screenshot, settle, until, watched
+from support.simulator import opened, run, turn_to, widget
+
+from gan.maximising.priors import PRIORS as PRIORS_OF_GAN
+from plugin.explorer.fitting import to_be_maximised, with_suitable_generator
+from plugin.explorer.inputs import image_sets, offered_networks
+from plugin.explorer.inputs.unit_maximizers import PIXELS
+from plugin.explorer.pages.code_space import judgements, run_programs, run_reports
+from plugin.explorer.pages.code_space.last_runs import remembered
+from plugin.explorer.pages.code_space.plans import plan_of
+from plugin.explorer.pages.code_space.runs import maximize
+from plugin.explorer.pages.invariance import figure_findings, figure_programs, figure_questions, figure_reports
+from plugin.explorer.server.jobs import Job
+from plugin.explorer.settings import PRIORS, Settings
+
+DIGITS = Settings(network="mnist-classifier", generator="gan-mnist", runs=3, steps=12)
+CONV3 = replace(DIGITS, explain="neuron", layer="body.conv3", neuron=(7, 3, 3))
+CRITERIA = {
+    "class": replace(DIGITS, target=4, seed=5),
+    "class by DCGAN": replace(DIGITS, target=2, generator="dcgan-mnist", prior="gaussian"),
+    "position of a channel": CONV3,
+    "mean of a channel": replace(CONV3, span="channel"),
+    "hidden unit": replace(DIGITS, explain="neuron", layer="body.hidden", neuron=(9,)),
+    "pixels": replace(CONV3, generator=PIXELS),
+}
+
+
+@pytest.fixture(scope="module")
+def digit_classifier():
+    return offered_networks.open_network("mnist-classifier")
+
+
+def maximized(settings, subject):
+    plan = plan_of(settings, subject)
+    view = Job(lambda task: maximize(task, plan, subject)).wait(120)
+    assert view.completed, view.error
+    return view.result
+
+
+def executed(program, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(compile(program, "snippet", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_program_and_file_give_the_images_on_screen(name, digit_classifier, tmp_path, monkeypatch):
+    outcome = maximized(CRITERIA[name], digit_classifier)
+    result = executed(run_programs.program(outcome, digit_classifier), tmp_path, monkeypatch)["result"]
+    torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
+    with np.load(io.BytesIO(run_reports.npz(outcome))) as file:
+        np.testing.assert_array_equal(file["images"], outcome.result.images)
+        assert file["scores"].shape == (outcome.result.step, 3)
+        recorded = json.loads(str(file["settings"]))
+        assert (recorded["generator"], recorded["seed"]) == (CRITERIA[name].generator, CRITERIA[name].seed)
+        assert "torch" in json.loads(str(file["versions"]))
+        if CRITERIA[name].generator != PIXELS:
+            drawn = outcome.result.maximizer.render(torch.from_numpy(file["codes"]))
+            torch.testing.assert_close(drawn, outcome.result.images, atol=1e-5, rtol=0)
+    assert (tmp_path / "maximized.png").is_file()
+
+
+def test_pixels_of_a_network_that_normalises_its_input(tmp_path, monkeypatch):
+    subject = offered_networks.open_network("all-cnn-c")
+    outcome = maximized(Settings(generator=PIXELS, runs=2, steps=3, target=3), subject)
+    assert outcome.result.images.shape == (2, 3, 32, 32)
+    assert not judgements.can_judge(outcome)
+    result = executed(run_programs.program(outcome, subject), tmp_path, monkeypatch)["result"]
+    torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
+
+
+def test_what_was_stopped_is_kept_and_can_be_made_again(digit_classifier, tmp_path, monkeypatch):
+    plan = plan_of(replace(CONV3, steps=500), digit_classifier)
+    job = Job(lambda task: maximize(task, plan, digit_classifier))
+    while job.look().running and not (job.look().partial and job.look().partial.result.step >= 3):
+        pass
+    job.stop()
+    view = job.wait(60)
+    assert not view.running
+    assert not view.completed
+    outcome = view.partial
+    assert 3 <= outcome.result.step < 500
+    assert run_reports.statement(outcome).startswith(f"Stopped after {outcome.result.step} steps.")
+    result = executed(run_programs.program(outcome, digit_classifier), tmp_path, monkeypatch)["result"]
+    torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [replace(DIGITS, generator=PIXELS, target=4, steps=2), CONV3])
+def test_runs_that_fall_short_are_told_on_the_page_and_not_in_the_log(settings, digit_classifier):
+    with warnings.catch_warnings(record=True) as logged:
+        outcome = maximized(settings, digit_classifier)
+    assert logged == []
+    assert outcome.finished
+    missed = ~outcome.result.reached
+    if settings.explain == "neuron":  # nothing was to be reached
+        assert run_reports.shortfall(outcome) == ""
+        return
+    best = float(outcome.result.probabilities[missed].max())
+    assert run_reports.shortfall(outcome).startswith(f"{int(missed.sum())} of 3 runs did not reach 0.99 in 2 steps, ")
+    assert f" came to {best:.4g}." in run_reports.shortfall(outcome)
+    assert run_reports.shortfall(replace(outcome, result=replace(outcome.result, reached=~missed | missed))) == ""
+
+
+def test_gif_and_png(digit_classifier):
+    outcome = maximized(CONV3, digit_classifier)
+    with Image.open(io.BytesIO(run_reports.gif(outcome))) as file:
+        assert file.n_frames > 1
+        size = file.size
+    with Image.open(io.BytesIO(run_reports.png(outcome))) as file:
+        assert min(file.size) > 200
+    assert min(size) > 50
+    assert len(run_reports.curves(outcome).data) == 3 + 1
+
+
+def test_judgement_has_both_baselines(digit_classifier):
+    outcome = maximized(replace(DIGITS, runs=4), digit_classifier)
+    view = Job(lambda task: judgements.judge(task, outcome)).wait(240)
+    assert view.completed, view.error
+    judgement = view.result
+    assert set(judgements.pictures(judgement)) == {"Best of N random codes", "Pixel space", "Real digits"}
+    lines = {line["Measure"]: line for line in judgements.table(judgement)}
+    assert set(judgements.figure(judgement).data[0].y) <= set(judgements.METHODS.values())
+    agreement = lines["Judge's first choice is the target"]
+    assert agreement["Maximised"] >= agreement["Pixel space"]
+    assert judgement.same_data == any("nearest real" in measure for measure in lines)
+    assert judgement.same_data or "MNIST" in judgements.caption(judgement)
+
+
+def test_last_sixteen_runs(digit_classifier):
+    first = maximized(replace(DIGITS, runs=10), digit_classifier)
+    runs = remembered([], first, "class 0")
+    runs = remembered(runs, first, "class 0")
+    assert len(runs) == 10
+    second = maximized(replace(DIGITS, runs=10, seed=50), digit_classifier)
+    runs = remembered(runs, second, "class 0")
+    assert len(runs) == 16
+    assert runs[-1].label == "class 0, seed 59"
+
+
+def test_priors_are_those_of_the_gan_module():
+    assert set(PRIORS) == set(PRIORS_OF_GAN)
+
+
+def test_generator_and_network_go_together():
+    assert with_suitable_generator(Settings(), arrived=True).network == "mnist-classifier"
+    assert with_suitable_generator(Settings(), arrived=False).generator == PIXELS
+    kept = Settings(generator=PIXELS, layer="features.conv2")
+    assert with_suitable_generator(kept, arrived=True) == kept
+    assert to_be_maximised(Settings(), 3) == Settings(generator=PIXELS, target=3)
+
+
+# The pages in the simulator
+
+
+def ended(at, kind):
+    """The page after the work of this kind has ended."""
+    names = [name for name in at.session_state._state._state.filtered_state if f"job.{kind}." in name]
+    assert len(names) == 1
+    assert not at.session_state[names[0]].wait(240).error
+    return run(at)
+
+
+def test_code_space_page_opens_with_runs_and_judges_on_request():
+    at = opened("code-space", generator="gan-mnist", runs="4")
+    ended(at, "code-space")
+    assert not at.warning
+    assert any("4 of 4 runs reached 0.99" in text.value for text in at.markdown)
+    assert any("CodeSpaceAM(classifier, generator, prior='shell')" in block.value for block in at.code)
+    assert {"network": "mnist-classifier", "generator": "gan-mnist", "runs": "4"}.items() <= at.query_params.items()
+    run(widget(at, "segmented_control", "explain").set_value("neuron"))
+    # Other settings wait for a click.
+    assert not any("runs reached" in text.value for text in at.markdown)
+    assert at.query_params["explain"] == "neuron"
+
+
+def test_code_space_page_tells_how_far_runs_came_that_fell_short():
+    at = opened("code-space", network="mnist-classifier", generator="pixels", runs="2", steps="2")
+    ended(at, "code-space")
+    assert [warning.value.partition(",")[0] for warning in at.warning] == ["2 of 2 runs did not reach 0.99 in 2 steps"]
+
+
+def test_code_space_link_with_nonsense_gets_sentences():
+    nonsense = {"generator": "<b>", "prior": "no", "runs": "0", "steps": "9999", "seed": "-1", "stop_at": "7"}
+    at = opened("code-space", network="mnist-classifier", target="77", **nonsense)
+    assert at.warning[0].value.count("The link's") == len(nonsense)
+    assert "no target 77" in at.warning[0].value
+    at = opened("code-space", network="mnist-classifier", explain="neuron", layer="body.conv9", neuron="1.2.3")
+    assert "`body.conv9`" in at.warning[0].value
+
+
+def test_unit_goes_along_between_pages():
+    at = opened("deconvnet", network="mnist-classifier", image="digit-3", layer="body.conv2", neuron="5.6.7")
+    turn_to(at, "code-space")
+    run(at)
+    assert at.query_params["neuron"] == "5.6.7"
+    run(widget(at, "segmented_control", "explain").set_value("neuron"))
+    assert any("body.conv2, channel 5, row 6, column 7" in text.value for text in at.subheader)
+
+
+def test_invariance_page_measures_on_request_only():
+    at = opened(
+        "invariance", network="mnist-classifier", generator="gan-mnist", count="100", layer="body.conv2", neuron="3.7.7"
+    )
+    assert not at.warning
+    assert [heading.value[:2] for heading in at.subheader] == ["A.", "B.", "C."]
+    run(at.button[0].click())
+    ended(at, "invariance-A")
+    assert any("The chosen unit, conv2 3" in text.value for text in at.markdown)
+    at = opened("invariance", network="all-cnn-c", generator=PIXELS, data="cifar10", count="2")
+    assert "less than 50" in at.warning[0].value
+    assert any("generator" in info.value for info in at.info)
+
+
+# The Invariance page's work
+
+
+@pytest.mark.parametrize("figure", figure_questions.FIGURES)
+def test_program_gives_the_figure_on_screen(figure, digit_classifier, tmp_path, monkeypatch):
+    settings = replace(DIGITS, runs=3, ascent=4, count=60, layer="body.conv2")
+    settings = figure_questions.with_unit(settings, digit_classifier, figure_questions.layers_of(digit_classifier))
+    question = figure_questions.question_of(figure, settings, digit_classifier, "digits")
+    view = Job(lambda task: figure_findings.measure(task, question, digit_classifier)).wait(300)
+    assert view.completed, view.error
+    findings = view.result
+    program = figure_programs.program(question, digit_classifier).replace("figure.show()", "")
+    states = executed(program, tmp_path, monkeypatch)["states"]
+    assert states.keys() == findings.states.keys() == {"trained", "untrained"}
+    if figure == "A":
+        assert states == findings.states
+    elif figure == "B":
+        for ours, theirs in zip(findings.states["trained"], states["trained"], strict=True):
+            assert (ours.layer, ours.unit) == (theirs.layer, theirs.unit)
+            assert ours.responses == pytest.approx(theirs.responses, rel=1e-3, abs=1e-3)
+    else:
+        assert [found.unit for found in findings.states["trained"]] == [found.unit for found in states["trained"]]
+        assert findings.solutions is not None
+    panels = figure_reports.panels(findings)
+    assert len(panels) == {"A": 4, "B": 1, "C": 3}[figure]
+    assert all(panel.data for panel in panels)
+    assert sum(len(panel.data) for panel in panels) == len(figure_reports.figure(findings).data)
+    assert "rained" in figure_reports.statement(findings)
+    with np.load(io.BytesIO(figure_reports.npz(findings))) as file:
+        assert any(name.startswith("untrained.body.conv2") for name in file.files)
+        assert json.loads(str(file["settings"]))["count"] == 60
+
+
+def test_images_to_measure_with(digit_classifier):
+    images, labels = image_sets.inputs("digits", digit_classifier.model, 20)
+    assert images.shape == (20, 1, 28, 28)
+    assert labels is not None
+    assert image_sets.inputs("generated", digit_classifier.model, 5)[0].shape == (5, 1, 28, 28)
+    squares, labels = image_sets.inputs("crops", offered_networks.open_network("all-cnn-c").model, 12)
+    assert squares.shape == (12, 3, 32, 32)
+    assert labels is None
+    with pytest.raises(ValueError, match="no set of images 'x'"):
+        image_sets.inputs("x", digit_classifier.model, 5)
+    with pytest.raises(ValueError, match="no folder"):
+        image_sets.add_folder("nowhere")
+
+
+# In a browser
+
+
+@pytest.fixture
+def page():
+    """A fresh session."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with launched() as browser, watched(browser.new_page(viewport={"width": 1400, "height": 1080})) as page:
+        yield page
+
+
+def downloaded(page, kind):
+    with page.expect_download() as download:
+        page.get_by_role("button", name=kind, exact=True).click()
+    return Path(download.value.path()).read_bytes()
+
+
+@pytest.mark.timeout(1200)
+def test_maximisation_live(page, address, tmp_path, monkeypatch):
+    page.goto(
+        f"{address}code-space?network=mnist-classifier&runs=8&explain=neuron&layer=body.conv3&neuron=7.3.3&steps=500"
+    )
+    # Stopped on the way, what was found stays.
+    page.locator("[class*='st-key-attribute-stop'] button").wait_for()
+    page.get_by_text("Step ").first.wait_for()
+    screenshot(page, "code-space-live", 1000)
+    page.locator("[class*='st-key-attribute-stop'] button").click()
+    page.get_by_text("Stopped after").wait_for()
+    settle(page)
+    with np.load(io.BytesIO(downloaded(page, "NPZ"))) as file:
+        assert file["images"].shape == (8, 1, 28, 28)
+        assert len(file["scores"]) < 500
+
+    # A deep link in a session of its own shows the runs by itself.
+    page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=6")
+    page.get_by_text("Reproduce this view").click()
+    page.get_by_text("6 of 6 runs reached 0.99 in").wait_for()
+    program = page.locator("[data-testid=stCode]").nth(1).inner_text()
+    made = executed(program, tmp_path, monkeypatch)["result"].images.numpy()
+    with np.load(io.BytesIO(downloaded(page, "NPZ"))) as file:
+        np.testing.assert_allclose(file["images"], made, atol=1e-4)
+    assert downloaded(page, "GIF").startswith(b"GIF89a")
+    assert downloaded(page, "PNG").startswith(b"\x89PNG")
+
+    page.get_by_role("button", name="Judge").click()
+    page.get_by_text("The judge is a network").wait_for()
+    screenshot(page, "code-space", 2600)
+    choose(page, "Class", "8 (8)", url="target=8")
+    page.get_by_role("button", name="Maximise with").click()
+    page.get_by_text("The last sixteen runs").wait_for()
+    screenshot(page, "code-space-dark", 1500, scheme="dark")
+    screenshot(page, "code-space-narrow", 2600, width=390)
+    page.set_viewport_size({"width": 1400, "height": 1080})
+    until(page, page.get_by_role("link", name="Attribute this class").click, url="/attribute?")
+    assert "target=8" in page.url
+
+
+@pytest.mark.timeout(1200)
+def test_invariance_live(page, address):
+    page.goto(f"{address}invariance?network=mnist-classifier&generator=gan-mnist&runs=4&ascent=10&count=100")
+    settle(page)
+    for figure in figure_questions.FIGURES:
+        page.get_by_role("button", name=f"Measure {figure}").click()
+        page.get_by_text(f"Program for {figure}").wait_for()
+    screenshot(page, "invariance", 3000)
+    screenshot(page, "invariance-dark", 3000, width=1280, scheme="dark")
+    screenshot(page, "invariance-narrow", 4200, width=390)

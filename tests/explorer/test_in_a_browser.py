@@ -1,0 +1,277 @@
+"""The explorer as a person meets it: a server, a real browser, and a screenshot to look at.
+
+Needs Playwright's Python package and Debian's chromium; skips without them.
+"""
+
+import io
+import json
+import pickle
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from support.browser import (
+    CHROMIUM,
+    PATIENCE_MS,
+    ROOT,
+    choose,
+    choose_in_table,
+    click_mark,
+    launched,
+    map_titles,
+    screenshot,
+    settle,
+    until,
+    watched,
+)
+
+from plugin import figures, models
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.timeout(1200),
+]
+
+
+@pytest.fixture(scope="module")
+def window():
+    """A browser with one profile, so that only the first page has to fetch the scripts."""
+    with launched() as browser:
+        yield browser.new_context(viewport={"width": 1400, "height": 1080})
+
+
+@pytest.fixture
+def page(window):
+    with watched(window.new_page()) as page:
+        yield page
+
+
+def test_attribute_page(page, address, tmp_path):
+    page.goto(f"{address}attribute")
+    settle(page)
+    map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
+    screenshot(page, "attribute", 1080)
+    hover_and_download(page)
+
+    choose(page, "Methods", "Guided Grad-CAM", url="methods=")
+    map_titles(page, ["Gradient", "Deconvnet", "Guided backprop", "Guided Grad-CAM"])
+    click_mark(page, "[class*='st-key-attribute-bars'] .bars .point path", 1, url="target=")
+    choose(page, "Picture", "astronaut", url="image=astronaut")
+
+    photograph = tmp_path / "photograph.jpg"
+    models.sample_images()["coffee"].save(photograph)
+    until(
+        page,
+        lambda: page.set_input_files(".st-key-attribute-file input[type=file]", photograph),
+        url="picture=",
+    )
+    page.get_by_text("Reproduce this view").click()
+    sync_api.expect(page.get_by_text("photograph.jpg").first).to_be_attached()
+    screenshot(page, "attribute-upload", 2000)
+
+
+def hover_and_download(page):
+    page.locator("[class*='st-key-attribute-map'] .plotly .nsewdrag").first.hover()
+    sync_api.expect(page.locator(".hoverlayer .hovertext").first).to_contain_text("row")
+    check_files(page)
+
+
+def saved(page, kind):
+    """The first file of a kind on the page."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name=kind, exact=True).first.click()
+    return Path(download.value.path()).read_bytes()
+
+
+def saved_arrays(page):
+    with np.load(io.BytesIO(saved(page, "NPZ"))) as arrays:
+        return dict(arrays)
+
+
+def check_files(page):
+    """The first map's figure, program, NPZ and PNG file hold the same numbers."""
+    settle(page)
+    arrays = saved_arrays(page)
+    settings = json.loads(str(arrays["settings"]))
+    drawn = page.evaluate("""() => {
+        const plot = document.querySelector("[class*='st-key-attribute-map'] .js-plotly-plot");
+        return Array.from(plot._fullData.find(trace => trace.type === 'heatmap').z, row => Array.from(row));
+    }""")
+    np.testing.assert_array_equal(np.asarray(drawn, arrays["map"].dtype), arrays["map"])
+    page.get_by_text("Reproduce this view").click()
+    code = page.locator("[data-testid=stCode]").filter(has_text="explain = ").first
+    sync_api.expect(code).to_be_attached()
+    program = {}
+    exec(code.text_content().replace("figure.show()", ""), program)
+    largest = np.abs(arrays["attribution"]).max()
+    np.testing.assert_allclose(program["attribution"], arrays["attribution"], atol=1e-5 * largest)
+    colours = figures.signed_colours(arrays["map"], limit=settings["limit"])
+    picture = program["model"].visible(program["image"]) if "image" in program else None
+    assert saved(page, "PNG") == figures.to_png(colours, picture, settings["opacity"])
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "attribute?network=model-c&image=coffee&methods=guided-backprop,gradient&target=3&opacity=0.6&view=red",
+        "deconvnet?network=model-c&layer=features.relu3&neuron=5.3.3&unpooling=corner",
+        "lrp?image=rocket&target=0&preset=epsilon_plus&rules=features.conv1:flat",
+    ],
+)
+def test_link_in_a_fresh_session_gives_the_same_files(page, address, link):
+    page.goto(address + link)
+    check_files(page)
+    arrays = saved_arrays(page)
+    assert ("ledger_left" in arrays) == link.startswith("lrp")
+    assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
+    stranger = page.context.browser.new_context()
+    again = stranger.new_page()
+    again.goto(page.url, timeout=PATIENCE_MS)
+    settle(again)
+    same = saved_arrays(again)
+    for name in arrays.keys() - {"settings"}:  # they tell the time that a map took
+        np.testing.assert_array_equal(same[name], arrays[name])
+    stranger.close()
+
+
+def test_benchmarks_page_measures_until_it_is_stopped(page, address):
+    page.goto(f"{address}benchmarks?measured=mobilenet_v2")
+    settle(page)
+    page.get_by_role("button", name="Measure MobileNet-V2").click()
+    # The first row is there; others would follow.
+    page.locator("[class*='st-key-attribute-time-here'] .bars .point path").first.wait_for(state="attached")
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    stop.click()
+    sync_api.expect(stop).to_have_count(0, timeout=PATIENCE_MS)
+    settle(page)
+    assert page.get_by_role("button", name="Measure MobileNet-V2").is_visible()
+    assert page.locator("[class*='st-key-attribute-time-here'] .bars .point path").count() >= 1
+
+
+class Attack:
+    """Leaves a file behind where a pickle of it is loaded."""
+
+    def __reduce__(self):
+        return (open, ("attacked", "w"))
+
+
+def test_hostile_links_and_files_get_sentences(page, address, tmp_path):
+    markup = "<img src=x onerror=alert(1)>"
+    page.goto(f"{address}attribute?network={markup}&layer={markup}&view=![](http://127.0.0.1:9/x.png)&target=9e9")
+    settle(page)
+    warning = page.locator("[data-testid=stAlert]").first
+    sync_api.expect(warning).to_contain_text(markup)  # as text
+    assert page.locator("img[src=x], img[src*='127.0.0.1:9']").count() == 0
+    files = {
+        "text.png": b"no picture",
+        "vector.png": f"<svg xmlns='http://www.w3.org/2000/svg'>{markup}</svg>".encode(),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        until(
+            page,
+            lambda name=name: page.set_input_files(".st-key-attribute-file input[type=file]", tmp_path / name),
+            url="image=upload",
+        )
+        sync_api.expect(page.locator("[data-testid=stAlert]").get_by_text("The file")).to_be_visible()
+        choose(page, "Picture", "cat", url=lambda url: "image=" not in url)
+    map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
+    (tmp_path / "weights.pt").write_bytes(pickle.dumps(Attack()))
+    until(
+        page,
+        lambda: page.set_input_files("[class*='st-key-attribute-weights'] input[type=file]", tmp_path / "weights.pt"),
+        url="checkpoint=",
+    )
+    sync_api.expect(page.locator("[data-testid=stAlert]").get_by_text("checkpoint")).to_be_visible()
+    assert not (ROOT / "attacked").exists()
+
+
+def test_lrp_page(page, address):
+    page.goto(f"{address}attribute?target=3&image=coffee&methods=lrp-epsilon,lrp-epsilon-gamma-box")
+    settle(page)
+    map_titles(page, ["LRP epsilon", "LRP epsilon, gamma, box"])
+
+    # What was chosen on the first page goes along, and comes back.
+    until(page, page.get_by_role("link", name="LRP").click, url=lambda url: "/lrp?" in url and "target=3" in url)
+    assert "image=coffee" in page.url
+    choose(page, "Rules", "LRP epsilon, gamma, box", url="preset=epsilon_gamma_box")
+    choose(page, "Picture", "cat", url=lambda url: "image=" not in url)
+    sync_api.expect(page.locator("[class*='st-key-attribute-ledger'] .bars").first).to_be_attached()
+    screenshot(page, "lrp", 1500)
+
+    choose_in_table(page, row=8, column=1, option="flat", url="rules=features.conv1")
+    assert "flat" in page.url
+    page.get_by_text("Reproduce this view").click()
+    sync_api.expect(page.locator("[data-testid=stCode]").first).to_contain_text(f"{address}lrp?")
+    screenshot(page, "lrp-rules", 2000)
+    until(page, page.get_by_role("button", name="Back to the preset").click, url=lambda url: "rules=" not in url)
+    until(
+        page,
+        page.get_by_role("link", name="Attribute").click,
+        url=lambda url: "/attribute?" in url and "target=3" in url,
+    )
+    map_titles(page, ["LRP epsilon", "LRP epsilon, gamma, box"])
+
+
+def test_link_opens_the_same_view(page, address):
+    page.goto(
+        f"{address}attribute?network=model-c&explain=neuron&layer=features.relu3&view=colour&opacity=0.8&target=99"
+    )
+    settle(page)
+    sync_api.expect(page.get_by_text("there is no target 99")).to_have_count(1)
+    sync_api.expect(page.get_by_role("spinbutton", name="Channel")).to_have_count(1)
+    screenshot(page, "attribute-neuron", 1080)
+
+
+def test_deconvnet_page(page, address):
+    page.goto(f"{address}deconvnet?network=model-c")
+    settle(page)
+    expected = ["no picture", "", "Guided backprop", "Gradient", "centre", "corner", "uniform", "replicate"]
+    names = {"": "Deconvnet", "Guided backprop": "Guided backprop", "Gradient": "Gradient"}
+    pooled = [names.get(name, f"Deconvnet, {name}") for name in expected]
+    map_titles(page, pooled + pooled[:4])
+    screenshot(page, "deconvnet", 2300)
+    click_mark(page, "[class*='st-key-attribute-units'] .scatterlayer .trace:first-child .point", 5, url="neuron=5.")
+    click_mark(
+        page, "[class*='st-key-attribute-positions'] .scatterlayer .trace:first-child .point", 0, url="neuron=5.0.0"
+    )
+    screenshot(page, "deconvnet-dark", 2300, width=1280, scheme="dark")
+    screenshot(page, "deconvnet-narrow", 3000, width=390)
+    page.set_viewport_size({"width": 1400, "height": 1080})
+
+    # The unit goes along to the other page, and back.
+    until(page, page.get_by_role("link", name="Attribute this unit").click, url="explain=neuron")
+    assert "neuron=5.0.0" in page.url
+    map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
+    until(page, page.get_by_role("link", name="Reconstruct this unit").click, url="/deconvnet?")
+    assert "neuron=5.0.0" in page.url
+
+
+def test_drawn_digit(page, address):
+    page.goto(f"{address}attribute?network=mnist-classifier&image=drawing")
+    sheet = page.locator("[class*='st-key-attribute-sheet'] .nsewdrag")
+
+    def stroke():
+        box = sheet.bounding_box()
+        page.mouse.move(box["x"] + 170, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 165, box["y"] + 270, steps=12)
+        page.mouse.up()
+
+    sheet.wait_for()
+    until(page, stroke, url="drawing=")
+    sync_api.expect(page.locator("[class*='st-key-attribute-bars']").get_by_text("1").first).to_be_attached()
+    screenshot(page, "drawing", 1700, scheme="dark")
+    before = page.url
+    table = page.locator("[data-testid=stDataFrame]").first
+
+    def fill_with_the_keyboard():
+        table.click(position={"x": 14, "y": 60})
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Space")
+
+    until(page, fill_with_the_keyboard, url=lambda url: url != before)
+    until(page, page.get_by_role("button", name="Clear the sheet").click, url=lambda url: "drawing=" not in url)

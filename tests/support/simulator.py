@@ -1,0 +1,47 @@
+"""The pages in Streamlit's simulator, from the entry point."""
+
+import io
+
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from .browser import ROOT
+
+ENTRY = ROOT / "streamlit_app.py"
+
+
+def opened(page="attribute", **query):
+    at = AppTest.from_file(str(ENTRY), default_timeout=300)
+    turn_to(at, page)
+    for name, value in query.items():
+        at.query_params[name] = value
+    return run(at)
+
+
+def turn_to(at, page):
+    """Open a page by its path. The simulator's own `switch_page` takes pages that are files."""
+    at._page_hash = calc_hash(page) if page else ""
+
+
+def run(page_or_widget):
+    at = page_or_widget.run()
+    assert not at.exception
+    return at
+
+
+def widget(at, kind, name):
+    return getattr(at, kind)(key=f"attribute.{name}")
+
+
+def maps(at):
+    return [chart for chart in at.get("plotly_chart") if "attribute.map" in chart.proto.id]
+
+
+def programs(at):
+    return [block.value for block in at.code if "explain = " in block.value]
+
+
+def png(image):
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()

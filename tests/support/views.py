@@ -1,0 +1,68 @@
+"""Every page of the explorer in one state, and how to wait until it is drawn."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from plugin.explorer.app import PAGES
+
+from .browser import settle
+
+# Nothing is being computed, and every chart is drawn.
+_DRAWN = """() => {
+    const charts = [...document.querySelectorAll('[data-testid=stPlotlyChart]')];
+    const images = [...document.querySelectorAll('[data-testid=stImage] img')];
+    return !document.querySelector('[data-testid=stProgress], [data-testid=stSpinner]')
+        && charts.every(chart => chart.querySelector('.main-svg'))
+        && images.every(image => image.complete && image.naturalWidth > 0);
+}"""
+
+
+@dataclass(frozen=True)
+class View:
+    """A page in one state.
+
+    Attributes:
+        name: of its files.
+        path: of the page, as in `plugin.explorer.app.PAGES`.
+        query: the state, as in a link.
+        height: of the light picture at most, in pixels.
+    """
+
+    name: str
+    path: str
+    query: str
+    height: int
+
+
+# By the path of the page; the others are as they open.
+QUERIES = {
+    "tour": "step=guided-backprop",
+    "attribute": "methods=gradient,guided-backprop,lrp-epsilon-plus-flat",
+    "deconvnet": "network=model-c&layer=features.relu4&view=colour",
+    "lrp": "target=3",
+}
+HEIGHTS = {"lrp": 1100, "invariance": 1100}
+VIEWS = tuple(
+    View(page.path or "start", page.path, QUERIES.get(page.path, ""), HEIGHTS.get(page.path, 1000)) for page in PAGES
+)
+# Suffix of the file, colour scheme, width.
+VARIANTS = (("", "light", 1280), ("-dark", "dark", 1280), ("-narrow", "light", 390))
+
+
+def open_view(page: Any, address: str, view: View) -> None:
+    """Open a view and wait until all of it is drawn.
+
+    Args:
+        page: of Playwright.
+        address: of the explorer, with a slash at its end.
+        view: what to open.
+    """
+    page.goto(f"{address}{view.path}?{view.query}" if view.query else f"{address}{view.path}")
+    drawn(page)
+
+
+def drawn(page: Any) -> None:
+    """Wait until nothing is computed any more and every chart is there."""
+    settle(page)
+    page.wait_for_function(_DRAWN)
+    settle(page)

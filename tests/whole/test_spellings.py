@@ -1,0 +1,1205 @@
+"""The same function has the same map, however it is written: activations, linear layers, batch norms, gates, norms.
+
+A new spelling is one line in a table. Maps are compared in float64, to 1e-9 of the largest value, under guided
+backprop, deconvnet, every preset of LRP, and the ledger. The references are checked against their definitions.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import pytest
+import torch
+from support.helpers import Method, assert_same_maps
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from torchvision.ops import FrozenBatchNorm2d
+
+from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
+from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from plugin.rules.presets import PRESETS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+aten = torch.ops.aten
+
+# -- what is compared --------------------------------------------------------------------------------------------------
+
+
+def by_lrp(model: nn.Module, inputs: Any, rules: str | Composite) -> Tensor:
+    return LRPTranspose(model, rules).attribute(inputs, 1)
+
+
+def by_ledger(model: nn.Module, inputs: Any, rules: str | Composite) -> Tensor:
+    ledger = LRPTranspose(model, rules).ledger(inputs, 1)
+    return torch.tensor([ledger.input, ledger.absorbed], dtype=torch.float64)
+
+
+RELU_METHODS: dict[str, Method] = {
+    "guided": lambda model, inputs: GuidedBackprop(model).attribute(inputs, 1),
+    "deconvnet": lambda model, inputs: Deconvolution(model).attribute(inputs, 1),
+}
+LRP_METHODS: dict[str, Method] = {name: partial(by_lrp, rules=name) for name in PRESETS}
+LEDGERS = ("epsilon", "epsilon_alpha2_beta1_flat", "attn_lrp")
+LRP_METHODS |= {f"ledger of {name}": partial(by_ledger, rules=name) for name in LEDGERS}
+METHODS = RELU_METHODS | LRP_METHODS
+# One of each kind, for what depends on the activation only.
+FEW_METHODS = {name: METHODS[name] for name in ("guided", "deconvnet", "lrp_0", "epsilon_plus", "ledger of epsilon")}
+# Of a network without convolutions the presets are much the same: these rules go to its linear layers.
+COMPOSITES = {
+    "z+": Composite(default=ZPlus()),
+    "z^B, gamma": Composite(first=ZBox(-3.0, 3.0), default=Gamma(0.25)),
+    "w^2, alpha-beta": Composite(first=WSquare(), default=AlphaBeta(2, 1)),
+    "flat, epsilon": Composite(first=Flat(), default=Epsilon(0.1)),
+}
+LINEAR_METHODS: dict[str, Method] = METHODS | {name: partial(by_lrp, rules=rules) for name, rules in COMPOSITES.items()}
+LINEAR_METHODS |= {f"ledger of {name}": partial(by_ledger, rules=rules) for name, rules in COMPOSITES.items()}
+
+
+def maps(methods: dict[str, Method], model: nn.Module, inputs: Any) -> dict[str, Tensor]:
+    """What is expected: of a reference that is all zeros any spelling would be right."""
+    found = {name: method(model, inputs) for name, method in methods.items()}
+    assert found["lrp_0"].any()
+    assert "deconvnet" not in found or found["deconvnet"].any()
+    return found
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def tolerance(*names: str) -> float:
+    """PyTorch's derivative of hardsigmoid holds 1/6 in single precision, for double precision as well."""
+    return 1e-6 if any("hardsigmoid" in name for name in names) else 1e-9
+
+
+def identify(row: tuple[Any, ...]) -> str:
+    return ": ".join(part for part in row if isinstance(part, str))
+
+
+# -- activations -------------------------------------------------------------------------------------------------------
+
+Pointwise = Callable[[Tensor], Tensor]
+SLOPES = torch.tensor([0.25, -0.3, 0.1, 0.7], dtype=torch.float64).view(4, 1, 1)  # PReLU's, one per channel
+
+
+def assign(v: Tensor, where: Tensor, value: Any) -> Tensor:
+    """v[where] = value, in place."""
+    v[where] = value
+    return v
+
+
+def then(_: Any, v: Tensor) -> Tensor:
+    """What was changed in place, where the return value of the call is not used."""
+    return v
+
+
+def into(function: Callable[..., Any], v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """function(v, ..., out=result)."""
+    result = torch.empty_like(v)
+    function(v, *args, **kwargs, out=result)
+    return result
+
+
+def zero(v: Tensor) -> Tensor:
+    return torch.zeros_like(v)
+
+
+REFERENCES: dict[str, Pointwise] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "leaky_relu": partial(F.leaky_relu, negative_slope=0.1),
+    "prelu": lambda v: F.prelu(v, SLOPES.flatten()),
+    "elu": F.elu,
+    "elu(0.5)": partial(F.elu, alpha=0.5),
+    "selu": F.selu,
+    "celu": partial(F.celu, alpha=1.5),
+    "gelu": F.gelu,
+    "gelu tanh": partial(F.gelu, approximate="tanh"),
+    "quickgelu": lambda v: v * torch.sigmoid(1.702 * v),
+    "silu": F.silu,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "softplus": F.softplus,
+    "softplus(2)": partial(F.softplus, beta=2.0),
+    "softsign": F.softsign,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "logsigmoid": F.logsigmoid,
+    "tanhshrink": F.tanhshrink,
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+    "hardtanh": F.hardtanh,
+    "threshold": lambda v: F.threshold(v, 0.3, -0.2),
+    "min(v, 0)": lambda v: v.clamp(max=0),
+    "abs": torch.abs,
+    "square": torch.square,
+}
+
+ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
+    # As modules, methods, overloads, by keyword, in place.
+    ("relu", "nn.ReLU()", nn.ReLU()),
+    ("relu", "nn.ReLU(inplace=True)", nn.ReLU(inplace=True)),
+    ("relu", "torch.relu_ as a statement", lambda v: then(torch.relu_(v), v)),
+    ("relu", "F.relu(input=v)", lambda v: F.relu(input=v)),
+    ("relu", "aten.relu.default", aten.relu.default),
+    ("relu", "aten.relu_.default as a statement", lambda v: then(aten.relu_.default(v), v)),
+    ("relu", "aten.clamp.default(v, 0)", lambda v: aten.clamp.default(v, 0)),
+    ("relu", "aten.clamp_min.default(v, 0)", lambda v: aten.clamp_min.default(v, 0)),
+    ("relu", "aten.threshold.default(v, 0, 0)", lambda v: aten.threshold.default(v, 0, 0)),
+    ("relu", "aten.maximum.default(v, 0)", lambda v: aten.maximum.default(v, zero(v))),
+    ("relu", "aten.where.self(v > 0, v, 0)", lambda v: aten.where.self(v > 0, v, zero(v))),
+    ("relu", "torch.clamp(input=v, min=0)", lambda v: torch.clamp(input=v, min=0)),
+    ("relu", "v.clip(min=0)", lambda v: v.clip(min=0)),
+    ("relu", "v.clamp(0, inf)", lambda v: v.clamp(0, math.inf)),
+    ("relu", "clamp(out=)", lambda v: into(torch.clamp, v, min=0)),
+    ("relu", "maximum(out=)", lambda v: into(torch.maximum, v, zero(v))),
+    ("relu", "F.hardtanh(v, 0, inf)", lambda v: F.hardtanh(v, 0.0, math.inf)),
+    ("relu", "nn.Hardtanh(0, inf)", nn.Hardtanh(0.0, math.inf)),
+    ("relu", "nn.Threshold(0, 0)", nn.Threshold(0.0, 0.0)),
+    ("relu", "F.leaky_relu(v, 0)", lambda v: F.leaky_relu(v, 0.0)),
+    ("relu", "F.elu(v, 0)", lambda v: F.elu(v, 0.0)),
+    ("relu", "F.prelu(v, 0)", lambda v: F.prelu(v, v.new_zeros(1))),
+    ("relu", "F.rrelu(v, 0, 0)", lambda v: F.rrelu(v, 0.0, 0.0)),
+    ("relu", "F.relu(F.relu(v))", lambda v: F.relu(F.relu(v))),
+    # By the larger and the smaller of two.
+    ("relu", "torch.maximum(v, 0)", lambda v: torch.maximum(v, zero(v))),
+    ("relu", "torch.maximum(v, 0 of float32)", lambda v: torch.maximum(v, torch.zeros(()))),
+    ("relu", "torch.maximum(input=0, other=v)", lambda v: torch.maximum(input=zero(v), other=v)),
+    ("relu", "torch.fmax(v, 0)", lambda v: torch.fmax(v, torch.zeros(()))),
+    ("relu", "torch.max(v, 0)", lambda v: torch.max(v, zero(v))),
+    ("relu", "v.max(other=0)", lambda v: v.max(other=zero(v))),
+    ("relu", "v.fmax(0)", lambda v: v.fmax(zero(v))),
+    ("relu", "-torch.minimum(-v, 0)", lambda v: -torch.minimum(-v, zero(v))),
+    ("relu", "-torch.fmin(-v, 0)", lambda v: -torch.fmin(-v, zero(v))),
+    ("relu", "-(-v).clamp(max=0)", lambda v: -(-v).clamp(max=0)),
+    ("relu", "(-v).clamp_max(0).neg()", lambda v: (-v).clamp_max(0).neg()),
+    ("relu", "torch.stack([v, 0]).amax(0)", lambda v: torch.stack([v, zero(v)]).amax(0)),
+    ("relu", "torch.stack([v, 0], -1).max(-1)[0]", lambda v: torch.stack([v, zero(v)], -1).max(-1)[0]),
+    ("relu", "torch.stack((0, v), dim=1).max(dim=1).values", lambda v: torch.stack((zero(v), v), 1).max(1).values),
+    ("relu", "v - torch.minimum(v, 0)", lambda v: v - torch.minimum(v, zero(v))),
+    ("relu", "v - v.clamp(max=0)", lambda v: v - v.clamp(max=0)),
+    # By a choice, and by a mask.
+    ("relu", "torch.where(v > 0, v, 0.0)", lambda v: torch.where(v > 0, v, 0.0)),
+    ("relu", "torch.where(v >= 0, v, 0)", lambda v: torch.where(v >= 0, v, zero(v))),
+    ("relu", "torch.where(v <= 0, 0.0, v)", lambda v: torch.where(v <= 0, 0.0, v)),
+    ("relu", "torch.where(v < 0, 0, v)", lambda v: torch.where(v.lt(0), zero(v), v)),
+    ("relu", "torch.where(v > 0, input=v, other=0)", lambda v: torch.where(v > 0, input=v, other=zero(v))),
+    ("relu", "v.where(v > 0, 0)", lambda v: v.where(v > 0, zero(v))),
+    ("relu", "torch.where(~(v > 0), 0.0, v)", lambda v: torch.where(~(v > 0), 0.0, v)),
+    ("relu", "v * (v > 0)", lambda v: v * (v > 0)),
+    ("relu", "v * (v >= 0)", lambda v: v * (v >= 0)),
+    ("relu", "(v > 0) * v", lambda v: (v > 0) * v),
+    ("relu", "v.mul(v.gt(0))", lambda v: v.mul(v.gt(0))),
+    ("relu", "v * (v > 0).to(v.dtype)", lambda v: v * (v > 0).to(v.dtype)),
+    ("relu", "v * (v > 0).type_as(v)", lambda v: v * (v > 0).type_as(v)),
+    ("relu", "torch.mul(input=v, other=(v > 0).float())", lambda v: torch.mul(input=v, other=(v > 0).float())),
+    ("relu", "v.mul_(v > 0)", lambda v: v.mul_(v > 0)),
+    ("relu", "v *= (v > 0) as a statement", lambda v: then(v.__imul__(v > 0), v)),
+    ("relu", "mul(out=)", lambda v: into(torch.mul, v, (v > 0).to(v))),
+    ("relu", "v * torch.heaviside(v, 0)", lambda v: v * torch.heaviside(v, zero(v))),
+    ("relu", "v * v.sign().clamp(min=0)", lambda v: v * v.sign().clamp(min=0)),
+    ("relu", "v * (v.sign() + 1) / 2", lambda v: v * (v.sign() + 1) / 2),
+    ("relu", "torch.addcmul(0, v, v > 0)", lambda v: torch.addcmul(zero(v), v, (v > 0).to(v))),
+    ("relu", "torch.lerp(0, v, v > 0)", lambda v: torch.lerp(zero(v), v, (v > 0).to(v))),
+    ("relu", "v.masked_fill(v < 0, 0)", lambda v: v.masked_fill(v < 0, 0)),
+    ("relu", "v.masked_fill(v <= 0, 0)", lambda v: v.masked_fill(v <= 0, 0)),
+    ("relu", "torch.masked_fill(v, ~(v > 0), 0.0)", lambda v: torch.masked_fill(v, ~(v > 0), 0.0)),
+    ("relu", "v.masked_fill_(v < 0, 0) as a statement", lambda v: then(v.masked_fill_(v < 0, 0), v)),
+    ("relu", "v[v < 0] = 0", lambda v: assign(v, v < 0, 0)),
+    ("relu", "v[v < 0] = 0 on a clone", lambda v: assign(v.clone(), v < 0, 0.0)),
+    ("relu", "v.index_put((v < 0,), 0)", lambda v: v.index_put((v < 0,), v.new_zeros(()))),
+    # By sums of absolute values, and scaled.
+    ("relu", "(v + |v|) / 2", lambda v: (v + v.abs()) / 2),
+    ("relu", "0.5 * (torch.abs(v) + v)", lambda v: 0.5 * (torch.abs(v) + v)),
+    ("relu", "torch.add(v, v.abs()).div(2)", lambda v: torch.add(v, v.abs()).div(2)),
+    ("relu", "v / 2 + abs(v) / 2", lambda v: v / 2 + abs(v) / 2),
+    ("relu", "torch.add(v, |v|, alpha=1) * 0.5", lambda v: torch.add(input=v, other=v.abs(), alpha=1) * 0.5),
+    ("relu", "(|v| - (-v)) / 2", lambda v: (v.abs() - (-v)) / 2),
+    ("relu", "F.relu(2 * v) / 2", lambda v: F.relu(2 * v) / 2),
+    # The others.
+    ("relu6", "nn.ReLU6(inplace=True)", nn.ReLU6(inplace=True)),
+    ("relu6", "v.clamp(0, 6)", lambda v: v.clamp(0, 6)),
+    ("relu6", "torch.clip(v, min=0, max=6)", lambda v: torch.clip(v, min=0, max=6)),
+    ("relu6", "F.hardtanh(v, 0, 6)", lambda v: F.hardtanh(v, 0.0, 6.0)),
+    ("relu6", "v.clamp(min=0).clamp(max=6)", lambda v: v.clamp(min=0).clamp(max=6)),
+    ("relu6", "torch.minimum(F.relu(v), 6)", lambda v: torch.minimum(F.relu(v), v.new_tensor(6.0))),
+    ("relu6", "where", lambda v: torch.where(v > 6, 6.0, torch.where(v > 0, v, 0.0))),
+    ("relu6", "6 * hardsigmoid(v - 3)", lambda v: 6 * F.hardsigmoid(v - 3)),
+    ("relu6", "v.masked_fill(v < 0, 0).masked_fill(v > 6, 6)", lambda v: v.masked_fill(v < 0, 0).masked_fill(v > 6, 6)),
+    ("leaky_relu", "nn.LeakyReLU(0.1, inplace=True)", nn.LeakyReLU(0.1, inplace=True)),
+    ("leaky_relu", "F.leaky_relu_ as a statement", lambda v: then(F.leaky_relu_(v, 0.1), v)),
+    ("leaky_relu", "aten.leaky_relu.default", lambda v: aten.leaky_relu.default(v, 0.1)),
+    ("leaky_relu", "torch.where(v > 0, v, 0.1 * v)", lambda v: torch.where(v > 0, v, 0.1 * v)),
+    ("leaky_relu", "torch.where(v < 0, v / 10, v)", lambda v: torch.where(v < 0, v / 10, v)),
+    ("leaky_relu", "torch.maximum(v, v / 10)", lambda v: torch.maximum(v, v / 10)),
+    ("leaky_relu", "torch.max(0.1 * v, v)", lambda v: torch.max(0.1 * v, v)),
+    ("leaky_relu", "v * where(v > 0, 1, 0.1)", lambda v: v * torch.where(v > 0, v.new_tensor(1.0), 0.1)),
+    ("leaky_relu", "v.clamp(min=0) + 0.1 * v.clamp(max=0)", lambda v: v.clamp(min=0) + 0.1 * v.clamp(max=0)),
+    ("leaky_relu", "0.55 * v + 0.45 * |v|", lambda v: 0.55 * v + 0.45 * v.abs()),
+    ("leaky_relu", "F.prelu(v, 0.1)", lambda v: F.prelu(v, v.new_tensor([0.1]))),
+    ("prelu", "torch.where(v > 0, v, slope * v)", lambda v: torch.where(v > 0, v, SLOPES * v)),
+    ("prelu", "v.clamp(min=0) + slope * v.clamp(max=0)", lambda v: v.clamp(min=0) + SLOPES * v.clamp(max=0)),
+    ("prelu", "torch.maximum(v, 0) + slope * minimum", lambda v: v.maximum(zero(v)) + SLOPES * v.minimum(zero(v))),
+    ("prelu", "v * where(v > 0, 1, slope)", lambda v: v * torch.where(v > 0, torch.ones(()), SLOPES)),
+    ("prelu", "aten.prelu.default", lambda v: aten.prelu.default(v, SLOPES.flatten())),
+    ("elu", "nn.ELU(inplace=True)", nn.ELU(inplace=True)),
+    ("elu", "torch.where(v > 0, v, exp(v) - 1)", lambda v: torch.where(v > 0, v, torch.exp(v) - 1)),
+    ("elu", "torch.where(v > 0, v, expm1(v))", lambda v: torch.where(v > 0, v, torch.expm1(v))),
+    ("elu", "v.clamp(min=0) + expm1(v.clamp(max=0))", lambda v: v.clamp(min=0) + v.clamp(max=0).expm1()),
+    ("elu", "F.celu(v, 1)", lambda v: F.celu(v, 1.0)),
+    ("elu", "F.selu by its scales", lambda v: F.selu(v).div(1.0507009873554805).where(v > 0, torch.expm1(v))),
+    ("elu(0.5)", "where", lambda v: torch.where(v > 0, v, 0.5 * (v.exp() - 1))),
+    ("elu(0.5)", "max(0, v) + min(0, ...)", lambda v: v.clamp(min=0) + (0.5 * torch.expm1(v)).clamp(max=0)),
+    ("selu", "scale * F.elu", lambda v: 1.0507009873554805 * F.elu(v, 1.6732632423543772)),
+    ("selu", "where", lambda v: 1.0507009873554805 * torch.where(v > 0, v, 1.6732632423543772 * torch.expm1(v))),
+    ("celu", "max(0, v) + min(0, ...)", lambda v: v.clamp(min=0) + (1.5 * (torch.exp(v / 1.5) - 1)).clamp(max=0)),
+    ("celu", "where", lambda v: torch.where(v > 0, v, 1.5 * torch.expm1(v / 1.5))),
+    ("gelu", "nn.GELU()", nn.GELU()),
+    ("gelu", "0.5 v (1 + erf)", lambda v: 0.5 * v * (1 + torch.erf(v / math.sqrt(2)))),
+    ("gelu", "v * 0.5 * (1.0 + erf)", lambda v: v * 0.5 * (1.0 + torch.special.erf(v * math.sqrt(0.5)))),
+    ("gelu", "v * (0.5 + 0.5 erf)", lambda v: v.mul((v / math.sqrt(2)).erf().mul(0.5).add(0.5))),
+    ("gelu", "v * torch.special.ndtr(v)", lambda v: v * torch.special.ndtr(v)),
+    ("gelu", "v * erfc(-v / sqrt 2) / 2", lambda v: v * torch.erfc(-v / math.sqrt(2)) / 2),
+    ("gelu", "v * Normal(0, 1).cdf(v)", lambda v: v * torch.distributions.Normal(0.0, 1.0).cdf(v)),
+    ("gelu tanh", "nn.GELU('tanh')", nn.GELU("tanh")),
+    (
+        "gelu tanh",
+        "GPT-2's, pow",
+        lambda v: 0.5 * v * (1 + torch.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * torch.pow(v, 3.0)))),
+    ),
+    ("gelu tanh", "v ** 3", lambda v: 0.5 * v * (1 + (math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)).tanh())),
+    (
+        "gelu tanh",
+        "v * v * v",
+        lambda v: v * 0.5 * (1 + torch.tanh(v * math.sqrt(2 / math.pi) * (1 + 0.044715 * v * v))),
+    ),
+    ("gelu tanh", "v * sigmoid", lambda v: v * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+    ("quickgelu", "F.silu(1.702 v) / 1.702", lambda v: F.silu(1.702 * v) / 1.702),
+    ("quickgelu", "v / (1 + exp(-1.702 v))", lambda v: v / (1 + torch.exp(-1.702 * v))),
+    ("quickgelu", "v (1 + tanh(0.851 v)) / 2", lambda v: v * (1 + torch.tanh(0.851 * v)) / 2),
+    ("silu", "nn.SiLU(inplace=True)", nn.SiLU(inplace=True)),
+    ("silu", "aten.silu.default", aten.silu.default),
+    ("silu", "v * v.sigmoid()", lambda v: v * v.sigmoid()),
+    ("silu", "v * F.sigmoid(v)", lambda v: v * F.sigmoid(v)),
+    ("silu", "torch.sigmoid(v) * v", lambda v: torch.sigmoid(v) * v),
+    ("silu", "torch.mul(v, other=torch.sigmoid(input=v))", lambda v: torch.mul(v, other=torch.sigmoid(input=v))),
+    ("silu", "v.mul_(v.sigmoid())", lambda v: v.mul_(v.sigmoid())),
+    ("silu", "v * torch.special.expit(v)", lambda v: v * torch.special.expit(v)),
+    ("silu", "v / (1 + exp(-v))", lambda v: v / (1 + torch.exp(-v))),
+    ("silu", "v * (1 + exp(-v)).reciprocal()", lambda v: v * (1 + (-v).exp()).reciprocal()),
+    ("silu", "v * exp(v) / (1 + exp(v))", lambda v: v * torch.exp(v) / (1 + torch.exp(v))),
+    ("silu", "v (1 + tanh(v / 2)) / 2", lambda v: v * (1 + torch.tanh(v / 2)) / 2),
+    ("silu", "v - v * sigmoid(-v)", lambda v: v - v * torch.sigmoid(-v)),
+    ("silu", "v * exp(logsigmoid(v))", lambda v: v * F.logsigmoid(v).exp()),
+    ("mish", "nn.Mish()", nn.Mish()),
+    ("mish", "v * tanh(softplus(v))", lambda v: v * torch.tanh(F.softplus(v))),
+    ("mish", "v * tanh(log1p(exp(v)))", lambda v: v * torch.tanh(torch.log1p(torch.exp(v)))),
+    ("mish", "v * tanh(log(1 + exp(v)))", lambda v: v * (1 + v.exp()).log().tanh()),
+    ("hardswish", "nn.Hardswish(inplace=True)", nn.Hardswish(inplace=True)),
+    ("hardswish", "v * F.relu6(v + 3) / 6", lambda v: v * F.relu6(v + 3) / 6),
+    ("hardswish", "v * (F.relu6(v + 3) * (1 / 6))", lambda v: v * (F.relu6(v + 3.0, inplace=True) * (1 / 6))),
+    ("hardswish", "v * F.hardsigmoid(v)", lambda v: v * F.hardsigmoid(v)),
+    ("hardswish", "v * clamp(v + 3, 0, 6) / 6", lambda v: v * torch.clamp(v + 3, 0, 6) / 6),
+    ("hardswish", "v * F.hardtanh(v + 3, 0, 6) / 6", lambda v: v * F.hardtanh(v + 3, 0.0, 6.0) / 6),
+    ("hardsigmoid", "nn.Hardsigmoid()", nn.Hardsigmoid()),
+    ("hardsigmoid", "F.relu6(v + 3) / 6", lambda v: F.relu6(v + 3) / 6),
+    ("hardsigmoid", "clamp(v / 6 + 0.5, 0, 1)", lambda v: (v / 6 + 0.5).clamp(0, 1)),
+    ("hardsigmoid", "(F.hardtanh(v, -3, 3) + 3) / 6", lambda v: (F.hardtanh(v, -3.0, 3.0) + 3) / 6),
+    ("softplus", "nn.Softplus()", nn.Softplus()),
+    ("softplus", "log1p(exp(v))", lambda v: torch.log1p(torch.exp(v))),
+    ("softplus", "log(1 + exp(v))", lambda v: torch.log(1 + v.exp())),
+    ("softplus", "-logsigmoid(-v)", lambda v: -F.logsigmoid(-v)),
+    ("softplus", "torch.logaddexp(v, 0)", lambda v: torch.logaddexp(v, zero(v))),
+    ("softplus", "max(v, 0) + log1p(exp(-|v|))", lambda v: v.clamp(min=0) + torch.log1p(torch.exp(-v.abs()))),
+    ("softplus(2)", "log(1 + exp(2 v)) / 2", lambda v: torch.log(1 + torch.exp(2 * v)) / 2),
+    ("softsign", "nn.Softsign()", nn.Softsign()),
+    ("softsign", "v / (1 + |v|)", lambda v: v / (1 + v.abs())),
+    ("softsign", "v.div(torch.abs(v).add(1))", lambda v: v.div(torch.abs(v).add(1))),
+    ("softsign", "v * (1 + |v|).reciprocal()", lambda v: v * (1 + v.abs()).reciprocal()),
+    ("tanh", "nn.Tanh()", nn.Tanh()),
+    ("tanh", "v.tanh_()", lambda v: v.tanh_()),
+    ("tanh", "aten.tanh.default", aten.tanh.default),
+    ("tanh", "quotient", lambda v: (v.exp() - (-v).exp()) / (v.exp() + (-v).exp())),
+    ("tanh", "2 sigmoid(2 v) - 1", lambda v: 2 * torch.sigmoid(2 * v) - 1),
+    ("tanh", "1 - 2 / (exp(2 v) + 1)", lambda v: 1 - 2 / (torch.exp(2 * v) + 1)),
+    ("tanh", "sinh(v) / cosh(v)", lambda v: torch.sinh(v) / torch.cosh(v)),
+    ("sigmoid", "nn.Sigmoid()", nn.Sigmoid()),
+    ("sigmoid", "aten.sigmoid.default", aten.sigmoid.default),
+    ("sigmoid", "v.sigmoid_()", lambda v: v.sigmoid_()),
+    ("sigmoid", "1 / (1 + exp(-v))", lambda v: 1 / (1 + torch.exp(-v))),
+    ("sigmoid", "(1 + exp(-v)) ** -1", lambda v: (1 + torch.exp(-v)) ** -1),
+    ("sigmoid", "torch.reciprocal(1 + exp(-v))", lambda v: torch.reciprocal(1 + (-v).exp())),
+    ("sigmoid", "exp(v) / (1 + exp(v))", lambda v: v.exp() / (1 + v.exp())),
+    ("sigmoid", "0.5 (1 + tanh(v / 2))", lambda v: 0.5 * (1 + torch.tanh(v / 2))),
+    ("sigmoid", "exp(logsigmoid(v))", lambda v: F.logsigmoid(v).exp()),
+    ("sigmoid", "1 - sigmoid(-v)", lambda v: 1 - torch.sigmoid(-v)),
+    ("logsigmoid", "nn.LogSigmoid()", nn.LogSigmoid()),
+    ("logsigmoid", "log(sigmoid(v))", lambda v: torch.log(torch.sigmoid(v))),
+    ("logsigmoid", "-softplus(-v)", lambda v: -F.softplus(-v)),
+    ("logsigmoid", "-log1p(exp(-v))", lambda v: -torch.log1p(torch.exp(-v))),
+    ("logsigmoid", "v - softplus(v)", lambda v: v - F.softplus(v)),
+    ("tanhshrink", "nn.Tanhshrink()", nn.Tanhshrink()),
+    ("tanhshrink", "v - tanh(v)", lambda v: v - torch.tanh(v)),
+    ("softshrink", "nn.Softshrink()", nn.Softshrink()),
+    ("softshrink", "sign(v) * relu(|v| - 0.5)", lambda v: v.sign() * F.relu(v.abs() - 0.5)),
+    ("softshrink", "v - v.clamp(-0.5, 0.5)", lambda v: v - v.clamp(-0.5, 0.5)),
+    ("softshrink", "relu(v - 0.5) - relu(-v - 0.5)", lambda v: F.relu(v - 0.5) - F.relu(-v - 0.5)),
+    (
+        "softshrink",
+        "where",
+        lambda v: torch.where(v > 0.5, v - 0.5, torch.where(v < -0.5, v + 0.5, 0.0)),
+    ),
+    ("hardshrink", "nn.Hardshrink()", nn.Hardshrink()),
+    ("hardshrink", "v * (|v| > 0.5)", lambda v: v * (v.abs() > 0.5)),
+    ("hardshrink", "torch.where(|v| > 0.5, v, 0)", lambda v: torch.where(v.abs() > 0.5, v, 0.0)),
+    ("hardshrink", "v.masked_fill(|v| <= 0.5, 0)", lambda v: v.masked_fill(v.abs() <= 0.5, 0)),
+    ("hardtanh", "nn.Hardtanh(inplace=True)", nn.Hardtanh(inplace=True)),
+    ("hardtanh", "v.clamp(-1, 1)", lambda v: v.clamp(-1, 1)),
+    ("hardtanh", "v.clamp_(min=-1).clamp_(max=1)", lambda v: v.clamp_(min=-1).clamp_(max=1)),
+    ("hardtanh", "clamp with tensors", lambda v: torch.clamp(v, v.new_tensor(-1.0), v.new_tensor(1.0))),
+    ("hardtanh", "(|v + 1| - |v - 1|) / 2", lambda v: ((v + 1).abs() - (v - 1).abs()) / 2),
+    ("hardtanh", "minimum of maximum", lambda v: torch.minimum(torch.maximum(v, -v.new_ones(())), v.new_ones(()))),
+    ("threshold", "nn.Threshold(0.3, -0.2)", nn.Threshold(0.3, -0.2)),
+    ("threshold", "torch.where(v > 0.3, v, -0.2)", lambda v: torch.where(v > 0.3, v, -0.2)),
+    ("threshold", "v[v <= 0.3] = -0.2", lambda v: assign(v, v <= 0.3, -0.2)),
+    ("min(v, 0)", "torch.minimum(v, 0)", lambda v: torch.minimum(v, zero(v))),
+    ("min(v, 0)", "v * (v < 0)", lambda v: v * (v < 0)),
+    ("min(v, 0)", "-F.relu(-v)", lambda v: -F.relu(-v)),
+    ("min(v, 0)", "(v - |v|) / 2", lambda v: (v - v.abs()) / 2),
+    ("abs", "torch.maximum(v, -v)", lambda v: torch.maximum(v, -v)),
+    ("abs", "v * v.sign()", lambda v: v * v.sign()),
+    ("abs", "torch.where(v < 0, -v, v)", lambda v: torch.where(v < 0, -v, v)),
+    ("abs", "(v ** 2) ** 0.5", lambda v: (v**2) ** 0.5),
+    ("square", "v ** 2", lambda v: v**2),
+    ("square", "v * v", lambda v: v * v),
+    ("square", "torch.pow(v, 2)", lambda v: torch.pow(v, 2)),
+    ("square", "v.abs().pow(2)", lambda v: v.abs().pow(2)),
+]
+
+
+class ActivationNet(nn.Module):
+    """Two convolutions with the activation behind each, and a linear layer.
+
+    The first convolution's weights are eighths: of integer images its outputs are exact, and often exactly 0.
+    """
+
+    def __init__(self, activate: Pointwise) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(3)
+        self.first, self.second, self.head = nn.Conv2d(2, 4, 2, bias=False), nn.Conv2d(4, 4, 2), nn.Linear(4, 3)
+        self.activate = activate
+        self.double()
+        for parameter in (*self.second.parameters(), *self.head.parameters()):
+            parameter.data = 0.7 * torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+        self.first.weight.data = torch.randint(-1, 2, self.first.weight.shape, generator=random).double() * 7 / 8
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.activate(self.second(self.activate(self.first(images))))
+        return self.head(hidden.mean((2, 3)))
+
+
+IMAGES = numbers(2, 2, 4, 4)
+INTEGER_IMAGES = torch.randint(-1, 2, (3, 2, 4, 4), generator=torch.Generator().manual_seed(5)).double()
+
+
+@cache
+def expected_of_activation(reference: str, at_zero: bool) -> dict[str, Tensor]:
+    images, methods = (INTEGER_IMAGES, FEW_METHODS) if at_zero else (IMAGES, METHODS)
+    return maps(methods, ActivationNet(REFERENCES[reference]).eval(), images)
+
+
+def slope_at_zero(function: Pointwise) -> Tensor:
+    """PyTorch's own derivative at 0."""
+    values = torch.zeros(1, 4, 1, 1, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad(function(values * 1.0).sum(), values)[0]
+
+
+def settled_at_zero(row: tuple[str, str, Pointwise]) -> bool:
+    """Every spelling of ReLU has the gradient of F.relu at 0; at others' kinks autograd decides, if it can."""
+    return row[0] == "relu" or torch.equal(slope_at_zero(row[2]), slope_at_zero(REFERENCES[row[0]]))
+
+
+@pytest.mark.parametrize("row", ACTIVATIONS, ids=identify)
+def test_activations(row) -> None:
+    reference, name, function = row
+    torch.testing.assert_close(function(IMAGES.repeat(1, 2, 1, 1)), REFERENCES[reference](IMAGES.repeat(1, 2, 1, 1)))
+    expected = expected_of_activation(reference, at_zero=False)
+    assert_same_maps(METHODS, ActivationNet(function).eval(), IMAGES, expected, tolerance(reference, name))
+
+
+@pytest.mark.parametrize("row", [row for row in ACTIVATIONS if settled_at_zero(row)], ids=identify)
+def test_activations_at_exactly_zero(row) -> None:
+    reference, name, function = row
+    network = ActivationNet(function).eval()
+    assert (network.first(INTEGER_IMAGES) == 0).double().mean() > 0.1
+    expected = expected_of_activation(reference, at_zero=True)
+    assert_same_maps(FEW_METHODS, network, INTEGER_IMAGES, expected, tolerance(reference, name))
+
+
+class Readout(nn.Module):
+    """An activation of a sum, read out by signed weights."""
+
+    def __init__(self, activate: Pointwise, weights: Tensor) -> None:
+        super().__init__()
+        self.activate, self.weights = activate, weights
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return (self.activate(first + second) * self.weights).sum((1, 2, 3))
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_the_references_follow_their_definition(reference) -> None:
+    """guided: relu(m) relu(f'); deconvnet: relu(m); LRP: m f(x) / x, seen at the summands of x."""
+    function, weights = REFERENCES[reference], numbers(1, 4, 3, 3, seed=1)
+    inputs = (2 * numbers(1, 4, 3, 3), numbers(1, 4, 3, 3, seed=2))
+    network, values = Readout(function, weights).eval(), sum(inputs).requires_grad_()
+    slope = torch.autograd.grad(function(values).sum(), values)[0]
+    values = values.detach()
+    guided, signal = weights.clamp(min=0) * slope.clamp(min=0), weights.clamp(min=0)
+    relevance = [part * weights * function(values) / values for part in inputs]
+    if reference not in ("abs", "square"):  # of these it is settled that they are activations of LRP
+        torch.testing.assert_close(GuidedBackprop(network).attribute(inputs), (guided, guided))
+        torch.testing.assert_close(Deconvolution(network).attribute(inputs), (signal, signal))
+    torch.testing.assert_close(LRPTranspose(network, "lrp_0").attribute(inputs), tuple(relevance))
+
+
+class OfTwo(nn.Module):
+    """A convolution, and a function of its output that is no activation of one tensor."""
+
+    def __init__(self, combine: Callable[[Tensor], Tensor], width: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head, self.combine = nn.Conv2d(2, 4, 2), nn.Linear(width, 3), combine
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.combine(self.first(images)).mean((2, 3)))
+
+
+def halves(v: Tensor) -> tuple[Tensor, Tensor]:
+    first, second = v.chunk(2, 1)
+    return first, second
+
+
+def gated(function: Callable[[Tensor, Tensor], Tensor]) -> Pointwise:
+    return lambda v: function(*halves(v))
+
+
+# (what it is, the other spelling): the first of each name is the reference.
+COMBINATIONS: list[tuple[str, str, Pointwise]] = [
+    ("glu", "F.glu(v, 1)", lambda v: F.glu(v, 1)),
+    ("glu", "nn.GLU(1)", nn.GLU(1)),
+    ("glu", "aten.glu.default", lambda v: aten.glu.default(v, 1)),
+    ("glu", "a * sigmoid(b)", gated(lambda a, b: a * torch.sigmoid(b))),
+    ("glu", "sigmoid(b) * a", gated(lambda a, b: b.sigmoid().mul(a))),
+    ("glu", "1 / (1 + exp(-b)) * a", gated(lambda a, b: 1 / (1 + torch.exp(-b)) * a)),
+    ("swiglu", "F.silu(a) * b", gated(lambda a, b: F.silu(a) * b)),
+    ("swiglu", "a * sigmoid(a) * b", gated(lambda a, b: a * torch.sigmoid(a) * b)),
+    ("swiglu", "b * (a / (1 + exp(-a)))", gated(lambda a, b: b * (a / (1 + torch.exp(-a))))),
+    ("geglu", "F.gelu(a) * b", gated(lambda a, b: F.gelu(a) * b)),
+    ("geglu", "0.5 a (1 + erf) * b", gated(lambda a, b: 0.5 * a * (1 + torch.erf(a / math.sqrt(2))) * b)),
+    ("reglu", "F.relu(a) * b", gated(lambda a, b: F.relu(a) * b)),
+    ("reglu", "a * (a > 0) * b", gated(lambda a, b: a * (a > 0) * b)),
+    ("crelu", "cat(relu(v), relu(-v))", lambda v: torch.cat([F.relu(v), F.relu(-v)], 1)),
+    ("crelu", "cat(clamp, clamp)", lambda v: torch.cat([v.clamp(min=0), (-v).clamp(min=0)], 1)),
+    ("crelu", "relu of cat(v, -v)", lambda v: F.relu(torch.cat([v, -v], 1))),
+    ("crelu", "cat(where, where)", lambda v: torch.cat([torch.where(v > 0, v, 0.0), torch.where(-v > 0, -v, 0.0)], 1)),
+    ("maxout", "torch.maximum(a, b)", gated(torch.maximum)),
+    ("maxout", "torch.where(a > b, a, b)", gated(lambda a, b: torch.where(a > b, a, b))),
+    ("maxout", "torch.stack([a, b]).amax(0)", gated(lambda a, b: torch.stack([a, b]).amax(0))),
+    ("maxout", "torch.stack([a, b]).max(0).values", gated(lambda a, b: torch.stack([a, b]).max(0).values)),
+]
+COMBINATION_REFERENCES = {name: function for name, _, function in reversed(COMBINATIONS)}
+
+
+@cache
+def expected_of_combination(name: str) -> dict[str, Tensor]:
+    return maps(METHODS, OfTwo(COMBINATION_REFERENCES[name], 8 if name == "crelu" else 2).eval(), IMAGES)
+
+
+@pytest.mark.parametrize("row", COMBINATIONS, ids=identify)
+def test_combinations(row) -> None:
+    name, _, function = row
+    network = OfTwo(function, 8 if name == "crelu" else 2).eval()
+    assert_same_maps(METHODS, network, IMAGES, expected_of_combination(name))
+
+
+def test_relu_of_the_negative_has_the_rule_at_its_own_input() -> None:
+    """CReLU: the lower half is a ReLU of -v, and no falling function of v, of which guided backprop would leave 0."""
+    weights = numbers(1, 8, 3, 3, seed=1)
+
+    class Concatenated(nn.Module):
+        def forward(self, v: Tensor) -> Tensor:
+            return (torch.cat([F.relu(v), F.relu(-v)], 1) * weights).sum((1, 2, 3))
+
+    inputs = numbers(1, 4, 3, 3)
+    upper, lower = weights.clamp(min=0).chunk(2, 1)
+    expected = upper * (inputs > 0) - lower * (inputs < 0)
+    torch.testing.assert_close(GuidedBackprop(Concatenated()).attribute(inputs), expected)
+    torch.testing.assert_close(Deconvolution(Concatenated()).attribute(inputs), upper - lower)
+
+
+# -- linear layers -----------------------------------------------------------------------------------------------------
+
+Layer = Callable[[Tensor, nn.Linear], Tensor]
+
+LINEAR_LAYERS: list[tuple[str, Layer]] = [
+    ("F.linear", lambda v, m: F.linear(v, m.weight, m.bias)),
+    ("F.linear by keyword", lambda v, m: F.linear(input=v, weight=m.weight, bias=m.bias)),
+    ("F.linear, then + b", lambda v, m: F.linear(v, m.weight) + m.bias),
+    ("aten.linear.default", lambda v, m: aten.linear.default(v, m.weight, m.bias)),
+    ("addmm", lambda v, m: torch.addmm(m.bias, v, m.weight.T)),
+    ("addmm by keyword", lambda v, m: torch.addmm(input=m.bias, mat1=v, mat2=m.weight.t())),
+    ("Tensor.addmm", lambda v, m: m.bias.addmm(v, m.weight.T)),
+    ("addmm, beta and alpha", lambda v, m: torch.addmm(2 * m.bias, v, m.weight.T / 4, beta=0.5, alpha=4)),
+    ("aten.addmm.default", lambda v, m: aten.addmm.default(m.bias, v, aten.t.default(m.weight))),
+    ("addmv, row by row", lambda v, m: torch.stack([torch.addmv(m.bias, m.weight, row) for row in v])),
+    ("mv, row by row", lambda v, m: torch.stack([torch.mv(m.weight, row) + m.bias for row in v])),
+    ("baddbmm", lambda v, m: torch.baddbmm(m.bias, v[:, None], m.weight.T.expand(len(v), -1, -1))[:, 0]),
+    ("bmm", lambda v, m: torch.bmm(v[:, None], m.weight.T.expand(len(v), -1, -1))[:, 0] + m.bias),
+    (
+        "bmm, the other way round",
+        lambda v, m: torch.bmm(m.weight.expand(len(v), -1, -1), v[..., None])[..., 0] + m.bias,
+    ),
+    ("v @ W.T + b", lambda v, m: v @ m.weight.T + m.bias),
+    ("b + v @ W.T", lambda v, m: m.bias + v @ m.weight.T),
+    ("(v @ W.T).add_(b)", lambda v, m: (v @ m.weight.T).add_(m.bias)),
+    ("torch.add(mm, b)", lambda v, m: torch.add(input=torch.mm(v, m.weight.T), other=m.bias)),
+    ("v @ W.T - (-b)", lambda v, m: v @ m.weight.T - (-m.bias)),
+    ("(W @ v.T).T + b", lambda v, m: (m.weight @ v.T).T + m.bias),
+    ("W @ v[..., None] + b", lambda v, m: (m.weight @ v[..., None])[..., 0] + m.bias),
+    ("W @ v[..., None] + b[:, None]", lambda v, m: (m.weight @ v[..., None] + m.bias[:, None]).squeeze(-1)),
+    ("torch.matmul by keyword", lambda v, m: torch.matmul(input=v, other=m.weight.T) + m.bias),
+    ("torch.matmul(W, v) by keyword", lambda v, m: torch.matmul(input=m.weight, other=v.mT).mT + m.bias),
+    ("v[:, None] @ W.T + b", lambda v, m: (v[:, None] @ m.weight.T + m.bias).squeeze(1)),
+    ("einsum", lambda v, m: torch.einsum("ni,oi->no", v, m.weight) + m.bias),
+    ("einsum, the other order", lambda v, m: torch.einsum("oi,ni->no", m.weight, v) + m.bias),
+    ("einsum, ellipsis", lambda v, m: torch.einsum("...i,oi->...o", v, m.weight) + m.bias),
+    ("tensordot", lambda v, m: torch.tensordot(v, m.weight, dims=([1], [1])) + m.bias),
+    ("tensordot, W first", lambda v, m: torch.tensordot(m.weight, v, dims=([1], [1])).T + m.bias),
+    ("inner", lambda v, m: torch.inner(v, m.weight) + m.bias),
+    ("multi_dot", lambda v, m: torch.linalg.multi_dot([v, m.weight.T]) + m.bias),
+    ("vecdot", lambda v, m: torch.linalg.vecdot(v[:, None], m.weight) + m.bias),
+    ("(v * W).sum(-1) + b", lambda v, m: (v[:, None] * m.weight).sum(-1) + m.bias),
+    ("(W * v).sum(2) + b", lambda v, m: torch.mul(m.weight, v.unsqueeze(1)).sum(dim=2) + m.bias),
+    ("F.bilinear, 1 on the right", lambda v, m: F.bilinear(v, v.new_ones(len(v), 1), m.weight[..., None], m.bias)),
+    ("F.bilinear, 1 on the left", lambda v, m: F.bilinear(v.new_ones(len(v), 1), v, m.weight[:, None], m.bias)),
+    ("F.conv1d of one position", lambda v, m: F.conv1d(v[..., None], m.weight[..., None], m.bias)[..., 0]),
+    ("nn.Linear on (N, 1, F)", lambda v, m: m(v[:, None])[:, 0]),
+]
+
+
+class LinearNet(nn.Module):
+    """Three linear layers; the first two are computed by `compute`."""
+
+    def __init__(self, compute: Layer) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second, self.head = nn.Linear(5, 6), nn.Linear(6, 7), nn.Linear(7, 3)
+        self.compute = compute
+        self.double()
+
+    def forward(self, values: Tensor) -> Tensor:
+        hidden = F.relu(self.compute(F.relu(self.compute(values, self.first)), self.second))
+        return self.head(hidden)
+
+
+VALUES = numbers(3, 5) * torch.tensor([1.0, 1.0, 0.0, 1.0, -1.0])
+
+
+@cache
+def expected_of_linear() -> dict[str, Tensor]:
+    return maps(LINEAR_METHODS, LinearNet(lambda v, m: m(v)).eval(), VALUES)
+
+
+def passages(model: nn.Module, inputs: Tensor, rules: str | Composite) -> dict[tuple[str, str], Tensor]:
+    """What the ledger says of each layer, by name and rule, of all its calls together."""
+    found: dict[tuple[str, str], Tensor] = {}
+    for entry in LRPTranspose(model, rules).ledger(inputs, 1):
+        amounts = torch.tensor([entry.entered, entry.left, entry.to_bias, entry.to_stabiliser], dtype=torch.float64)
+        found[entry.layer, entry.rule] = found.get((entry.layer, entry.rule), 0.0) + amounts
+    return found
+
+
+def assert_same_passages(found: dict[tuple[str, str], Tensor], expected: dict[tuple[str, str], Tensor]) -> None:
+    assert list(found) == list(expected)
+    for layer, amounts in expected.items():
+        torch.testing.assert_close(found[layer], amounts, rtol=1e-7, atol=1e-7 * float(amounts.abs().max()))
+
+
+@pytest.mark.parametrize("row", LINEAR_LAYERS, ids=identify)
+def test_linear_layers(row) -> None:
+    network = LinearNet(row[1]).eval()
+    assert_same_maps(LINEAR_METHODS, network, VALUES, expected_of_linear())
+
+
+@pytest.mark.parametrize("row", LINEAR_LAYERS, ids=identify)
+@pytest.mark.parametrize("rules", COMPOSITES)
+def test_linear_layers_are_named_after_the_module_that_holds_the_weight(rules, row) -> None:
+    composite = COMPOSITES[rules]
+    expected = passages(LinearNet(lambda v, m: m(v)).eval(), VALUES, composite)
+    assert [name for name, _ in expected] == ["head", "second", "first"]
+    assert_same_passages(passages(LinearNet(row[1]).eval(), VALUES, composite), expected)
+
+
+Convolved = Callable[[Tensor, nn.Conv2d], Tensor]
+
+# Of a 3 x 3 convolution with padding 1, by the module that holds its kernel.
+CONVOLUTIONS: list[tuple[str, Convolved]] = [
+    ("F.conv2d", lambda v, m: F.conv2d(v, m.weight, m.bias, padding=1)),
+    ("F.conv2d by keyword", lambda v, m: F.conv2d(input=v, weight=m.weight, bias=m.bias, padding=(1, 1), stride=1)),
+    ("torch.conv2d", lambda v, m: torch.conv2d(v, m.weight, m.bias, 1, 1)),
+    ("padding='same'", lambda v, m: F.conv2d(v, m.weight, m.bias, padding="same")),
+    ("aten.conv2d.default", lambda v, m: aten.conv2d.default(v, m.weight, m.bias, [1, 1], [1, 1])),
+    ("aten.convolution.default", lambda v, m: aten.convolution.default(v, m.weight, m.bias, *CONVOLUTION)),
+    ("then + b", lambda v, m: F.conv2d(v, m.weight, padding=1) + m.bias[:, None, None]),
+    ("then + b in place", lambda v, m: F.conv2d(v, m.weight, padding=1).add_(m.bias.view(1, -1, 1, 1))),
+    ("one example at a time", lambda v, m: torch.stack([F.conv2d(one, m.weight, m.bias, padding=1) for one in v])),
+    (
+        "as a transposed convolution",
+        lambda v, m: F.conv_transpose2d(v, m.weight.flip(2, 3).transpose(0, 1), m.bias, padding=1),
+    ),
+    ("as a conv3d", lambda v, m: F.conv3d(v[:, :, None], m.weight[:, :, None], m.bias, padding=(0, 1, 1))[:, :, 0]),
+]
+CONVOLUTION = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+# Padding that is a layer's own is no input of it, padding by another operation is: rules that give relevance to zero
+# inputs (flat, w^2, z^B) differ, the others do not.
+PADDED: list[tuple[str, Convolved]] = [
+    ("F.pad", lambda v, m: F.conv2d(F.pad(v, (1, 1, 1, 1)), m.weight, m.bias)),
+    ("nn.ZeroPad2d", lambda v, m: F.conv2d(nn.ZeroPad2d(1)(v), m.weight, m.bias)),
+]
+
+
+class ConvolutionNet(nn.Module):
+    def __init__(self, compute: Convolved) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head, self.compute = nn.Linear(4, 3), compute
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = F.relu(self.compute(F.relu(self.compute(images, self.first)), self.second))
+        return self.head(hidden.mean((2, 3)))
+
+
+@cache
+def expected_of_convolution() -> dict[str, Tensor]:
+    return maps(LINEAR_METHODS, ConvolutionNet(lambda v, m: m(v)).eval(), IMAGES)
+
+
+@pytest.mark.parametrize("row", CONVOLUTIONS, ids=identify)
+def test_convolutions(row) -> None:
+    network = ConvolutionNet(row[1]).eval()
+    assert_same_maps(LINEAR_METHODS, network, IMAGES, expected_of_convolution())
+
+
+@pytest.mark.parametrize("row", PADDED, ids=identify)
+def test_convolutions_with_padding_before_them(row) -> None:
+    methods = {
+        name: method
+        for name, method in LINEAR_METHODS.items()
+        if not any(rule in name for rule in ("flat", "box", "w^2", "z^B"))
+    }
+    assert_same_maps(methods, ConvolutionNet(row[1]).eval(), IMAGES, expected_of_convolution())
+
+
+# -- batch norm --------------------------------------------------------------------------------------------------------
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+Normalised = Callable[[Tensor, BatchNorm], Tensor]
+
+
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 2))
+
+
+def parts(v: Tensor, n: BatchNorm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, deviation, weight and bias, one entry per channel."""
+    deviation = (n.running_var + n.eps).sqrt()
+    return tuple(per_channel(part, v) for part in (n.running_mean, deviation, n.weight, n.bias))  # type: ignore[return-value]
+
+
+def scale_and_shift(v: Tensor, n: BatchNorm) -> tuple[Tensor, Tensor]:
+    scale = n.weight * torch.rsqrt(n.running_var + n.eps)
+    return per_channel(scale, v), per_channel(n.bias - n.running_mean * scale, v)
+
+
+def by_hand(v: Tensor, n: BatchNorm) -> Tensor:
+    mean, deviation, weight, bias = parts(v, n)
+    return (v - mean) / deviation * weight + bias
+
+
+def by_rsqrt(v: Tensor, n: BatchNorm) -> Tensor:
+    mean, _, weight, bias = parts(v, n)
+    return weight * ((v - mean) * torch.rsqrt(per_channel(n.running_var, v) + n.eps)) + bias
+
+
+def by_scale(v: Tensor, n: BatchNorm) -> Tensor:
+    scale, shift = scale_and_shift(v, n)
+    return v * scale + shift
+
+
+def by_scale_in_place(v: Tensor, n: BatchNorm) -> Tensor:
+    scale, shift = scale_and_shift(v, n)
+    v *= scale
+    v += shift
+    return v
+
+
+def by_addcmul(v: Tensor, n: BatchNorm) -> Tensor:
+    scale, shift = scale_and_shift(v, n)
+    return torch.addcmul(shift, v, scale)
+
+
+def frozen(v: Tensor, n: BatchNorm) -> Tensor:
+    module = FrozenBatchNorm2d(len(n.weight), n.eps).to(v)
+    module.load_state_dict(n.state_dict(), strict=False)
+    return module(v)
+
+
+def functional(v: Tensor, n: BatchNorm) -> Tensor:
+    return F.batch_norm(v, n.running_mean, n.running_var, n.weight, n.bias, eps=n.eps)
+
+
+def by_keyword(v: Tensor, n: BatchNorm) -> Tensor:
+    return F.batch_norm(
+        input=v, running_mean=n.running_mean, running_var=n.running_var, weight=n.weight, bias=n.bias, eps=n.eps
+    )
+
+
+def of_torch(v: Tensor, n: BatchNorm) -> Tensor:
+    return torch.batch_norm(v, n.weight, n.bias, n.running_mean, n.running_var, False, 0.1, n.eps, False)
+
+
+def of_aten(v: Tensor, n: BatchNorm) -> Tensor:
+    return aten.batch_norm.default(v, n.weight, n.bias, n.running_mean, n.running_var, False, 0.1, n.eps, False)
+
+
+def exported(v: Tensor, n: BatchNorm) -> Tensor:
+    arguments = (v, n.weight, n.bias, n.running_mean, n.running_var, 0.1, n.eps)
+    return aten._native_batch_norm_legit_no_training.default(*arguments)[0]
+
+
+BATCH_NORMS: list[tuple[str, Normalised]] = [
+    ("F.batch_norm", functional),
+    ("F.batch_norm by keyword", by_keyword),
+    ("torch.batch_norm", of_torch),
+    ("aten.batch_norm.default", of_aten),
+    ("aten._native_batch_norm_legit_no_training", exported),
+    ("FrozenBatchNorm2d", frozen),
+    ("(v - mean) / std * w + b", by_hand),
+    ("w * ((v - mean) * rsqrt) + b", by_rsqrt),
+    ("v * scale + shift", by_scale),
+    ("v *= scale; v += shift", by_scale_in_place),
+    ("addcmul(shift, v, scale)", by_addcmul),
+    ("identity between", lambda v, n: n(nn.Identity()(v))),
+    ("dropout in eval between", lambda v, n: n(F.dropout(v, 0.5, False))),
+    ("clone between", lambda v, n: n(v.clone())),
+    ("contiguous between", lambda v, n: n(v.contiguous())),
+    ("view between", lambda v, n: n(v.view(v.shape))),
+    ("reshape between", lambda v, n: n(v.reshape(v.shape))),
+    ("to(dtype) between", lambda v, n: n(v.to(torch.float64))),
+    ("v[...] between", lambda v, n: n(v[...])),
+    ("clone between, then by hand", lambda v, n: by_scale(v.clone(), n)),
+    ("view_as between, clone behind", lambda v, n: by_hand(v.view_as(v), n).clone()),
+    ("checkpointed", lambda v, n: checkpoint(n, v, use_reentrant=False)),
+]
+CONVOLUTION_OF = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM_OF = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+class BatchNormNet(nn.Module):
+    """Convolution (linear layer for 0 dimensions), batch norm, ReLU, twice; and a linear layer."""
+
+    def __init__(self, normalise: Normalised, dimensions: int) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        layers = [(2, 4), (4, 4)]
+        of = CONVOLUTION_OF.get(dimensions)
+        self.layers = nn.ModuleList([nn.Linear(*size) if of is None else of(*size, 2) for size in layers])
+        self.norms = nn.ModuleList([BATCH_NORM_OF[dimensions](4) for _ in layers])
+        self.head, self.normalise = nn.Linear(4, 3), normalise
+        self.double()
+        for norm in self.norms:
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            values = F.relu(self.normalise(layer(values), norm))
+        return self.head(values.flatten(2).mean(2) if values.ndim > 2 else values)
+
+
+@cache
+def expected_of_batch_norm(dimensions: int) -> dict[str, Tensor]:
+    inputs = numbers(2, 2, *[4] * dimensions)
+    return maps(LINEAR_METHODS, BatchNormNet(lambda v, n: n(v), dimensions).eval(), inputs)
+
+
+@pytest.mark.parametrize("row", BATCH_NORMS, ids=identify)
+@pytest.mark.parametrize("dimensions", [0, 1, 2, 3])
+def test_batch_norms(dimensions, row) -> None:
+    name, normalise = row
+    if name == "FrozenBatchNorm2d" and dimensions != 2:
+        pytest.skip("torchvision has it for images only")
+    inputs = numbers(2, 2, *[4] * dimensions)
+    network = BatchNormNet(normalise, dimensions).eval()
+    assert_same_maps(LINEAR_METHODS, network, inputs, expected_of_batch_norm(dimensions))
+
+
+@pytest.mark.parametrize("row", BATCH_NORMS, ids=identify)
+def test_batch_norms_belong_to_the_layer_before_them(row) -> None:
+    images = numbers(2, 2, 4, 4)
+    expected = passages(BatchNormNet(lambda v, n: n(v), 2).eval(), images, "epsilon_plus")
+    assert [name for name, _ in expected] == ["head", "layers.1", "layers.0"]
+    assert_same_passages(passages(BatchNormNet(row[1], 2).eval(), images, "epsilon_plus"), expected)
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+Gated = Callable[[Tensor, Tensor], Tensor]
+pool = partial(torch.mean, dim=(2, 3), keepdim=True)
+upsample = partial(F.interpolate, scale_factor=2)
+sigmoid = torch.sigmoid
+
+
+def stable_softmax(values: Tensor, dim: int) -> Tensor:
+    exponentials = torch.exp(values - values.amax(dim, keepdim=True))
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def detached_softmax(values: Tensor, dim: int) -> Tensor:
+    exponentials = (values - values.max(dim, keepdim=True)[0].detach()).exp()
+    return exponentials.div(exponentials.sum(dim=dim, keepdim=True))
+
+
+# How much of a signal `a` passes is said by a function of `z` (N, 4, 4, 4): all relevance goes to `a`.
+GATES: list[tuple[str, Gated]] = [
+    ("sigmoid", lambda a, z: a * sigmoid(z)),
+    ("sigmoid, first", lambda a, z: sigmoid(z) * a),
+    ("sigmoid in place", lambda a, z: a.mul_(z.sigmoid_())),
+    ("aten.sigmoid.default", lambda a, z: aten.mul.Tensor(a, aten.sigmoid.default(z))),
+    ("hardsigmoid", lambda a, z: a * F.hardsigmoid(z)),
+    ("relu6(z + 3) / 6", lambda a, z: a * (F.relu6(z + 3) / 6)),
+    ("clamp(z + 3, 0, 6) / 6", lambda a, z: a * ((z + 3).clamp(0, 6) / 6)),
+    ("clamp(z / 6 + 0.5, 0, 1)", lambda a, z: a * (z / 6 + 0.5).clamp(0, 1)),
+    ("1 / (1 + exp(-z))", lambda a, z: a * (1 / (1 + torch.exp(-z)))),
+    ("a / (1 + exp(-z))", lambda a, z: a / (1 + torch.exp(-z))),
+    ("0.5 (1 + tanh(z / 2))", lambda a, z: a * (0.5 * (1 + torch.tanh(z / 2)))),
+    ("exp(logsigmoid(z))", lambda a, z: a * F.logsigmoid(z).exp()),
+    ("1 - g", lambda a, z: a * (1 - sigmoid(z))),
+    ("torch.rsub(g, 1)", lambda a, z: a * torch.rsub(sigmoid(z), 1)),
+    ("1 + g", lambda a, z: a * (1 + sigmoid(z))),
+    ("a + a * g", lambda a, z: a + a * sigmoid(z)),
+    ("2 * g", lambda a, z: a * (2 * sigmoid(z))),
+    ("a * 2 * g", lambda a, z: a * 2 * sigmoid(z)),
+    ("g / 3 - 1", lambda a, z: a * (sigmoid(z) / 3 - 1)),
+    ("a / (1 + g)", lambda a, z: a / (1 + sigmoid(z))),
+    ("(1 - g) a + g b", lambda a, z: (1 - sigmoid(z)) * a + sigmoid(z) * a.roll(1, 1)),
+    ("torch.lerp(a, b, g)", lambda a, z: torch.lerp(a, a.roll(1, 1), sigmoid(z))),
+    ("a + g (b - a)", lambda a, z: a + sigmoid(z) * (a.roll(1, 1) - a)),
+    ("torch.addcmul(a, g, b)", lambda a, z: torch.addcmul(a, sigmoid(z), a.roll(1, 1))),
+    ("g1 * g2", lambda a, z: a * (sigmoid(z) * sigmoid(z.roll(1, 1)))),
+    ("(a * g1) * g2", lambda a, z: a * sigmoid(z) * sigmoid(z.roll(1, 1))),
+    ("g1 + g2", lambda a, z: a * (sigmoid(z) + sigmoid(z.roll(1, 1)))),
+    ("g1 / (g1 + g2)", lambda a, z: a * (sigmoid(z) / (sigmoid(z) + sigmoid(z.roll(1, 1))))),
+    ("g ** 2", lambda a, z: a * sigmoid(z) ** 2),
+    ("sqrt(g)", lambda a, z: a * sigmoid(z).sqrt()),
+    ("mean of g over channels", lambda a, z: a * sigmoid(z).mean(1, keepdim=True)),
+    ("sigmoid of a mean", lambda a, z: a * sigmoid(pool(z))),
+    ("largest g of the channels", lambda a, z: a * sigmoid(z).amax(1, keepdim=True)),
+    ("one g of the channels", lambda a, z: a * sigmoid(z)[:, :1]),
+    ("interpolate(g)", lambda a, z: a * upsample(sigmoid(z)[..., ::2, ::2])),
+    ("bilinear interpolate(g)", lambda a, z: a * upsample(sigmoid(F.avg_pool2d(z, 2)), mode="bilinear")),
+    ("average pooling of g", lambda a, z: a * upsample(F.avg_pool2d(sigmoid(z), 2))),
+    ("cat of gates", lambda a, z: a * torch.cat([sigmoid(z[:, :2]), F.hardsigmoid(z[:, 2:])], 1)),
+    ("stack of gates", lambda a, z: a * torch.stack([sigmoid(z[:, 0]), *sigmoid(z).unbind(1)[1:]], 1)),
+    ("g of a chunk", lambda a, z: a * sigmoid(z).chunk(2, 1)[1].repeat(1, 2, 1, 1)),
+    ("g, permuted and reshaped", lambda a, z: a * sigmoid(z.flatten(2)).mT.mT.view_as(a)),
+    ("g in another dtype and back", lambda a, z: a * sigmoid(z).clone().to(a.dtype)),
+    ("g, dropout in eval", lambda a, z: a * F.dropout(sigmoid(z), 0.5, False)),
+    ("masked g", lambda a, z: a * sigmoid(z).masked_fill(torch.eye(4, dtype=torch.bool), 0)),
+    ("softmax over channels", lambda a, z: a * z.softmax(1)),
+    ("softmax over positions", lambda a, z: a * torch.softmax(z.flatten(2), -1).view_as(z)),
+    ("exp / sum", lambda a, z: a * (z.exp() / z.exp().sum(1, keepdim=True))),
+    ("a * exp / sum", lambda a, z: a * z.exp() / z.exp().sum(1, keepdim=True)),
+    ("exp(z - max) / sum", lambda a, z: a * stable_softmax(z, 1)),
+    ("exp(z - max.detach()) / sum", lambda a, z: a * detached_softmax(z, 1)),
+    ("exp", lambda a, z: a * torch.exp(z)),
+    ("exp(-z ** 2)", lambda a, z: a * torch.exp(-(z**2))),
+    ("std", lambda a, z: a * z.std((2, 3), keepdim=True)),
+    ("var", lambda a, z: a * torch.var(z, (2, 3), keepdim=True)),
+    ("norm", lambda a, z: a * z.norm(dim=1, keepdim=True)),
+    ("a / norm", lambda a, z: a / torch.linalg.vector_norm(z, dim=1, keepdim=True)),
+    ("rsqrt of a mean square", lambda a, z: a * z.square().mean((2, 3), keepdim=True).rsqrt()),
+]
+
+
+class GateNet(nn.Module):
+    """A signal and what says how much of it passes, from the same images."""
+
+    def __init__(self, combine: Gated, held: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.signal, self.gate, self.head = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(2, 4, 1), nn.Linear(4, 3)
+        self.combine, self.held = combine, held
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        gate = self.gate(images)
+        mixed = self.combine(self.signal(images), gate.detach().clone() if self.held else gate)
+        return self.head(F.relu(mixed).mean((2, 3)))
+
+
+@pytest.mark.parametrize("row", GATES, ids=identify)
+def test_gates_get_nothing(row) -> None:
+    """As in the network whose gate is a constant."""
+    _, combine = row
+    expected = maps(LRP_METHODS, GateNet(combine, held=True).eval(), IMAGES)
+    assert_same_maps(LRP_METHODS, GateNet(combine, held=False).eval(), IMAGES, expected)
+
+
+SAME_GATES: list[tuple[str, Gated, Gated]] = [
+    ("1 / (1 + exp(-z))", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 / (1 + torch.exp(-z)))),
+    ("0.5 (1 + tanh(z / 2))", lambda a, z: a * sigmoid(z), lambda a, z: 0.5 * (1 + torch.tanh(z / 2)) * a),
+    ("hardsigmoid, relu6(z + 3) / 6", lambda a, z: a * F.hardsigmoid(z), lambda a, z: a * (F.relu6(z + 3) / 6)),
+    (
+        "hardsigmoid, clamp(z + 3, 0, 6) / 6",
+        lambda a, z: a * F.hardsigmoid(z),
+        lambda a, z: a * ((z + 3).clamp(0, 6) / 6),
+    ),
+    ("exp / sum", lambda a, z: a * z.softmax(1), lambda a, z: a * (z.exp() / z.exp().sum(1, keepdim=True))),
+    ("1 - sigmoid(-z)", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 - sigmoid(-z))),
+    ("1 - sigmoid(z)", lambda a, z: a * sigmoid(-z), lambda a, z: a * (1 - sigmoid(z))),
+]
+
+
+@pytest.mark.parametrize("row", SAME_GATES, ids=identify)
+def test_the_same_gate_has_the_same_map(row) -> None:
+    name, reference, rewriting = row
+    expected = maps(METHODS, GateNet(reference, held=False).eval(), IMAGES)
+    assert_same_maps(METHODS, GateNet(rewriting, held=False).eval(), IMAGES, expected, tolerance(name))
+
+
+# -- norms -------------------------------------------------------------------------------------------------------------
+
+
+class NormNet(nn.Module):
+    """A convolution, a norm beside a path that passes it by, and a linear layer: nothing but the norm is not linear."""
+
+    def __init__(self, normalise: Callable[[Tensor, "NormNet"], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.head = nn.Conv2d(2, 4, 2), nn.Linear(36, 3)
+        self.layer = nn.LayerNorm(3)
+        self.group = nn.GroupNorm(2, 4)
+        self.instance = nn.InstanceNorm2d(4, affine=True)
+        self.rms = nn.RMSNorm(3, eps=1e-5)
+        self.normalise = normalise
+        self.double()
+        for norm in (self.layer, self.group, self.instance, self.rms):
+            for parameter in norm.parameters():
+                nn.init.normal_(parameter)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.first(images)
+        return self.head((self.normalise(hidden, self) + 0.5 * hidden).flatten(1))
+
+
+def layer_norm_by_hand(v: Tensor, s: NormNet) -> Tensor:
+    mean = v.mean(-1, keepdim=True)
+    variance = v.var(-1, unbiased=False, keepdim=True)
+    return (v - mean) / torch.sqrt(variance + s.layer.eps) * s.layer.weight + s.layer.bias
+
+
+def layer_norm_by_var_mean(v: Tensor, s: NormNet) -> Tensor:
+    variance, mean = torch.var_mean(v, dim=-1, keepdim=True, correction=0)
+    return s.layer.weight * (v - mean) * torch.rsqrt(variance + s.layer.eps) + s.layer.bias
+
+
+def layer_norm_by_squares(v: Tensor, s: NormNet) -> Tensor:
+    centred = v - v.mean(-1, keepdim=True)
+    return s.layer.bias + s.layer.weight * (centred / (centred.pow(2).mean(-1, keepdim=True) + s.layer.eps).sqrt())
+
+
+def layer_norm_by_moments(v: Tensor, s: NormNet) -> Tensor:
+    mean, square = v.mean(-1, keepdim=True), (v * v).mean(-1, keepdim=True)
+    return (v - mean) / (square - mean**2 + s.layer.eps) ** 0.5 * s.layer.weight + s.layer.bias
+
+
+def group_norm_by_hand(v: Tensor, s: NormNet) -> Tensor:
+    grouped = v.view(len(v), 2, -1)
+    variance, mean = torch.var_mean(grouped, -1, unbiased=False, keepdim=True)
+    normal = ((grouped - mean) * torch.rsqrt(variance + s.group.eps)).view_as(v)
+    return normal * s.group.weight[:, None, None] + s.group.bias[:, None, None]
+
+
+def instance_norm_by_hand(v: Tensor, s: NormNet) -> Tensor:
+    mean, variance = v.mean((2, 3), keepdim=True), v.var((2, 3), unbiased=False, keepdim=True)
+    scale = s.instance.weight[:, None, None] / (variance + s.instance.eps).sqrt()
+    return (v - mean) * scale + s.instance.bias[:, None, None]
+
+
+def rms_norm_of_llama(v: Tensor, s: NormNet) -> Tensor:
+    return s.rms.weight * (v * torch.rsqrt(v.pow(2).mean(-1, keepdim=True) + 1e-5))
+
+
+def rms_norm_by_division(v: Tensor, s: NormNet) -> Tensor:
+    return v / torch.sqrt((v * v).mean(-1, keepdim=True) + 1e-5) * s.rms.weight
+
+
+def rms_norm_by_square(v: Tensor, s: NormNet) -> Tensor:
+    return v.mul((torch.square(v).sum(dim=-1, keepdim=True) / 3).add(1e-5).pow(-0.5)).mul(s.rms.weight)
+
+
+def held(v: Tensor) -> Tensor:
+    return v.detach().clone()
+
+
+def response_norm(v: Tensor, statistics: Tensor) -> Tensor:
+    """ConvNeXt V2's: how large a channel is among the others, `statistics` holding the values that say so."""
+    norm = statistics.norm(dim=(2, 3), keepdim=True)
+    return v + 0.7 * (v * (norm / (norm.mean(1, keepdim=True) + 1e-6))) + 0.2
+
+
+def channels_last_norm(v: Tensor, s: NormNet) -> Tensor:
+    """ConvNeXt's LayerNorm of channels, by PyTorch's of the last dimension."""
+    return F.layer_norm(v.movedim(1, -1), (4,), s.group.weight, s.group.bias).movedim(-1, 1)
+
+
+def channels_first_norm(v: Tensor, s: NormNet) -> Tensor:
+    mean = v.mean(1, keepdim=True)
+    variance = (v - mean).pow(2).mean(1, keepdim=True)
+    return s.group.weight[:, None, None] * ((v - mean) / torch.sqrt(variance + 1e-5)) + s.group.bias[:, None, None]
+
+
+def local_norm(v: Tensor, statistics: Tensor) -> Tensor:
+    squares = F.pad((statistics * statistics).unsqueeze(1), (0, 0, 0, 0, 1, 1))
+    return v / F.avg_pool3d(squares, (3, 1, 1), stride=1).squeeze(1).mul(0.1).add(1.0).pow(0.75)
+
+
+Norm = Callable[[Tensor, NormNet], Tensor]
+
+NORM_REFERENCES: dict[str, Norm] = {
+    "layer norm": lambda v, s: s.layer(v),
+    "group norm": lambda v, s: s.group(v),
+    "instance norm": lambda v, s: s.instance(v),
+    "RMS norm": lambda v, s: s.rms(v),
+    "layer norm of channels": channels_last_norm,
+    "global response norm": lambda v, s: response_norm(v, held(v)),
+    "local response norm": lambda v, s: local_norm(v, held(v)),
+    "F.normalize": lambda v, s: F.normalize(v, dim=1),
+    "F.normalize(p=1)": lambda v, s: F.normalize(v, p=1.0, dim=1),
+    "softmax": lambda v, s: v.softmax(1),
+}
+
+NORMS: list[tuple[str, str, Norm]] = [
+    ("layer norm", "F.layer_norm", lambda v, s: F.layer_norm(v, (3,), s.layer.weight, s.layer.bias, s.layer.eps)),
+    ("layer norm", "torch.layer_norm", lambda v, s: torch.layer_norm(v, [3], s.layer.weight, s.layer.bias)),
+    ("layer norm", "aten", lambda v, s: aten.layer_norm.default(v, [3], s.layer.weight, s.layer.bias)),
+    ("layer norm", "F.layer_norm, affine by hand", lambda v, s: F.layer_norm(v, (3,)) * s.layer.weight + s.layer.bias),
+    ("layer norm", "mean, var", layer_norm_by_hand),
+    ("layer norm", "var_mean", layer_norm_by_var_mean),
+    ("layer norm", "mean of squares", layer_norm_by_squares),
+    ("layer norm", "mean square less squared mean", layer_norm_by_moments),
+    ("group norm", "F.group_norm", lambda v, s: F.group_norm(v, 2, s.group.weight, s.group.bias, s.group.eps)),
+    ("group norm", "view, var_mean", group_norm_by_hand),
+    (
+        "instance norm",
+        "F.instance_norm",
+        lambda v, s: F.instance_norm(v, weight=s.instance.weight, bias=s.instance.bias),
+    ),
+    ("instance norm", "mean, var", instance_norm_by_hand),
+    ("instance norm", "group norm", lambda v, s: F.group_norm(v, 4, s.instance.weight, s.instance.bias)),
+    ("RMS norm", "F.rms_norm", lambda v, s: F.rms_norm(v, (3,), s.rms.weight, 1e-5)),
+    ("RMS norm", "Llama's", rms_norm_of_llama),
+    ("RMS norm", "division by sqrt", rms_norm_by_division),
+    ("RMS norm", "pow(-0.5) of a sum", rms_norm_by_square),
+    ("layer norm of channels", "permute", lambda v, s: channels_last_norm(v.clone(), s)),
+    ("layer norm of channels", "by hand", channels_first_norm),
+    ("global response norm", "by hand", lambda v, s: response_norm(v, v)),
+    ("local response norm", "F.local_response_norm", lambda v, s: F.local_response_norm(v, 3, alpha=0.1)),
+    ("local response norm", "by hand", lambda v, s: local_norm(v, v)),
+    ("F.normalize", "v / norm", lambda v, s: v / v.norm(dim=1, keepdim=True)),
+    ("F.normalize", "v / norm.clamp_min", lambda v, s: v / v.norm(2, 1, True).clamp_min(1e-12).expand_as(v)),
+    ("F.normalize", "v / vector_norm", lambda v, s: v / torch.linalg.vector_norm(v, dim=1, keepdim=True)),
+    ("F.normalize", "v / sqrt(sum of squares)", lambda v, s: v / v.pow(2).sum(1, keepdim=True).sqrt()),
+    ("F.normalize", "v * rsqrt(sum of v * v)", lambda v, s: v * torch.rsqrt((v * v).sum(1, keepdim=True))),
+    ("F.normalize(p=1)", "v / sum of |v|", lambda v, s: v / v.abs().sum(1, keepdim=True)),
+    ("softmax", "F.softmax", lambda v, s: F.softmax(v, dim=1)),
+    ("softmax", "aten.softmax.int", lambda v, s: aten.softmax.int(v, 1)),
+    ("softmax", "nn.Softmax2d", lambda v, s: nn.Softmax2d()(v)),
+    ("softmax", "exp / sum", lambda v, s: v.exp() / v.exp().sum(1, keepdim=True)),
+    ("softmax", "exp * sum.reciprocal()", lambda v, s: v.exp() * torch.exp(v).sum(1, keepdim=True).reciprocal()),
+    ("softmax", "exp(v - max) / sum", lambda v, s: stable_softmax(v, 1)),
+    ("softmax", "exp(v - max.detach()) / sum", lambda v, s: detached_softmax(v, 1)),
+    ("softmax", "exp(v - logsumexp)", lambda v, s: (v - v.logsumexp(1, keepdim=True)).exp()),
+    ("softmax", "exp(log_softmax)", lambda v, s: F.log_softmax(v, 1).exp()),
+]
+
+
+@cache
+def expected_of_norm(name: str) -> dict[str, Tensor]:
+    return maps(LRP_METHODS, NormNet(NORM_REFERENCES[name]).eval(), IMAGES)
+
+
+@pytest.mark.parametrize("row", NORMS, ids=identify)
+def test_norms(row) -> None:
+    """LRP as for the reference; guided backprop and deconvnet, for which a norm is no activation, the gradient."""
+    name, _, normalise = row
+    network = NormNet(normalise).eval()
+    leaf = IMAGES.clone().requires_grad_()
+    gradient = torch.autograd.grad(network(leaf)[:, 1].sum(), leaf)[0]
+    expected = expected_of_norm(name) | dict.fromkeys(RELU_METHODS, gradient)
+    assert_same_maps(METHODS, network, IMAGES, expected)
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+
+def attend(weights: Callable[[Tensor], Tensor], product: Gated = torch.matmul) -> Callable[..., Tensor]:
+    """Attention by hand, with a softmax of one's own over the last dimension."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return product(weights(query @ key.mT / query.shape[-1] ** 0.5), value)
+
+    return attention
+
+
+ATTENTIONS: list[tuple[str, Callable[..., Tensor]]] = [
+    ("softmax, matmul", attend(partial(torch.softmax, dim=-1))),
+    ("einsum", attend(partial(torch.softmax, dim=-1), lambda w, v: torch.einsum("nij,njd->nid", w, v))),
+    ("bmm", attend(partial(torch.softmax, dim=-1), torch.bmm)),
+    ("exp / sum", attend(lambda s: s.exp() / s.exp().sum(-1, keepdim=True))),
+    ("exp(s - max) / sum", attend(partial(stable_softmax, dim=-1))),
+    ("exp(s - max.detach()) / sum", attend(partial(detached_softmax, dim=-1))),
+    ("exp(s - logsumexp)", attend(lambda s: (s - s.logsumexp(-1, keepdim=True)).exp())),
+    ("exp of log_softmax", attend(lambda s: F.log_softmax(s, -1).exp())),
+]
+
+
+class AttentionNet(nn.Module):
+    def __init__(self, attention: Callable[..., Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.project, self.head, self.attention = nn.Linear(4, 12), nn.Linear(4, 3), attention
+        self.double()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head((self.attention(*self.project(tokens).chunk(3, -1)) + tokens).mean(1))
+
+
+@cache
+def expected_of_attention() -> dict[str, Tensor]:
+    return maps(METHODS, AttentionNet(F.scaled_dot_product_attention).eval(), numbers(2, 5, 4))
+
+
+@pytest.mark.parametrize("row", ATTENTIONS, ids=identify)
+def test_attention(row) -> None:
+    assert_same_maps(METHODS, AttentionNet(row[1]).eval(), numbers(2, 5, 4), expected_of_attention())
