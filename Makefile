@@ -22,6 +22,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
+	$(BIN)/lint-imports
 bench: install
 	$(BENCH) -k "not cuda"
 bench-gpu: install

@@ -1,6 +1,6 @@
 """Inputs of a model: a tensor or a tuple of them, checked before anything runs."""
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from .errors import InputTypeError, InputValueError
 from .kernels.tracing import is_tracing
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
+# Maps come in the form of the inputs: a tensor for a tensor, a tuple for a tuple.
+Given = TypeVar("Given", bound=Inputs)
 
 
 def as_tuple(inputs: Inputs) -> tuple[Tensor, ...]:

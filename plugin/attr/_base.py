@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from ..errors import (
     OptionError,
     TargetError,
 )
-from ..inputs import Inputs, as_tuple, check_finite, has_gradient
+from ..inputs import Given, Inputs, as_tuple, check_finite, has_gradient
 from ..kernels.tracing import building_graph
 from ..observing import LayerCapture, describe, find_layer
 from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled, check_visible
@@ -94,19 +94,19 @@ class SignalAttribution(ModifiedGradientAttribution):
 
     def _attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         target: Target,
         additional_forward_args: Any,
         internal_batch_size: int | None,
         create_graph: bool,
-    ) -> Inputs:
+    ) -> Given:
         def explain(some: Inputs, target: Target, additional: Any) -> Inputs:
             if create_graph:
                 result: Inputs = self._with_graph(some, target, additional)[0]
                 return result
             return as_given(some, self.gradient_func(self.forward_func, as_tuple(some), target, additional))
 
-        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
+        return cast("Given", in_batches(explain, inputs, target, additional_forward_args, internal_batch_size))
 
     def gradient_func(
         self, forward: nn.Module, inputs: tuple[Tensor, ...], target: Target = None, additional_forward_args: Any = None
@@ -142,12 +142,12 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
 
     def _attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         neuron_selector: Neuron,
         additional_forward_args: Any,
         attribute_to_neuron_input: bool,
         internal_batch_size: int | None,
-    ) -> Inputs:
+    ) -> Given:
         def explain(some: Inputs, _: Target, additional: Any) -> Inputs:
             capture = LayerCapture(self.model, self.layer, attribute_to_neuron_input)
             with explaining(self.model, as_tuple(some), additional):
@@ -162,7 +162,7 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
                 )
                 return as_given(some, signals_at(leaves, selected))
 
-        return in_batches(explain, inputs, None, additional_forward_args, internal_batch_size)
+        return cast("Given", in_batches(explain, inputs, None, additional_forward_args, internal_batch_size))
 
 
 def check_model(model: Any) -> None:

@@ -11,7 +11,7 @@ are not rectified: negative ones mean that a darker pixel would raise the output
 from typing import Any
 
 from ..captum_api import Neuron, Target, log_usage
-from ..inputs import Inputs
+from ..inputs import Given
 from ..propagation import Activation
 from ..rules import GUIDED
 from ._base import NeuronSignalAttribution, SignalAttribution
@@ -25,12 +25,12 @@ class GuidedBackprop(SignalAttribution):
     @log_usage(part_of_slo=True)
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         target: Target = None,
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
         create_graph: bool = False,
-    ) -> Inputs:
+    ) -> Given:
         """Explain one output per example.
 
         Args:
@@ -66,12 +66,12 @@ class NeuronGuidedBackprop(NeuronSignalAttribution):
     @log_usage(part_of_slo=True)
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         neuron_selector: Neuron,
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
         internal_batch_size: int | None = None,
-    ) -> Inputs:
+    ) -> Given:
         """Explain one neuron per example.
 
         Args:

@@ -9,14 +9,14 @@ With A the layer's activations `(N, K, h, w)` and y the explained output,
 
 import warnings
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..captum_api import LayerAttribution, Target, as_given, log_usage, select_target
 from ..errors import LayerError
-from ..inputs import Inputs, as_tuple
+from ..inputs import Given, Inputs, as_tuple
 from ..observing import LayerCapture, describe, find_layer
 from ._base import ModifiedGradientAttribution, explaining, in_batches, make_leaves, run_under_rules, signals_at
 from .guided import GuidedBackprop
@@ -25,7 +25,7 @@ from .guided import GuidedBackprop
 class GuidedGradCam(ModifiedGradientAttribution):
     """Guided Grad-CAM of an output; the API of `captum.attr.GuidedGradCam`."""
 
-    def __init__(self, model: nn.Module, layer: nn.Module, device_ids: list[int] | None = None) -> None:
+    def __init__(self, model: nn.Module, layer: nn.Module | str, device_ids: list[int] | None = None) -> None:
         """
         Args:
             model: the network; it may be shared between threads and is never changed.
@@ -44,13 +44,13 @@ class GuidedGradCam(ModifiedGradientAttribution):
     @log_usage(part_of_slo=True)
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         target: Target = None,
         additional_forward_args: Any = None,
         interpolate_mode: str = "nearest",
         attribute_to_layer_input: bool = False,
         internal_batch_size: int | None = None,
-    ) -> Inputs:
+    ) -> Given:
         """Explain one output per example.
 
         Args:
@@ -77,7 +77,7 @@ class GuidedGradCam(ModifiedGradientAttribution):
             guided = self.guided_backprop.attribute(values, target, additional)
             return as_given(some, tuple(_weigh(signal, cam, interpolate_mode) for signal in guided))
 
-        return in_batches(explain, inputs, target, additional_forward_args, internal_batch_size)
+        return cast("Given", in_batches(explain, inputs, target, additional_forward_args, internal_batch_size))
 
     def _grad_cam(
         self, inputs: tuple[Tensor, ...], target: Target, additional_forward_args: Any, at_input: bool

@@ -8,7 +8,7 @@ Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the defaul
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from ..captum_api import (
     select_target,
 )
 from ..errors import InputValueError, LayerError, OptionError
-from ..inputs import Inputs, as_tuple
+from ..inputs import Given, Inputs, as_tuple
 from ..observing import LayerCapture, LayerCaptures, describe, find_layer
 from ..propagation.lrp import Ledger, build_ledger, descend
 from ..rules.composite import Composite
@@ -276,12 +276,12 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
     @log_usage(part_of_slo=True)
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         neuron_selector: Neuron,
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
         internal_batch_size: int | None = None,
-    ) -> Inputs:
+    ) -> Given:
         """Explain one neuron per example; the relevance sums to its activation, less what was absorbed.
 
         Arguments and errors as in `NeuronGuidedBackprop.attribute`, result as in `LRPTranspose.attribute`.
@@ -298,4 +298,4 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
                 leaves, carriers, selected = self._forward(propagation, as_tuple(some), additional, select)
                 return as_given(some, relevance_at(leaves, carriers, selected))
 
-        return in_batches(explain, inputs, None, additional_forward_args, internal_batch_size)
+        return cast("Given", in_batches(explain, inputs, None, additional_forward_args, internal_batch_size))

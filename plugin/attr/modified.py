@@ -11,7 +11,7 @@ from torch import nn
 
 from ..captum_api import Neuron, Target, log_usage
 from ..errors import OptionError
-from ..inputs import Inputs
+from ..inputs import Given
 from ..propagation import Activation, MaxPooling
 from ..rules import SIGNAL_RULES, SignalRule
 from ._base import NeuronSignalAttribution, SignalAttribution
@@ -47,12 +47,12 @@ class ModifiedBackprop(SignalAttribution):
     @log_usage(part_of_slo=True)
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         target: Target = None,
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
         create_graph: bool = False,
-    ) -> Inputs:
+    ) -> Given:
         """Explain one output per example; arguments, result and errors as in `GuidedBackprop.attribute`."""
         return self._attribute(inputs, target, additional_forward_args, internal_batch_size, create_graph)
 
@@ -86,12 +86,12 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
     @log_usage(part_of_slo=True)
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Given,
         neuron_selector: Neuron,
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
         internal_batch_size: int | None = None,
-    ) -> Inputs:
+    ) -> Given:
         """Explain one neuron per example; arguments, result and errors as in `NeuronGuidedBackprop.attribute`."""
         return self._attribute(
             inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size

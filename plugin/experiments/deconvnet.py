@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -110,8 +109,7 @@ def _examine_unit(
 ) -> UnitFinding:
     """Draw a unit's pictures on its best images `(BEST, 3, H, W)`, best first, and measure them."""
     maps = {
-        name: cast(Tensor, NeuronModifiedBackprop(network, layer, rule).attribute(images, unit))
-        for name, rule in conditioned.items()
+        name: NeuronModifiedBackprop(network, layer, rule).attribute(images, unit) for name, rule in conditioned.items()
     }
     pictures = {IMAGE_FREE: free, **{name: values[0] for name, values in maps.items()}}
     box = seen_pixels(torch.cat([free[None], *maps.values()]))

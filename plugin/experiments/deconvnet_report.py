@@ -72,7 +72,8 @@ def median_table(
 
 def _photograph(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    return np.rint(255 * np.clip(image * std + mean, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
+    shown: np.ndarray = np.rint(255 * np.clip(image * std + mean, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
+    return shown
 
 
 def _enlarged(pixels: np.ndarray) -> Image.Image:

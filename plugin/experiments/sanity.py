@@ -156,14 +156,16 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     ranks = [torch.stack([_ranks(example.flatten()) for example in maps]) for maps in (first, second)]
     one, other = (rank - rank.mean(1, keepdim=True) for rank in ranks)
     norms = one.norm(dim=1) * other.norm(dim=1)
-    return (one * other).sum(1) / norms.where(norms > 0, 1.0)
+    result: Tensor = (one * other).sum(1) / norms.where(norms > 0, 1.0)
+    return result
 
 
 def _ranks(values: Tensor) -> Tensor:
     """The rank of each value, float64; values that are equal share their mean rank."""
     _, which, counts = values.unique(return_inverse=True, return_counts=True)
     counts = counts.double()
-    return (counts.cumsum(0) - counts / 2)[which]
+    result: Tensor = (counts.cumsum(0) - counts / 2)[which]
+    return result
 
 
 def _last_layers(model: nn.Module, inputs: Tensor, count: int) -> list[str]:

@@ -94,7 +94,8 @@ def signed_colours(values: Array, limit: float) -> NDArray[np.uint8]:
     positions = (np.clip(scaled, -1, 1) + 1) / 2
     along = np.linspace(0, 1, len(stops))
     channels = [np.interp(positions, along, stops[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
 
 
 def as_image(attribution: Array, clip_percentile: float = 99.0, limit: float | None = None) -> NDArray[np.uint8]:

@@ -143,7 +143,8 @@ def reference(row: Row, small: bool = False, stabiliser: float | None = None) ->
     with full_precision():
         if stabiliser is None:
             return _ours(row.method, model, images, TARGET)()
-        return LRPTranspose(model, epsilon(stabiliser)).attribute(images, target=TARGET)
+        result: Tensor = LRPTranspose(model, epsilon(stabiliser)).attribute(images, target=TARGET)
+        return result
 
 
 def difference(row: Row, result: Tensor, small: bool = False) -> float:

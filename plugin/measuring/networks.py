@@ -1,5 +1,7 @@
 """The networks that are measured: torchvision's, with random weights, since values do not decide how long it takes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -36,21 +38,23 @@ def images(batch: int, small: bool = False) -> Tensor:
 def _small(name: str) -> nn.Module:
     from torchvision.models import mobilenetv2, resnet, vision_transformer
 
-    if name == "resnet50":
-        return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=10, width_per_group=4)
-    if name == "mobilenet_v2":
-        blocks = [[1, 8, 1, 1], [6, 8, 2, 2]]
-        return mobilenetv2.MobileNetV2(num_classes=10, width_mult=0.25, inverted_residual_setting=blocks)
-    if name == "vit_b_16":
-        return vision_transformer.VisionTransformer(SMALL_SIDE, 16, 2, 2, 16, 32, num_classes=10)
-    return _small_vgg()
+    blocks = [[1, 8, 1, 1], [6, 8, 2, 2]]
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "resnet50": lambda: resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=10, width_per_group=4),
+        "mobilenet_v2": lambda: mobilenetv2.MobileNetV2(
+            num_classes=10, width_mult=0.25, inverted_residual_setting=blocks
+        ),
+        "vit_b_16": lambda: vision_transformer.VisionTransformer(SMALL_SIDE, 16, 2, 2, 16, 32, num_classes=10),
+    }
+    network: nn.Module = makers.get(name, _small_vgg)()
+    return network
 
 
 def _small_vgg() -> nn.Module:
     from torchvision.models import vgg
 
     with torch.device("meta"):  # its linear layers have no option for their size, and are the bulk of the network
-        network = vgg.VGG(nn.Sequential(), num_classes=10, init_weights=False)
+        network: nn.Module = vgg.VGG(nn.Sequential(), num_classes=10, init_weights=False)
     network.features = vgg.make_layers([8, "M", 16, "M", 16])
     network.classifier = nn.Sequential(nn.Linear(16 * 49, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 10))
     for weight in network.parameters():

@@ -129,7 +129,8 @@ def _as_entry(measurement: Measurement) -> dict[str, Any]:
         entry[name] = [float(f"{seconds:.5g}") for seconds in entry[name]]
     if entry["difference"] is not None:
         entry["difference"] = float(f"{entry['difference']:.2g}")
-    return entry.pop("row") | {name: value for name, value in entry.items() if value not in (None, "", [])}
+    row: dict[str, Any] = entry.pop("row")
+    return row | {name: value for name, value in entry.items() if value not in (None, "", [])}
 
 
 def _from_entry(entry: dict[str, Any]) -> Measurement:

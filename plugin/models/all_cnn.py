@@ -25,7 +25,8 @@ class ClassMapNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(N, classes)`, each >= 0, of normalised images `(N, 3, H, W)`."""
-        return self.features(images).mean(dim=(2, 3))
+        result: Tensor = self.features(images).mean(dim=(2, 3))
+        return result
 
 
 def _convolution(

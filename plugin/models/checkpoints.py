@@ -16,6 +16,8 @@ from ..files import write_bytes
 def save_checkpoint(path: str | Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write the weights of `network` as float16, atomically: an interrupted call leaves the old file.
 
+    The same weights and metadata give the same bytes.
+
     Args:
         path: the `.safetensors` file.
         network: its state dict is stored; integer buffers keep their type.
@@ -28,7 +30,16 @@ def save_checkpoint(path: str | Path, network: nn.Module, metadata: Mapping[str,
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
     }
-    write_bytes(path, save(state, metadata={key: json.dumps(value) for key, value in metadata.items()}))
+    content = save(state, metadata={key: json.dumps(value) for key, value in metadata.items()})
+    write_bytes(path, _with_ordered_header(content))
+
+
+def _with_ordered_header(content: bytes) -> bytes:
+    """A safetensors file with its header in alphabetical order, which the library writes in any order."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[start:]
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:

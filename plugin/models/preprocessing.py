@@ -48,7 +48,8 @@ class Preprocessing:
         from torchvision.transforms.functional import normalize
 
         values = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)
-        return normalize(values, list(self.mean), list(self.std))
+        result: Tensor = normalize(values, list(self.mean), list(self.std))
+        return result
 
     @property
     def input_range(self) -> tuple[float, float]:

@@ -55,7 +55,8 @@ class Recipe:
     def resolution(self, epoch: int) -> int:
         """Side of the training images in pixels, a multiple of 4: slow growth at first, 32 in the last epoch."""
         progress = epoch / max(1, self.epochs - 1)
-        return 4 * round((self.smallest + (32 - self.smallest) * progress**1.5) / 4)
+        result: int = 4 * round((self.smallest + (32 - self.smallest) * progress**1.5) / 4)
+        return result
 
 
 @dataclass

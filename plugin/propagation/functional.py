@@ -25,7 +25,6 @@ from .convolution import ConvolutionGradient
 from .in_place import InPlace, in_place_form
 from .kinds import Kind
 from .operations import OPERATIONS
-from .saving import is_checkpointed, may_have_hooks
 from .tensors import PLAIN, TensorTable, map_tensors
 from .whole import WholeModules
 
@@ -106,13 +105,13 @@ class FunctionalMode(TorchFunctionMode):
             on_enter, on_exit = map(self._resolving, self._observers)
             self._trace = ModuleTrace(on_enter, on_exit, self._whole)
         self._trace.__enter__()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, traceback)
+        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         self._trace.__exit__(kind, error, traceback)
         # Their observers refer to this object: a cycle, which would outlive the call.
         self._trace, self._whole = nullcontext(), None
@@ -124,11 +123,11 @@ class FunctionalMode(TorchFunctionMode):
     @contextmanager
     def seeing(self) -> Iterator[None]:
         """Inside a rule, where the mode is off: look at the parts of a composite function as well."""
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         try:
             yield
         finally:
-            super().__exit__(None, None, None)
+            super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -173,7 +172,7 @@ class FunctionalMode(TorchFunctionMode):
     ) -> Any:
         if function in _QUESTIONS:
             return function(*self._cells.resolved(args), **(kwargs or {}))
-        if is_checkpointed():
+        if _is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
             with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
                 self._unread = self._run(function, args, kwargs or {})
@@ -233,7 +232,7 @@ class FunctionalMode(TorchFunctionMode):
             and memory_is_our_own()
             and not value._is_view()
             and not self._views.get(value)
-            and not may_have_hooks()
+            and _saving_hooks() is None
         )
 
     def _is_free(self, value: Tensor) -> bool:
@@ -316,7 +315,7 @@ def without(mode: TorchFunctionMode) -> Iterator[None]:
     above: list[Any] = []
     while (last := _pop_mode()) is not mode:
         above.append(last)
-    kept = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged) if is_checkpointed() else nullcontext()
+    kept = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged) if _is_checkpointed() else nullcontext()
     try:
         with kept:
             yield
@@ -338,3 +337,14 @@ def _is_of_function(tensor: Tensor) -> bool:
 
 def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _saving_hooks() -> Any:
+    """What handles the tensors that autograd saves now, as a pair of functions; None if autograd does."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def _is_checkpointed() -> bool:
+    """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
+    hooks = _saving_hooks()
+    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"

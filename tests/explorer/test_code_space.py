@@ -117,7 +117,7 @@ def test_runs_that_fall_short_are_told_on_the_page_and_not_in_the_log(settings, 
 def test_gif_and_png(digit_classifier):
     outcome = maximized(CONV3, digit_classifier)
     with Image.open(io.BytesIO(run_reports.gif(outcome))) as file:
-        assert file.n_frames > 1
+        assert file.n_frames > 1  # type: ignore[attr-defined]
         size = file.size
     with Image.open(io.BytesIO(run_reports.png(outcome))) as file:
         assert min(file.size) > 200

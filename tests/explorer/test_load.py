@@ -47,7 +47,7 @@ def served(log):
 
 
 def test_sessions_see_the_right_maps_and_memory_stays_bounded(served, log):
-    report = visit(*served, SESSIONS, SECONDS)
+    report = visit(*served, SESSIONS, SECONDS)  # type: ignore[call-arg]
     assert report.failures == []
     assert "Traceback" not in log.read_text()
     assert report.maps >= SESSIONS

@@ -22,7 +22,7 @@ def test_both_directions_equal_the_plain_operators(dimensions: int, channels: in
     for kernel, stride, padding, dilation, groups, examples, size in product(
         (1, 2, 3), (1, 2, 3), (0, 1), (1, 2), (1, 2), (1, 3), (5, 9 if dimensions == 3 else 25)
     ):
-        linear = Convolution(*((given,) * dimensions for given in (stride, padding, dilation)), groups)
+        linear = Convolution(*((given,) * dimensions for given in (stride, padding, dilation)), groups)  # type: ignore[call-arg]
         rest = [[stride] * dimensions, [padding] * dimensions, [dilation] * dimensions, False, [0] * dimensions, groups]
         value = torch.randn(examples, channels, *(size,) * dimensions)
         weight = torch.randn(4, channels // groups, *(kernel,) * dimensions)

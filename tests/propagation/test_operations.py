@@ -33,7 +33,7 @@ def test_the_page_is_the_table() -> None:
         (Tensor.__add__, "add"),
         (Tensor.__radd__, "add"),
         (torch.ops.aten.add.Tensor, "add"),
-        (Tensor.mT.__get__, "mT"),
+        (Tensor.mT.__get__, "mT"),  # type: ignore[attr-defined]
         (F.max_pool2d, "max_pool2d"),
         (torch.linalg.vector_norm, "vector_norm"),
         (torch.special.expit, "sigmoid"),

@@ -797,7 +797,7 @@ class Unrolled(nn.Module):
     def __init__(self, of: type[nn.RNNCellBase]) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.cell, self.head = of(3, 4), nn.Linear(4, 2)
+        self.cell, self.head = of(3, 4), nn.Linear(4, 2)  # type: ignore[call-arg]
         self.double().eval()
 
     def forward(self, sequences: Tensor) -> Tensor:

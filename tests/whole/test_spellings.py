@@ -654,7 +654,7 @@ CONVOLUTIONS: list[tuple[str, Convolved]] = [
     ("torch.conv2d", lambda v, m: torch.conv2d(v, m.weight, m.bias, 1, 1)),
     ("padding='same'", lambda v, m: F.conv2d(v, m.weight, m.bias, padding="same")),
     ("aten.conv2d.default", lambda v, m: aten.conv2d.default(v, m.weight, m.bias, [1, 1], [1, 1])),
-    ("aten.convolution.default", lambda v, m: aten.convolution.default(v, m.weight, m.bias, *CONVOLUTION)),
+    ("aten.convolution.default", lambda v, m: aten.convolution.default(v, m.weight, m.bias, *CONVOLUTION)),  # type: ignore[has-type]
     ("then + b", lambda v, m: F.conv2d(v, m.weight, padding=1) + m.bias[:, None, None]),
     ("then + b in place", lambda v, m: F.conv2d(v, m.weight, padding=1).add_(m.bias.view(1, -1, 1, 1))),
     ("one example at a time", lambda v, m: torch.stack([F.conv2d(one, m.weight, m.bias, padding=1) for one in v])),

@@ -15,7 +15,6 @@ import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -157,7 +156,7 @@ class _Described:
         reached, random_responses = self._respond(pictures), self._respond(others)
         solved = reached > enough * best_responses[0]
         adjoint = NeuronModifiedBackprop(self.network, self.layer, "linear adjoint")
-        box = seen_pixels(cast(Tensor, adjoint.attribute(best, target_of(self.unit))))
+        box = seen_pixels(adjoint.attribute(best, target_of(self.unit)))
         centre = self.images.mean(0)
         patches = [(batch - centre)[:, :, *box].flatten(1) for batch in (pictures[solved], best, others)]
         modes = [vendi_score(patch) if len(patch) else 0.0 for patch in patches]

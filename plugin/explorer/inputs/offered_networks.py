@@ -42,10 +42,10 @@ def add(name: str) -> None:
 
 
 def choices() -> tuple[str, ...]:
-    """The user's own networks, the bundled ones, then torchvision's classification networks by name."""
+    """The user's own networks, those known to `plugin.models`, then torchvision's classification networks by name."""
     from torchvision import models as torchvision_models
 
-    return (*_own, *models.names(), DIGITS, *sorted(torchvision_models.list_models(module=torchvision_models)))
+    return (*_own, *models.known_names(), DIGITS, *sorted(torchvision_models.list_models(module=torchvision_models)))
 
 
 def architectures() -> tuple[str, ...]:
