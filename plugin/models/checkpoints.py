@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..files import write_bytes
+from .state_dicts import state_dicts
+from .tensor_files import read_tensors
 
 
 def save_checkpoint(path: str | Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -46,29 +47,16 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint file, floating point values as float32.
 
     Args:
-        path: a `.safetensors` file, or a file of `torch.save` that holds tensors only; either a state dict or a
-            dictionary with one under `state_dict` or `model`.
+        path: a `.safetensors` file, or a file of `torch.save`: a state dict, or a checkpoint with one in it.
 
     Raises:
-        ValueError: the file is neither, or holds anything but tensors. Nothing in the file is ever executed.
+        FileNotFoundError: there is no such file.
+        ValueError: see `read_tensors`; or no state dict is in the file. Nothing in the file is ever executed.
     """
-    source = Path(path)
-    try:
-        # A damaged file raises whatever its parser met: every such error becomes one sentence for the user.
-        content = load_file(source) if source.suffix == ".safetensors" else torch.load(source, "cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{source.name} is not a checkpoint that can be read safely ({type(error).__name__}): "
-            "give a .safetensors file, or a file of torch.save(model.state_dict(), ...)"
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{source.name} holds no state dict: save it with torch.save(model.state_dict(), path)")
-    return {name: value.float() if value.is_floating_point() else value for name, value in content.items()}
+    found = state_dicts(read_tensors(path))
+    if not found:
+        raise ValueError(f"{Path(path).name} holds no state dict: save it with torch.save(model.state_dict(), path)")
+    return {name: value.float() if value.is_floating_point() else value for name, value in found[0].items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

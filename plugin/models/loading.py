@@ -1,7 +1,7 @@
 """One way to a network that is ready to be explained: bundled, torchvision's, or the user's own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from .checkpoints import load_weights, read_metadata
 from .networks import NETWORKS, known_names
 from .preprocessing import IMAGENET_PREPROCESSING, Preprocessing
+from .state_dicts import differing_classes, fitted, guess, state_dicts
+from .tensor_files import read_tensors
 
 
 class WeightsUnavailable(RuntimeError):
@@ -59,7 +61,10 @@ def load(
         model: a name of `known_names()`, the name of a torchvision classification model, or a module of your own,
             which is put in eval mode.
         weights: torchvision weights; downloaded unless cached. None leaves a torchvision model at its random start.
-        checkpoint: weights to load instead, a safetensors file or a `torch.save` of tensors. It is never executed.
+        checkpoint: weights to load instead: a `.safetensors` file, or one of `torch.save`, such as a state dict, a
+            checkpoint of a training program (Lightning's, torchvision's, timm's; nested, with prefixes, beside an
+            optimiser's state) or a whole module. Nothing in it is executed. Of a torchvision network it may be for
+            another number of classes.
         classes: names of the outputs, where they are not known.
         preprocessing: how pictures become inputs; default the network's own where it has a name, else ImageNet's.
 
@@ -75,7 +80,7 @@ def load(
     else:
         found = _from_torchvision(model, weights if checkpoint is None else None)
     if checkpoint is not None:
-        _load_state(found.network, Path(checkpoint))
+        found = _with_checkpoint(found, Path(checkpoint), isinstance(model, str) and model not in NETWORKS)
     found.network.eval()
     return LoadedModel(
         found.name,
@@ -139,10 +144,30 @@ def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
     return LoadedModel(name, network.requires_grad_(False), steps, tuple(described.meta["categories"]), metadata)
 
 
-def _load_state(network: nn.Module, path: Path) -> None:
+def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> LoadedModel:
+    """The network with the weights of a file, for as many classes as they are for."""
+    candidates = state_dicts(read_tensors(path))
+    if not candidates:
+        raise ValueError(f"{path.name} holds no state dict: save it with torch.save(model.state_dict(), path)")
+    weights = fitted(candidates, found.network)
+    count = differing_classes(weights, found.network) if weights is not None and is_torchvisions else None
+    if count is not None:
+        from torchvision.models import get_model
+
+        network = get_model(found.name, weights=None, num_classes=count).requires_grad_(False)
+        found = replace(found, network=network, classes=())
     try:
-        network.load_state_dict(load_weights(path))
+        found.network.load_state_dict(candidates[0] if weights is None else weights)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        shown = reason if len(reason) < 200 else reason[:200] + " ..."
-        raise ValueError(f"{path.name} does not fit {type(network).__name__}: {shown}") from error
+        raise ValueError(f"{path.name} does not fit {found.name}: {_reason(candidates[0], error)}") from error
+    if not all(bool(parameter.isfinite().all()) for parameter in found.network.parameters()):
+        raise ValueError(f"{path.name} holds weights that are not finite")
+    return found
+
+
+def _reason(weights: dict[str, Tensor], error: RuntimeError) -> str:
+    likely = guess(weights)
+    if likely is not None:
+        return f"it holds a {likely[0]} with {likely[1]} classes: load that"
+    reason = str(error).splitlines()[-1].strip()
+    return reason if len(reason) < 200 else reason[:200] + " ..."

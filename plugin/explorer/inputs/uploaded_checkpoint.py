@@ -1,20 +1,14 @@
 """Weights from a file that somebody sent: tensors are read, nothing in the file is ever run."""
 
-import io
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from plugin import models
 from plugin.models import LoadedModel
-from plugin.models.checkpoints import load_weights
 
 MAX_BYTES = 200 * 2**20
-EXTENSIONS = ("safetensors", "pt", "pth", "bin")
+EXTENSIONS = ("safetensors", "ckpt", "pt", "pth", "bin")
 
 
 @dataclass(frozen=True)
@@ -41,51 +35,16 @@ def opened(architecture: str, file_name: str, data: bytes) -> Opened:
     """
     if not data:
         raise ValueError("The checkpoint is empty.")
-    if max(len(data), _unpacked(data)) > MAX_BYTES:
+    if len(data) > MAX_BYTES:
         raise ValueError(f"The checkpoint is too large: at most {MAX_BYTES // 2**20} MB are read.")
-    suffix = ".safetensors" if file_name.lower().endswith(".safetensors") else ".pt"
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"checkpoint{suffix}"
+        path = Path(folder) / _plain_name(file_name)
         path.write_bytes(data)
-        weights = load_weights(path)
-        if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
-            raise ValueError("The checkpoint holds weights that are not finite.")
-        classes = None if architecture in models.known_names() else _other_classes(architecture, weights)
-        if classes is None:
-            model = models.load(architecture, checkpoint=path)
-            return Opened(model, f"models.load({architecture!r}, checkpoint={file_name!r})")
-        from torchvision.models import get_model
-
-        network = get_model(architecture, weights=None, num_classes=classes).requires_grad_(False)
-        return Opened(
-            models.load(network, checkpoint=path),
-            f"models.load(get_model({architecture!r}, num_classes={classes}), checkpoint={file_name!r})",
-            ("from torchvision.models import get_model",),
-        )
+        model = models.load(architecture, checkpoint=path)
+    return Opened(model, f"models.load({architecture!r}, checkpoint={file_name!r})")
 
 
-def _unpacked(data: bytes) -> int:
-    """The size of what a file of `torch.save` unpacks to; 0 if it is no archive."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return 0
-
-
-def _other_classes(architecture: str, weights: dict[str, torch.Tensor]) -> int | None:
-    """The number of classes, if weights fit the architecture but for another one; else None."""
-    from torchvision.models import get_model
-
-    with torch.device("meta"):
-        network: nn.Module = get_model(architecture, weights=None)
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if shapes.keys() != found.keys():
-        return None
-    differing = [(found[name], shape) for name, shape in shapes.items() if found[name] != shape]
-    counts = {other[:1] for other, _ in differing}
-    # Only the first dimension of the last layers' weights counts classes.
-    if len(counts) != 1 or counts == {()} or any(other[1:] != shape[1:] for other, shape in differing):
-        return None
-    return int(next(iter(counts))[0]) or None
+def _plain_name(file_name: str) -> str:
+    """The name of a file, for messages, without anything by which it could lie elsewhere."""
+    kept = "".join(character for character in file_name if character.isalnum() or character in "._- ")
+    return kept[-100:].lstrip(". ") or "checkpoint"

@@ -1,0 +1,142 @@
+"""Tensors from a file that somebody sent. Nothing in the file is ever run, and little is believed before it is seen.
+
+Files of `torch.save` are pickles. They are read by PyTorch's restricted reader, in which every class that it does not
+know is replaced by one without behaviour: a checkpoint of Lightning, the options of a training script or a whole
+pickled module opens, and what it holds beside tensors does nothing.
+"""
+
+import pickletools
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+_REMEDY = "give a .safetensors file, or a file of torch.save(model.state_dict(), ...)"
+# The structure of the largest checkpoints takes a few megabytes; their values lie beside it.
+_LARGEST_STRUCTURE = 64 * 2**20
+_DEEPEST = 6
+# They make as much memory as a number in the file says.
+_MAKES_MEMORY = frozenset({"builtins.bytearray", "__builtin__.bytearray"})
+_lock = threading.Lock()
+
+
+class _Inert:
+    """Stands for any class: what is made of it is a dictionary, which gets what the file says of the object."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return OrderedDict()
+
+
+def attributes_of(content: Any) -> dict[str, Any]:
+    """What a file says of an object of a class that is not known; of others nothing."""
+    return dict(vars(content)) if isinstance(content, OrderedDict) else {}
+
+
+def read_tensors(path: str | Path) -> Any:
+    """What a file holds: tensors in nested dictionaries and lists; for other objects see `attributes_of`.
+
+    Args:
+        path: a `.safetensors` file, or one of `torch.save`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is neither, is damaged, or holds a program instead of weights; or a tensor in it is not
+            what it seems: sparse, quantised, or larger than the values that the file has for it. One sentence names the
+            file and the remedy.
+    """
+    source = Path(path)
+    with source.open("rb") as file:
+        start = file.read(8)
+    if source.suffix == ".safetensors" or not (start[:2] == b"PK" or start[:1] == b"\x80"):
+        content: Any = _safetensors(source)
+    else:
+        if zipfile.is_zipfile(source):
+            _check_archive(source)
+        content = _pickled(source)
+    for name, tensor in tensors_of(content):
+        _check_tensor(source.name, name, tensor)
+    return content
+
+
+def _safetensors(source: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(source)
+    except Exception as error:  # a damaged file raises whatever its parser met
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: Path, error: Exception) -> ValueError:
+    return ValueError(f"{source.name} is not a checkpoint that can be read safely ({type(error).__name__}): {_REMEDY}")
+
+
+def _check_archive(source: Path) -> None:
+    """Refuse programs, and archives that unpack to more than they are."""
+    with zipfile.ZipFile(source) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
+            raise ValueError(
+                f"{source.name} is a TorchScript program, whose operations cannot be seen: save its weights with "
+                f"torch.save(torch.jit.load({source.name!r}).state_dict(), 'weights.pt')"
+            )
+        if not any(name.endswith("data.pkl") for name in names) or any("/models/" in name for name in names):
+            raise ValueError(
+                f"{source.name} is a program of torch.export, or no checkpoint: explain "
+                f"torch.export.load({source.name!r}).module(), or save its state_dict()"
+            )
+        unpacked = sum(entry.file_size for entry in entries)
+        if unpacked > 1.1 * source.stat().st_size + 2**20:
+            raise ValueError(f"{source.name} unpacks to {unpacked / 2**20:.0f} MB, many times its size: {_REMEDY}")
+        structure = next(entry for entry in entries if entry.filename.endswith("data.pkl"))
+        if structure.file_size > _LARGEST_STRUCTURE:
+            raise ValueError(f"{source.name} describes {structure.file_size / 2**20:.0f} MB of objects: {_REMEDY}")
+        called = {
+            str(argument).replace(" ", ".") for operation, argument, _ in pickletools.genops(archive.read(structure))
+            if operation.name == "GLOBAL"
+        }  # fmt: skip
+    if called & _MAKES_MEMORY:
+        raise ValueError(f"{source.name} asks for memory as no checkpoint does: {_REMEDY}")
+
+
+def _pickled(source: Path) -> Any:
+    try:
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(source) if zipfile.is_zipfile(source) else []
+        # Of the whole process: no other thread may meanwhile take them for safe.
+        with _lock, torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
+            return torch.load(source, "cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises whatever its parser met
+        raise _unreadable(source, error) from error
+
+
+def tensors_of(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested containers, with its name; not in those that lie deeper than any checkpoint's."""
+    if isinstance(content, Tensor):
+        yield name, content
+    elif depth < _DEEPEST:
+        parts = [*content.items()] if isinstance(content, Mapping) else []
+        parts += attributes_of(content).items()
+        parts += [*enumerate(content)] if isinstance(content, (list, tuple)) else []
+        for key, value in parts:
+            yield from tensors_of(value, f"{name}.{key}".lstrip("."), depth + 1)
+
+
+def _check_tensor(file: str, name: str, tensor: Tensor) -> None:
+    kind = None
+    if tensor.is_quantized:
+        kind = "is quantised"
+    elif tensor.layout is not torch.strided or tensor.is_nested:
+        kind = f"is not strided ({str(tensor.layout).removeprefix('torch.')})"
+    elif tensor.is_meta:
+        kind = "has no values"
+    elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        kind = f"has shape {tuple(tensor.shape)}, and the file holds fewer values"
+    if kind is not None:
+        raise ValueError(
+            f"the tensor {name!r} in {file} {kind}: save model.state_dict() of a plain floating point model"
+        )
