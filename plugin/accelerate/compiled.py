@@ -20,7 +20,7 @@ from .targets import index_tensor
 
 Shapes = tuple[torch.Size, ...]
 
-MODES = ("aten", "inductor", "cudagraph")
+MODES = ("aten", "graph", "inductor", "cudagraph")
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ def compile(
         target: an example target, or neuron for the neuron classes; which one does not matter.
         mode: "inductor" generates code (C++ on a CPU, which needs a compiler, Triton on a GPU); "cudagraph" captures
             that in a CUDA graph, so that a call is one launch; "aten" runs the recorded operations as they are, for
-            the attribution's own numbers but for the order of sums.
+            the attribution's own numbers but for the order of sums; "graph" does too, on a GPU in a CUDA graph, and so
+            needs no time to generate code.
         precision: "float32" leaves the numbers as they are (TF32 only where the process allows it), "tf32" allows it in
             convolutions and matrix products, "bfloat16" computes these in bfloat16 and the rest in float32.
         channels_last: lay out images and the weights of convolutions with the channels last.
@@ -64,7 +65,9 @@ def compile(
 
 
 class CompiledAttribution:
-    """An attribution with the same `attribute`, compiled for one shape of inputs. Made by `compile`.
+    """An attribution with the same `attribute`, compiled for one shape of inputs.
+
+    `compile` makes it; or an attribution's method of that name, which leaves the shape to the first call.
 
     The weights are live: what is changed in place counts from the next call on, and what is derived from them is then
     computed again. Where a change cannot be seen through, the next call raises. Threads may share it.
@@ -162,7 +165,7 @@ class CompiledAttribution:
             )
         check_finite(values)
         kinds = [(value.dtype, value.device) for value in values]
-        if kinds != self._kinds:
+        if self._kinds and kinds != self._kinds:
             raise InputTypeError(
                 f"compiled for inputs of {_kinds_listed(self._kinds)}, not {_kinds_listed(kinds)}: convert them with "
                 "inputs.to(...), or compile again"
@@ -174,6 +177,9 @@ class CompiledAttribution:
             program = self._programs.get(shapes)
             if program is not None:
                 return program
+            if not self._programs:  # the first call decides the shape
+                self.prepare(inputs, target)
+                return self._programs[shapes]
             compiling = self.other_shapes == "compile"
             if shapes not in self._warned:
                 self._warned.add(shapes)

@@ -29,12 +29,13 @@ class Program:
             return self._runner(*self._constants, *arguments)
 
     def _compiled(self, values: tuple[Tensor, ...], index: Tensor) -> Runner:
-        if self._mode == "aten":
+        if self._mode in ("aten", "graph"):
             return self.recording.run
         return _inductor(self.recording.run, [*self._constants, *values, index])
 
     def _built(self, run: Runner, values: tuple[Tensor, ...], index: Tensor) -> Runner:
-        return _CapturedGraph(run, self._constants, (*values, index)) if self._mode == "cudagraph" else run
+        captured = index.is_cuda and self._mode in ("graph", "cudagraph")
+        return _CapturedGraph(run, self._constants, (*values, index)) if captured else run
 
     def _refresh(self, arguments: tuple[Tensor, ...]) -> None:
         """Derive again from weights that changed; in the same memory, which a CUDA graph knows by address."""

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,9 @@ from ..propagation.convolution import differentiate
 from ..propagation.mode import Handler
 from ._dependence import where_it_ends
 
+if TYPE_CHECKING:
+    from ..accelerate import CompiledAttribution
+
 Result = TypeVar("Result")
 
 
@@ -62,6 +65,27 @@ class ModifiedGradientAttribution(GradientAttribution):
     def recordable(self) -> "ModifiedGradientAttribution":
         """The same attribution, without what it kept of earlier calls."""
         return copy.copy(self)
+
+    def compile(
+        self,
+        mode: str = "graph",
+        precision: str = "float32",
+        channels_last: bool = False,
+        other_shapes: str = "compile",
+    ) -> "CompiledAttribution":
+        """The same attribution, recorded at its first call and run without Python from then on.
+
+        Args:
+            mode, precision, channels_last, other_shapes: see `plugin.accelerate.compile`.
+
+        Raises:
+            OptionError: an unknown option.
+
+        >>> LRPTranspose(model, "epsilon_plus_flat").compile().attribute(inputs, target=3)
+        """
+        from ..accelerate import CompiledAttribution
+
+        return CompiledAttribution(self, mode, precision, channels_last, other_shapes)
 
     def _with_graph(self, inputs: Inputs, target: Target, additional: Any, **options: Any) -> tuple[Any, Tensor]:
         """What `attribute` returns and the explained values `(N,)`, with a graph; see `differentiable`."""

@@ -23,6 +23,7 @@ class Method:
         construct: keyword arguments of the constructors.
         call: keyword arguments of the first `attribute`.
         preset: the preset of `plugin.rules.presets` that the constructors take as `rules`; empty if they take none.
+        reading: what the colours of a map say, in sentences; red is positive, blue negative.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Method:
     construct: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
     preset: str = ""
+    reading: str = ""
 
     def attribution_class(self, neuron: bool) -> Any:
         """The class to construct, for a neuron or for a class score."""
@@ -68,16 +70,52 @@ def lrp_key(preset: str) -> str:
     return "lrp-" + preset.removeprefix("lrp_").replace("_", "-")
 
 
+_GRADIENT = (
+    "A slightly larger value of a red pixel raises the score, one of a blue pixel lowers it. It says nothing of larger "
+    "changes, such as removing the pixel."
+)
+_DECONVNET = (
+    "The map draws the pattern that is found by following positive signal down from the score. Its signs are those of "
+    "the pattern, not votes for or against the class."
+)
+_GUIDED_BACKPROP = (
+    "The map draws what excited the units that lead to the score. Its signs are those of the pattern, not votes for or "
+    "against the class, and another class often has nearly the same map."
+)
+_GUIDED_GRAD_CAM = (
+    "Guided backprop, kept where a layer's weighted channels support the class and zero elsewhere. Its signs are those "
+    "of the pattern, not votes for or against the class."
+)
+_LRP = (
+    "The score is divided among the pixels by the rules: red shares are positive, blue ones negative, and together "
+    "with what biases and stabilisers absorb they add up to the score. A share is not what the score would lose "
+    "without the pixel."
+)
+
 METHODS: dict[str, Method] = {
     "gradient": Method(
-        "Gradient", "plugin.attr", "ModifiedBackprop", "NeuronModifiedBackprop", construct={"rule": "gradient"}
+        "Gradient",
+        "plugin.attr",
+        "ModifiedBackprop",
+        "NeuronModifiedBackprop",
+        construct={"rule": "gradient"},
+        reading=_GRADIENT,
     ),
-    "deconvnet": Method("Deconvnet", "plugin.attr", "Deconvolution", "NeuronDeconvolution"),
-    "guided-backprop": Method("Guided backprop", "plugin.attr", "GuidedBackprop", "NeuronGuidedBackprop"),
-    "guided-grad-cam": Method("Guided Grad-CAM", "plugin.attr", "GuidedGradCam", needs_layer=True),
+    "deconvnet": Method("Deconvnet", "plugin.attr", "Deconvolution", "NeuronDeconvolution", reading=_DECONVNET),
+    "guided-backprop": Method(
+        "Guided backprop", "plugin.attr", "GuidedBackprop", "NeuronGuidedBackprop", reading=_GUIDED_BACKPROP
+    ),
+    "guided-grad-cam": Method(
+        "Guided Grad-CAM", "plugin.attr", "GuidedGradCam", needs_layer=True, reading=_GUIDED_GRAD_CAM
+    ),
 } | {
     lrp_key(name): Method(
-        _LRP_LABELS.get(name, f"LRP {name}"), "plugin.attr", "LRPTranspose", "NeuronLRPTranspose", preset=name
+        _LRP_LABELS.get(name, f"LRP {name}"),
+        "plugin.attr",
+        "LRPTranspose",
+        "NeuronLRPTranspose",
+        preset=name,
+        reading=_LRP,
     )
     for name in PRESETS
 }

@@ -53,6 +53,19 @@ def fused(request: Any) -> tuple[LRPTranspose, accelerate.CompiledAttribution, t
     return attribution, accelerate.compile(attribution, images(0).to(dtype), 0), dtype, tolerance
 
 
+def test_an_attribution_compiles_itself_at_its_first_call() -> None:
+    attribution = LRPTranspose(network(), rules="epsilon_plus_flat")
+    compiled = attribution.compile()
+    for seed, count in ((0, 2), (1, 2)):
+        assert_close(compiled.attribute(images(seed, count), 3), attribution.attribute(images(seed, count), 3))
+    with pytest.warns(UserWarning, match="compiling for these too"):
+        assert_close(compiled.attribute(images(2, 3), 3), attribution.attribute(images(2, 3), 3))
+    with pytest.raises(TypeError, match=r"compiled for inputs of torch\.float32"):
+        compiled.attribute(images(0).double(), 3)
+    with pytest.raises(ValueError, match="choose one of aten, graph, inductor, cudagraph"):
+        attribution.compile(mode="fast")
+
+
 @pytest.mark.parametrize("name", ATTRIBUTIONS)
 def test_recorded_operations_give_the_same_map(name: str) -> None:
     attribution = ATTRIBUTIONS[name](network())

@@ -139,7 +139,12 @@ def test_nothing_is_kept_and_only_the_check_of_the_input_waits(method: str) -> N
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("guided", "inductor"), *((name, "cudagraph") for name in ("deconvnet uniform", "layer", "epsilon_gamma_box"))],
+    [
+        ("guided", "inductor"),
+        ("guided", "graph"),
+        ("epsilon_gamma_box", "graph"),
+        *((name, "cudagraph") for name in ("deconvnet uniform", "layer", "epsilon_gamma_box")),
+    ],
 )
 def test_compiled_maps(name: str, mode: str) -> None:
     explained = ATTRIBUTIONS[name](network().double().to(DEVICE))
