@@ -1,4 +1,4 @@
-"""All that is used of Captum, so that a change of Captum is felt in one place."""
+"""All uses of Captum's functions and classes, so that a change of Captum affects one file."""
 
 import operator
 from collections.abc import Callable
@@ -61,7 +61,7 @@ __all__ = [
 
 
 def as_given(inputs: Inputs, results: tuple[Tensor, ...]) -> Inputs:
-    """Results in the form the inputs came in: tensor in, tensor out; tuple in, tuple out."""
+    """Results in the form of the inputs: tensor in, tensor out; tuple in, tuple out."""
     result: Inputs = _format_output(isinstance(inputs, tuple), results)
     return result
 
@@ -78,10 +78,10 @@ def run_forward(forward: Callable[..., Any], inputs: tuple[Tensor, ...], additio
 
 
 def select_target(output: Any, target: Target) -> Tensor:
-    """The values `(N,)` that are explained.
+    """The explained values `(N,)`.
 
     Args:
-        output: what the model returned: `(N, ...)`; one value per example if `target` is None; anything if it is a
+        output: the model's output: `(N, ...)`; one value per example if `target` is None; anything if it is a
             function.
         target: Captum's grammar: an int, a tuple, a tensor or a list with one entry per example, also of NumPy's
             integers; or a function of the output that returns the values.
@@ -95,7 +95,7 @@ def select_target(output: Any, target: Target) -> Tensor:
     if not isinstance(output, Tensor):
         raise ModelOutputError(
             f"the model returned a {type(output).__name__}: wrap it so that it returns one tensor, or pass as target a "
-            "function of what it returned, such as lambda output: output[0][:, 3]"
+            "function of its output, such as lambda output: output[0][:, 3]"
         )
     target = plain_target(target)
     _check_target(output, target)
@@ -103,7 +103,7 @@ def select_target(output: Any, target: Target) -> Tensor:
 
 
 def _one_each(selected: Any, what: str) -> Tensor:
-    """The selected values, if there is one per example; `what` selected them, for the error."""
+    """The selected values, if there is one per example; `what` describes the selection, for the error."""
     if isinstance(selected, Tensor) and selected.numel() == (len(selected) if selected.ndim else 1):
         return selected.reshape(-1)
     raise TargetError(f"{what} {_shape(selected)}, which is not one value per example: name one with target=")
@@ -114,7 +114,7 @@ def _shape(value: Any) -> str:
 
 
 def plain_target(target: Any) -> Any:
-    """A target as None, ints, tuples of ints and slices, and lists of either: whatever holds integers holds these.
+    """A target as None, ints, tuples of ints and slices, and lists of either; converts any container of integers.
 
     Raises:
         TargetError: it holds something else.
@@ -150,7 +150,7 @@ def _plain_index(entry: Any) -> Any:
 
 
 def _check_target(output: Tensor, target: Any) -> None:
-    """An index that does not exist must not reach the device, where it may end the process."""
+    """Check an index before it reaches the device, where one out of range may end the process."""
     if target is None:
         return
     shape, one_each = _shape(output), isinstance(target, list)
@@ -174,7 +174,7 @@ def _check_target(output: Tensor, target: Any) -> None:
 
 
 def select_neuron(value: Tensor | tuple[Tensor, ...], selector: Neuron, layer: str) -> Tensor:
-    """The neuron's values `(N,)` in what a layer returned or received.
+    """The neuron's values `(N,)` in a layer's output or input.
 
     Args:
         value: tensor `(N, ...)` or a tuple of them.

@@ -1,4 +1,4 @@
-"""What this package refuses, under one base class.
+"""The errors of this package, under one base class.
 
 Each class is also the built-in type that a caller of Captum or PyTorch expects, so that both of these catch it:
 
@@ -13,11 +13,11 @@ NO_DEPENDENCE = (
 
 
 class AttributionError(Exception):
-    """Whatever this package refuses. The message names what is wrong, and what to do."""
+    """Base class of the errors of this package. The message names the problem and the remedy."""
 
 
 class NotAModuleError(AttributionError, AssertionError, TypeError):
-    """What was passed as the model is no `nn.Module`."""
+    """The object passed as the model is no `nn.Module`."""
 
 
 class ModelError(AttributionError, ValueError):
@@ -25,11 +25,11 @@ class ModelError(AttributionError, ValueError):
 
 
 class ModelOutputError(AttributionError, AssertionError, TypeError):
-    """The model returns something else than one tensor, and the target does not say what of it is explained."""
+    """The model does not return a single tensor, and the target does not select a value to explain."""
 
 
 class LayerError(AttributionError, ValueError):
-    """The model has no such layer, or does not run it, or the layer has not the tensors that are needed."""
+    """The model has no such layer, or does not run it, or the layer lacks the needed tensors."""
 
 
 class TargetError(AttributionError, AssertionError, IndexError):
@@ -45,7 +45,7 @@ class InputTypeError(AttributionError, AssertionError, TypeError):
 
 
 class InputValueError(AttributionError, ValueError):
-    """An input is empty, not finite, or does not go with the others."""
+    """An input is empty, not finite, or does not match the others."""
 
 
 class OptionError(AttributionError, ValueError):
@@ -57,11 +57,11 @@ class OptionTypeError(AttributionError, TypeError):
 
 
 class NoDependenceError(AttributionError, ValueError):
-    """What is explained does not depend on the inputs."""
+    """The explained value does not depend on the inputs."""
 
 
 class NotSupportedError(AttributionError, NotImplementedError):
-    """A method has no such thing."""
+    """A method does not support a feature."""
 
 
 class NoRuleError(NotSupportedError):
@@ -73,7 +73,7 @@ class UnseenOperationError(AttributionError, RuntimeError):
 
 
 class ModelChangedError(AttributionError, RuntimeError):
-    """What was compiled for a model no longer fits it."""
+    """A compiled attribution no longer fits its model."""
 
 
 class MissingExtraError(AttributionError, ModuleNotFoundError):

@@ -1,4 +1,4 @@
-"""Files that are there wholly or not at all."""
+"""Files that are written completely or not at all."""
 
 import json
 import os
@@ -13,17 +13,18 @@ from typing import IO, Any, cast
 def replacing(path: str | Path) -> Iterator[Path]:
     """A path to write to instead of `path`, which gets the content when the block ends without an error.
 
-    The new content is on the disk before it takes the place of the old one: after an interruption, a full disk or a
-    power cut there is either. Folders on the way are made. Several processes may write the same file: the last wins.
+    The new content is on the disk before it replaces the old one. After an interruption, a full disk or a power cut,
+    one of the two is there. Missing folders are made. Several processes may write the same file: the last wins.
 
     Args:
         path: the file.
 
     Raises:
-        OSError: the file cannot be written, as on a full disk; the old one is as it was, and the message names it.
+        OSError: the file cannot be written, for example on a full disk; the old file is unchanged, and the message
+            names it.
     """
     target = Path(path)
-    # In the same folder, since only within a file system a file can be replaced at once; the ending is kept, by which
+    # In the same folder, since a file can be replaced at once only within a file system; the ending is kept, by which
     # libraries choose the format.
     partial = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:12]}.partial{target.suffix}")
     try:
@@ -31,12 +32,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield partial
         _synchronise(partial, os.O_RDWR)
         os.replace(partial, target)
-        with suppress(OSError):  # some file systems, and Windows, have no such thing for folders
+        with suppress(OSError):  # some file systems, and Windows, do not support this for folders
             _synchronise(target.parent, os.O_RDONLY)
     except OSError as error:
         raise _unwritable(target, error) from error
     finally:
-        # Where the folder itself could not be made there is nothing to remove either.
+        # If the folder itself could not be made, there is nothing to remove either.
         with suppress(OSError):
             partial.unlink()
 
@@ -62,7 +63,7 @@ def write_json(path: str | Path, value: Any) -> Path:
 def replacing_archive(path: str | Path) -> Iterator[IO[bytes]]:
     """A file to write to for `torch.save` and `torch.export.save`; otherwise `replacing`.
 
-    PyTorch's writer of archives ends the process where a disk is full. It is therefore not told of an error, which is
+    PyTorch's writer of archives ends the process when a disk is full. It is therefore not told of an error, which is
     raised when it has finished.
     """
     with replacing(path) as partial, partial.open("wb") as file:
@@ -101,7 +102,7 @@ def save_torch(value: Any, path: str | Path) -> Path:
 
 
 def _unwritable(target: Path, error: OSError) -> OSError:
-    """The same error with a message for the person whose file it is."""
+    """The same error with a message for the owner of the file."""
     found = OSError(f"{target} cannot be written ({error.strerror or error}): what was there before is kept")
     found.errno = error.errno
     return found

@@ -9,7 +9,7 @@ from .errors import InputTypeError, InputValueError
 from .kernels.tracing import is_tracing
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
-# Maps come in the form of the inputs: a tensor for a tensor, a tuple for a tuple.
+# Maps have the form of the inputs: a tensor for a tensor, a tuple for a tuple.
 Given = TypeVar("Given", bound=Inputs)
 
 
@@ -28,7 +28,7 @@ def as_tuple(inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A tensor without what MONAI, fastai or torchvision add to it; those that PyTorch itself computes with, as is."""
+    """A tensor without the subclass of MONAI, fastai or torchvision; those with their own dispatch stay unchanged."""
     if type(value) is Tensor or not isinstance(value, Tensor) or _has_own_operations(type(value)):
         return value
     with torch._C.DisableTorchFunctionSubclass():
@@ -36,19 +36,19 @@ def _plain(value: Any) -> Any:
 
 
 def _has_own_operations(kind: type[Tensor]) -> bool:
-    """Whether tensors of a type are no memory of their own, as those of a recording are not."""
+    """Whether tensors of a type hold no memory of their own, like those of a recording."""
     return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 def has_gradient(value: Tensor) -> bool:
-    """Whether values of its type have one: not of integers."""
+    """Whether values of its type have a gradient; integers have none."""
     return value.is_floating_point() or value.is_complex()
 
 
 def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> None:
-    """Refuse what has no gradient or no meaning.
+    """Refuse inputs without a gradient or without meaning.
 
-    While operations are recorded no value is known, and the check is that of the recording's examples.
+    While operations are recorded no value is known; the values of the recording's examples were checked before.
 
     Args:
         inputs: one or more tensors.
@@ -71,6 +71,6 @@ def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> No
             )
         if value.numel() == 0:
             raise InputValueError(f"input {position} is empty: its shape is {tuple(value.shape)}")
-        # A sum shows both in a tenth of the time; but that of finite values may be infinite, too.
+        # A sum shows both in a tenth of the time; but the sum of finite values may be infinite, too.
         if has_gradient(value) and not bool(value.sum().isfinite()) and not bool(value.isfinite().all()):
             raise InputValueError(f"input {position} holds NaN or infinite values: clean it before attributing")

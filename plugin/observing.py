@@ -1,9 +1,9 @@
-"""Which module is running, what it receives and returns, without touching the user's modules.
+"""The running module, and the arguments and results of modules, without changing the user's modules.
 
-`outputs_of` and `LayerCapture` show what layers compute. Under them is `ModuleTrace`, which hears of every call of a
-module: PyTorch lets a process observe them. The observer registered here is shared by all that trace at the same time
-and acts only on the thread that asks for it; it is gone when the last of them ends. Modules may be shared by threads.
-`running_module` needs no observer: the stack of Python calls tells, whenever it is asked.
+`outputs_of` and `LayerCapture` show the results of layers. They are based on `ModuleTrace`, which is notified of every
+call of a module: PyTorch lets a process observe them. The observer registered here is shared by all traces that are
+open at the same time and acts only on the thread that opened one; it is removed when the last of them ends. Threads may
+share modules. `running_module` needs no observer: it reads the stack of Python calls.
 """
 
 import difflib
@@ -23,16 +23,16 @@ Observer = Callable[[nn.Module, Any], None]
 
 
 class Replacement(Protocol):
-    """Replaces what some modules return."""
+    """Replaces the results of some modules."""
 
     def has(self, module: nn.Module) -> bool:
-        """Whether a module that is called now is one of them."""
+        """Whether a module that is now called is one of them."""
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """One of them begins."""
+        """Called when one of them begins."""
 
     def leave(self, module: nn.Module, output: Any) -> Any:
-        """One of them ends, with no output if it raised an error; returns its output."""
+        """Called when one of them ends, without output if it raised an error; returns the output to use."""
 
 
 # Every call of a module goes through this function, which has the module as `self`.
@@ -46,14 +46,14 @@ def running_module(default: nn.Module) -> nn.Module:
 
 
 def _module_call(frame: FrameType | None) -> FrameType | None:
-    """The innermost call of a module that a frame is part of."""
+    """The innermost call of a module that a frame belongs to."""
     while frame is not None and frame.f_code is not _MODULE_CALL:
         frame = frame.f_back
     return frame
 
 
 class ModuleTrace:
-    """While open, hears of the calls of modules on this thread.
+    """Notified of the calls of modules on this thread while it is open.
 
     Args:
         on_enter: called with a module and its arguments before it runs: those by position, or, if no tensor is among
@@ -82,7 +82,7 @@ class ModuleTrace:
 
 
 class LayerCapture:
-    """Sees what a layer receives or returns; of a layer that is used several times, the last use counts."""
+    """Captures the input or output of a layer; if the layer is used several times, the last use counts."""
 
     def __init__(self, model: nn.Module, layer: nn.Module, at_input: bool) -> None:
         self.model, self.layer, self.at_input = model, layer, at_input
@@ -100,7 +100,7 @@ class LayerCapture:
         """The captured tensors.
 
         Raises:
-            LayerError: the layer was not called, or what it received or returned is not made of tensors.
+            LayerError: the layer was not called, or its input or output is not made of tensors.
         """
         value = self.value if isinstance(self.value, (tuple, list)) else (self.value,)
         tensors = tuple(item for item in value if isinstance(item, Tensor))
@@ -115,13 +115,13 @@ class LayerCapture:
         """The captured tensors, at least one of which depends on the inputs; errors as for `tensors`.
 
         Raises:
-            LayerError: none does.
+            LayerError: none of them does.
         """
         tensors = self.tensors()
         if not any(tensor.requires_grad for tensor in tensors):
-            what = "receives" if self.at_input else "returns"
+            what = "input" if self.at_input else "output"
             raise LayerError(
-                f"what layer {describe(self.model, self.layer)} {what} does not depend on the inputs: choose a layer "
+                f"the {what} of layer {describe(self.model, self.layer)} does not depend on the inputs: choose a layer "
                 "that they reach, or look for torch.no_grad and detach() before it"
             )
         return tensors
@@ -145,16 +145,16 @@ class LayerCaptures(LayerCapture):
 def outputs_of(
     model: nn.Module, layers: Collection[str], *args: Any, record_gradients: bool = False, **kwargs: Any
 ) -> dict[str, Tensor]:
-    """What layers return in one forward pass; of a layer that is used several times, in its last use.
+    """The outputs of layers in one forward pass; if a layer is used several times, those of its last use.
 
     Args:
-        model: the network. It is called as it is; it may be shared between threads.
+        model: the network. It is called unchanged; it may be shared between threads.
         layers: names of modules; "" is the network itself.
-        args, kwargs: what the network is called with.
+        args, kwargs: the arguments of the network.
         record_gradients: keep the graph.
 
     Returns:
-        By name, the outputs `(N, ...)`; of several tensors the first.
+        The outputs `(N, ...)` by name; the first of several tensors.
 
     Raises:
         LayerError: there is no such layer, the forward pass does not call it, or it returns no tensor.
@@ -172,7 +172,7 @@ def outputs_of(
 
 
 def _copied(output: Any) -> Any:
-    """The same values in memory of their own: what comes after a layer may overwrite what it returned."""
+    """The same values in separate memory: later operations may overwrite a layer's result."""
     if isinstance(output, (tuple, list)):
         return tuple(_copied(item) for item in output)
     return output.clone() if isinstance(output, Tensor) else output
@@ -185,10 +185,10 @@ def describe(model: nn.Module, module: nn.Module) -> str:
 
 
 def find_layer(model: nn.Module, layer: nn.Module | str) -> nn.Module:
-    """The module of `model` that `layer` is, or that is called so.
+    """The module of `model` that `layer` is or names.
 
     Raises:
-        LayerError: the model has no such layer; the message lists names that are close.
+        LayerError: the model has no such layer; the message lists similar names.
         OptionTypeError: `layer` is neither a module nor a name.
     """
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
@@ -245,10 +245,10 @@ def _entering(module: nn.Module, args: Any) -> None:
 
 
 def _received(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What the module that is being called receives.
+    """The arguments of the module that is being called.
 
-    PyTorch tells observers of all modules no arguments by keyword: the frame of the call does. Masks and the like,
-    which do not depend on the input, are left out beside tensors that do.
+    PyTorch passes observers of all modules no keyword arguments: they are read from the frame of the call. Masks and
+    other tensors that do not depend on the input are left out beside tensors that do.
     """
     if any(isinstance(argument, Tensor) for argument in args):
         return args
@@ -257,14 +257,14 @@ def _received(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _keywords(frame: FrameType) -> dict[str, Any]:
-    """What the module that is being called receives by keyword."""
+    """The keyword arguments of the module that is being called."""
     call = _module_call(frame)
     return {} if call is None else cast(dict[str, Any], call.f_locals["kwargs"])
 
 
 def _leaving(module: nn.Module, args: Any, output: Any) -> Any:
     for trace in getattr(_active, "traces", ())[-1:]:
-        # A module that raised is reported too, with no output; one that was running before the trace began is not ours.
+        # A module that raised is reported too, without output; one that ran before the trace began is ignored.
         if trace.stack and trace.stack[-1] is module:
             trace.stack.pop()
             if trace.replacement is not None and trace.replacement.has(module):

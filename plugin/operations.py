@@ -1,8 +1,8 @@
-"""Operations of your own: what they do, where nobody can see how.
+"""Operations of your own: descriptions of operations that cannot be inspected.
 
 An operator of `torch.library`, a function that launches a kernel, and a module that calls a `torch.autograd.Function`
-are opaque: the methods of `plugin.attr` warn of them, or refuse them. `register` says what such an operation does, for
-this process, until `unregister` takes it back.
+are opaque: the methods of `plugin.attr` warn of them, or refuse them. `register` describes such an operation, for this
+process, until `unregister` removes the description.
 
 >>> from plugin import operations
 >>> row = operations.register(torch.ops.mine.swish, operations.Kind.ACTIVATION)
@@ -11,8 +11,8 @@ this process, until `unregister` takes it back.
 
 * `Kind.ACTIVATION`: a pointwise function of one tensor. It gets the method's rule for activations.
 * `Kind.LINEAR`, `Kind.MOVEMENT`, `Kind.SELECTION`: it sums, moves or chooses. Its own gradient is right.
-* `Kind.COMPOSITE`: `parts` computes the same in PyTorch's operations, which are then seen one by one. Of a class of
-  modules it is given the module first:
+* `Kind.COMPOSITE`: `parts` computes the same in PyTorch's operations, which are then seen one by one. For a class of
+  modules, `parts` receives the module first:
 
 >>> operations.register(FusedGate, operations.Kind.COMPOSITE, parts=lambda gate, x: x * torch.sigmoid(gate.linear(x)))
 """
@@ -24,18 +24,19 @@ __all__ = ["Kind", "as_markdown", "register", "unregister"]
 
 _INTRODUCTION = """# Supported operations
 
-One table tells all that the engine knows of an operation (`plugin/propagation/operations.py`); this page is printed
+One table holds all that the engine knows of an operation (`plugin/propagation/operations.py`); this page is printed
 from it by `python -m plugin.operations`. An operation counts in each of its spellings: as a function, a method, an
 operator, in place and with `out=`.
 
 * **Guided backprop and deconvnet** have a rule for activations and, in the deconvnet, for pooling. Every other
   operation keeps its gradient.
 * **LRP** has a rule for each kind, given below in one sentence. An operation that is not here has no rule: LRP raises
-  if relevance reaches it, and says in which layer. `LRPTranspose(model).check(inputs)` lists all such operations.
+  if relevance reaches it, and names the layer. `LRPTranspose(model).check(inputs)` lists all such operations.
 * **A chain of pointwise operations on one tensor is one activation**: `x * sigmoid(x)`, `where(x > 0, x, 0)`,
   `x[x < 0] = 0` and `(x + abs(x)) / 2` have the rule of the whole function.
-* **Weights** say how much of a signal passes: outputs of sigmoids, hard sigmoids and softmaxes, exponentials,
-  statistics, and what is computed from weights and constants alone. In a product, all relevance goes to the signal.
+* **Weights** are the proportion of a signal that passes: outputs of sigmoids, hard sigmoids and softmaxes,
+  exponentials, statistics, and tensors computed from weights and constants alone. In a product, all relevance goes to
+  the signal.
 * **Batch norm in eval mode**: PyTorch's own gradient of it is wrong on a CPU for one example whose signal comes back
   permuted, as through `flatten(2).transpose(1, 2)` (seen in 2.14). The methods here, "gradient" among them, are right;
   `captum.attr.Saliency` is not.

@@ -1,7 +1,7 @@
-"""Random weights that a seed decides, whatever other threads draw meanwhile.
+"""Random weights that depend on a seed only, not on other threads.
 
-PyTorch's layers draw their first weights from one generator for the whole process, so that seeding it gives the same
-weights only as long as no other thread draws, or seeds, in between.
+PyTorch's layers draw their first weights from one generator for the whole process. Seeding it gives the same weights
+only as long as no other thread draws, or seeds, in between.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class SeededWeights(TorchDispatchMode):
-    """Within it, this thread's random initialisation draws what it would draw after `torch.manual_seed(seed)`.
+    """Within it, random initialisation on this thread gives the same values as after `torch.manual_seed(seed)`.
 
     The process's own generators are neither read nor advanced.
 
@@ -21,7 +21,7 @@ class SeededWeights(TorchDispatchMode):
     ...     network = torchvision.models.resnet18()
 
     Args:
-        seed: of the numbers.
+        seed: seed of the numbers.
 
     Raises:
         NotImplementedError: within it, for a random operation that takes no generator, such as `torch.native_dropout`.

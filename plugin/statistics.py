@@ -1,4 +1,4 @@
-"""Numbers that describe sets of vectors and answers of networks; what `gan` and the experiments share."""
+"""Numbers that describe sets of vectors and outputs of networks, shared by `gan` and the experiments."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ def vendi_score(features: Tensor) -> float:
     they form k orthogonal clusters of one size.
 
     Args:
-        features: one row per thing `(n, d)`.
+        features: one row per item `(n, d)`.
     """
     directions = F.normalize(features.double(), dim=1)
     values = torch.linalg.eigvalsh(directions @ directions.T / len(directions)).clamp(min=0)
@@ -22,7 +22,7 @@ def vendi_score(features: Tensor) -> float:
 
 
 def mean_cosine(maps: Tensor) -> float:
-    """Mean cosine over the pairs of maps `(n, ...)`; NaN of a single one."""
+    """Mean cosine over the pairs of maps `(n, ...)`; NaN for a single map."""
     directions = F.normalize(maps.flatten(1), dim=1)
     cosines = directions @ directions.T
     first, second = torch.triu_indices(len(maps), len(maps), offset=1)
@@ -31,7 +31,7 @@ def mean_cosine(maps: Tensor) -> float:
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The share of inputs whose largest output is the one that their label says, in [0, 1], in eval mode.
+    """The share of inputs whose largest output is that of their label, in [0, 1], in eval mode.
 
     Args:
         network: logits `(N, classes)` of inputs `(N, ...)`; it is left in eval mode.

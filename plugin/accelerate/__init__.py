@@ -1,4 +1,4 @@
-"""Attributions without Python: compiled, captured in a CUDA graph, or exported as a program of their own.
+"""Attributions without Python: compiled, captured in a CUDA graph, or exported as a separate program.
 
 An attribution, backward pass included, is a function of tensors. It is recorded once as a flat graph of ATen
 operations, which is then compiled (`compile`), written to a file that needs neither this package nor autograd

@@ -39,23 +39,23 @@ def compile(
     Args:
         attribution: one of `plugin.attr`.
         example_inputs: tensor `(N, ...)` or a tuple of them, of the shape, type and device of the inputs to come.
-        target: an example target, or neuron for the neuron classes; which one does not matter.
+        target: an example target, or neuron for the neuron classes; its value does not matter.
         mode: "inductor" generates code (C++ on a CPU, which needs a compiler, Triton on a GPU); "cudagraph" captures
-            that in a CUDA graph, so that a call is one launch; "aten" runs the recorded operations as they are, for
-            the attribution's own numbers but for the order of sums; "graph" does too, on a GPU in a CUDA graph, and so
-            needs no time to generate code.
-        precision: "float32" leaves the numbers as they are (TF32 only where the process allows it), "tf32" allows it in
+            that code in a CUDA graph, so that a call is one launch; "aten" runs the recorded operations unchanged, for
+            the attribution's own numbers except for the order of sums; "graph" does too, on a GPU in a CUDA graph, and
+            so needs no time to generate code.
+        precision: "float32" leaves the numbers unchanged (TF32 only where the process allows it), "tf32" allows it in
             convolutions and matrix products, "bfloat16" computes these in bfloat16 and the rest in float32.
         channels_last: lay out images and the weights of convolutions with the channels last.
-        other_shapes: "eager" runs the attribution itself on inputs of another shape, "compile" compiles again; a
-            warning says so, once for each shape.
+        other_shapes: "eager" runs the attribution itself on inputs of another shape, "compile" compiles again; both
+            warn, once for each shape.
 
     Returns:
         An object with `attribute(inputs, target)`.
 
     Raises:
         OptionTypeError: `attribution` is none of this package's.
-        OptionError: an unknown option, or one that this device has not.
+        OptionError: an unknown option, or one that this device does not have.
         NotSupportedError: values decide which operations the model computes.
         Others as `attribution.attribute` on the examples.
     """
@@ -67,10 +67,10 @@ def compile(
 class CompiledAttribution:
     """An attribution with the same `attribute`, compiled for one shape of inputs.
 
-    `compile` makes it; or an attribution's method of that name, which leaves the shape to the first call.
+    `compile` makes it, and so does an attribution's method of that name, which takes the shape from the first call.
 
-    The weights are live: what is changed in place counts from the next call on, and what is derived from them is then
-    computed again. Where a change cannot be seen through, the next call raises. Threads may share it.
+    The weights are live: in-place changes count from the next call on, and tensors derived from the weights are then
+    computed again. If a change cannot be followed, the next call raises. Threads may share it.
     """
 
     def __init__(
@@ -128,18 +128,18 @@ class CompiledAttribution:
         Args:
             inputs: tensor `(N, ...)` or a tuple of them, of the types and device it was compiled for.
             target: None, an int, a tuple of ints, a tensor, or a list with one entry per example.
-            additional_forward_args: there must be none.
+            additional_forward_args: not supported; must be None.
             return_convergence_delta: as in `LRPTranspose.attribute`.
             neuron_selector: the neuron classes' name for `target`: an int or a tuple of ints.
 
         Returns:
-            What the attribution returns.
+            The attribution's result.
 
         Raises:
             TargetError: there is no such target.
             ModelChangedError: the model was changed in a way that needs compiling again.
             InputTypeError: inputs of another type or number.
-            OptionTypeError: a target that is no index, additional arguments.
+            OptionTypeError: a target that is no index, or additional arguments.
             InputValueError: an input is empty or not finite.
         """
         values = as_tuple(inputs)
@@ -208,7 +208,7 @@ class CompiledAttribution:
 
 @contextmanager
 def _allowing_tf32(allowed: bool) -> Iterator[None]:
-    """TF32 in products, as long as this lasts; the process's own setting comes back."""
+    """Allow TF32 in products within this context; the process's own setting is restored."""
     if not allowed:
         yield
         return

@@ -1,8 +1,8 @@
 """Attributions that autograd can differentiate, for losses on relevance.
 
-While an attribution runs, its rules hold gates, statistics and denominators constant: that makes the backward pass
-what it is, and would make its derivative another function's. A recording has forward and backward pass as plain
-operations on inputs and weights, in which nothing is held constant; differentiated, it gives the derivative of the map.
+While an attribution runs, its rules hold gates, statistics and denominators constant. The backward pass depends on
+this, but its derivative would then be that of another function. A recording has forward and backward pass as plain
+operations on inputs and weights, in which nothing is held constant; its derivative is the derivative of the map.
 """
 
 import threading
@@ -24,7 +24,7 @@ from .graphs import Table, aten
 from .recording import check_attribution, record
 from .targets import index_tensor
 
-_KEPT = 16  # recordings for each attribution: of other shapes, of train and eval
+_KEPT = 16  # recordings for each attribution: for other shapes, and for train and eval mode
 _PLAIN = (bool, int, float, str, torch.dtype, PropagationRule)
 
 
@@ -38,23 +38,23 @@ def differentiable(
 ) -> tuple[Any, Tensor]:
     """The attribution's maps as a function of inputs and parameters that autograd differentiates.
 
-    It is recorded at the first call for inputs of one shape, and again when the model was changed otherwise than in its
-    weights; the recordings are kept as long as the attribution is.
+    It is recorded at the first call for inputs of one shape, and again when anything but the weights of the model was
+    changed; the recordings are kept as long as the attribution is.
 
     Args:
         attribution: one of `plugin.attr`.
         inputs: tensor `(N, ...)` or a tuple of them.
         target: None, an int, a tuple of ints, a tensor, or a list with one entry per example.
-        additional_forward_args: there must be none.
+        additional_forward_args: not supported; must be empty.
         allow_integers: inputs may be integers, such as token ids.
         options: further arguments of the attribution's `attribute`.
 
     Returns:
-        What `attribute` returns, and the explained values `(N,)`, both with their graph.
+        The result of `attribute`, and the explained values `(N,)`, both with their graph.
 
     Raises:
-        NotSupportedError: the model cannot be recorded, or what it computes has no derivative; or there are additional
-            arguments.
+        NotSupportedError: the model cannot be recorded, or an operation of it has no derivative; or there are
+            additional arguments.
         TargetError: there is no such target.
         OptionTypeError: the target is a function or a slice.
         Everything that `attribution.attribute` raises.
@@ -73,7 +73,7 @@ def differentiable(
         given = values if isinstance(inputs, tuple) else values[0]
         function = _function(attribution, given, options)
         index = index_tensor(target, len(values[0]), function.recording.sizes, device)
-        with torch.autocast(device.type, enabled=False):  # its casts are recorded
+        with torch.autocast(device.type, enabled=False):  # the casts of autocast are recorded
             *maps, selected = function(*values, index)
     return function.recording.nested(maps), selected
 
@@ -97,12 +97,12 @@ class _Function:
         return result
 
     def _check(self, weights: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
-        """Differentiate once, so that what has no derivative is refused here and not in the backward pass of the loss.
+        """Differentiate once, to refuse an operation without a derivative here and not in the loss's backward pass.
 
         Raises:
             NotSupportedError: an operation has none.
         """
-        # Copies: hooks on the model's own tensors have nothing to see.
+        # Copies, so that hooks on the model's own tensors do not run.
         copies = [
             [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in part] for part in (weights, arguments)
         ]
@@ -144,7 +144,7 @@ _FUSED_RMS_NORM = [aten._fused_rms_norm_backward] if hasattr(aten, "_fused_rms_n
 
 
 def _derivable() -> Table:
-    """What PyTorch cannot differentiate, or not as it should be, in operations that it can."""
+    """Decompositions of operations that PyTorch cannot differentiate, or differentiates differently."""
     table: Table = get_decompositions(
         [
             aten.hardsigmoid_backward,
@@ -158,9 +158,9 @@ def _derivable() -> Table:
 
 
 def _clamp(value: Tensor, low: Any = None, high: Any = None) -> Any:
-    """At x = 0, a black pixel or a new bias, x+ has the slope 1 of x > 0, and x- none.
+    """The clamp with a fixed derivative: at x = 0, a black pixel or a new bias, x+ has slope 1 and x- slope 0.
 
-    By autograd both have 0, in PyTorch 2.9 and before both 1.
+    Autograd has the slope 0 for both; in PyTorch 2.9 and before, 1 for both.
     """
     if low is None:
         return torch.where(value >= high, high, value)
@@ -172,7 +172,7 @@ _lock = threading.Lock()
 
 
 def _function(attribution: Any, inputs: Inputs, options: dict[str, Any]) -> _Function:
-    """The recording for inputs like these, made if there is none or the model has changed since."""
+    """The recording for inputs like these, made if there is none or if the model has changed since."""
     values = as_tuple(inputs)
     device = values[0].device.type
     key = (
@@ -202,7 +202,7 @@ def _is_current(function: _Function) -> bool:
 
 
 def _settings(model: nn.Module) -> Hashable:
-    """What else than weights decides what the modules compute: numbers, flags and names, and Captum's rules."""
+    """The settings besides weights that decide the modules' results: numbers, flags, names, and Captum's rules."""
     return tuple(
         (name, value)
         for module in model.modules()

@@ -19,7 +19,7 @@ from .graphs import Table, aten
 from .recording import Recording, check_attribution, record
 
 _SUFFIXES = (".pt2", ".onnx")
-_LARGEST_FILE = 1_500_000_000  # bytes; an ONNX file ends at 2 GB, beyond which weights lie beside it
+_LARGEST_FILE = 1_500_000_000  # bytes; an ONNX file ends at 2 GB, beyond which weights are in a second file
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +30,7 @@ def export(attribution: Any, example_inputs: Inputs, path: str | Path) -> list[P
     explained output (row by row where the output has more than one dimension per example). It returns the maps.
 
     Args:
-        attribution: one of `plugin.attr`; its weights are written as they are now.
+        attribution: one of `plugin.attr`; its current weights are written.
         example_inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of them.
         path: a file ending in ".pt2" (`torch.export.load(path).module()(images, target)`) or ".onnx" (needs the extra
             `accelerate`); without such an ending both are written, with the endings added.
@@ -40,7 +40,7 @@ def export(attribution: Any, example_inputs: Inputs, path: str | Path) -> list[P
 
     Raises:
         MissingExtraError: the ONNX exporter is not installed (a ModuleNotFoundError).
-        OSError: a file cannot be written, as on a full disk.
+        OSError: a file cannot be written, for example on a full disk.
         NotSupportedError: values decide which operations the model computes, or ONNX has no such operation.
         OptionTypeError: `attribution` is none of this package's.
         Others as `attribution.attribute` on the examples.
@@ -73,7 +73,7 @@ def _require_onnx() -> None:
 
 
 def _with_constants(recording: Recording) -> fx.GraphModule:
-    """The graph of the inputs alone, with what it needs of the weights as buffers; the maps are all it returns."""
+    """The graph of the inputs alone, with the tensors it needs of the weights as buffers; it returns only the maps."""
     with torch.no_grad():
         constants = recording.derive(*recording.weights.checked())
     module, graph = recording.run, recording.run.graph
@@ -107,7 +107,7 @@ def _write_onnx(program: torch.export.ExportedProgram, module: fx.GraphModule, f
         if sum(buffer.nbytes for buffer in module.buffers()) <= _LARGEST_FILE:
             model.save(partial, external_data=False)
             return
-        # The model knows the file of its weights by name: both get their names in a folder of their own.
+        # The model refers to the file of its weights by name: both get their names in a folder of their own.
         weights = f"{file.name}.data"
         with TemporaryDirectory(prefix=".", dir=file.parent) as folder:
             model.save(Path(folder) / file.name, external_data=True)
@@ -122,7 +122,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def forward_operations() -> Table:
-    """Backward operations, in operations that every format has."""
+    """Backward operations, decomposed into operations that every format has."""
     table: Table = dict(
         get_decompositions(
             [
@@ -173,20 +173,20 @@ def _convolution_backward(
     groups: int,
     wanted: Sequence[bool],
 ) -> Any:
-    """The transposed operator; for the weight and the bias there is nothing to compute in a map."""
+    """The transposed operator; a map needs no signal for the weight and the bias."""
     if any(wanted[1:]):
         return NotImplemented
     nothing = [0] * len(stride)
     if transposed:
         return aten.convolution(signal, weight, None, stride, padding, dilation, False, nothing, groups), None, None
     geometry = zip(value.shape[2:], signal.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-    # A stride makes several sizes of x map to one size of y: what is missing to the real one.
+    # A stride makes several sizes of x map to one size of y: `missing` is the difference to the real size.
     missing = [size - ((count - 1) * s - 2 * p + d * (k - 1) + 1) for size, count, k, s, p, d in geometry]
     return aten.convolution(signal, weight, None, stride, padding, dilation, True, missing, groups), None, None
 
 
 def _max_pool_backward(signal: Tensor, value: Tensor, kernel: Sequence[int], *geometry: Any) -> Tensor:
-    """Each window's signal added where its maximum was; `geometry` ends with these positions."""
+    """Add each window's signal at the position of its maximum; `geometry` ends with these positions."""
     indices, dimensions = geometry[-1], len(kernel)
     flat = (indices.flatten(-dimensions), signal.flatten(-dimensions))
     return torch.zeros_like(value).flatten(-dimensions).scatter_add(-1, *flat).view(value.shape)
@@ -211,14 +211,14 @@ def _average_pool_backward(
         position = torch.arange(size)[None]
         covered = ((position >= first) & (position < first + k)).double()
         real = covered.sum(1, keepdim=True)
-        # With padding counted, a window counts up to the padded border, which ceil mode may lead it beyond.
+        # With padding counted, a window is counted up to the padded border; in ceil mode it may reach beyond.
         whole = (first + k).clamp(max=size + pad) - first if count_include_pad else real
         result = _along(result, -2 + at, covered if divisor else covered / whole)
     return result / divisor if divisor else result
 
 
 def _adaptive_average_pool_backward(signal: Tensor, value: Tensor) -> Tensor:
-    """The same, for windows from floor(i * size / count) to ceil((i + 1) * size / count)."""
+    """The same for windows from floor(i * size / count) to ceil((i + 1) * size / count)."""
     result = signal
     for dimension in (-2, -1):
         size, count = value.shape[dimension], signal.shape[dimension]
@@ -234,5 +234,5 @@ def _along(signal: Tensor, dimension: int, matrix: Tensor) -> Tensor:
 
 
 def _copysign(magnitude: Tensor, sign: Tensor) -> Tensor:
-    """ONNX cannot tell -0.0 from 0.0; a stabiliser of a vanishing denominator may have either sign."""
+    """copysign without -0.0, which ONNX cannot tell from 0.0; a vanishing denominator may get either sign."""
     return torch.where(sign < 0, -magnitude.abs(), magnitude.abs())

@@ -1,4 +1,4 @@
-"""Graphs of ATen operations: what to put in place of an operation, and what can be computed before the inputs come."""
+"""Graphs of ATen operations: replacements of operations, and the part that can be computed before the inputs come."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Table = dict[Any, Callable[..., Any]]
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
-# Matrix products and convolutions: what costs time, and what hardware has faster number formats for.
+# Matrix products and convolutions: they take most of the time, and hardware has faster number formats for them.
 _PRODUCTS = (
     aten.convolution.default,
     aten.convolution_backward.default,
@@ -21,10 +21,10 @@ _PRODUCTS = (
     aten.bmm.default,
     aten.baddbmm.default,
 )
-_CONVOLUTIONS = {aten.convolution.default: 1, aten.convolution_backward.default: 2}  # where the weight stands
+_CONVOLUTIONS = {aten.convolution.default: 1, aten.convolution_backward.default: 2}  # position of the weight
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
-# Cheaper to do again than to keep: they make a constant, or another view of the same memory.
+# Cheaper to compute again than to keep: they make a constant, or another view of the same memory.
 _CREATIONS = {aten.full.default, aten.arange.default, aten.scalar_tensor.default}
 _VIEWS = {
     aten.t.default,
@@ -37,33 +37,33 @@ _VIEWS = {
 
 
 def constants() -> Table:
-    """Tensors that take no more than their size from another, made without it: they do not depend on the inputs."""
+    """Tensors that take only their size from another, made without it: they do not depend on the inputs."""
     table: Table = {getattr(aten, f"{name}s_like").default: _like(fill) for name, fill in _FILLS.items()}
     table |= {getattr(aten, f"new_{name}s").default: _new(fill) for name, fill in _FILLS.items()}
     return table | {aten.full_like.default: _full_like, aten.new_full.default: _new_full}
 
 
 def in_bfloat16() -> Table:
-    """Matrix products and convolutions of float32 in bfloat16, each result rounded; everything else as it is."""
+    """Matrix products and convolutions of float32 in bfloat16, each result rounded; all other operations unchanged."""
     return {product: _in_bfloat16(product) for product in _PRODUCTS}
 
 
 def in_channels_last() -> Table:
-    """Convolutions whose weights lie in memory channels last."""
+    """Convolutions whose weights are stored channels last."""
     return {convolution: _in_channels_last(convolution, at) for convolution, at in _CONVOLUTIONS.items()}
 
 
 def as_on_a_cpu() -> Table:
     """Batch norm as ATen computes it on a CPU, in operations that generated code can fuse: the same to the last bit.
 
-    A unit that rounds to another side of zero is on in one map and off in the other, so the forward pass must not only
-    be close. Convolutions and products are the library's own in generated code, and ReLU and pooling do not round.
+    A unit that rounds to another side of zero is on in one map and off in the other, so the forward pass must be equal,
+    not only close. Generated code calls the library's own convolutions and products, and ReLU and pooling do not round.
     """
     return {aten.native_batch_norm.default: _batch_norm}
 
 
 def combined(tables: Sequence[Table]) -> Table:
-    """One table that does what several do; an entry returns NotImplemented where it has nothing to do."""
+    """Several tables as one; an entry returns NotImplemented where it does not apply."""
     result: Table = {}
     for operation in {key for table in tables for key in table}:
         entries = [table[operation] for table in tables if operation in table]
@@ -121,7 +121,7 @@ def _batch_norm(
     momentum: float,
     epsilon: float,
 ) -> Any:
-    """x * scale + shift, rounded once as fused multiply-adds are: products of two float32 are exact in float64."""
+    """x * scale + shift, rounded once like fused multiply-adds: products of two float32 are exact in float64."""
     if training or mean is None or variance is None or value.dtype != torch.float32:
         return NotImplemented
     scale = (variance + epsilon).rsqrt()
@@ -152,11 +152,11 @@ def drop_aliases(graph_module: fx.GraphModule) -> None:
 
 
 def split(graph_module: fx.GraphModule, fixed_inputs: int) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Take apart what depends on the weights alone, to be computed once.
+    """Split off the part that depends on the weights alone, to be computed once.
 
     Args:
         graph_module: a functional graph; the first `fixed_inputs` of its inputs are weights.
-        fixed_inputs: how many.
+        fixed_inputs: the number of weights.
 
     Returns:
         A graph from the weights to a tuple of tensors, and one from these tensors and the other inputs to the result.
@@ -190,7 +190,7 @@ def split(graph_module: fx.GraphModule, fixed_inputs: int) -> tuple[fx.GraphModu
 
 
 def _read_by(varying: Iterable[fx.Node], again: set[fx.Node]) -> set[fx.Node]:
-    """What the varying nodes read, directly or through nodes that are computed again."""
+    """The nodes that the varying nodes read, directly or through nodes that are computed again."""
     found: set[fx.Node] = set()
     pending = [source for node in varying for source in node.all_input_nodes]
     while pending:

@@ -1,4 +1,4 @@
-"""What runs a recording: its operations as they are, generated code, or a CUDA graph; it follows the weights."""
+"""The execution of a recording: its operations unchanged, generated code, or a CUDA graph; it follows the weights."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Runner = Callable[..., Sequence[Tensor]]
 
 
 class Program:
-    """A recording with what runs it, kept up to date with the weights."""
+    """A recording with its runner, kept up to date with the weights."""
 
     def __init__(self, recording: Recording, mode: str, values: tuple[Tensor, ...], index: Tensor) -> None:
         self.recording, self._mode = recording, mode
@@ -38,7 +38,7 @@ class Program:
         return _CapturedGraph(run, self._constants, (*values, index)) if captured else run
 
     def _refresh(self, arguments: tuple[Tensor, ...]) -> None:
-        """Derive again from weights that changed; in the same memory, which a CUDA graph knows by address."""
+        """Derive again from changed weights, in the same memory, which a CUDA graph knows by address."""
         stamp = self.recording.weights.stamp()
         if stamp == self._stamp:
             return
@@ -89,7 +89,7 @@ def _inductor(run: fx.GraphModule, arguments: list[Any]) -> Runner:
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
-        # Left to itself it puts every convolution's weight channels last, at every call; `channels_last` does it once.
+        # By default it stores every convolution's weight channels last, at every call; `channels_last` does it once.
         compiled: Callable[..., Sequence[Tensor]] = torch._inductor.compile(
             run, arguments, options={"layout_optimization": False}
         )

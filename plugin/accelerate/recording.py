@@ -19,7 +19,7 @@ from .graphs import Table, combined, constants, drop_aliases, split, values_deci
 from .targets import Pick
 from .weights import LiveWeights
 
-_READS_VALUE = "out of a tracing tensor"  # how PyTorch says that a value was asked for
+_READS_VALUE = "out of a tracing tensor"  # part of PyTorch's message when a value is read
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Recording:
 
     Attributes:
         weights: the model's tensors that the graph reads.
-        derive: computes from them what does not depend on the inputs: folded and clamped weights, say.
-        run: computes the maps and the explained values `(N,)` from that, the inputs and the targets' positions.
-        sizes: of the output (or layer) that targets index, without the batch dimension.
-        spec: how the maps are nested.
+        derive: computes from them the tensors that do not depend on the inputs, such as folded and clamped weights.
+        run: computes the maps and the explained values `(N,)` from these, the inputs and the targets' positions.
+        sizes: the sizes of the output (or layer) that targets index, without the batch dimension.
+        spec: the nesting of the maps.
     """
 
     weights: LiveWeights
@@ -46,7 +46,7 @@ class Recording:
 
 
 def check_attribution(attribution: Any) -> None:
-    """Refuse what cannot be recorded.
+    """Refuse objects that cannot be recorded.
 
     Raises:
         OptionTypeError: it is none of this package's attributions.
@@ -65,13 +65,13 @@ def record(
     tables: Sequence[Table] = (),
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Recording:
-    """Run the attribution once, writing down every operation.
+    """Run the attribution once and record every operation.
 
     Args:
         attribution: one of `plugin.attr`.
         inputs: example tensor, or a tuple of them; the graph is for their shapes and types.
         index: example positions of the targets `(N,)`, int64.
-        tables: operations to put in place of others.
+        tables: replacements of operations.
         options: further arguments of `attribution.attribute`.
 
     Raises:
@@ -81,7 +81,7 @@ def record(
     values = tuple(value.detach().clone() for value in as_tuple(inputs))
     weights = LiveWeights(attribution.model)
     tensors = weights.tensors()
-    # What it kept of earlier calls would be constants of the graph.
+    # Tensors stored by earlier calls would be constants of the graph.
     fresh = attribution.recordable()
     picks: list[Pick] = []
     specs: list[TreeSpec] = []
@@ -99,7 +99,7 @@ def record(
     if operation is not None:
         raise NotSupportedError(_decides(f"{operation} has a result whose size depends on values"))
     other = tuple(value.flip(-1) for value in values), (index + 1) % math.prod(picks[0].sizes)
-    with torch.no_grad(), tracing():  # computed as it was recorded: without the shortcuts, which round otherwise
+    with torch.no_grad(), tracing():  # computed as in the recording: without the shortcuts, which round otherwise
         _check_same(graph(tensors, *other), maps(tensors, *other))
     graph = _functional(graph, tensors, values, index, tables)
     used = [bool(node.users) for node in list(graph.graph.nodes)[: len(tensors)]]
@@ -115,7 +115,7 @@ def _attribute(attribution: Any, inputs: Inputs, pick: Pick, options: Mapping[st
 
 
 def _traced(function: Any, tensors: Sequence[Tensor], values: tuple[Tensor, ...], index: Tensor) -> fx.GraphModule:
-    """`tensors` are the very objects that the model holds, so what reads them reads the graph's inputs."""
+    """Trace a function; `tensors` are the model's own objects, so operations that read them read the graph's inputs."""
     try:
         with tracing():
             return make_fx(function)(tensors, values, index)
@@ -128,11 +128,11 @@ def _traced(function: Any, tensors: Sequence[Tensor], values: tuple[Tensor, ...]
 
 
 def _check_same(recorded: Sequence[Tensor], computed: Sequence[Tensor]) -> None:
-    """What was recorded on one input holds for another; else something went past the record: NumPy, a random number."""
+    """Check a recording on another input; if it differs, something bypassed the record: NumPy, a random number."""
     for one, other in zip(recorded, computed, strict=True):
         if not torch.allclose(one, other, rtol=0, atol=1e-3 * float(other.abs().max()), equal_nan=True):
             raise NotSupportedError(
-                "what was recorded gives another map than the attribution for another input: the model is random (call "
+                "the recording gives another map than the attribution for another input: the model is random (call "
                 "model.eval()), or computes something outside PyTorch, as NumPy and .tolist() do (use PyTorch for it)"
             )
 

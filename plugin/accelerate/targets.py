@@ -11,13 +11,13 @@ from ..errors import OptionTypeError, TargetError
 
 
 class Pick:
-    """Selects by position, and remembers the sizes it selected from.
+    """Selects by position, and stores the sizes it selected from.
 
     Args:
-        index: for each example the position in its output, row by row `(N,)`, int64.
+        index: for each example, the position in its output, row by row `(N,)`, int64.
 
     Attributes:
-        sizes: of the output, without the batch dimension.
+        sizes: the sizes of the output, without the batch dimension.
         selected: the values `(N,)`.
     """
 
@@ -39,11 +39,11 @@ def positions(target: Any, count: int, sizes: Sequence[int]) -> list[int]:
         target: None, an int, a tuple of ints, a tensor, or a list with one int or tuple for each example; integers may
             be NumPy's.
         count: number of examples.
-        sizes: of the output, without the batch dimension.
+        sizes: the sizes of the output, without the batch dimension.
 
     Raises:
         TargetError: there is no such target, or it leaves more than one value per example.
-        OptionTypeError: it is a function or a slice, which decide what is computed, and are no inputs.
+        OptionTypeError: it is a function or a slice, which changes the computation and cannot be an input.
     """
     target = plain_target(target)
     if not isinstance(target, list):
@@ -57,7 +57,7 @@ def _position(entry: Any, sizes: Sequence[int]) -> int:
     indices = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
     if not all(isinstance(index, int) for index in indices):
         raise OptionTypeError(
-            f"target {entry!r} is no index: what is recorded takes ints and tuples of ints, one or a list with one for "
+            f"target {entry!r} is no index: a recording takes ints and tuples of ints, one or a list with one for "
             "each example; call the attribution itself, without create_graph, for slices and functions"
         )
     if len(indices) > len(sizes):

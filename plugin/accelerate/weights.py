@@ -1,4 +1,4 @@
-"""The parameters and buffers of a model while something is compiled from them: live, or refused."""
+"""The parameters and buffers of a model that something was compiled from: followed, or refused."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ Stamp = list[tuple[int, int]]
 
 
 class LiveWeights:
-    """Where a model keeps its tensors, and whether it is still the model that it was.
+    """The places of a model's tensors, and a check that the model's structure has not changed.
 
     In-place updates are seen by `stamp`: an optimiser's step, `load_state_dict`, a new tensor of the same shape, type
     and device in the old one's place. Writing through `tensor.data` or NumPy leaves no trace, as for autograd.
@@ -42,7 +42,7 @@ class LiveWeights:
         self.kinds = [kind for kind, use in zip(self.kinds, used, strict=True) if use]
 
     def stamp(self) -> Stamp:
-        """Version and address of each tensor; another one means that values may have changed.
+        """Version and address of each tensor; if they differ, values may have changed.
 
         Raises:
             ModelChangedError: a module was replaced, or switched between training and evaluation.

@@ -1,4 +1,4 @@
-"""What every attribution here does: check, run the model under rules, and take the signal at the inputs."""
+"""The steps that all attributions share: check, run the model under rules, and take the signal at the inputs."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ Result = TypeVar("Result")
 
 
 class ModifiedGradientAttribution(GradientAttribution):
-    """What Captum's tools ask of every method here."""
+    """The interface of every method that Captum's tools use."""
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -63,7 +63,7 @@ class ModifiedGradientAttribution(GradientAttribution):
         raise NotSupportedError(f"{type(self).__name__} does not work on futures: call attribute")
 
     def recordable(self) -> "ModifiedGradientAttribution":
-        """The same attribution, without what it kept of earlier calls."""
+        """The same attribution, without tensors stored by earlier calls."""
         return copy.copy(self)
 
     def compile(
@@ -88,8 +88,8 @@ class ModifiedGradientAttribution(GradientAttribution):
         return CompiledAttribution(self, mode, precision, channels_last, other_shapes)
 
     def _with_graph(self, inputs: Inputs, target: Target, additional: Any, **options: Any) -> tuple[Any, Tensor]:
-        """What `attribute` returns and the explained values `(N,)`, with a graph; see `differentiable`."""
-        from ..accelerate import differentiable  # takes a second to import, and few need it
+        """The result of `attribute` and the explained values `(N,)`, with a graph; see `differentiable`."""
+        from ..accelerate import differentiable  # takes a second to import, and few calls need it
 
         return differentiable(self, inputs, target, additional, **options)
 
@@ -113,7 +113,8 @@ class SignalAttribution(ModifiedGradientAttribution):
         check_model(model)
         super().__init__(model)
         self.model = model
-        # Captum's. As an attribute, a method of this object would be a cycle, and keep the model when nobody needs it.
+        # Captum's. As an attribute, a method of this object would be a cycle, and keep the model alive when it is not
+        # needed.
         del self.gradient_func
 
     def _attribute(
@@ -153,7 +154,7 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
         Args:
             model: the network; it may be shared between threads and is never changed.
             layer: one of its modules, or the name of one.
-            device_ids: accepted as Captum does; not needed.
+            device_ids: accepted for compatibility with Captum; not needed.
 
         Raises:
             NotAModuleError, ModelError: as `check_model`.
@@ -190,7 +191,7 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
 
 
 def check_model(model: Any) -> None:
-    """Refuse what no method here can explain.
+    """Refuse models that no method here can explain.
 
     Raises:
         NotAModuleError: it is no `nn.Module`.
@@ -210,7 +211,7 @@ def check_model(model: Any) -> None:
 
 
 def _what_it_is(model: Any) -> str:
-    """What was passed instead of a module, and what to pass, for the error."""
+    """The kind of an object that is no module, and the object to pass instead, for the error."""
     if isinstance(model, type) and issubclass(model, nn.Module):
         return f"the class {model.__name__}: pass an instance, as {model.__name__}(...) is"
     for name in ("network", "module", "model"):
@@ -227,10 +228,10 @@ def _is_quantised(kind: type) -> bool:
 
 @contextmanager
 def explaining(model: nn.Module, inputs: tuple[Tensor, ...], additional_forward_args: Any) -> Iterator[None]:
-    """`building_graph`, and an error that names the layer where the dependence on the inputs ends, if it does.
+    """`building_graph`, and an error that names the layer where the dependence on the inputs ends.
 
     Raises:
-        NoDependenceError: what is explained does not depend on the inputs.
+        NoDependenceError: the explained values do not depend on the inputs.
     """
     with building_graph():
         try:
@@ -250,25 +251,25 @@ def in_batches(
     internal_batch_size: int | None,
     allow_integers: bool = False,
 ) -> Result:
-    """Explain some examples after the other, so that only their activations are held at a time.
+    """Explain a few examples at a time, so that only their activations are held.
 
     Args:
-        explain: what is computed of inputs, target and additional arguments: a tensor `(N, ...)`, or tuples and lists
-            of such tensors.
+        explain: a function of inputs, target and additional arguments that returns a tensor `(N, ...)`, or tuples and
+            lists of such tensors.
         inputs: tensor `(N, ...)`, or a tuple of them.
-        target: as Captum has it; a list or tensor with one entry per example is split.
+        target: as in Captum; a list or tensor with one entry per example is split.
         additional_forward_args: further arguments of the model; tensors with one row per example are split.
-        internal_batch_size: how many examples at a time; None: all.
+        internal_batch_size: the number of examples at a time; None: all.
         allow_integers: as for `make_leaves`.
 
     Returns:
-        What `explain` returns for all examples.
+        The result of `explain` for all examples.
 
     Raises:
         TargetError: there is not one target per example.
         OptionError: the size is less than 1.
         InputTypeError, InputValueError: as `make_leaves`; or the inputs differ in length.
-        LayerError: it cannot be seen which dimension of a result goes with the examples.
+        LayerError: the dimension of a result that belongs to the examples cannot be determined.
     """
     if internal_batch_size is None:
         return explain(inputs, target, additional_forward_args)
@@ -301,25 +302,25 @@ def in_batches(
 
 
 def _joined(parts: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
-    """Results for some examples each, as one: along the first dimension, or along the one that goes with the examples.
+    """Join the results for groups of examples, along the first dimension or the one that belongs to the examples.
 
     Args:
-        parts: of a layer, say, whose tensors may be `(N, ...)`, `(T, N, ...)` or `(N * T, ...)`.
-        sizes: of how many examples each is the result.
+        parts: the results; those of a layer may be `(N, ...)`, `(T, N, ...)` or `(N * T, ...)`.
+        sizes: the number of examples of each.
 
     Raises:
-        LayerError: it cannot be seen which dimension that is.
+        LayerError: this dimension cannot be determined.
     """
     if len(parts) == 1:
         return parts[0]
     first, size = parts[0].shape, sizes[0]
     dims = sorted({d for part in parts for d, length in enumerate(part.shape) if length != first[d]})
-    if not dims and len(set(sizes)) == 1:  # no dimension shows by itself that it goes with the examples
+    if not dims and len(set(sizes)) == 1:  # no dimension shows by its length that it belongs to the examples
         followers = [d for d, length in enumerate(first) if length == size or (d == 0 and length % size == 0)]
         dims = [0] if len(first) and first[0] == size else followers
     if len(dims) != 1:
         raise LayerError(
-            f"what the layer has for {size} examples, {tuple(first)}, does not show which dimension is theirs, so it "
+            f"the layer's tensor for {size} examples, {tuple(first)}, does not show which dimension is theirs, so it "
             "cannot be put together: explain all examples at once, without internal_batch_size"
         )
     return torch.cat(tuple(parts), dims[0])
@@ -330,7 +331,7 @@ def make_leaves(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> tup
 
     Args:
         inputs: one or more tensors.
-        allow_integers: integers, such as token ids, pass as they are, without a gradient; else they are refused.
+        allow_integers: integers, such as token ids, pass unchanged, without a gradient; else they are refused.
 
     Raises:
         InputTypeError: an input is no tensor, or not floating point.
@@ -360,10 +361,10 @@ def run_under_rules(
     own = {ConvolutionLayer: differentiate, **rules}
     propagation = Propagation(model, own, additional_arguments(additional_forward_args), *observers)
     with propagation:
-        # The model is given copies: it may write into views of them, as it may not into views of leaves.
+        # The model gets copies: it may write into views of them, but not into views of leaves.
         copies = tuple(leaf.clone() for leaf in leaves)
         output = propagation.current(run_forward(model, copies, additional_forward_args))
-    # Outside, where a tensor that was overwritten later shows what it was when the layer returned it.
+    # Outside the mode, where a tensor that was overwritten later shows its value when the layer returned it.
     selected = select(output)
     if rules:
         check_all_handled(selected, propagation.handled, propagation.foreign)

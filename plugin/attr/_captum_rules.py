@@ -1,9 +1,9 @@
-"""Captum's propagation rules on `module.rule`, honoured as they are written there.
+"""Captum's propagation rules on `module.rule`, applied as Captum defines them.
 
-On a convolution or `nn.Linear` a rule of Captum's own becomes a rule of ours for the linear layer. On any other leaf
-module, and where a subclass of yours overrides what Captum's rules do, the rule is taken as Captum runs it: its methods
-are called, on a copy of itself and of the module. As in Captum a rule on a container is ignored, and so is one on
-`nn.ReLU`, `nn.Dropout` and `nn.Tanh`, which pass relevance unchanged.
+On a convolution or `nn.Linear`, one of Captum's own rules becomes a rule of this package for the linear layer. On any
+other leaf module, and where a user's subclass overrides a method of Captum's rules, the rule runs as in Captum: its
+methods are called, on a copy of the rule and of the module. As in Captum, a rule on a container is ignored, and so is
+one on `nn.ReLU`, `nn.Dropout` and `nn.Tanh`, which pass relevance unchanged.
 """
 
 import copy
@@ -31,7 +31,7 @@ from ..rules.terms import LinearOperation, Rule, Term
 
 _OWN_RULES = (IdentityRule, GammaRule, Alpha1_Beta0_Rule, EpsilonRule)
 _CALLED = ("_manipulate_weights", "_create_backward_hook_input", "_create_backward_hook_output")
-# They belong to Captum's two forward passes over the model itself.
+# These belong to Captum's two forward passes over the model itself.
 _OF_CAPTUMS_PASSES = (
     "forward_hook",
     "forward_hook_weights",
@@ -59,7 +59,7 @@ class ModifiedWeight(Rule):
 
 @dataclass(frozen=True)
 class CaptumRule:
-    """A rule of Captum's at a module, by the methods that it has there; see `ModuleRule`."""
+    """A rule of Captum's for a module, by the methods of Captum's class; see `ModuleRule`."""
 
     rule: PropagationRule
 
@@ -68,12 +68,12 @@ class CaptumRule:
 
     @property
     def unchanged(self) -> bool:
-        """Whether relevance passes as it is."""
+        """Whether relevance passes unchanged."""
         return _own_rule(self.rule) is IdentityRule
 
     @property
     def proportional(self) -> bool:
-        """Whether R is the input times the vector-Jacobian product, as it is unless a rule says otherwise."""
+        """Whether R is the input times the vector-Jacobian product, which holds unless a rule overrides it."""
         return not _overrides(self.rule, PropagationRule, _CALLED[1:2])
 
     def modified(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> nn.Module | None:
@@ -99,12 +99,12 @@ class CaptumRule:
         output: Tensor,
         transpose: Callable[[Tensor], Sequence[Tensor]],
     ) -> Sequence[Tensor]:
-        """As the hooks of the rule compute it."""
+        """The multipliers or the relevance at the inputs, as the hooks of the rule compute them."""
         rule = copy.copy(self.rule)
         rule.relevance_input, rule.relevance_output = defaultdict(list), {}
         rule._has_single_input = len(inputs) == 1
         signal = rule._create_backward_hook_output(output)(relevance)
-        # Without a stabiliser 0 / 0 is no relevance.
+        # Without a stabiliser, 0 / 0 is no relevance.
         signals = transpose(torch.where(relevance == 0, 0.0, signal))
         if self.proportional:
             return signals
@@ -127,10 +127,11 @@ def _with_weight(module: nn.Module, rule: ModifiedWeight) -> nn.Module:
 
 
 def rules_on(model: nn.Module) -> tuple[dict[nn.Module, Rule], dict[nn.Module, CaptumRule]]:
-    """The rules that the user put on modules: of the linear layers whose weight they have, and of modules as a whole.
+    """The rules that the user put on modules: those of linear layers, and those of modules as a whole.
 
     Raises:
-        OptionTypeError: a module's `rule` is not one of Captum's, or overrides what Captum does to the whole model.
+        OptionTypeError: a module's `rule` is not one of Captum's, or overrides a step that Captum applies to the whole
+            model.
     """
     layers: dict[nn.Module, Rule] = {}
     wholes: dict[nn.Module, CaptumRule] = {}
@@ -150,7 +151,7 @@ def rules_on(model: nn.Module) -> tuple[dict[nn.Module, Rule], dict[nn.Module, C
 
 
 def _layer_rule(rule: PropagationRule) -> Rule | None:
-    """The rule of a linear layer that it is; None if it must be called."""
+    """The rule of this package that equals it; None if its methods must be called."""
     own = _own_rule(rule)
     if own is IdentityRule:
         return Pass()
@@ -164,10 +165,10 @@ def _layer_rule(rule: PropagationRule) -> Rule | None:
 
 
 def _whole_rule(module: nn.Module, rule: PropagationRule) -> CaptumRule | None:
-    """The rule of the module as a whole; None if it is that of a linear layer, or one that Captum ignores.
+    """The rule of the module as a whole; None if it is a linear layer's rule, or one that Captum ignores.
 
     Raises:
-        OptionTypeError: it overrides what Captum does to the whole model.
+        OptionTypeError: it overrides a step that Captum applies to the whole model.
     """
     if type(module) in SUPPORTED_NON_LINEAR_LAYERS:
         return None
@@ -182,7 +183,7 @@ def _whole_rule(module: nn.Module, rule: PropagationRule) -> CaptumRule | None:
 
 
 def _rule(module: nn.Module) -> PropagationRule | None:
-    """What a user put on a module; None on a container, which is not asked."""
+    """The rule that a user put on a module; None on a container, whose rule is ignored."""
     # Not `getattr`: a module looks in three places and raises before it gives up, for every layer of every call.
     rule = module.__dict__.get("rule", getattr(type(module), "rule", None))
     if rule is None:
@@ -196,12 +197,12 @@ def _rule(module: nn.Module) -> PropagationRule | None:
 
 
 def _own_rule(rule: PropagationRule) -> type[PropagationRule] | None:
-    """The class of Captum's whose rule this is; None if it does something else in the name of one."""
+    """The class of Captum's whose rule this is; None for another rule, or if it overrides a method of that class."""
     own = next((kind for kind in type(rule).__mro__ if kind in _OWN_RULES), None)
     return None if own is None or _overrides(rule, own, (*_CALLED, *_OF_CAPTUMS_PASSES)) else own
 
 
 def _overrides(rule: PropagationRule, base: type[PropagationRule], methods: Sequence[str]) -> bool:
-    """Whether a rule has other methods than a class of Captum's."""
+    """Whether a rule has other methods than one of Captum's classes."""
     kind = type(rule)
     return any(name in vars(rule) or getattr(kind, name) is not getattr(base, name) for name in methods)

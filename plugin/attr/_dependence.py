@@ -1,4 +1,4 @@
-"""Where in a model the dependence on its inputs ends: looked for when an error is about to say that it does."""
+"""The search for the module in which the dependence on the inputs ends; it runs before an error reports it."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class _Watch:
     """Follows the inputs through the calls of modules.
 
     Attributes:
-        lost: the innermost module that last received what depends on the inputs and returned what does not, and whether
+        lost: the innermost module that last received a tensor that depends on the inputs and returned none, and whether
             autograd was on there.
     """
 
@@ -24,7 +24,7 @@ class _Watch:
         self._leaves = {id(leaf) for leaf in leaves}
         self._reaching: set[Any] = set()
         self._not_reaching: set[Any] = set()
-        # Of each call that is running: its module, whether it received the inputs, whether a call in it lost them.
+        # For each call that is running: its module, whether it received the inputs, whether a call in it lost them.
         self._running: list[tuple[nn.Module, bool, bool]] = []
 
     def on_enter(self, module: nn.Module, args: Any) -> None:
@@ -32,7 +32,7 @@ class _Watch:
 
     def on_exit(self, module: nn.Module, output: Any) -> None:
         entered, received, lost_inside = self._running.pop()
-        while entered is not module:  # those that returned nothing, or raised
+        while entered is not module:  # calls that returned nothing, or raised
             entered, received, lost_inside = self._running.pop()
         lost = received and not self.depends(output)
         if lost and not lost_inside:
@@ -48,7 +48,7 @@ class _Watch:
         if tensor.grad_fn is None:
             return id(tensor) in self._leaves
         met, found = {tensor.grad_fn}, [tensor.grad_fn]
-        for node in found:  # which grows meanwhile
+        for node in found:  # the list grows meanwhile
             if node in self._reaching or id(getattr(node, "variable", None)) in self._leaves:
                 self._reaching.add(tensor.grad_fn)
                 return True
@@ -61,10 +61,10 @@ class _Watch:
 
 
 def where_it_ends(model: nn.Module, leaves: tuple[Tensor, ...], additional_forward_args: Any) -> str:
-    """A sentence on where a model loses its inputs, or an empty one; the model runs once more.
+    """A sentence that names the module where a model loses its inputs, or an empty one; the model runs once more.
 
     Args:
-        model: the network, which is left as it is.
+        model: the network, which is not changed.
         leaves: its inputs, with gradient where they can have one.
         additional_forward_args: its further arguments.
     """
@@ -74,7 +74,7 @@ def where_it_ends(model: nn.Module, leaves: tuple[Tensor, ...], additional_forwa
         with Propagation(model, {}, additional, watch.on_enter, watch.on_exit) as propagation:
             copies = tuple(leaf.clone() for leaf in leaves)
             output = propagation.current(run_forward(model, copies, additional_forward_args))
-    except Exception:  # whatever the model raises: another error is under way, and more important
+    except Exception:  # any error of the model: another one is under way, and more important
         return ""
     if watch.depends(output):
         return (

@@ -1,4 +1,4 @@
-"""What the LRP classes share: a model, its rules, and a forward pass under them."""
+"""The base of the LRP classes: a model, its rules, and a forward pass under them."""
 
 import copy
 import warnings
@@ -27,7 +27,7 @@ from ._captum_rules import rules_on
 
 
 class RelevanceAttribution(ModifiedGradientAttribution):
-    """What the LRP classes share: a model, its rules, and a forward pass under them."""
+    """The base of the LRP classes: a model, its rules, and a forward pass under them."""
 
     _takes_token_ids = False
 
@@ -35,8 +35,8 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         """
         Args:
             model: the network; it may be shared between threads and is never changed.
-            rules: the name of a preset, or a composite. A rule of Captum's in `module.rule` goes before either.
-            unknown: "raise" for operations without LRP meaning, or "gradient" to let their gradient stand in.
+            rules: the name of a preset, or a composite. A rule of Captum's in `module.rule` takes precedence.
+            unknown: "raise" for operations without LRP meaning, or "gradient" to use their gradient instead.
 
         Raises:
             NotAModuleError: `model` is no `nn.Module`.
@@ -56,7 +56,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         self._cache = WeightCache()
 
     def recordable(self) -> "RelevanceAttribution":
-        """The same attribution, without what it kept of earlier calls."""
+        """The same attribution, without tensors stored by earlier calls."""
         fresh = copy.copy(self)
         fresh._cache = WeightCache()
         return fresh
@@ -71,7 +71,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         return True
 
     def compute_convergence_delta(self, attributions: Inputs, output: Tensor) -> Tensor:
-        """Output minus the sum of the relevance, per example: what biases and stabilisers absorbed.
+        """Output minus the sum of the relevance, per example: the relevance that biases and stabilisers absorbed.
 
         Args:
             attributions: relevance `(N, ...)`, or a tuple of such tensors.
@@ -81,7 +81,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
             `(N,)`.
 
         Raises:
-            InputValueError: the first dimension of the relevance is not that of the examples.
+            InputValueError: the first dimension of the relevance does not belong to the examples.
         """
         for part in as_tuple(attributions):
             if part.ndim == 0 or len(part) != len(output):
@@ -92,15 +92,15 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         return output - torch.stack([per_example(part) for part in as_tuple(attributions)]).sum(0)
 
     def check(self, inputs: Inputs, additional_forward_args: Any = None) -> Check:
-        """What LRP would do with the model, found by one forward pass, before anything is explained.
+        """A dry run of LRP: one forward pass, before anything is explained.
 
         Args:
             inputs: as in `attribute`; one example is enough.
             additional_forward_args: as in `attribute`.
 
         Returns:
-            Every operation on the way to the output that has no rule, each with its layer and the remedy, and which
-            rule each linear layer gets; it prints as a table, and its `require()` raises if there is any.
+            Every operation on the way to the output that has no rule, each with its layer and the remedy, and the rule
+            of each linear layer; it prints as a table, and its `require()` raises if any operation has no rule.
 
         Raises:
             InputTypeError, InputValueError, ModelOutputError: as in `attribute`.
@@ -147,7 +147,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
         """Leaves, their zero-valued carriers, and the explained values."""
         leaves = make_leaves(inputs, self._takes_token_ids)
-        # Token ids have no gradient: what is attributed to begins at their embeddings.
+        # Token ids have no gradient: the attribution begins at their embeddings.
         propagation.from_embeddings = not all(leaf.requires_grad for leaf in leaves)
         carriers = tuple(torch.zeros_like(leaf, requires_grad=True) for leaf in leaves if leaf.requires_grad)
         copies = tuple(leaf.clone() for leaf in leaves)
@@ -164,20 +164,20 @@ class RelevanceAttribution(ModifiedGradientAttribution):
 
 
 def _below_log_softmax(propagation: RelevancePropagation, output: Any) -> Any:
-    """The logits of a network that ends in a log-softmax; other outputs as they are."""
+    """The logits of a network that ends in a log-softmax; other outputs unchanged."""
     logits = propagation.note(output).logits if isinstance(output, Tensor) else None
     if logits is None:
         return output
     warnings.warn(
-        "the model ends in a log-softmax: the logits below it are explained. Their contrast is had by a target such as "
-        "lambda logits: logits[:, 3] - logits[:, 5]",
+        "the model ends in a log-softmax: the logits below it are explained. For a contrast of logits, choose a target "
+        "such as lambda logits: logits[:, 3] - logits[:, 5]",
         stacklevel=5,
     )
     return logits
 
 
 def _warn_if_saturated(propagation: RelevancePropagation, output: Any, selected: Tensor) -> None:
-    """A softmax near 0 or 1 hands next to nothing down."""
+    """Warn of a final softmax near 0 or 1, which passes almost no signal down."""
     if not isinstance(output, Tensor) or not propagation.note(output).softmax:
         return
     slope = selected.detach() * (1 - selected.detach())
@@ -192,8 +192,8 @@ def _warn_if_saturated(propagation: RelevancePropagation, output: Any, selected:
 def relevance_at(
     tensors: Sequence[Tensor], carriers: Sequence[Tensor | None], selected: Tensor, keep: bool = False
 ) -> tuple[Tensor, ...]:
-    """Relevance of the selected values at each tensor: value times multiplier, plus what its carrier received."""
-    # Of what a layer returns, masks and the like have no gradient, and no relevance.
+    """Relevance of the selected values at each tensor: value times multiplier, plus the relevance at its carrier."""
+    # Masks and other tensors without a gradient among a layer's results have no relevance.
     places = [place for place in (*tensors, *carriers) if place is not None and place.requires_grad]
     signals = {id(place): signal for place, signal in zip(places, backward(selected, places, keep), strict=True)}
     results = []

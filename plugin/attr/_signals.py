@@ -1,8 +1,8 @@
-"""Many signals that travel down one autograd graph as if they were one.
+"""Many signals that pass down one autograd graph together.
 
-Autograd wants the signal at a tensor to have the tensor's shape. As only shapes matter, the graph of one example is
-enough for any number of units: a `Signals` looks like the signal of one unit and holds those of all. Where the
-operations of this module know how, it is compact (`plugin.kernels.compact`). Any other operation is applied to the
+Autograd requires the signal at a tensor to have the tensor's shape. As only shapes matter, the graph of one example is
+enough for any number of units: a `Signals` has the shape of one unit's signal and holds those of all units. The
+operations of this module keep it compact if they can (`plugin.kernels.compact`). Any other operation is applied to the
 signal of one unit after the other.
 """
 
@@ -25,7 +25,7 @@ class Signals(Tensor):
     """The signals of `units` units at one tensor, with that tensor's shape and type.
 
     Attributes:
-        units: how many there are.
+        units: the number of units.
         held: a tensor `(units, *shape)`; or, at a tensor `(B, C, ...)`, a compact signal of `units * B` examples.
     """
 
@@ -51,11 +51,11 @@ class Signals(Tensor):
         return result
 
     def compact(self) -> CompactSignal:
-        """The same of signals at a tensor `(B, C, ...)`, `units * B` examples in one."""
+        """The same for signals at a tensor `(B, C, ...)`, as `units * B` examples."""
         return CompactSignal.of(self.held.flatten(0, 1)) if isinstance(self.held, Tensor) else self.held
 
     def changed(self, change: Callable[[CompactSignal], CompactSignal]) -> "Signals":
-        """The signals after a change that knows compact signals."""
+        """The signals after a change of their compact form."""
         return Signals(change(self.compact()), self.units)
 
     @classmethod
@@ -69,7 +69,7 @@ class Signals(Tensor):
 
 
 def _one_by_one(function: Any, args: Any, kwargs: Any) -> Any:
-    """Any operation, on one unit's signal after the other."""
+    """The result of any operation, applied to one unit's signal after the other."""
     if function._schema.is_mutable:
         raise NoRuleError(f"{function} writes into a signal, which is shared: compute the result out of place")
     leaves, structure = tree_flatten((args, kwargs))
@@ -106,7 +106,7 @@ def _add(signals: Any, other: Any, *, alpha: Any = 1) -> Any:
 
 
 def _slice(signals: Signals, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
-    """A concatenation of channels hands each part its own."""
+    """The backward pass of a concatenation of channels: each part gets its own channels."""
     if isinstance(signals.held, Tensor) or dim not in (1, 1 - signals.ndim) or step != 1:
         return NotImplemented
     start, stop, _ = slice(start, end).indices(signals.shape[1])
@@ -125,7 +125,7 @@ def _batch_norm(
     epsilon: float,
     mask: Any,
 ) -> Any:
-    """With the running statistics batch norm is a scale per channel."""
+    """Batch norm with the running statistics: a scale per channel."""
     if not isinstance(signals, Signals) or training or variance is None or list(mask) != [True, False, False]:
         return NotImplemented
     scale = (variance + epsilon).rsqrt()
@@ -139,7 +139,7 @@ def _matrix_product(signals: Any, matrix: Any) -> Any:
 
 
 def _convolution_backward(signals: Any, value: Any, weight: Any, *rest: Any) -> Any:
-    """Convolutions that are not in the table: those by name of their padding, the transposed, and computed weights."""
+    """Convolutions without a row: padding by name, transposed convolutions, and computed weights."""
     *geometry, mask = rest
     batch = isinstance(signals, Signals) and not isinstance(weight, Signals) and list(mask) == [True, False, False]
     if not batch:

@@ -16,12 +16,12 @@ from ..propagation.mode import Handler
 
 
 class _Reached(Exception):
-    """The forward pass needs to go no further."""
+    """Raised when the forward pass need go no further."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of a module: where the graph holds the signals of what it received, and what it returned."""
+    """One call of a module: the edges of the graph at its arguments, and its results."""
 
     module: nn.Module
     received: tuple[GradientEdge, ...]
@@ -32,7 +32,7 @@ class Walk(LayerCapture):
     """Runs a model until a layer has returned for the `last_use`-th time, or to the end.
 
     Attributes:
-        uses: how often the layer has returned.
+        uses: the number of times the layer has returned.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Module, last_use: int | None = None) -> None:
@@ -43,7 +43,7 @@ class Walk(LayerCapture):
         """Run the model on inputs `(N, ...)` under rules.
 
         Raises:
-            Exception: whatever the model raised before it reached the layer.
+            Exception: any error that the model raised before it reached the layer.
         """
         propagation = Propagation(self.model, rules, (), self.on_enter, self.on_exit)
         try:
@@ -52,7 +52,7 @@ class Walk(LayerCapture):
         except _Reached:
             pass
         except Exception:
-            # What comes after the layer need not work: the inputs may be too small for the rest of the network.
+            # The modules after the layer need not work: the inputs may be too small for the rest of the network.
             if not self.uses:
                 raise
         return propagation
@@ -80,7 +80,7 @@ class Walk(LayerCapture):
 
 
 class RecordedWalk(Walk):
-    """A walk that remembers the way.
+    """A walk that records the calls on its way.
 
     Attributes:
         calls: every call of a module that ended, in that order.
@@ -93,7 +93,7 @@ class RecordedWalk(Walk):
 
     @property
     def running(self) -> str:
-        """The module that runs now, as an error should name it."""
+        """The module that runs now, as an error names it."""
         return describe(self.model, self._running[-1][0])
 
     def on_enter(self, module: nn.Module, args: Any) -> None:
@@ -117,10 +117,10 @@ def agree(first: Tensor | None, second: Tensor | None) -> bool:
 
 
 def dependent_module(first: RecordedWalk, second: RecordedWalk) -> nn.Module:
-    """The first innermost module on the way to the layer that hands down another signal on other data.
+    """The first innermost module on the way to the layer that passes down another signal for other data.
 
-    Each call of a module is tried by itself: the same signal at what it returned, in both walks. The model is the
-    answer if no module is, as when its own `forward` computes what depends on the data.
+    Each call of a module is tested by itself, with the same signal at its results in both walks. The model is the
+    answer if no module is, as when its own `forward` computes the values that depend on the data.
     """
     output = first.output()
     returned = [tensor for call in first.calls for tensor in call.returned]
@@ -134,7 +134,7 @@ def dependent_module(first: RecordedWalk, second: RecordedWalk) -> nn.Module:
 
 
 def _handed_down(call: _Call) -> tuple[Tensor | None, ...]:
-    """What a module makes of one fixed random signal at everything it returned."""
+    """The signals that a module passes down for one fixed random signal at each of its results."""
     random = torch.Generator().manual_seed(0)
     signals = [torch.randn(tensor.shape, generator=random).to(tensor) for tensor in call.returned]
     if not call.received:

@@ -1,7 +1,7 @@
-"""Deconvnet without an image: what one unit looks for, from the weights alone (Springenberg et al. 2015).
+"""Deconvnet without an image: the pattern of one unit, from the weights alone (Springenberg et al. 2015).
 
-In a network without max-pooling the deconvnet's backward pass depends on no image, so none is needed: the unit's
-signal is handed down to the pixels through the transpose of each linear operation, and clamped at 0 at each ReLU,
+In a network without max-pooling the deconvnet's backward pass depends on no image, so none is needed. The unit's
+signal is passed down to the pixels through the transpose of each linear operation, and clamped at 0 at each ReLU,
 
     m_lower = W^T relu(m_upper).
 
@@ -53,10 +53,10 @@ class DeconvNet:
         """
         Args:
             model: the network; it may be shared between threads and is never changed.
-            layer: whose units to reconstruct: a module, or its name. Of a layer that is used several times, the last
-                use counts. What comes after it is not needed.
+            layer: the layer with the units: a module, or its name. If a layer is used several times, the last use
+                counts. The modules after it are not needed.
             input_shape: shape of one example, such as (3, 32, 32).
-            unpooling: where max-pooling on the way to the layer hands its signal: "center", "corner", "uniform" or
+            unpooling: where max-pooling on the way to the layer passes its signal: "center", "corner", "uniform" or
                 "replicate". None for networks without max-pooling.
 
         Raises:
@@ -64,7 +64,7 @@ class DeconvNet:
             OptionTypeError: `input_shape` is no tuple of ints.
             OptionError: the network cannot process this shape, or there is no such `unpooling`, or it is needed.
             LayerError: the network has no such layer, or does not reach it.
-            ModelError: the model was scripted, compiled or quantised, or an operation on the way hands down a signal
+            ModelError: the model was scripted, compiled or quantised, or an operation on the way passes down a signal
                 that depends on the data (softmax, gates, products of two signals, layer norm, recurrent layers): the
                 message names its layer.
         """
@@ -91,7 +91,7 @@ class DeconvNet:
         position: tuple[int, ...] | None = None,
         seed_value: float = 1.0,
     ) -> Tensor:
-        """Hand the signal of units down to the pixels, each unit by itself.
+        """Pass the signal of units down to the pixels, each unit by itself.
 
         Args:
             neurons: a unit, or several: an int is a channel, a tuple an index into the layer's output without the
@@ -104,9 +104,9 @@ class DeconvNet:
             One picture per unit `(n, *input_shape)`, signed, detached.
 
         Raises:
-            OptionTypeError: a unit or the position is none of these (a TypeError).
+            OptionTypeError: a unit or the position has none of these types (a TypeError).
             NeuronError: the layer has no such unit (a ValueError, and an IndexError).
-            OptionError: no unit was asked for, or the position does not go with the units (a ValueError).
+            OptionError: no unit was asked for, or the position does not match the units (a ValueError).
         """
         units = self._units(neurons, position)
         passes = -(-len(units) // _CHUNK)
@@ -126,7 +126,7 @@ class DeconvNet:
         return torch.cat(results)
 
     def _input(self, seed: int) -> Tensor:
-        """Anything `(1, *input_shape)` of the right type and device; random, so that a dependence on it shows."""
+        """A random input `(1, *input_shape)` of the right type and device; random, so that a dependence on it shows."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
         like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
         values = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(seed))
@@ -143,8 +143,8 @@ class DeconvNet:
         return output
 
     def _check(self) -> None:
-        """Note what later runs need, and refuse what has no deconvnet without an image."""
-        rule = LINEAR_ADJOINT.with_unpooling(self._rule.unpooling)  # lets all signal pass: no dependence can hide
+        """Record the facts that later runs need, and refuse networks that have no deconvnet without an image."""
+        rule = LINEAR_ADJOINT.with_unpooling(self._rule.unpooling)  # passes all signal: no dependence can hide
         pooled: list[tuple[Tensor, str]] = []
         walk, leaf = RecordedWalk(self.model, self.layer), self._input(seed=0)
 
@@ -181,7 +181,7 @@ class DeconvNet:
                 )
 
     def _refuse_dependence(self, walk: RecordedWalk, leaf: Tensor, rule: SignalRule) -> None:
-        """Hand the same signal down on other data: the pixels must receive the same."""
+        """Pass the same signal down for other data: the pixels must receive the same."""
         other, other_leaf = RecordedWalk(self.model, self.layer, self._uses), self._input(seed=1)
         other.run(_image_free_operations(rule), other_leaf)
         output = walk.output()
@@ -252,5 +252,5 @@ def _sizes(name: str, value: Iterable[int], example: str) -> tuple[int, ...]:
 
 
 def _chosen(indices: range, entry: int | slice) -> range:
-    """The indices that an index picks, a range even if it is one."""
+    """The indices that an entry selects, as a range even for a single index."""
     return indices[entry] if isinstance(entry, slice) else indices[indices[entry] : indices[entry] + 1]

@@ -1,10 +1,10 @@
-"""Deconvnet (Zeiler and Fergus 2014): the positive signal is handed down, whatever fired on the way up.
+"""Deconvnet (Zeiler and Fergus 2014): the positive signal is passed down, independent of the activations.
 
     backward signal of y = relu(x):   relu(m)
 
-Max-pooling hands its signal to the position that won on the way up, the "switch", or, with another `unpooling`, to
-where a fixed rule says (`plugin.kernels.unpooling`). With such a rule, or in a network without max-pooling, nothing in
-the backward pass depends on the image; `DeconvNet` then needs none. The values at the pixels are not rectified.
+Max-pooling passes its signal to the position of the maximum, the "switch", or, with another `unpooling`, to positions
+that a fixed rule gives (`plugin.kernels.unpooling`). With such a rule, or in a network without max-pooling, the
+backward pass does not depend on the image; `DeconvNet` then needs none. The values at the pixels are not rectified.
 
 >>> Deconvolution(model).attribute(inputs, target=3)         # (N, C, H, W) -> (N, C, H, W)
 """
@@ -22,8 +22,8 @@ class Deconvolution(ModifiedBackprop):
         """
         Args:
             model: the network; it may be shared between threads and is never changed.
-            unpooling: where max-pooling hands its signal: "switches" (Zeiler and Fergus), "center", "corner", "uniform"
-                or "replicate".
+            unpooling: where max-pooling passes its signal: "switches" (Zeiler and Fergus), "center", "corner",
+                "uniform" or "replicate".
 
         Raises:
             NotAModuleError: `model` is no `nn.Module`.
@@ -47,8 +47,8 @@ class NeuronDeconvolution(NeuronModifiedBackprop):
         Args:
             model: the network; it may be shared between threads and is never changed.
             layer: one of its modules, or the name of one.
-            device_ids: accepted as Captum does; not needed.
-            unpooling: where max-pooling hands its signal, as in `Deconvolution`.
+            device_ids: accepted for compatibility with Captum; not needed.
+            unpooling: where max-pooling passes its signal, as in `Deconvolution`.
 
         Raises:
             NotAModuleError: `model` is no `nn.Module`.

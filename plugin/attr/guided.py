@@ -1,9 +1,9 @@
-"""Guided backprop (Springenberg et al. 2015): only positive signal, only through units that fired.
+"""Guided backprop (Springenberg et al. 2015): only positive signal passes, and only through active units.
 
     backward signal of y = relu(x):   relu(m) * 1[x > 0]
 
 Every spelling of ReLU counts, and other activations have the rule of `plugin.rules.relu`. The values at the pixels
-are not rectified: negative ones mean that a darker pixel would raise the output.
+are not rectified: a negative value means that a darker pixel would raise the output.
 
 >>> GuidedBackprop(model).attribute(inputs, target=3)        # (N, C, H, W) -> (N, C, H, W)
 """
@@ -37,8 +37,8 @@ class GuidedBackprop(SignalAttribution):
             inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
             target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
                 entry per example, as in Captum; or a function of the output that returns `(N,)`.
-            additional_forward_args: further arguments of the model; nothing is attributed to them.
-            internal_batch_size: how many examples are explained at a time, so that only their activations are held;
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            internal_batch_size: the number of examples explained at a time, so that only their activations are held;
                 None: all. The result is the same where examples do not influence each other, as in eval mode.
             create_graph: return the signal with its graph, as in `LRPTranspose.attribute`.
 
@@ -51,7 +51,7 @@ class GuidedBackprop(SignalAttribution):
             ModelOutputError: the model returns no tensor, and the target is no function.
             InputTypeError: an input is not floating point (a TypeError).
             InputValueError: an input is empty or not finite (a ValueError).
-            NoDependenceError: the output does not depend on any (a ValueError).
+            NoDependenceError: the output depends on no input (a ValueError).
             UnseenOperationError: an activation escaped its rule (a RuntimeError).
             NotSupportedError: with `create_graph`, see `LRPTranspose.attribute`.
         """
@@ -78,8 +78,8 @@ class NeuronGuidedBackprop(NeuronSignalAttribution):
             inputs: tensor `(N, ...)` or a tuple of tensors; floating point.
             neuron_selector: index in the layer's output without the batch dimension, such as `(channel, row, column)`;
                 slices in a tuple are summed over; or a function of the output that returns `(N,)`.
-            additional_forward_args: further arguments of the model; nothing is attributed to them.
-            attribute_to_neuron_input: select in what the layer receives instead of what it returns.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            attribute_to_neuron_input: select in the layer's input instead of its output.
             internal_batch_size: as in `GuidedBackprop.attribute`.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Guided Grad-CAM (Selvaraju et al. 2017): guided backprop, weighted by where a layer speaks for the class.
+"""Guided Grad-CAM (Selvaraju et al. 2017): guided backprop, weighted by the regions where a layer supports the class.
 
 With A the layer's activations `(N, K, h, w)` and y the explained output,
 
@@ -30,7 +30,7 @@ class GuidedGradCam(ModifiedGradientAttribution):
         Args:
             model: the network; it may be shared between threads and is never changed.
             layer: one of its modules, or the name of one; usually the last with spatial extent.
-            device_ids: accepted as Captum does; not needed.
+            device_ids: accepted for compatibility with Captum; not needed.
 
         Raises:
             NotAModuleError: `model` is no `nn.Module`.
@@ -56,14 +56,14 @@ class GuidedGradCam(ModifiedGradientAttribution):
         Args:
             inputs: tensor `(N, C, ...)` or a tuple of tensors; floating point.
             target: output to explain, see `GuidedBackprop.attribute`.
-            additional_forward_args: further arguments of the model; nothing is attributed to them.
-            interpolate_mode: how the layer's map is enlarged, a mode of `torch.nn.functional.interpolate`.
-            attribute_to_layer_input: take what the layer receives instead of what it returns.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            interpolate_mode: the mode of `torch.nn.functional.interpolate` that enlarges the layer's map.
+            attribute_to_layer_input: use the layer's input instead of its output.
             internal_batch_size: as in `GuidedBackprop.attribute`.
 
         Returns:
-            The product at each input, in the inputs' shapes, detached; an empty tensor (and a warning) for an input
-            whose dimensions the layer's map cannot be enlarged to.
+            The product at each input, in the inputs' shapes, detached. For an input to whose size the layer's map
+            cannot be enlarged, an empty tensor (and a warning).
 
         Raises:
             LayerError: the layer was not reached, does not depend on the inputs, or handles more than one tensor.

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation with transposed layers (Bach et al. 2015).
 
-Relevance is conserved: what arrives at the inputs, plus what biases and stabilisers absorbed, is the explained output.
-Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the default is LRP-epsilon, as Captum's.
+Relevance is conserved: the relevance at the inputs plus the part that biases and stabilisers absorbed is the explained
+output. Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the default is LRP-epsilon, as in Captum.
 
 >>> LRPTranspose(model, rules="epsilon_plus_flat").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
 """
@@ -52,18 +52,19 @@ class LRPTranspose(RelevanceAttribution):
             inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
             target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
                 entry per example, as in Captum; or a function of the output that returns `(N,)`.
-            additional_forward_args: further arguments of the model; nothing is attributed to them.
-            return_convergence_delta: also return what was absorbed on the way, `(N,)`.
-            verbose: print which rule each layer had.
-            internal_batch_size: how many examples are explained at a time, so that only their activations are held;
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            return_convergence_delta: also return the relevance that was absorbed on the way, `(N,)`.
+            verbose: print the rule of each layer.
+            internal_batch_size: the number of examples explained at a time, so that only their activations are held;
                 None: all. The result is the same where examples do not influence each other, as in eval mode.
-            create_graph: return relevance (and delta) with a graph, for losses on them: its gradient is that of the
-                relevance as a function of parameters and inputs, also through what the model detaches. The first call
-                for inputs of one shape records the attribution, which takes seconds: keep this object between calls.
+            create_graph: return relevance (and delta) with a graph, for losses on them. Its gradient is that of the
+                relevance as a function of parameters and inputs, also through values that the model detaches. The first
+                call for inputs of one shape records the attribution, which takes seconds: keep this object between
+                    calls.
 
         Returns:
             Relevance in the inputs' shapes, in units of the output, detached unless `create_graph`; zeros for an input
-            that is not used. With `return_convergence_delta`, a pair of that and the delta.
+            that is not used. With `return_convergence_delta`, a pair of the relevance and the delta.
 
         Raises:
             TargetError: there is no such target (an AssertionError, as in Captum, and an IndexError).
@@ -72,9 +73,9 @@ class LRPTranspose(RelevanceAttribution):
             InputTypeError: an input is not floating point (a TypeError).
             OptionTypeError: a module's `rule` is not one of Captum's (a TypeError).
             InputValueError: an input is empty or not finite (a ValueError).
-            NoDependenceError: the output does not depend on any (a ValueError).
-            NotSupportedError: with `create_graph`, values decide what the model computes, an operation has no
-                derivative, or there are additional arguments (a NotImplementedError); or, as an OptionTypeError, the
+            NoDependenceError: the output depends on no input (a ValueError).
+            NotSupportedError: with `create_graph`, values decide which operations the model computes, an operation has
+                no derivative, or there are additional arguments (a NotImplementedError); or, as an OptionTypeError, the
                 target is a function or a slice.
         """
 
@@ -91,7 +92,7 @@ class LRPTranspose(RelevanceAttribution):
     def _explain(
         self, inputs: Inputs, target: Target, additional: Any, return_convergence_delta: bool, verbose: bool
     ) -> Any:
-        """As `attribute`, all examples at once."""
+        """`attribute` for all examples at once."""
         with explaining(self.model, as_tuple(inputs), additional):
             propagation = self._propagation(additional)
             leaves, carriers, selected = self._forward(
@@ -135,7 +136,7 @@ class LRPTranspose(RelevanceAttribution):
         return as_given(inputs, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
 
     def ledger(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Ledger:
-        """Where the relevance of an output went, layer by layer.
+        """The way of an output's relevance, layer by layer.
 
         Returns:
             A table with, for each layer, the relevance that entered from above, that left below, and that its bias and
@@ -171,7 +172,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         Args:
             model, rules, unknown: see `LRPTranspose`.
             layer: a module of the model or its name, or a list of them.
-            device_ids: accepted as Captum does; not needed.
+            device_ids: accepted for compatibility with Captum; not needed.
         """
         RelevanceAttribution.__init__(self, model, rules, unknown)
         if isinstance(layer, nn.Module | str):
@@ -191,18 +192,18 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         internal_batch_size: int | None = None,
         create_graph: bool = False,
     ) -> Any:
-        """Relevance at what the layer returns, or receives.
+        """Relevance at the layer's output, or at its input.
 
         Returns:
             Relevance in the layer's shape (a tuple for a layer with several tensors, a list for a list of layers),
             detached unless `create_graph`; zeros at a layer that no relevance reaches, such as one inside a gate. With
-            `return_convergence_delta`, a pair of that and the delta (a list for a list of layers). Arguments as in
-            `LRPTranspose.attribute`.
+            `return_convergence_delta`, a pair of the relevance and the delta (a list for a list of layers).
+            Arguments as in `LRPTranspose.attribute`.
 
         Raises:
-            LayerError: a layer was not reached, or does not depend on the inputs; or the first dimension of its tensors
-                is not that of the examples, and a delta was asked for, or `internal_batch_size` given and no other
-                dimension is seen to be theirs. Others as in `LRPTranspose.attribute`.
+            LayerError: a layer was not reached, or does not depend on the inputs; or the first dimension of its
+                tensors does not belong to the examples, and a delta was asked for, or `internal_batch_size` was
+                given and no other dimension can be matched to the examples. Others as in `LRPTranspose.attribute`.
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
@@ -228,10 +229,10 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             _, _, selected = self._forward(
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )
-            # Of each layer, of each of its tensors, the places where its relevance is found: one backward pass for all.
+            # For each tensor of each layer, the places of its relevance: one backward pass for all.
             groups = [[propagation.found_at(tensor) for tensor in capture.dependent_tensors()] for capture in captures]
             places = [place for group in groups for several in group for place in several]
-            # The explained values are a place, too: relevance is found there, though no layer may have any.
+            # The explained values are a place, too: they have relevance even if no layer has any.
             carriers = [propagation.carrier(place) for place in places]
             found = iter(relevance_at([*places, selected], [*carriers, None], selected))
             results = [
@@ -240,13 +241,13 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         return [parts if len(parts) > 1 else parts[0] for parts in results], selected.detach()
 
     def _deltas(self, relevance: Sequence[Any], output: Tensor) -> Any:
-        """What was absorbed above each layer."""
+        """The relevance absorbed above each layer."""
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         deltas = [self._delta(layer, parts, output) for layer, parts in zip(layers, relevance, strict=True)]
         return deltas if isinstance(self.layer, list) else deltas[0]
 
     def _delta(self, layer: nn.Module, relevance: Inputs, output: Tensor) -> Tensor:
-        """What was absorbed above a layer `(N,)`."""
+        """The relevance absorbed above a layer `(N,)`."""
         try:
             return self.compute_convergence_delta(relevance, output)
         except InputValueError as error:
@@ -268,7 +269,7 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
         Args:
             model, rules, unknown: see `LRPTranspose`.
             layer: a module of the model, or its name.
-            device_ids: accepted as Captum does; not needed.
+            device_ids: accepted for compatibility with Captum; not needed.
         """
         RelevanceAttribution.__init__(self, model, rules, unknown)
         NeuronAttribution.__init__(self, model, find_layer(model, layer), device_ids)
@@ -282,7 +283,7 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
         attribute_to_neuron_input: bool = False,
         internal_batch_size: int | None = None,
     ) -> Given:
-        """Explain one neuron per example; the relevance sums to its activation, less what was absorbed.
+        """Explain one neuron per example; the relevance sums to its activation, less the absorbed part.
 
         Arguments and errors as in `NeuronGuidedBackprop.attribute`, result as in `LRPTranspose.attribute`.
         """

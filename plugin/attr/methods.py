@@ -1,4 +1,4 @@
-"""The methods by name, a row each: a new row is offered by the explorer and by `python -m plugin attribute`."""
+"""The methods by name, one row each: the explorer and `python -m plugin attribute` offer every row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from ..rules.presets import PRESETS
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is called, as text and as data, so that the map and its snippet cannot disagree.
+    """The call of a method, as text and as data, so that the map and its snippet cannot disagree.
 
     Attributes:
-        label: for people.
-        module: where both classes are imported from.
+        label: the name for people.
+        module: the module of both classes.
         explains_class: name of the class with `(network[, layer], **construct).attribute(inputs, target=, **call)`.
         explains_neuron: name of the class with `(network, layer, **construct).attribute(inputs, neuron_selector=,
             **neuron_call)`; empty if the method has none.
@@ -23,7 +23,7 @@ class Method:
         construct: keyword arguments of the constructors.
         call: keyword arguments of the first `attribute`.
         preset: the preset of `plugin.rules.presets` that the constructors take as `rules`; empty if they take none.
-        reading: what the colours of a map say, in sentences; red is positive, blue negative.
+        reading: the meaning of a map's colours, in sentences; red is positive, blue negative.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Method:
         return getattr(import_module(self.module), self.class_name(neuron))
 
     def class_name(self, neuron: bool) -> str:
-        """Its name.
+        """The name of that class.
 
         Raises:
             OptionError: the method does not explain neurons.
@@ -79,8 +79,8 @@ _DECONVNET = (
     "the pattern, not votes for or against the class."
 )
 _GUIDED_BACKPROP = (
-    "The map draws what excited the units that lead to the score. Its signs are those of the pattern, not votes for or "
-    "against the class, and another class often has nearly the same map."
+    "The map draws the pattern that excited the units that lead to the score. Its signs are those of the pattern, not "
+    "votes for or against the class, and another class often has nearly the same map."
 )
 _GUIDED_GRAD_CAM = (
     "Guided backprop, kept where a layer's weighted channels support the class and zero elsewhere. Its signs are those "
@@ -88,8 +88,8 @@ _GUIDED_GRAD_CAM = (
 )
 _LRP = (
     "The score is divided among the pixels by the rules: red shares are positive, blue ones negative, and together "
-    "with what biases and stabilisers absorb they add up to the score. A share is not what the score would lose "
-    "without the pixel."
+    "with what biases and stabilisers absorb they add up to the score. A share is not the loss of score without "
+    "the pixel."
 )
 
 METHODS: dict[str, Method] = {

@@ -72,7 +72,7 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
             model: the network; it may be shared between threads and is never changed.
             layer: one of its modules, or the name of one.
             rule: a name in `plugin.rules.SIGNAL_RULES`, or a rule.
-            device_ids: accepted as Captum does; not needed.
+            device_ids: accepted for compatibility with Captum; not needed.
 
         Raises:
             NotAModuleError: `model` is no `nn.Module`.

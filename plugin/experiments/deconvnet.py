@@ -1,4 +1,4 @@
-"""What units look for, layer by layer, with an image and without (Springenberg et al. 2015, Section 4 and Figures 2-4).
+"""The patterns of units by layer, with an image and without (Springenberg et al. 2015, Section 4 and Figures 2-4).
 
     python -m plugin.experiments.deconvnet --data FOLDER --out FOLDER
 
@@ -7,14 +7,14 @@ set are found and five pictures are drawn: the deconvnet without an image, and o
 and without switches, guided backprop and the gradient. Numbers go with them:
 
 * response: the unit's response to the picture instead of an image, over its best response to any image. The picture is
-  first scaled to the norm that the best image has on the pixels the unit sees. Near 1 or above: what the picture shows
-  is what the unit looks for. Near 0: it is not.
+  first scaled to the norm that the best image has on the pixels the unit sees. Near 1 or above, the picture shows the
+  unit's preferred pattern. Near 0, it does not.
 * cosine: between the pictures from the unit's three best images, mean over the pairs. 1: the image has no influence.
 
-* likeness, one number per layer and method: the cosine between the pictures of different units. At 1 all units look
-  for the same.
+* likeness, one number per layer and method: the cosine between the pictures of different units. At 1 all units have
+  the same preferred pattern.
 
-Units are taken evenly over the channels that respond at all, not chosen by how well their pictures look.
+Units are taken evenly over the channels that respond at all; they are not selected by the look of their pictures.
 """
 
 import argparse
@@ -56,19 +56,20 @@ def examine(
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
     conditioned: Mapping[str, str] = CONDITIONED,
 ) -> NetworkFindings:
-    """Find what units of a network look for.
+    """Find the preferred patterns of units of a network.
 
     Args:
         model: the network.
-        images: normalised images to find the best in `(N, 3, H, W)`, at least three.
-        layers: their names (any that return maps or one value per channel), or how many to take evenly over the
+        images: normalised images `(N, 3, H, W)`, at least three, among which to find the best.
+        layers: their names (any that return maps or one value per channel), or the number to take evenly over the
             convolutions.
-        units: how many units of each layer, or which channels.
-        progress: wraps the loop over the layers, to show how far it is.
+        units: the number of units of each layer, or a list of channels.
+        progress: wraps the loop over the layers, to show the progress.
         conditioned: the methods that need an image: their names, and the rows of `plugin.rules.SIGNAL_RULES`.
 
     Raises:
-        ValueError: there are too few images, the network has no convolutions with maps, or a channel responds to none.
+        ValueError: there are too few images, the network has no convolutions with maps, or a channel responds to no
+            image.
     """
     if len(images) < BEST:
         raise ValueError(f"{len(images)} images are too few: give at least {BEST}")
@@ -139,7 +140,7 @@ def read_images(model: LoadedModel, folder: Path, limit: int) -> Tensor:
     """Normalised images `(N, 3, H, W)`: CIFAR-10's test set for this package's networks, else a folder's pictures.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are no pictures.
     """
     if model.name in known_names():
         return normalise(cifar10(folder, train=False)[0][:limit])
@@ -168,8 +169,8 @@ def run(
 
     Args:
         models: the networks.
-        images: for each the images to find the best in, normalised `(N, 3, H, W)`.
-        folder: where the files go; it is made.
+        images: for each network the images, normalised `(N, 3, H, W)`, among which to find the best.
+        folder: the folder of the files; it is made.
         layers, units: see `examine`.
     """
     findings = [

@@ -1,4 +1,4 @@
-"""The findings of `plugin.experiments.deconvnet` as pictures and as one HTML file that needs nothing else."""
+"""The findings of `plugin.experiments.deconvnet` as pictures and as one self-contained HTML file."""
 
 import html
 import statistics
@@ -18,12 +18,12 @@ _TILE, _GAP, _HEADER, _MARGIN = 128, 6, 22, 74
 
 
 def write_report(findings: Sequence[NetworkFindings], methods: Sequence[str], folder: Path) -> Path:
-    """Write one PNG per layer and `report.html`, which holds them all.
+    """Write one PNG per layer and `report.html`, which contains them all.
 
     Args:
         findings: one per network.
         methods: names of the pictures, in the order of the columns.
-        folder: is made; files of the same names are replaced.
+        folder: the folder of the files; it is made, and files of the same names are replaced.
 
     Returns:
         The HTML file.
@@ -40,7 +40,7 @@ def write_report(findings: Sequence[NetworkFindings], methods: Sequence[str], fo
 
 
 def draw_layer(units: Sequence[UnitFinding], methods: Sequence[str], preprocessing: Preprocessing) -> Image.Image:
-    """One row per unit: the best image and the picture of each method, cut to what the unit sees, with the response."""
+    """One row per unit: the best image and each method's picture, cut to the unit's pixels, with the response."""
     columns = ("best image", *methods)
     size = (_MARGIN + len(columns) * (_TILE + _GAP), _HEADER + len(units) * (_TILE + _HEADER))
     sheet = Image.new("RGB", size, "white")
@@ -77,7 +77,7 @@ def _photograph(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _enlarged(pixels: np.ndarray) -> Image.Image:
-    """A tile that the picture fills along its longer side."""
+    """A tile filled by the picture along its longer side."""
     image = Image.fromarray(pixels)
     scale = _TILE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -102,14 +102,14 @@ def _first(found: NetworkFindings) -> Sequence[UnitFinding]:
     return next(iter(found.layers.values()), ())
 
 
-_TITLE = "What units look for: deconvnet with and without an image"
+_TITLE = "The patterns of units: deconvnet with and without an image"
 _INTRODUCTION = """
-<p>Each row is a unit in the middle of the picture: its best image, cut to the pixels the unit sees, and what five
-methods draw there; grey is zero. <b>No image</b>: the deconvnet from the weights alone (max-pooling hands its signal to
-the middle of the window). <b>Switches</b>: the deconvnet on the best image, max-pooling undone by the image's switches.
-<b>No switches</b>: the same without them. <b>Guided</b>: guided backprop. <b>Gradient</b>: the plain one.</p>
+<p>Each row is a unit in the middle of the picture: its best image, cut to the pixels the unit sees, and the pictures of
+five methods there; grey is zero. <b>No image</b>: the deconvnet from the weights alone (max-pooling passes its signal
+to the middle of the window). <b>Switches</b>: the deconvnet on the best image, max-pooling undone by the image's
+switches. <b>No switches</b>: the same without them. <b>Guided</b>: guided backprop. <b>Gradient</b>: the plain one.</p>
 <p><b>Response</b>: the unit's response to the picture, scaled to the norm of the best image on those pixels, over its
-best response to any image. Near 1 or above, the picture shows what the unit looks for. <b>Cosine</b>: between the
+best response to any image. Near 1 or above, the picture shows the unit's preferred pattern. <b>Cosine</b>: between the
 pictures from the unit's three best images (at 1 the image has no influence), and between the pictures of different
-units (at 1 all units look for the same).</p>
+units (at 1 all units have the same preferred pattern).</p>
 """

@@ -1,4 +1,4 @@
-"""The parts of a report: one HTML file that needs nothing else."""
+"""The parts of a report: one self-contained HTML file."""
 
 import base64
 import html

@@ -1,9 +1,9 @@
-"""Does a map depend on what the network has learned? (Adebayo et al. 2018, "Sanity checks for saliency maps".)
+"""Does a map depend on the trained weights? (Adebayo et al. 2018, "Sanity checks for saliency maps".)
 
 The weights of the last layers are replaced by random ones of the same mean and deviation, from the output down, one
-layer more each time. A map that explains the network must change. How much is the rank correlation (Spearman) of the
-map before and after, once with signs and once of the absolute values; 1 means that nothing changed. Methods that
-mostly show edges keep their absolute values, whatever the weights say.
+more layer each time. A map that explains the network must change. The measure is the rank correlation (Spearman) of
+the map before and after, once with signs and once of the absolute values; 1 means no change. Maps of
+methods that mostly show edges change little in absolute value, independent of the weights.
 
 >>> check = randomisation_check(GuidedBackprop, model, images, target=3, layers=2)
 >>> check.steps[-1].magnitude                                                       # between -1 and 1
@@ -32,10 +32,10 @@ class Attributing(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What one more random layer did.
+    """The effect of one more random layer.
 
     Attributes:
-        layer: the layer that was randomised, in addition to those of the steps before.
+        layer: the layer that was randomised, in addition to those of earlier steps.
         signed: rank correlation with the map of the untouched network, in [-1, 1], mean over the examples.
         magnitude: the same of absolute values.
     """
@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class RandomisationCheck:
-    """How a map changes as the network is randomised from the output down.
+    """The change of a map as the network is randomised from the output down.
 
     Attributes:
         steps: one per layer.
@@ -61,7 +61,7 @@ class RandomisationCheck:
 
     @property
     def hardly_changes(self) -> bool:
-        """Whether the map is still much the same when all of the layers are random."""
+        """Whether the map is still nearly the same when all of the layers are random."""
         return self.steps[-1].magnitude > self.threshold
 
     @property
@@ -94,7 +94,7 @@ def randomisation_check(
         model: the network; it is copied, never changed.
         inputs: examples `(N, ...)`.
         target: output to explain, as `attribute` takes it.
-        layers: how many of the last layers with weights, in the order they run; or their names, from the output down.
+        layers: the number of last layers with weights, in the order they run; or their names, from the output down.
         seed: decides the random weights.
         threshold: rank correlation of absolute values above which there is a warning.
 
@@ -105,7 +105,7 @@ def randomisation_check(
         ValueError: the model has no such layers.
 
     Warns:
-        UserWarning: the map is much the same with all of the layers random.
+        UserWarning: the map is nearly the same with all of the layers random.
     """
     names = _last_layers(model, inputs, layers) if isinstance(layers, int) else list(layers)
     network = copy.deepcopy(model)
@@ -129,10 +129,10 @@ def randomisation_check(
 
 
 def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy with fresh weights, to compare with what training has made of them.
+    """A copy with fresh weights, for comparison with the trained network.
 
-    Convolutions and linear layers start as He et al. (2015) start them, with biases at 0, so that the signal keeps its
-    size through any number of ReLU layers; every other layer starts as its class starts it.
+    Convolutions and linear layers are initialised as in He et al. (2015), with biases at 0, so that the signal keeps
+    its size through any number of ReLU layers; every other layer is initialised by its class.
 
     Args:
         network: the network; it is copied, never changed.
@@ -161,7 +161,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """The rank of each value, float64; values that are equal share their mean rank."""
+    """The rank of each value, float64; equal values share their mean rank."""
     _, which, counts = values.unique(return_inverse=True, return_counts=True)
     counts = counts.double()
     result: Tensor = (counts.cumsum(0) - counts / 2)[which]

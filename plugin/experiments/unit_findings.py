@@ -1,4 +1,4 @@
-"""What `plugin.experiments.deconvnet` finds of the units of a network."""
+"""The findings of `plugin.experiments.deconvnet` on the units of a network."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from ..statistics import mean_cosine
 
 @dataclass(frozen=True)
 class UnitFinding:
-    """What was found of one unit.
+    """The findings on one unit.
 
     Attributes:
         layer: the layer's name.
-        unit: channel, row and column in the layer's output; the channel alone where it returns no maps.
+        unit: channel, row and column in the layer's output; the channel alone if the layer returns no maps.
         image: its best image, normalised `(3, H, W)`.
         best: its response to that image.
         box: the pixels it sees, as two slices.
@@ -53,7 +53,7 @@ class NetworkFindings:
 
     @property
     def likeness(self) -> dict[str, dict[str, float]]:
-        """For each layer and method the mean cosine between the pictures of different units; NaN of a single unit."""
+        """For each layer and method the mean cosine between the pictures of different units; NaN for a single unit."""
         return {
             layer: {
                 name: mean_cosine(torch.stack([unit.pictures[name] for unit in units])) for name in units[0].pictures

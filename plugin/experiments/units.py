@@ -1,4 +1,4 @@
-"""Units in the middle of the picture, one per channel: what they answer, and which pixels they see."""
+"""Units in the middle of the picture, one per channel: their responses, and the pixels they see."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from ..observing import ModuleTrace, find_layer
 
-OUTPUT = ""  # what `named_modules` calls the network itself: its units are the classes
+OUTPUT = ""  # the name of the network itself in `named_modules`: its units are the classes
 Item = TypeVar("Item")
 
 
 def layers_with_units(network: nn.Module, images: Tensor) -> list[str]:
-    """Convolutions that return maps, linear layers, and the output unless one of these returns it, as they run.
+    """Convolutions that return maps, linear layers, and the output unless one of these returns it, in running order.
 
     Args:
         network: any network.
-        images: an input it takes `(1, C, H, W)`.
+        images: an example input `(1, C, H, W)`.
     """
     names = {module: name for name, module in network.named_modules()}
     found: dict[str, Tensor] = {}
@@ -38,17 +38,17 @@ def layers_with_units(network: nn.Module, images: Tensor) -> list[str]:
 def responses_in_the_middle(
     network: nn.Module, images: Tensor, layers: Sequence[str] = (), batch_size: int = 100
 ) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
-    """For each layer its units' responses `(N, channels)`, and where they are: (row, column), or () if it is flat.
+    """For each layer its units' responses `(N, channels)` and their position: (row, column), or () for a flat layer.
 
     Args:
-        network: any network; of a layer that is used several times, the last use counts.
+        network: any network; if a layer is used several times, the last use counts.
         images: its inputs `(N, C, H, W)`.
-        layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`; those of all convolutions that
-            return maps are there anyway.
-        batch_size: how many images are processed at a time.
+        layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`; all convolutions that return maps
+            are included anyway.
+        batch_size: the number of images processed at a time.
 
     Raises:
-        ValueError: a layer is not there, or returns another shape.
+        ValueError: a layer is missing, or returns another shape.
     """
     asked = {find_layer(network, name): name for name in layers}
     names = {module: name for name, module in network.named_modules()} | asked
@@ -85,15 +85,15 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def responding_channels(responses: Tensor, units: int | Sequence[int], layer: str) -> list[int]:
-    """The channels to look at, of those that respond to some image.
+    """The selected channels, of those that respond to some image.
 
     Args:
         responses: `(N, channels)`.
-        units: how many, evenly; or which.
+        units: the number of channels, taken evenly; or a list of channels.
         layer: its name, for the error.
 
     Raises:
-        ValueError: a channel that is asked for is not there, or responds to no image.
+        ValueError: a requested channel is missing, or responds to no image.
     """
     alive = (responses.amax(0) > 0).nonzero().flatten().tolist()
     if isinstance(units, int):

@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 from .colours import SIGNED_COLOURS, Array, symmetric_limit
 
 _BAR, _CHOSEN_BAR = "#b8c1cc", "#2166ac"
-# Seen on white and on black.
+# Visible on white and on black.
 _MARK, _RUN = "#7a7a7a", "#4a90d9"
-# Told apart by people who confuse red and green, and none of them the red and blue that stand for signs.
+# Distinguishable with red-green colour blindness, and different from the red and blue that stand for signs.
 _PART_COLOURS = ("#b8c1cc", "#e69f00", "#5e3c99")
-# For those who see no colours: what is hatched is not what is plain.
+# Hatching distinguishes the parts without colour.
 _PART_PATTERNS = ("", "/", "x")
 
 
@@ -20,17 +20,17 @@ def unit_squares(
     values: Array, names: Sequence[str], columns: int, chosen: int | None = None, width: int = 480
 ) -> go.Figure:
     """Units as squares in rows, coloured by their signed values, that can be clicked: a square's custom data is its
-    index. The chosen one wears a dot.
+    index. The chosen one has a dot.
 
     Args:
         values: `(n,)`.
-        names: of the units, shown with the values while hovering.
+        names: names of the units, shown with the values while hovering.
         columns: squares in a row.
-        chosen: the index of the unit that is explained.
-        width: of the figure in pixels.
+        chosen: the index of the explained unit.
+        width: width of the figure in pixels.
 
     Raises:
-        ValueError: as many names as values are needed, and at least one.
+        ValueError: there is no value, or the number of names differs from that of the values.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) != len(names) or not len(values):
@@ -49,12 +49,12 @@ def unit_squares(
             "symbol": "square", "size": max(2.0, 0.86 * step), "color": values, "colorscale": SIGNED_COLOURS,
             "cmid": 0, "cmin": -limit, "cmax": limit, "line": {"width": 0.5, "color": "#888"},
         },
-        # A chart that remembers a click would fade the squares that were not clicked.
+        # A chart that remembers a click would fade the other squares.
         unselected={"marker": {"opacity": 1}},
     )  # fmt: skip
     figure = go.Figure(squares)
     if chosen is not None and 0 <= chosen < len(values):
-        # Seen on every shade: white in the middle of a dark rim.
+        # Visible on every shade: white in the middle of a dark rim.
         dot = {"size": max(6.0, 0.5 * step), "color": "white", "line": {"width": 2, "color": "#111"}}
         figure.add_scatter(x=[chosen % columns], y=[chosen // columns], mode="markers", marker=dot, hoverinfo="skip")
     figure.update_xaxes(visible=False, fixedrange=True, range=[-0.5, columns - 0.5])
@@ -76,11 +76,11 @@ def top_k_bars(
 
     Args:
         probabilities: `(classes,)`, 0 to 1.
-        class_names: may be shorter than that: the other classes are shown by their index.
-        k: how many bars.
-        chosen: the class drawn in another colour, with a mark before its name; added as a last bar where it is not
+        class_names: may be shorter than `probabilities`: the other classes are shown by their index.
+        k: the number of bars.
+        chosen: the class drawn in another colour, with a mark before its name; added as a last bar if it is not
             among the first k.
-        height: of the figure in pixels.
+        height: height of the figure in pixels.
     """
     probabilities = np.asarray(probabilities)
     order = [int(index) for index in np.argsort(-probabilities, kind="stable")[:k]]
@@ -102,7 +102,7 @@ def top_k_bars(
         marker_color=[_CHOSEN_BAR if index == chosen else _BAR for index in order],
         hovertemplate="%{text}<extra></extra>",
     )
-    # One layout as a whole: updates of a figure that exists take several times as long.
+    # One layout as a whole: updates of an existing figure take several times as long.
     layout = {
         "xaxis": {"visible": False, "range": [0, 1.15], "fixedrange": True},
         "yaxis": {
@@ -121,7 +121,7 @@ def ledger_bars(
     to_stabiliser: Sequence[float],
     height: int | None = None,
 ) -> go.Figure:
-    """Where relevance went in each layer: a stacked bar per layer, in the order given, the first on top.
+    """The relevance in each layer: a stacked bar per layer, in the order given, the first on top.
 
     The three parts of a layer sum to the relevance that entered it from above, which a short line marks. Parts of
     opposite sign are stacked on opposite sides of zero.
@@ -129,12 +129,12 @@ def ledger_bars(
     Args:
         layers: names, from the output to the input; a name may occur twice.
         left: the relevance that each layer passed on below, in units of the output.
-        to_bias: what its bias absorbed.
-        to_stabiliser: what its stabiliser absorbed.
-        height: of the figure in pixels; by default it grows with the number of layers.
+        to_bias: the relevance that its bias absorbed.
+        to_stabiliser: the relevance that its stabiliser absorbed.
+        height: height of the figure in pixels; by default it grows with the number of layers.
 
     Raises:
-        ValueError: the four are not of one length.
+        ValueError: the four differ in length.
     """
     parts = {"left below": left, "to bias": to_bias, "to stabiliser": to_stabiliser}
     if any(len(values) != len(layers) for values in parts.values()):
@@ -179,14 +179,14 @@ def ledger_bars(
 
 
 def ascent_curves(scores: Array, names: Sequence[str], ends: Array, label: str, height: int = 300) -> go.Figure:
-    """The value that each run of an ascent had after each step, and their median.
+    """The value of each run of an ascent after each step, and their median.
 
     Args:
         scores: `(steps, n)`.
-        names: of the runs, shown while hovering.
-        ends: the step at which each run ended `(n,)`, from 1 on: its line ends there with a dot.
-        label: of the value.
-        height: of the figure in pixels.
+        names: names of the runs, shown while hovering.
+        ends: the last step of each run `(n,)`, counted from 1: its line ends there with a dot.
+        label: label of the value.
+        height: height of the figure in pixels.
 
     Raises:
         ValueError: the numbers of runs differ, or there is no step.

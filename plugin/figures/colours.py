@@ -10,7 +10,7 @@ from plotly.colors import diverging, unlabel_rgb
 Array = NDArray[Any]
 
 SIGNED_COLOURS: list[str] = list(diverging.RdBu_r)
-# The ends between which `reduce_channels` clips a sum.
+# The bounds to which `reduce_channels` clips a sum.
 _PARTS: dict[str | int, tuple[float | None, float | None]] = {
     "sum": (None, None), "positive": (0, None), "negative": (None, 0),
 }  # fmt: skip
@@ -21,14 +21,14 @@ def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
 
     Args:
         attribution: `(C, H, W)`.
-        how: "sum" over the channels; of this sum the "positive" or the "negative" part, which can be told apart
-            without their colours; or the index of one channel.
+        how: "sum" over the channels; the "positive" or the "negative" part of this sum, which can be distinguished
+            without colours; or the index of one channel.
 
     Returns:
         `(H, W)`.
 
     Raises:
-        ValueError: another shape, or no such channel or reduction.
+        ValueError: the attribution has another shape, or there is no such channel or reduction.
     """
     values = np.asarray(attribution)
     if values.ndim != 3:
@@ -45,12 +45,12 @@ def symmetric_limit(maps: Iterable[Array], percentile: float = 99.0) -> float:
     """The magnitude at which the colours of maps that share one scale end.
 
     Args:
-        maps: arrays of any shape; values that are not finite are passed over.
-        percentile: of the magnitudes of all maps together, in (0, 100]. A map that is zero almost everywhere may have
-            this percentile at zero: then it is the largest magnitude instead.
+        maps: arrays of any shape; values that are not finite are ignored.
+        percentile: percentile of the magnitudes of all maps together, in (0, 100]. If it is zero, as for a map that is
+            zero almost everywhere, the largest magnitude is used instead.
 
     Returns:
-        The limit, > 0; or 0.0 where all maps are wholly zero.
+        The limit, > 0; or 0.0 if all maps are entirely zero.
 
     Raises:
         ValueError: the percentile is out of range.
@@ -66,7 +66,7 @@ def symmetric_limit(maps: Iterable[Array], percentile: float = 99.0) -> float:
 
 
 def chosen_limit(values: Array, percentile: float, limit: float | None) -> float:
-    """Where the colours of a map end: at `limit` if it is given, else as `symmetric_limit` says.
+    """The magnitude at which the colours of a map end: `limit` if it is given, else that of `symmetric_limit`.
 
     Raises:
         ValueError: the percentile or the limit is out of range.
@@ -75,12 +75,12 @@ def chosen_limit(values: Array, percentile: float, limit: float | None) -> float
         return symmetric_limit([values], percentile)
     if not (np.isfinite(limit) and limit >= 0):
         raise ValueError(f"the limit is a magnitude, at least 0 and finite, not {limit}")
-    # A wholly zero map on a scale that it shares with others is still wholly zero, and says so.
+    # An entirely zero map on a shared scale is still entirely zero, and its figure says so.
     return float(limit) if np.any(values) else 0.0
 
 
 def signed_colours(values: Array, limit: float) -> NDArray[np.uint8]:
-    """The colours that `signed_map` shows for a map.
+    """The colours of a map in `signed_map`.
 
     Args:
         values: `(H, W)`.
@@ -99,18 +99,18 @@ def signed_colours(values: Array, limit: float) -> NDArray[np.uint8]:
 
 
 def as_image(attribution: Array, clip_percentile: float = 99.0, limit: float | None = None) -> NDArray[np.uint8]:
-    """An attribution of the three colour channels as a picture, as papers print guided backprop: grey where it is zero.
+    """An attribution of the three colour channels as a picture, as papers print guided backprop: grey means zero.
 
     Args:
         attribution: `(3, H, W)`, signed.
-        clip_percentile: the percentile of the magnitudes that becomes full colour, unless `limit` says it.
+        clip_percentile: the percentile of the magnitudes that becomes full colour, unless `limit` is given.
         limit: the magnitude that becomes full colour.
 
     Returns:
         `(H, W, 3)`; 128 stands for zero.
 
     Raises:
-        ValueError: another shape, or a percentile or limit out of range.
+        ValueError: the attribution has another shape, or a percentile or limit is out of range.
     """
     values = np.asarray(attribution, dtype=np.float64)
     if values.ndim != 3 or values.shape[0] != 3:

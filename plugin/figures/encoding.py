@@ -18,9 +18,9 @@ def to_png(
     """A PNG file, drawn by Pillow: no browser is needed.
 
     Args:
-        picture: `(H, W, 3)`, of `signed_colours` or `as_image`.
+        picture: `(H, W, 3)`, from `signed_colours` or `as_image`.
         image: drawn beneath, stretched over the picture.
-        opacity: of the picture over the image, 0 to 1.
+        opacity: opacity of the picture over the image, 0 to 1.
         side: small pictures are enlarged by a whole number, without smoothing, to at least this many pixels.
     """
     above = Image.fromarray(picture)
@@ -36,9 +36,9 @@ def to_npz(arrays: Mapping[str, Array], settings: Mapping[str, Any], versions: M
     """An NPZ file that `numpy.load` reads without pickle: the arrays, and `settings` and `versions` as JSON strings.
 
     Args:
-        arrays: by name; the names `settings` and `versions` are taken.
-        settings: JSON values, all that is needed to compute the arrays again.
-        versions: of the packages that computed them.
+        arrays: the arrays by name; the names `settings` and `versions` are reserved.
+        settings: JSON values, sufficient to compute the arrays again.
+        versions: versions of the packages that computed them.
     """
     file = io.BytesIO()
     content: dict[str, Any] = {name: np.asarray(values) for name, values in arrays.items()}
@@ -55,7 +55,7 @@ def png(image: Image.Image, level: int = 6) -> bytes:
 
 
 def checked_opacity(opacity: float) -> float:
-    """The opacity as it was given.
+    """The opacity, unchanged.
 
     Raises:
         ValueError: it is out of range.

@@ -24,19 +24,19 @@ def signed_map(
     title: str = "",
     height: int = 360,
 ) -> go.Figure:
-    """A zero-centred heatmap, over the photograph if one is given. Hovering shows the values as they are, not clipped.
+    """A zero-centred heatmap, over the photograph if one is given. Hovering shows the values before clipping.
 
     Args:
         values: `(H, W)`, signed. Values that are not finite are left out.
         image: drawn beneath, stretched over the map.
-        opacity: of the map over the image, 0 to 1.
-        clip_percentile: where the colours end, unless `limit` says it.
+        opacity: opacity of the map over the image, 0 to 1.
+        clip_percentile: percentile of the magnitudes at which the colours end, unless `limit` is given.
         limit: the magnitude of the deepest red and blue, for maps that share a scale.
-        title: above the map.
-        height: of the figure in pixels.
+        title: title above the map.
+        height: height of the figure in pixels.
 
     Raises:
-        ValueError: another shape, or an opacity, percentile or limit out of range.
+        ValueError: the map has another shape, or an opacity, percentile or limit is out of range.
     """
     values = np.asarray(values)
     if values.ndim != 2:
@@ -70,13 +70,13 @@ def colour_map(
     title: str = "",
     height: int = 360,
 ) -> go.Figure:
-    """`as_image` as a figure; hovering shows the three values as they are. The arguments are those of `signed_map`.
+    """`as_image` as a figure; hovering shows the three values before clipping. Arguments as for `signed_map`.
 
     Args:
         attribution: `(3, H, W)`, signed.
 
     Raises:
-        ValueError: another shape, or an opacity, percentile or limit out of range.
+        ValueError: the attribution has another shape, or an opacity, percentile or limit is out of range.
     """
     picture = as_image(attribution, clip_percentile, limit)
     raw = np.asarray(attribution, dtype=np.float32).transpose(1, 2, 0)
@@ -96,7 +96,7 @@ def colour_map(
 
 
 def image_figure(image: Image.Image, title: str = "", height: int = 360) -> go.Figure:
-    """A picture alone, framed like the maps that stand beside it."""
+    """A picture alone, framed like the maps beside it."""
     return _canvas((image.height, image.width), image, title, height)
 
 
@@ -111,7 +111,7 @@ def side_by_side(
     """Several signed maps `(H, W)` in one row, named by their keys, on one scale unless `shared` is false.
 
     Raises:
-        ValueError: no map, or one that `signed_map` would refuse.
+        ValueError: there is no map, or one that `signed_map` would refuse.
     """
     if not maps:
         raise ValueError("there is no map to draw")
@@ -129,7 +129,7 @@ def side_by_side(
 
 
 def focused(figure: go.Figure, rows: tuple[int, int], columns: tuple[int, int]) -> go.Figure:
-    """The figure of a map with its axes set to rows and columns from the first up to, without, the second of a pair."""
+    """The figure of a map with its axes set to rows and columns, each from the first number up to before the second."""
     figure.update_xaxes(range=[columns[0] - 0.5, columns[1] - 0.5])
     return figure.update_yaxes(range=[rows[1] - 0.5, rows[0] - 0.5])
 
@@ -143,7 +143,7 @@ def _canvas(shape: tuple[int, ...], image: Image.Image | None, title: str, heigh
         source = "data:image/png;base64," + base64.b64encode(png(image.convert("RGB"), level=1)).decode()
         corner = {"x0": step_x / 2 - 0.5, "y0": step_y / 2 - 0.5, "dx": step_x, "dy": step_y}
         traces.append(go.Image(source=source, hoverinfo="skip", **corner))
-    # One layout as a whole: updates of a figure that exists take several times as long.
+    # One layout as a whole: updates of an existing figure take several times as long.
     layout = {
         "xaxis": {"visible": False, "constrain": "domain", "constraintoward": "left", "range": [-0.5, columns - 0.5]},
         "yaxis": {
@@ -156,7 +156,7 @@ def _canvas(shape: tuple[int, ...], image: Image.Image | None, title: str, heigh
 
 
 def _colour_bar(limit: float, clipped: bool) -> dict[str, Any]:
-    """Three labels; where values were clipped, the ends say that they stand for more."""
+    """Three labels; if values were clipped, those at the ends show that they stand for more."""
     end = f"{limit:.2g}"
     labels = [f"≤ -{end}", "0", f"≥ {end}"] if clipped else [f"-{end}", "0", end]
     return {

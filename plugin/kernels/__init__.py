@@ -1,1 +1,1 @@
-"""Arithmetic on tensors, and nothing else; alone may ask whether it is being recorded."""
+"""Arithmetic on tensors. Only this package may ask whether operations are being recorded."""

@@ -1,7 +1,7 @@
 """Pointwise arithmetic in pieces that stay in the processor's cache.
 
-Beside its convolutions, a rule costs passes over memory: y / (y + eps sgn y) * m as four calls reads and writes each
-activation ten times. In blocks, whatever the arithmetic, each tensor is read once and the result written once.
+A rule costs passes over memory, besides its convolutions: y / (y + eps sgn y) * m as four calls reads and writes each
+activation ten times. In blocks, each tensor is read once and the result is written once, for any arithmetic.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ BLOCK = 1 << 17
 
 
 def in_blocks(compute: Callable[..., None], *tensors: Tensor) -> Tensor:
-    """What `compute(result, *tensors)` writes into `result`: a pointwise function of tensors of one shape."""
+    """The `result` that `compute(result, *tensors)` writes: a pointwise function of tensors of one shape."""
     first = tensors[0]
     result = torch.empty_like(first, dtype=reduce(torch.promote_types, [tensor.dtype for tensor in tensors]))
     parts = (result, *tensors)

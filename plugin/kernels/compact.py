@@ -1,13 +1,13 @@
-"""Signals that are zero, or the same, at many positions: each value is kept once, and only once computed.
+"""Signals that are zero, or the same, at many positions: each value is kept once and computed once.
 
-The signal of one unit is zero outside a box that grows on the way down. That of a whole channel, away from the border,
-repeats itself with the period of the strides. For both, one table per dimension says which kept value is at a position:
+The signal of one unit is zero outside a box that grows on the way down. The signal of a whole channel, away from the
+border, repeats with the period of the strides. For both, one table per dimension maps a position to a kept value:
 
     s[n, c, i, j] = values[n, rows[i], columns[j], c],  and 0 where rows[i] or columns[j] is NOWHERE.
 
-What a transposed convolution or an unpooling puts at position o of one dimension depends only on which values stand at
-the positions that reach o. Positions that are reached by the same values get the same result: it is computed at the
-first of them, whatever the values are. Nothing here is an approximation, and the values themselves are never compared.
+The result of a transposed convolution or an unpooling at position o of one dimension depends only on the values at the
+positions that reach o. Positions that are reached by the same values get the same result: it is computed at the first
+of them. This holds for any values. Nothing here is an approximation, and the values themselves are never compared.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class CompactSignal:
     """Signals `(N, C, ...)` of N examples.
 
     Attributes:
-        values: what is kept `(N, ..., kept channels)`; channels last, which convolutions on a CPU are faster with.
+        values: the kept values `(N, ..., kept channels)`; channels last, for faster convolutions on a CPU.
         tables: per dimension after the channels, for each position the index into `values`, or NOWHERE.
         kept: the channels that are not zero, in the order of `values`; None: all of them.
         channels: C.
@@ -51,7 +51,7 @@ class CompactSignal:
             units: each one the indices along every dimension of `shape`.
             shape: `(C, ...)`.
             seed_value: the value.
-            like: has the type and device.
+            like: a tensor with the type and device of the result.
         """
         kept = tuple(sorted({channel for unit in units for channel in unit[0]}))
         values = like.new_full((len(units), *(1,) * len(shape)), seed_value)
@@ -181,8 +181,8 @@ def _passage(table: Table, kernel: int, stride: int, padding: int, dilation: int
         return tuple(at(i) if rest == 0 else NOWHERE for i, rest in sources)
 
     below, firsts = _classes([reaching(o) for o in range(size)], (NOWHERE,) * kernel)
-    # For each run of results the stretch of positions that reach it. Side by side, two stretches do not mix in a run:
-    # what follows a stretch begins beyond its run, and what precedes it ends before.
+    # For each run of results, the stretch of positions that reach it. Two stretches side by side do not mix in a run:
+    # the positions after a stretch begin beyond its run, and those before it end before.
     stretches: list[tuple[int, int, list[int]]] = []
     for _, run in groupby(enumerate(firsts), lambda entry: entry[1] - entry[0]):
         results = [o for _, o in run]
@@ -211,7 +211,7 @@ def _classes(signatures: Sequence[object], zero: object) -> tuple[Table, tuple[i
 
     Returns:
         The number of each position's class, NOWHERE where the signature is `zero`; and the first position of each
-        class. Where all are zero that is position 0, so that no tensor is empty.
+        class. If all are zero, this is position 0, so that no tensor is empty.
     """
     numbers: dict[object, int] = {}
     firsts: list[int] = []

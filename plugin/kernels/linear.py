@@ -1,4 +1,4 @@
-"""Linear maps and their transposes: what a rule needs of a convolution, a transposed convolution or a linear layer."""
+"""Linear maps and their transposes: a convolution, a transposed convolution or a linear layer, as a rule needs it."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from .tracing import is_tracing
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
-# Measured with oneDNN and MKL: for several examples, products are faster from so many positions on,
+# Measured with oneDNN and MKL: for several examples, products are faster from this number of positions on,
 _POSITIONS = 128
-# and back to so many channels they are with kernels of any width.
+# and, back to this number of channels, with kernels of any width.
 _FEW = 4
 
 
@@ -75,13 +75,13 @@ class Convolution:
     def is_product(self, value: Tensor, weight: Tensor) -> bool:
         """Whether a CPU is faster at W x and W^T s as products of matrices, one for each example.
 
-        It is if either only mixes channels, or W^T s has few. In a recorded graph convolutions stay what they are:
-        compilers and file formats know them. In half precision the sums of overlaps would be rounded, too.
+        This holds if either only mixes channels, or W^T s has few. A recorded graph keeps its convolutions:
+        compilers and file formats know them. In half precision, the sums of overlaps would also be rounded.
         """
         return (
             value.dtype == weight.dtype
             and weight.dtype in (torch.float32, torch.float64)
-            # A product has its channels first, which networks with the channels last would rearrange: not at an image.
+            # A product has its channels first, and networks with the channels last would rearrange it: not at an image.
             and (
                 (weight.ndim == 4 and weight.shape[1] <= _FEW) or (self._is_pointwise(weight) and value.is_contiguous())
             )
@@ -123,10 +123,10 @@ class Convolution:
                 below = product.new_zeros(like.shape)
                 below[self._steps] = product
                 return below
-            # One example after the other: what overlaps takes memory until it is summed.
+            # One example after the other: overlapping contributions take memory until they are summed.
             geometry = (like.shape[2:], weight.shape[2:], self.dilation, self.padding, self.stride)
             return torch.stack([F.fold(matrix @ one, *geometry) for one in signal.flatten(2)])
-        # The transposed operator of both kinds; unlike conv_transpose it knows the size that a stride made ambiguous.
+        # The transposed operator of both kinds; unlike conv_transpose, it knows the size that a stride made ambiguous.
         result: Tensor = _convolution_backward(signal, like, weight, None, *self._geometry, [True, False, False])[0]
         return result
 
@@ -229,7 +229,7 @@ class Contraction:
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         reached = [letter for letter in self.value if letter in self.output or letter in self.weight]
         passed = torch.einsum(f"{self.output},{self.weight}->{''.join(reached)}", signal, weight)
-        # Along what x alone has, and y sums over, each position receives the same.
+        # Along the dimensions of x alone, which y sums over, each position receives the same.
         for dimension, letter in enumerate(self.value):
             if letter not in reached:
                 passed = passed.unsqueeze(dimension)

@@ -13,7 +13,7 @@ STABILISER = 1e-6
 
 def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | None = None) -> Tensor:
     """d + eps * sgn(d) with sgn(0) = +1; a new tensor, or in `out`."""
-    # A number that stays on the CPU goes with the call, where one on a GPU would have to get there first.
+    # A number on the CPU is passed with the call; a number on a GPU would have to be copied there first.
     device = denominator.device if denominator.is_cuda and is_tracing() else "cpu"
     size = torch.scalar_tensor(epsilon, dtype=denominator.dtype, device=device)
     # Two passes over memory instead of four.
@@ -24,11 +24,11 @@ def ratio(value: Tensor, result: Tensor, slope: Tensor | float, *factors: Tensor
     """result / value, `slope` where the value is 0, times the factors."""
     if isinstance(slope, Tensor) or is_tracing():
         zero = value == 0
-        # Nothing is divided by 0: a derivative of what is recorded would be 0 / 0 there.
+        # There is no division by 0: the derivative of a recorded division would be 0 / 0 there.
         return math.prod(factors, start=torch.where(zero, slope, result / value.masked_fill(zero, 1)))
 
     def compute(ratio: Tensor, value: Tensor, result: Tensor, *factors: Tensor) -> None:
-        # Finite but for 0 / 0, and f(0) / 0 where f(0) is not 0. To ask for zeros takes six times as long.
+        # Finite except for 0 / 0, and for f(0) / 0 where f(0) is not 0. A test for zeros takes six times as long.
         torch.div(result, value, out=ratio).nan_to_num_(slope, slope, slope)
         for factor in factors:
             ratio.mul_(factor)
@@ -37,7 +37,7 @@ def ratio(value: Tensor, result: Tensor, slope: Tensor | float, *factors: Tensor
 
 
 def may_have_values(signal: Tensor) -> bool:
-    """Whether some value is not zero; what is recorded must do for any values."""
+    """Whether some value is not zero; True in a recording, which must hold for any values."""
     return is_tracing() or bool(signal.any())
 
 

@@ -12,7 +12,7 @@ _thread = threading.local()
 
 
 def is_tracing() -> bool:
-    """Whether this thread records: shortcuts that look at values must not be taken, and checks of values wait."""
+    """Whether this thread records. If so, shortcuts must not depend on values, and checks of values wait."""
     return getattr(_thread, "tracing", False)
 
 
@@ -29,7 +29,7 @@ def tracing() -> Iterator[None]:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Operations on constants of our own, whose values are known: no recording sees them."""
+    """Operations on constants of the package, whose values are known: no recording contains them."""
     if not is_tracing():
         with torch._C.DisableTorchFunction():
             yield
@@ -48,7 +48,7 @@ def known_any(mask: Tensor) -> bool:
 
 
 def known_number(constant: Tensor) -> float | None:
-    """The one number that the entries of a constant are, or zero; None if they differ, or no value is known."""
+    """The number that all entries of a constant are, or zero; None if they differ, or if no value is known."""
     if is_tracing() or constant.requires_grad or constant.dtype is torch.bool or not constant.numel():
         return None
     if constant.numel() == 1:
@@ -58,21 +58,21 @@ def known_number(constant: Tensor) -> float | None:
 
 
 def python_runs_again() -> bool:
-    """Whether Python code that changes tensors past autograd runs at every call; of a recording it would run once."""
+    """Whether Python code that changes tensors past autograd runs at every call; in a recording it would run once."""
     return not is_tracing()
 
 
 def memory_is_our_own() -> bool:
-    """Whether a result that nobody needs may be overwritten; a recorded graph has to hold it."""
+    """Whether a result that nothing needs may be overwritten; a recorded graph has to hold it."""
     return not is_tracing()
 
 
 @contextmanager
 def building_graph() -> Iterator[None]:
-    """Autograd on, whatever the caller switched off (NoiseTunnel calls under `no_grad`).
+    """Turn autograd on, even if the caller turned it off (NoiseTunnel calls under `no_grad`).
 
-    A recording is known to its thread alone, and autograd has another one for each GPU: it is kept from using them.
-    `inference_mode(False)` allows it anew, so that this comes after it.
+    A recording is known to its own thread only, and autograd has another thread for each GPU. This context keeps
+    autograd from using them. `inference_mode(False)` allows them again, so this setting comes after it.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autograd.set_multithreading_enabled(not is_tracing()):
         yield

@@ -1,4 +1,4 @@
-"""Max-pooling whose signal goes down without knowing which position won.
+"""Max-pooling with a backward pass that does not use the position of the maximum.
 
 With m_i the signal that arrives at window i, the signal handed down to position j of the input is
 
@@ -17,7 +17,7 @@ so windows that overlap add. Where j is the t-th of the k positions that window 
 
 and 0 where window i does not cover j. In several dimensions a window is the product of one interval per dimension, so
 S is the product of one matrix per dimension (`uniform` is 1 / k^2 in two), and unpooling one matrix product for each.
-A window covers what the kernel covers: what falls on padding, or beyond the input in ceil mode, is dropped.
+A window covers the positions of its kernel. Signal at padding, or beyond the input in ceil mode, is dropped.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from torch import Tensor
 
 
 class Interval(Protocol):
-    """What must be known of the windows along one dimension, see `plugin.propagation.pooling.Windows`."""
+    """The windows along one dimension, see `plugin.propagation.pooling.Windows`."""
 
     @property
     def first(self) -> Tensor: ...
@@ -44,7 +44,7 @@ class Interval(Protocol):
 
 
 class Pooling(Protocol):
-    """What must be known of a pooling: x, the function, and its windows along each dimension given its result."""
+    """A pooling as unpooling needs it: x, the function, and its windows along each dimension given its result."""
 
     @property
     def input(self) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""What is measured: a row of the results is a network, a method, an implementation, a batch size and a device."""
+"""The measurements: a row of the results is a network, a method, an implementation, a batch size and a device."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,20 +26,19 @@ IMPLEMENTATIONS = {
     "captum": "Captum",
     "zennit": "zennit",
 }
-# Told apart by people who confuse red and green.
+# Distinguishable with red-green colour blindness.
 COLOURS = {"ours": "#2166ac", "compiled": "#5e3c99", "captum": "#e69f00", "zennit": "#7a7a7a"}
-# Who has which method. zennit has no several targets at once either, and Captum stands for both.
+# The implementations of each method. zennit has no attribution of several targets either; Captum stands for both.
 IMPLEMENTED = dict.fromkeys((*SIGNAL_METHODS, "lrp-epsilon"), ("ours", "captum", "zennit")) | {
     "lrp-epsilon-plus-flat": ("ours", "zennit"),
     "lrp-epsilon-gamma-box": ("ours", "zennit"),
     TEN_TARGETS: ("ours", "captum"),
 }
-# By how much, relative to the norm, two implementations of one thing may differ in float32.
+# The relative difference, in the norm, that two implementations of one thing may have in float32.
 _TOLERANCE = {"guided-backprop": 1e-5, "deconvnet": 1e-5}
 _CAPTUMS_STABILISER = 1e-9
 _COMPILED_TOLERANCE = 1e-3
-# Sums near zero, which LRP-epsilon divides by, depend on where a library has its stabilisers and how it folds batch
-# norm.
+# Sums near zero, which LRP-epsilon divides by, depend on a library's stabilisers and on its folding of batch norm.
 _WIDE_TOLERANCE = 5e-2
 
 _NO_RULE = "has no rule for {} and refuses the network"
@@ -55,8 +54,8 @@ class Row:
     """One line of the results.
 
     Attributes:
-        network: a key of `networks.NAMES`, or what else was measured.
-        method: a key of `LABELS`, or what else was measured.
+        network: a key of `networks.NAMES`, or the name of another measured model.
+        method: a key of `LABELS`, or the name of another measured call.
         implementation: a key of `IMPLEMENTATIONS`.
         batch: images per call.
         device: "cpu" or "cuda".
@@ -74,27 +73,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed for a row: a call that returns a map, and the floor it takes turns with."""
+    """The timed calls of a row: one that returns a map, and the floor it takes turns with."""
 
     call: Callable[[], Tensor]
     floor: Callable[[], Any]
 
 
 def unsupported(row: Row) -> str:
-    """Why a peer cannot do it: one clause, or nothing if it can."""
+    """The reason for which a peer does not support the row: one clause; empty if it does."""
     return _UNSUPPORTED.get((row.implementation, row.network), "") if row.method in (*LRP_METHODS, TEN_TARGETS) else ""
 
 
 @contextmanager
 def prepared(row: Row, small: bool = False) -> Iterator[Case]:
-    """Everything that a user does once is done before this yields.
+    """Prepare a row's calls; all work that a user does once is done before this yields.
 
     Args:
-        row: of an attribution.
+        row: the row of an attribution.
         small: a stand-in for the network, see `networks.build`, and modes of compiling that are quick to prepare.
 
     Raises:
-        Whatever the implementation raises on its construction.
+        Exception: any error of the implementation on its construction.
     """
     # zennit keeps its hooks on the network as long as it is in use: it gets one of its own.
     model = _network(row.network, row.device, small, row.implementation == "zennit")
@@ -110,12 +109,12 @@ def prepared(row: Row, small: bool = False) -> Iterator[Case]:
                 "captum": peers.captum,
             }
             call = prepare[row.implementation](row.method, model, images, TARGET)
-        # The floor's network is made when the floor is first run: who measures memory never does.
+        # The floor's network is made when the floor is first run: a measurement of memory never runs it.
         yield Case(call, lambda: floor(_network(row.network, row.device, small, False), images, count))
 
 
 def floor(model: nn.Module, images: Tensor, targets: int = 1) -> Tensor:
-    """One forward pass and a gradient at the input for each of so many targets; the last gradient `(N, C, H, W)`."""
+    """One forward pass and a gradient at the input for each target; returns the last gradient `(N, C, H, W)`."""
     leaf = images.clone().requires_grad_()
     output = model(leaf)
     for index in range(targets):
@@ -126,7 +125,7 @@ def floor(model: nn.Module, images: Tensor, targets: int = 1) -> Tensor:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32, to which PyTorch rounds the factors of convolutions on a GPU: to compare by; what is timed has it."""
+    """Turn off TF32, to which PyTorch rounds factors of convolutions on a GPU: for comparisons; timed calls use it."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -137,7 +136,7 @@ def full_precision() -> Iterator[None]:
 
 @lru_cache(maxsize=2)
 def reference(row: Row, small: bool = False, stabiliser: float | None = None) -> Tensor:
-    """This package's own map, uncompiled and in full precision; for LRP-epsilon with a stabiliser of choice."""
+    """This package's own map, uncompiled and in full precision; for LRP-epsilon with a given stabiliser."""
     model = _network(row.network, row.device, small, False)
     images = networks.images(row.batch, small).to(row.device)
     with full_precision():
@@ -148,7 +147,7 @@ def reference(row: Row, small: bool = False, stabiliser: float | None = None) ->
 
 
 def difference(row: Row, result: Tensor, small: bool = False) -> float:
-    """How far a map is from ours, in units of our map's norm; infinite where it is not finite."""
+    """The distance of a map from this package's map, in units of the latter's norm; infinite where it is not finite."""
     captums = (row.implementation, row.method) == ("captum", "lrp-epsilon")
     expected = reference(replace(row, implementation="ours"), small, _CAPTUMS_STABILISER if captums else None).double()
     # In float64, as the square of a value may be beyond float32: maps of random networks reach 1e33, or 1e-25 at most.
@@ -157,11 +156,11 @@ def difference(row: Row, result: Tensor, small: bool = False) -> float:
 
 
 def tolerance(row: Row, small: bool = False) -> float | None:
-    """The difference up to which two implementations agree; None where the peer computes something else.
+    """The difference up to which two implementations agree; None where the peer computes another map.
 
     Captum and zennit take the plain gradient at the ReLU6 of MobileNets and at additions outside of modules, and
-    Captum's LRP grows beyond all measure on ResNets. What is compiled has its precision compiled in: it may be twice as
-    far from full precision as the uncompiled map is.
+    Captum's LRP grows beyond all measure on ResNets. A compiled attribution has its precision compiled in: it may be
+    twice as far from full precision as the uncompiled map is.
     """
     if row.implementation == "compiled":
         with prepared(replace(row, implementation="ours"), small) as case:
@@ -196,7 +195,7 @@ def _ours(method: str, model: nn.Module, images: Tensor, target: int) -> Callabl
 def _compiled(method: str, model: nn.Module, images: Tensor, target: int, mode: str = "") -> Callable[[], Tensor]:
     from .. import accelerate
 
-    # A GPU's convolutions have the channels last anyway, and rearrange what has not.
+    # A GPU's convolutions use channels last anyway, and rearrange tensors in another layout.
     mode = mode or ("cudagraph" if images.is_cuda else "inductor")
     compiled = accelerate.compile(_attribution(method, model), images, target, mode, channels_last=images.is_cuda)
     return lambda: compiled.attribute(images, target=target)

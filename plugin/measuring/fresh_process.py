@@ -1,6 +1,6 @@
 """The process behind `memory.FreshProcesses`: reads a row per line and answers with the peak of a fork of itself.
 
-It has imported everything and done nothing yet, so that a measurement takes no longer than its call.
+It has imported everything and run nothing yet, so that a measurement takes no longer than its call.
 """
 
 import json
@@ -14,14 +14,14 @@ from .memory import FLOOR, LOAD
 
 
 def _in_fork(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a child to a request; what the child could not say, its exit status does."""
+    """The answer of a child to a request; without an answer, the error from the child's exit status."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         try:
             answer: dict[str, Any] = {"bytes": _peak_of_this_process(Row(**request["row"]), request["small"])}
-        except Exception as error:  # it is the parent's to report
+        except Exception as error:  # the parent reports it
             answer = {"error": f"{type(error).__name__}: {error}"}
         os.write(writer, json.dumps(answer).encode())
         os._exit(0)
@@ -57,7 +57,7 @@ def _import_everything() -> None:
         import zennit.composites
         import zennit.torchvision  # noqa: F401
     except ModuleNotFoundError:
-        pass  # its rows will say so
+        pass  # its rows will report this
 
 
 def _serve() -> None:

@@ -1,7 +1,7 @@
 """Peak memory of one call, above the network and its images.
 
 On a CPU it is the peak resident size of a fresh process that makes one call, less that of one that only loads the
-network (`fresh_process`). On a GPU it is what PyTorch allocated at most.
+network (`fresh_process`). On a GPU it is the peak of PyTorch's allocations.
 """
 
 import gc
@@ -17,7 +17,7 @@ import torch
 from . import cases, networks
 from .cases import Row
 
-# What a fresh process can do besides an implementation's call: only load, or run the floor.
+# Calls of a fresh process besides an implementation's: only load, or run the floor.
 LOAD, FLOOR = "load", "floor"
 
 
@@ -40,14 +40,14 @@ class FreshProcesses:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._server is not None:
-            self._server.communicate()  # closes its input, at which it ends
+            self._server.communicate()  # closes its input, which ends it
             self._server = None
 
     def peak(self, row: Row) -> int:
-        """Bytes that the row's call needs at most, above what the loaded network needs.
+        """The most bytes that the row's call needs, above those of the loaded network.
 
         Raises:
-            RuntimeError: the call failed, or the process was ended by the system; the message says which.
+            RuntimeError: the call failed, or the system ended the process; the message tells these apart.
         """
         return max(0, self._ask(row) - self._plain(row, LOAD))
 
@@ -76,13 +76,13 @@ class FreshProcesses:
 
 
 def peak_on_gpu(row: Row, small: bool = False) -> tuple[int, int]:
-    """Bytes allocated at most above network and images: by the row's call with its preparation, and by the floor."""
+    """The peaks in bytes above network and images: of the row's call with its preparation, and of the floor."""
     with cases.prepared(replace(row, method="lrp-0", implementation="ours"), small) as plain:
-        plain.floor()  # whoever comes first allocates the libraries' workspaces, which stay
+        plain.floor()  # the first call allocates the libraries' workspaces, which stay
         before = _restarted()
         plain.floor()
         floor_peak = torch.cuda.max_memory_allocated() - before
-    # The call's images come with its preparation.
+    # The call's images are part of its preparation.
     before = _restarted() + networks.images(row.batch, small).nbytes
     with cases.prepared(row, small) as case:
         case.call()

@@ -1,4 +1,4 @@
-"""The networks that are measured: torchvision's, with random weights, since values do not decide how long it takes."""
+"""The measured networks: torchvision's, with random weights, since values do not affect the time."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def build(name: str, small: bool = False) -> nn.Module:
 
     Args:
         name: a key of `NAMES`.
-        small: a few narrow layers of the same kinds, for inputs of `SMALL_SIDE` pixels: to try whether something runs.
+        small: a few narrow layers of the same kinds, for inputs of `SMALL_SIDE` pixels: for a trial run.
     """
     from torchvision import models
 
@@ -30,7 +30,7 @@ def build(name: str, small: bool = False) -> nn.Module:
 def images(batch: int, small: bool = False) -> Tensor:
     """Random normalised images `(batch, 3, side, side)`, the same at every call."""
     side = SMALL_SIDE if small else SIDE
-    # Within what normalised photographs can hold, as the z^B rule demands.
+    # Within the range of normalised photographs, as the z^B rule demands.
     uniform = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
     return uniform * 4.2 - 2.0
 

@@ -1,4 +1,4 @@
-"""The same methods by Captum and by zennit, each as its users would write it, and everything reusable done once."""
+"""The same methods by Captum and by zennit, each as its users would write it, with all reusable work done once."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ Call = Callable[[], Tensor]
 
 
 def captum(method: str, model: nn.Module, images: Tensor, target: int) -> Call:
-    """Captum's implementation; several targets are several calls, because it has no other way.
+    """Captum's implementation; several targets take several calls, as it has no other way.
 
     Raises:
-        ValueError: it has none.
+        ValueError: Captum has no such method.
     """
     from captum import attr
 
@@ -34,7 +34,7 @@ def zennit(method: str, network: str, model: nn.Module, images: Tensor, target: 
 
     Raises:
         ModuleNotFoundError: it is not installed.
-        ValueError: it has none.
+        ValueError: zennit has no such method.
     """
     from zennit.attribution import Gradient
 

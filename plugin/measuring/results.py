@@ -26,20 +26,21 @@ _PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "zennit")
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is known of a row.
+    """The results of a row.
 
     Attributes:
-        row: what was measured.
-        floor_seconds: of the floor, one per round.
-        call_seconds: of the call, one per round; each came right after the floor of the same place.
+        row: the row.
+        floor_seconds: times of the floor, one per round.
+        call_seconds: times of the call, one per round; each was taken directly after the floor at the same index.
         floor_peak_bytes: peak memory of the floor above the loaded network; None if it was not measured.
-        peak_bytes: the same of the call.
-        difference: of the map from ours, relative to our map's norm; None if it was not compared or not finite.
-        remark: what is to be known about the numbers.
-        error: why there are no times; empty if there are.
-        memory_error: why there is no memory; empty if there is, or if it was not measured.
-        commit: of this package, with a plus sign behind it if files were changed since.
-        date: when it was measured, in UTC.
+        peak_bytes: peak memory of the call, likewise.
+        difference: difference of the map from this package's, relative to the norm of the latter; None if it was not
+            compared or not finite.
+        remark: a remark on the numbers.
+        error: the reason for missing times; empty if there are times.
+        memory_error: the reason for missing memory; empty if it is there, or if it was not measured.
+        commit: commit of this package, with a plus sign behind it if files were changed since.
+        date: time of the measurement, in UTC.
     """
 
     row: Row
@@ -61,7 +62,7 @@ class Measurement:
 
     @property
     def ratio(self) -> Spread | None:
-        """Their median and quartiles; None if there are none."""
+        """Median and quartiles of the ratios; None if there are none."""
         return spread(self.ratios) if self.call_seconds else None
 
     @property
@@ -86,11 +87,11 @@ class Results:
         return iter(self.measurements.values())
 
     def get(self, row: Row) -> Measurement | None:
-        """What is known of a row; None if nothing is."""
+        """The results of a row; None if there are none."""
         return self.measurements.get(row)
 
     def put(self, row: Row, commit: str, **found: Any) -> Measurement:
-        """Add what was found of a row. What another commit found of it is forgotten."""
+        """Add results of a row. Results of another commit for that row are dropped."""
         known = self.measurements.get(row)
         if known is None or known.commit != commit:
             known = Measurement(row, commit=commit)
@@ -99,7 +100,7 @@ class Results:
         return self.measurements[row]
 
     def write(self, path: Path) -> None:
-        """Replace the file, at once and wholly."""
+        """Replace the file atomically."""
         rows = [_as_entry(measurement) for measurement in self]
         text = json.dumps({"machine": self.machine}, indent=1, allow_nan=False)[:-2]
         text += ',\n "rows": [\n' + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in rows) + "\n ]\n}\n"
@@ -107,10 +108,10 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> "Results":
-        """What `write` wrote.
+        """The results in a file made by `write`.
 
         Raises:
-            ValueError: the file is something else.
+            ValueError: the file holds something else.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -142,9 +143,9 @@ def _from_entry(entry: dict[str, Any]) -> Measurement:
 
 
 def stored(folder: Path = FOLDER) -> dict[str, Path]:
-    """The files of the newest version of which there are any: "intel-xeon-2-cores-cpu" and so on to its path.
+    """The files of the newest version that has any: "intel-xeon-2-cores-cpu" and so on to its path.
 
-    The one that holds most comes first.
+    The largest file comes first.
     """
     versions = [path for path in folder.glob("*") if path.is_dir() and any(path.glob("*.json"))]
     if not versions:
@@ -154,7 +155,7 @@ def stored(folder: Path = FOLDER) -> dict[str, Path]:
 
 
 def result_path(device: str, folder: Path = FOLDER) -> Path:
-    """Where the results of this machine go."""
+    """The path for the results of this machine."""
     return folder / _version("captum-simplicity") / f"{machine_name(device)}-{device}.json"
 
 
@@ -166,7 +167,7 @@ def machine_name(device: str) -> str:
 
 
 def machine_facts(device: str) -> dict[str, Any]:
-    """What decides how fast this machine is, without its name or its owner's."""
+    """The facts that decide this machine's speed, without its name or its owner's."""
     facts = {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -183,7 +184,7 @@ def machine_facts(device: str) -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of this checkout, with a plus sign behind it if files were changed since; empty outside of one."""
-    if not (_CHECKOUT / ".git").exists():  # installed, perhaps into a folder of somebody else's repository
+    if not (_CHECKOUT / ".git").exists():  # installed, perhaps into a folder of another repository
         return ""
     found = _git("rev-parse", "--short=12", "HEAD")
     return f"{found}+" if found and _git("status", "--porcelain", "--", "plugin", "gan", "benchmarks/*.py") else found

@@ -1,4 +1,4 @@
-"""What must be reached, and whether it is.
+"""The required values, and whether they are reached.
 
 The arithmetic limit on VGG-16 is 1.0 floors for epsilon, and about 1.47 for the rules with one forward pass more.
 """
@@ -20,12 +20,12 @@ class Target:
     Attributes:
         methods: keys of `cases.LABELS`.
         against: "floor", "compiled floor", "captum" or "zennit".
-        most: the largest quotient that is good enough.
+        most: the largest quotient that is accepted.
         measure: "time" or "memory".
-        device: where it holds.
-        batches: for which it holds.
-        networks: for which it holds; empty for all.
-        implementation: ours, or ours compiled.
+        device: the device that it applies to.
+        batches: the batch sizes that it applies to.
+        networks: the networks that it applies to; empty for all.
+        implementation: "ours" or "compiled".
     """
 
     methods: tuple[str, ...]
@@ -69,11 +69,11 @@ TARGETS: tuple[Target, ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """A target met a measurement.
+    """A target and a measurement that it applies to.
 
     Attributes:
         target: the limit.
-        row: ours.
+        row: this package's row.
         value: the quotient's median and quartiles.
         reached: whether the median is within the limit.
     """
@@ -88,7 +88,7 @@ class Finding:
 
 
 def findings(results: Results, target: Target) -> list[Finding]:
-    """What was found of a target; rows that were not measured, or whose peer failed, are left out."""
+    """The findings for a target; rows that were not measured, or whose peer failed, are left out."""
     found = []
     for measurement in results:
         if not _concerns(target, measurement.row):
@@ -102,8 +102,8 @@ def findings(results: Results, target: Target) -> list[Finding]:
 def quotient(results: Results, ours: Measurement, against: str, measure: str = "time") -> Spread | None:
     """A measurement as a multiple of the floor, of the compiled floor, or of a peer.
 
-    Two rows that took turns with the floor, but not with each other, are compared in floors; on a GPU in seconds, as
-    there the floor of a few images is the processor's time to launch it, which moves by half between two processes.
+    Two rows that took turns with the floor, but not with each other, are compared in floors. On a GPU they are compared
+    in seconds: there the floor of a few images is the time to launch it, which varies by half between two processes.
 
     Returns:
         None where one of them was not measured.
@@ -126,7 +126,7 @@ def quotient(results: Results, ours: Measurement, against: str, measure: str = "
 
 
 def reached(found: Iterable[Finding]) -> tuple[int, int]:
-    """How many of the findings are within their limit, and how many there are."""
+    """The number of findings within their limit, and the number of all findings."""
     results = [finding.reached for finding in found]
     return sum(results), len(results)
 

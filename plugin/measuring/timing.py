@@ -8,7 +8,7 @@ from torch.utils.benchmark.utils.timer import timer
 
 T = TypeVar("T")
 
-# Waits until a GPU has finished, where there is one.
+# Waits until a GPU has finished, if there is one.
 clock: Callable[[], float] = timer
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 15
@@ -26,14 +26,14 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles; of a single value three times that."""
+    """Median and quartiles; for a single value, that value three times."""
     if len(values) == 1:
         return Spread(values[0], values[0], values[0])
     return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
 def quotients(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Each value of the first over each of the second: for two that did not take turns with each other."""
+    """Each value of the first over each of the second: for two calls that did not take turns with each other."""
     return [one / other for one in first for other in second]
 
 
@@ -48,11 +48,11 @@ def warm_up(call: Callable[[], T], floor: Callable[[], Any], least: int = 1) -> 
     """Run both before anything is measured: libraries choose algorithms and allocate workspaces at the first calls.
 
     Args:
-        call, floor: what is going to be measured.
-        least: how many times at least; quick calls are run twice.
+        call, floor: the calls to measure.
+        least: the least number of runs; quick calls are run twice.
 
     Returns:
-        The call's result, and about how many seconds one round takes.
+        The call's result, and the approximate seconds of one round.
     """
     round_seconds = 0.0
     for done in range(max(2, least)):
@@ -66,7 +66,7 @@ def warm_up(call: Callable[[], T], floor: Callable[[], Any], least: int = 1) -> 
 
 
 def rounds_within(budget_seconds: float, round_seconds: float) -> int:
-    """How many rounds fit into a time; never fewer than three, because one run shows no spread."""
+    """The number of rounds that fit into a time; never fewer than three, because one run shows no spread."""
     return min(MOST_ROUNDS, max(LEAST_ROUNDS, int(budget_seconds / max(round_seconds, 1e-9))))
 
 

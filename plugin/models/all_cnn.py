@@ -1,4 +1,4 @@
-"""The two CIFAR-10 networks whose comparison the paper rests on.
+"""The two CIFAR-10 networks that the paper compares.
 
 Table 1 of *Striving for Simplicity: The All Convolutional Net* (Springenberg et al. 2015, arXiv:1412.6806), model C:
 the base network reduces resolution by overlapping 3x3 max-pooling with stride 2; All-CNN-C replaces each pooling by a
@@ -20,7 +20,7 @@ class ClassMapNetwork(nn.Module):
         for name, module in self.features.named_children():
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                # The last ReLU has no gradient where a class map is negative everywhere: start each one in reach of it.
+                # The last ReLU has no gradient if a class map is negative everywhere: each map starts above zero.
                 nn.init.constant_(module.bias, 0.5 if name == "class_conv" else 0.0)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def _convolution(
 
 
 def _head(first: int, classes: int) -> list[tuple[str, nn.Module]]:
-    """The layers both networks share: 3x3 without padding (8x8 to 6x6), 1x1, 1x1 to the class maps."""
+    """The layers that both networks share: 3x3 without padding (8x8 to 6x6), 1x1, 1x1 to the class maps."""
     return [
         *_convolution(first, 192, 192, padding=0),
         *_convolution(first + 1, 192, 192, kernel_size=1, padding=0),

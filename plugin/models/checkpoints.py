@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors: float16 weights, and what made them as JSON in the header."""
+"""Checkpoints as safetensors: float16 weights, and their origin as JSON in the header."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def save_checkpoint(path: str | Path, network: nn.Module, metadata: Mapping[str,
         metadata: JSON values (architecture, seed, data, epochs, accuracy ...), read back by `read_metadata`.
 
     Raises:
-        OSError: the file cannot be written, as on a full disk.
+        OSError: the file cannot be written, for example on a full disk.
     """
     state = {
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
@@ -51,7 +51,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: see `read_tensors`; or no state dict is in the file. Nothing in the file is ever executed.
+        ValueError: see `read_tensors`; or the file holds no state dict. Nothing in the file is ever executed.
     """
     found = state_dicts(read_tensors(path))
     if not found:
@@ -60,6 +60,6 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What `save_checkpoint` was told; the weights are not read."""
+    """The metadata that `save_checkpoint` stored; the weights are not read."""
     with safe_open(path, framework="pt") as file:
         return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

@@ -1,4 +1,4 @@
-"""CIFAR-10 as two tensors, from wherever it lies."""
+"""CIFAR-10 as two tensors, from one of several sources."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""One way to a network that is ready to be explained: bundled, torchvision's, or the user's own."""
+"""Loading of networks for attribution: bundled, torchvision's, or the user's own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,14 +23,14 @@ class WeightsUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in eval mode with what is needed to feed it and to read its answer.
+    """A network in eval mode, with its preprocessing and its class names.
 
     Attributes:
-        name: how `load` was asked for it.
+        name: the name that `load` was given.
         network: logits `(N, classes)` of normalised images `(N, 3, H, W)`.
         preprocessing: from a picture to the input.
         classes: the name of each output.
-        metadata: what is known of the weights (data, seed, epochs, accuracy ...); empty if nothing is.
+        metadata: facts about the weights (data, seed, epochs, accuracy ...); may be empty.
     """
 
     name: str
@@ -63,10 +63,10 @@ def load(
         weights: torchvision weights; downloaded unless cached. None leaves a torchvision model at its random start.
         checkpoint: weights to load instead: a `.safetensors` file, or one of `torch.save`, such as a state dict, a
             checkpoint of a training program (Lightning's, torchvision's, timm's; nested, with prefixes, beside an
-            optimiser's state) or a whole module. Nothing in it is executed. Of a torchvision network it may be for
+            optimiser's state) or a whole module. Nothing in it is executed. For a torchvision network it may have
             another number of classes.
-        classes: names of the outputs, where they are not known.
-        preprocessing: how pictures become inputs; default the network's own where it has a name, else ImageNet's.
+        classes: names of the outputs, if they are not known.
+        preprocessing: from pictures to inputs; by default the network's own if it has a name, else ImageNet's.
 
     Raises:
         ValueError: unknown name, not a classification model, or a checkpoint that does not fit.
@@ -145,7 +145,7 @@ def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
 
 
 def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> LoadedModel:
-    """The network with the weights of a file, for as many classes as they are for."""
+    """The network with the weights of a file, for the number of classes in the file."""
     candidates = state_dicts(read_tensors(path))
     if not candidates:
         raise ValueError(f"{path.name} holds no state dict: save it with torch.save(model.state_dict(), path)")

@@ -1,4 +1,4 @@
-"""The networks that are known by name: what is needed to build, to feed and to read each of them."""
+"""The networks known by name: how to build each of them, how to feed it, and the names of its outputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class KnownNetwork:
         build: makes the network with fresh weights; takes `classes` and `dropout` as `AllCNNC` does.
         preprocessing: from a picture to the input.
         classes: the name of each output.
-        weights: the checkpoint that ships with the package; None where none does.
+        weights: the checkpoint that ships with the package; None if there is none.
     """
 
     build: Callable[..., ClassMapNetwork]
@@ -37,7 +37,7 @@ NETWORKS: dict[str, KnownNetwork] = {
 
 
 def names() -> tuple[str, ...]:
-    """The networks whose weights ship with the package: `load` needs nothing but the name."""
+    """The networks whose weights ship with the package: `load` needs only the name."""
     return tuple(name for name, known in NETWORKS.items() if known.weights is not None)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of untrusted origin, decoded as if their sender meant harm."""
+"""Decoding of pictures from untrusted sources."""
 
 import io
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 40_000_000
 MAX_ELONGATION = 20
-# Formats of photographs and of figures. Others that Pillow knows start programs (EPS) or are rarely seen by a fuzzer.
+# Formats of photographs and of figures. Others that Pillow knows start programs (EPS) or have seen little fuzzing.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 EXTENSIONS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
 
@@ -16,16 +16,16 @@ EXTENSIONS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", 
 def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:
     """Read a picture of untrusted origin as RGB.
 
-    It is turned upright as its EXIF data say; of an animation the first frame counts; transparent parts become white;
-    16 bits per channel become 8.
+    It is turned upright according to its EXIF data; for an animation the first frame counts; transparent parts become
+    white; 16 bits per channel become 8.
 
     Args:
         data: the content of a file of one of `FORMATS`.
-        max_bytes: how long it may be.
+        max_bytes: the largest accepted length.
 
     Raises:
         ValueError: empty, too large in bytes or pixels, longer than `MAX_ELONGATION` times its width (or the reverse),
-            damaged, truncated or no picture. The message is one sentence for the person who sent it.
+            damaged, truncated or no picture. The message is one sentence for the sender.
     """
     if not data:
         raise ValueError("The file is empty.")
@@ -35,7 +35,7 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(_too_many_pixels()) from error
-    except Exception as error:  # damaged headers raise whatever their parser met
+    except Exception as error:  # parsers of damaged headers raise errors of any type
         raise ValueError(f"The file is not a picture that can be read ({', '.join(FORMATS)}).") from error
     with opened:
         _check_size(opened.size)
@@ -55,7 +55,7 @@ def _check_size(size: tuple[int, int]) -> None:
     shorter, longer = sorted(size)
     if shorter * longer > MAX_PIXELS:
         raise ValueError(_too_many_pixels())
-    # The shorter side is scaled to the network's input, the longer one with it: a thread would become a huge picture.
+    # The shorter side is scaled to the network's input, the longer one with it: a long thin picture would become huge.
     if shorter < 1 or longer > MAX_ELONGATION * shorter:
         shape = f"{size[0]} x {size[1]} pixels"
         raise ValueError(f"The picture has {shape}; its longer side may be {MAX_ELONGATION} times the shorter.")

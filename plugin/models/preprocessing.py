@@ -35,16 +35,16 @@ class Preprocessing:
         return resized.crop((left, top, left + self.crop, top + self.crop))
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The normalised input `(1, C, crop, crop)`, float32; C is 1 or 3, as there are means."""
+        """The normalised input `(1, C, crop, crop)`, float32; C is the number of means, 1 or 3."""
         return self.normalised(torch.from_numpy(self.pixels(image)).unsqueeze(0))
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """What the network sees before it is normalised: uint8 `(crop, crop, C)`."""
+        """The network's view before normalisation: uint8 `(crop, crop, C)`."""
         seen = self.visible(image).convert("L" if len(self.mean) == 1 else "RGB")
         return np.array(seen).reshape(self.crop, self.crop, -1)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """The inputs `(N, C, H, W)`, float32, for what `pixels` returns, stacked: uint8 `(N, H, W, C)`."""
+        """The inputs `(N, C, H, W)`, float32, for stacked results of `pixels`: uint8 `(N, H, W, C)`."""
         from torchvision.transforms.functional import normalize
 
         values = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)
@@ -57,7 +57,7 @@ class Preprocessing:
         pairs = list(zip(self.mean, self.std, strict=True))
         low = min((0 - mean) / std for mean, std in pairs)
         high = max((1 - mean) / std for mean, std in pairs)
-        # The margin is for a network that computes in float32, where 2.64 is a little more than 2.64.
+        # The margin allows for float32, in which 2.64 is slightly larger than 2.64.
         return math.floor(low * 1000 - 0.01) / 1000, math.ceil(high * 1000 + 0.01) / 1000
 
 

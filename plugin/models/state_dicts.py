@@ -1,7 +1,7 @@
-"""The weights of a network among what people store: wrapped, nested, prefixed, beside an optimiser's state.
+"""The weights of a network in other people's files: wrapped, nested, prefixed, beside an optimiser's state.
 
-Training programs differ in where they put a state dict and in what they prefix its keys with. A state dict is found by
-what it holds, and its prefix by the network that it is for.
+Training programs differ in the place of a state dict and in the prefix of its keys. A state dict is found by its
+contents, and its prefix by the network that it is for.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from .tensor_files import attributes_of
 Weights = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
-# Where training programs put them, the likeliest first: of several state dicts the first is taken that fits.
+# Keys under which training programs store them, the likeliest first: the first state dict that fits is taken.
 _USUAL = ("state_dict", "model_state_dict", "model", "network", "net", "module", "weights", "params")
 _DEEPEST = 4
-# What wrappers put between the names of modules, and what others add beside a network's own tensors.
+# Insertions of wrappers between the names of modules, and tensors that others add beside a network's own.
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
 _ADDED = ("num_batches_tracked", "n_averaged", "total_ops", "total_params", "_extra_state")
 
 
 def state_dicts(content: Any) -> list[Weights]:
-    """Every state dict in what a file holds, the likeliest first."""
+    """Every state dict in the content of a file, the likeliest first."""
     found = list(_found(content, ()))
 
     def rank(entry: tuple[tuple[str, ...], Weights]) -> tuple[int, int, int]:
@@ -90,7 +90,7 @@ def fitted(candidates: list[Weights], network: nn.Module) -> Weights | None:
         for prefix in sorted({key.removesuffix(probe) for key in weights if f".{key}".endswith(f".{probe}")}, key=len):
             inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
             others = [key for key in inside if key not in own and not key.endswith(_ADDED)]
-            # Beside a prefix there may be others' tensors: of a loss, say, or of a teacher.
+            # Beside a prefix there may be other tensors, such as those of a loss or of a teacher.
             if needed <= inside.keys() and not others:
                 counters = {name: value for name, value in own.items() if name not in needed}
                 return counters | {name: value for name, value in inside.items() if name in own}
@@ -98,7 +98,7 @@ def fitted(candidates: list[Weights], network: nn.Module) -> Weights | None:
 
 
 def differing_classes(weights: Weights, network: nn.Module) -> int | None:
-    """How many classes weights are for, if they fit a network but for that; else None."""
+    """The number of classes of weights that fit a network except for that number; else None."""
     own, found = shapes_of(network.state_dict()), shapes_of(weights)
     differing = [(found[name], shape) for name, shape in own.items() if found[name] != shape]
     counts = {other[:1] for other, _ in differing}
@@ -110,12 +110,12 @@ def differing_classes(weights: Weights, network: nn.Module) -> int | None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A classification network of torchvision's, as its state dict shows it.
+    """A classification network of torchvision's, by its state dict.
 
     Attributes:
-        name: torchvision's.
-        head: the keys whose first dimension counts classes.
-        digest: of the keys and shapes of the others.
+        name: torchvision's name.
+        head: the keys whose first dimension is the number of classes.
+        digest: digest of the keys and shapes of the others.
     """
 
     name: str
@@ -133,13 +133,13 @@ def digest_of(shapes: Shapes, head: tuple[str, ...]) -> str:
 
 @cache
 def architectures() -> tuple[Architecture, ...]:
-    """Those of torchvision's networks, which `scripts/architectures.py` writes down."""
+    """The rows for torchvision's networks, written by `scripts/architectures.py`."""
     rows = json.loads((Path(__file__).parent / "architectures.json").read_text(encoding="utf-8"))
     return tuple(Architecture(row["name"], tuple(row["head"]), row["digest"]) for row in rows)
 
 
 def guess(weights: Weights) -> tuple[str, int] | None:
-    """The network of torchvision's that weights are for, and the number of its classes; None if it is none of them."""
+    """The network of torchvision's that weights belong to, and its number of classes; None if there is none."""
     for prefix in ("", *sorted({key.partition(".")[0] + "." for key in weights})):
         if not all(key.startswith(prefix) or key.endswith(_ADDED) for key in weights):
             continue

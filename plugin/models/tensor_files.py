@@ -1,8 +1,8 @@
-"""Tensors from a file that somebody sent. Nothing in the file is ever run, and little is believed before it is seen.
+"""Tensors from untrusted files. Nothing in a file is ever run, and its claims are checked before they are used.
 
 Files of `torch.save` are pickles. They are read by PyTorch's restricted reader, in which every class that it does not
-know is replaced by one without behaviour: a checkpoint of Lightning, the options of a training script or a whole
-pickled module opens, and what it holds beside tensors does nothing.
+know is replaced by one without behaviour. A checkpoint of Lightning, the options of a training script or a whole
+pickled module can be opened, and its objects other than tensors do nothing.
 """
 
 import pickletools
@@ -21,34 +21,34 @@ _REMEDY = "give a .safetensors file, or a file of torch.save(model.state_dict(),
 # The structure of the largest checkpoints takes a few megabytes; their values lie beside it.
 _LARGEST_STRUCTURE = 64 * 2**20
 _DEEPEST = 6
-# They make as much memory as a number in the file says.
+# These allocate as much memory as a number in the file asks for.
 _MAKES_MEMORY = frozenset({"builtins.bytearray", "__builtin__.bytearray"})
 _lock = threading.Lock()
 
 
 class _Inert:
-    """Stands for any class: what is made of it is a dictionary, which gets what the file says of the object."""
+    """Stands for any class: its objects are dictionaries, which get the attributes stored in the file."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return OrderedDict()
 
 
 def attributes_of(content: Any) -> dict[str, Any]:
-    """What a file says of an object of a class that is not known; of others nothing."""
+    """The stored attributes of an object of an unknown class; empty for other objects."""
     return dict(vars(content)) if isinstance(content, OrderedDict) else {}
 
 
 def read_tensors(path: str | Path) -> Any:
-    """What a file holds: tensors in nested dictionaries and lists; for other objects see `attributes_of`.
+    """The content of a file: tensors in nested dictionaries and lists; for other objects see `attributes_of`.
 
     Args:
         path: a `.safetensors` file, or one of `torch.save`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is neither, is damaged, or holds a program instead of weights; or a tensor in it is not
-            what it seems: sparse, quantised, or larger than the values that the file has for it. One sentence names the
-            file and the remedy.
+        ValueError: the file is neither, is damaged, or holds a program instead of weights; or a tensor in it is sparse,
+            quantised, or larger than the values that the file has for it. One sentence names the file and the
+            remedy.
     """
     source = Path(path)
     with source.open("rb") as file:
@@ -67,7 +67,7 @@ def read_tensors(path: str | Path) -> Any:
 def _safetensors(source: Path) -> dict[str, Tensor]:
     try:
         return load_file(source)
-    except Exception as error:  # a damaged file raises whatever its parser met
+    except Exception as error:  # parsers of damaged files raise errors of any type
         raise _unreadable(source, error) from error
 
 
@@ -76,7 +76,7 @@ def _unreadable(source: Path, error: Exception) -> ValueError:
 
 
 def _check_archive(source: Path) -> None:
-    """Refuse programs, and archives that unpack to more than they are."""
+    """Refuse programs, and archives that unpack to much more than their size."""
     with zipfile.ZipFile(source) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
@@ -107,15 +107,15 @@ def _check_archive(source: Path) -> None:
 def _pickled(source: Path) -> Any:
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(source) if zipfile.is_zipfile(source) else []
-        # Of the whole process: no other thread may meanwhile take them for safe.
+        # The list applies to the whole process: no other thread may take these classes for safe meanwhile.
         with _lock, torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
             return torch.load(source, "cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises whatever its parser met
+    except Exception as error:  # parsers of damaged files raise errors of any type
         raise _unreadable(source, error) from error
 
 
 def tensors_of(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested containers, with its name; not in those that lie deeper than any checkpoint's."""
+    """Every tensor in nested containers, with its name; containers deeper than in any checkpoint are left out."""
     if isinstance(content, Tensor):
         yield name, content
     elif depth < _DEEPEST:

@@ -1,9 +1,9 @@
 """Train All-CNN-C or its max-pooling twin on CIFAR-10: `python -m plugin.models.train all-cnn-c --data FOLDER`.
 
-The paper trains for 350 epochs on a GPU. To reach the neighbourhood of its accuracy within an hour on two CPU cores,
-this recipe differs in three ways, none of which is left in the network that is stored:
+The paper trains for 350 epochs on a GPU. To come close to its accuracy within an hour on two CPU cores, this recipe
+differs in three ways, none of which affects the architecture of the stored network:
 
-* every convolution but the last is followed by batch norm while training, and folded into its weight and bias at the
+* every convolution except the last is followed by batch norm while training, and folded into its weight and bias at the
   end, so that the stored network is Table 1 of the paper, layer for layer;
 * images grow from 16 to 32 pixels over the epochs (the networks average over positions, so any size fits);
 * the stored weights are an exponential moving average, and the learning rate rises for a fifth of the steps and then
@@ -34,10 +34,10 @@ from .networks import NETWORKS
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the result.
+    """All settings that decide the result.
 
-    `precision` is "float32" or "bfloat16" (autocast). `started_from` is a checkpoint of the same network to go on from,
-    at a lower learning rate; its batch norms are folded already, and none are added again.
+    `precision` is "float32" or "bfloat16" (autocast). `started_from` is a checkpoint of the same network from which to
+    continue, at a lower learning rate; its batch norms are folded already, and none are added again.
     """
 
     network: str
@@ -61,14 +61,14 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """What a run has done so far; with the recipe, all that is needed to go on."""
+    """The progress of a run; with the recipe, sufficient to continue it."""
 
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 def add_batch_norm(network: ClassMapNetwork) -> ClassMapNetwork:
-    """Put batch norm after every convolution of `features` but the class maps'."""
+    """Put batch norm after every convolution of `features` except the class maps'."""
     for name, module in network.features.named_children():
         if isinstance(module, nn.Conv2d) and name != "class_conv":
             setattr(network.features, name, NormalisedConvolution(module))
@@ -76,13 +76,13 @@ def add_batch_norm(network: ClassMapNetwork) -> ClassMapNetwork:
 
 
 class NormalisedConvolution(nn.Sequential):
-    """A convolution and the batch norm of what it returns."""
+    """A convolution followed by batch norm."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__(convolution, nn.BatchNorm2d(convolution.out_channels))
 
     def folded(self) -> nn.Conv2d:
-        """The one convolution that computes the same in eval mode."""
+        """A single convolution that computes the same in eval mode."""
         return fuse_conv_bn_eval(cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1]))
 
 
@@ -101,7 +101,7 @@ def augment(images: Tensor, size: int, random: torch.Generator) -> Tensor:
     Args:
         images: normalised images `(N, 3, 32, 32)`.
         size: side of the result in pixels.
-        random: decides flips and shifts.
+        random: generator of the flips and shifts.
     """
     count, side = images.shape[0], images.shape[-1]
     padded = F.pad(images, (4, 4, 4, 4))
@@ -117,13 +117,13 @@ def augment(images: Tensor, size: int, random: torch.Generator) -> Tensor:
 
 
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
-    """Share of uint8 images `(N, 3, H, W)` classified as `labels` says, in [0, 1], in float32 and eval mode."""
+    """Share of uint8 images `(N, 3, H, W)` that are classified correctly, in [0, 1], in float32 and eval mode."""
     inputs = (normalise(batch).contiguous(memory_format=torch.channels_last) for batch in images.split(batch_size))
     return statistics.accuracy(network, zip(inputs, labels.split(batch_size), strict=True))
 
 
 class Trainer:
-    """One run in one folder: `training.pt` is rewritten after each epoch, so that a killed run goes on from it."""
+    """One run in one folder: `training.pt` is rewritten after each epoch, so that an interrupted run can continue."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, Progress()
@@ -150,7 +150,7 @@ class Trainer:
         return self.folder / "training.pt"
 
     def resume(self) -> None:
-        """Go on where the run in the folder stopped; a run of another recipe is refused."""
+        """Continue the run in the folder; a run of another recipe is refused."""
         if not self.state_file.exists():
             return
         state = torch.load(self.state_file, weights_only=True)
@@ -203,8 +203,8 @@ def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | No
     """Run (or finish) a recipe and store the network.
 
     Args:
-        recipe: what to train and how.
-        data: where CIFAR-10 lies, see `plugin.models.data.cifar10`; None downloads it.
+        recipe: the settings.
+        data: the source of CIFAR-10, see `plugin.models.data.cifar10`; None downloads it.
         folder: gets `training.pt`, `history.json` and `NAME.safetensors`.
         limit: use only this many training and test images.
 

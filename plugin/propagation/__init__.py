@@ -1,4 +1,4 @@
-"""Running a network under backward rules: the function mode, and what it knows of operations and modules."""
+"""A network under backward rules: the function mode, and its knowledge of operations and modules."""
 
 from .activation import Activation
 from .backward import backward

@@ -1,4 +1,4 @@
-"""An activation at work, as a rule sees it."""
+"""An activation of a forward pass, as a rule sees it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,14 @@ class Activation:
     """A pointwise non-linearity y = function(x).
 
     Attributes:
-        name: PyTorch's name, such as "relu" or "gelu"; "" for a chain that PyTorch has no name for.
+        name: PyTorch's name, such as "relu" or "gelu"; "" for a chain that has no name in PyTorch.
         input: x, of any shape.
         function: computes y out of place.
-        shape: what the function looks like, if it was looked at.
+        shape: the shape of the function, if it was examined.
         non_decreasing: whether the derivative is nowhere negative.
         non_negative: whether y has no negative entry.
-        weight: whether y says how much of a signal passes, as the output of a sigmoid.
-        value: y, if it is computed already.
+        weight: whether y is the proportion of a signal that passes, such as the output of a sigmoid.
+        value: y, if it is already computed.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Activation:
     value: Tensor | None = None
 
     def run(self, value: Tensor) -> Tensor:
-        """f, differentiable, at a tensor with the values of x; the values that are there are not computed again."""
+        """f, differentiable, at a tensor with the values of x; y is not computed again if it is known."""
         return self.function(value) if self.value is None else _Computed.apply(value, self.function, self.value)
 
 
 class _Computed(torch.autograd.Function):
-    """f(x) forwards, as it was computed already; f'(x) backwards."""
+    """f(x) forwards, from the value computed before; f'(x) backwards."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, function: Step, result: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = Fal
 
     Args:
         selected: the explained values, with their graph.
-        tensors: where the signal is wanted.
+        tensors: the tensors at which the signal is wanted.
         keep_graph: another backward pass will follow.
 
     Returns:
@@ -24,7 +24,7 @@ def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = Fal
     """
     signals: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if selected.requires_grad:
-        # Of the sum: weights of one's own, handed to autograd, make it import sympy for seconds.
+        # autograd.grad is called on the sum: weights passed to autograd make it import sympy for seconds.
         signals = torch.autograd.grad(selected.sum(), tensors, retain_graph=keep_graph, allow_unused=True)
     if all(signal is None for signal in signals):
         raise NoDependenceError(NO_DEPENDENCE)

@@ -12,13 +12,13 @@ from .tensors import map_tensors
 
 @dataclass(slots=True)
 class Call:
-    """A call that at least one signal goes into.
+    """A call that receives at least one signal.
 
     Attributes:
         operation: its row; None if the table has none.
-        function, args, kwargs: what was called.
+        function, args, kwargs: the call.
         signals: the tensors that depend on the input, in order, each as often as it is given.
-        given: all tensors among the arguments, parameters as the model has them.
+        given: all tensors among the arguments; parameters as the model holds them.
     """
 
     operation: Operation | None
@@ -45,7 +45,7 @@ class Call:
         return self.function(*args, **kwargs)
 
     def argument(self, name: str, default: Any = None) -> Any:
-        """One argument, by the name that the operation's row has for it."""
+        """One argument, by its name in the operation's row."""
         return default if self.operation is None else self.operation.argument(self.args, self.kwargs, name, default)
 
 

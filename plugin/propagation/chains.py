@@ -1,14 +1,14 @@
 """Activations written by hand: a chain of pointwise operations on one tensor is one activation.
 
-`x * sigmoid(x)`, `where(x > 0, x, 0)` and `(x + |x|) / 2` take several calls, and no single one tells what they come
-to. Each pointwise result therefore remembers how it was computed, as a function of an earlier tensor, its root. An
-operation whose operands are functions of one root is itself such a function, and gets an activation's rule with the
+`x * sigmoid(x)`, `where(x > 0, x, 0)` and `(x + |x|) / 2` take several calls, and no single call shows the whole
+function. Each pointwise result therefore remembers how it was computed, as a function of an earlier tensor, its root.
+An operation whose operands are functions of one root is itself such a function, and gets an activation's rule with the
 whole function f. The root of several operands is the last tensor that all of them are functions of.
 
 * An affine chain a x + c is no activation.
-* An activation that PyTorch has a name for is complete, and its root is what it was applied to. But a number that it is
-  multiplied with, or that is added to it, belongs to a function written with it, `relu6(x + 3) / 6`, as do other
-  operands of the same root, `relu(x) - a * relu(-x)`; then numbers before it belong to that function, too.
+* An activation that PyTorch has a name for is complete, and its root is the tensor it was applied to. A number that it
+  is multiplied with, or that is added to it, makes it part of a function written with it, `relu6(x + 3) / 6`. So do
+  other operands of the same root, `relu(x) - a * relu(-x)`; then numbers before it belong to that function, too.
 """
 
 import weakref
@@ -34,7 +34,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A tensor that does not depend on the root; `read` tells the number that all its entries are, if that is known."""
+    """A tensor that does not depend on the root; `read` returns the number that all its entries are, if it is known."""
 
     tensor: Tensor
     read: Callable[[Tensor], float | None]
@@ -60,7 +60,7 @@ class Step:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self._key: Any = None
-        # Of most steps the root is the first argument, and numbers are the others.
+        # In most steps, the root is the first argument, and the others are numbers.
         rest = (*args[1:], *kwargs.values())
         of_root_alone = bool(args) and args[0] is ROOT and all(isinstance(argument, _NUMBERS) for argument in rest)
         self._rest = args[1:] if of_root_alone else None
@@ -133,15 +133,15 @@ def _key(argument: Any) -> Any:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a function of numbers looks like.
+    """The shape of the graph of a function of numbers.
 
     Attributes:
         name: "relu", "relu6" or "leaky_relu" if it is that function.
-        slope: of a leaky ReLU below 0.
+        slope: the slope of a leaky ReLU below 0.
         non_negative: it has no negative value.
         non_decreasing: it nowhere falls.
         falls: it nowhere rises, and is not constant.
-        gate: it rises between two bounds, the lower one not below 0, and is above it at 0: a weight, as a sigmoid.
+        gate: it rises between two bounds, the lower one not below 0, and is above it at 0: a weight, such as a sigmoid.
         finite: it has no pole.
     """
 
@@ -162,7 +162,7 @@ _MANY = 4096
 
 
 def keep(table: dict[Any, Any], key: Any, value: Any) -> Any:
-    """Keep a value under a key, and all of a table as long as it is small: numbers may differ at every call."""
+    """Store a value under a key. The table is emptied when it is large, as numbers may differ at every call."""
     if len(table) >= _MANY:
         table.clear()
     table[key] = value
@@ -170,9 +170,9 @@ def keep(table: dict[Any, Any], key: Any, value: Any) -> Any:
 
 
 def shape_of(step: Step, ndim: int) -> Shape | None:
-    """The shape of a function of tensors with `ndim` dimensions, found by trying it.
+    """The shape of a function of tensors with `ndim` dimensions, found from its values at probe points.
 
-    None if something but numbers takes part.
+    None if the function depends on anything but numbers.
     """
     key = step.key
     if key is None:
@@ -213,16 +213,16 @@ def _look(x: Tensor, y: Tensor) -> Shape:
 
 
 class Link:
-    """How a tensor follows from its root.
+    """The way from a root to a tensor.
 
     Attributes:
-        step: as a function of the root.
-        affine: it is a x + c.
+        step: the tensor as a function of the root.
+        affine: the function is a x + c.
         shifted: a number was added on the way.
-        complete: an activation that is used as it is, or a multiple of one.
-        numbers: of an affine step: only numbers took part.
-        dim: the dimension along which several functions of the root are stacked; None if there is one.
-        remedy: the function has no meaning by itself; what to do instead.
+        complete: the tensor is the result of an activation used unchanged, or a multiple of one.
+        numbers: for an affine step: only numbers took part.
+        dim: the dimension along which several functions of the root are stacked; None if there is one function.
+        remedy: the function has no meaning by itself; the remedy for the error message.
     """
 
     __slots__ = ("_root", "affine", "complete", "dim", "numbers", "remedy", "shifted", "step")
@@ -238,14 +238,14 @@ class Link:
         dim: int | None = None,
         remedy: str = "",
     ) -> None:
-        # The result of an activation lives on as the next layer's input: it must not hold what it was computed from.
+        # The result of an activation lives on as the next layer's input: it must not keep the activation's input alive.
         self._root: Callable[[], Tensor | None] = weakref.ref(root) if complete and not affine else lambda: root
         self.step, self.affine, self.shifted, self.complete = step, affine, shifted, complete
         self.numbers, self.dim, self.remedy = numbers, dim, remedy
 
     @property
     def root(self) -> Tensor | None:
-        """The tensor that this is a function of; None if nobody holds it any more."""
+        """The tensor that this is a function of; None if it has been freed."""
         return self._root()
 
 
@@ -295,7 +295,7 @@ def steps_to(tensor: Tensor, root: Tensor, link_of: LinkOf) -> tuple[Step, ...]:
 
 
 def beginning(root: Tensor, link_of: LinkOf) -> Tensor:
-    """The root of a function of `root` as a whole: what was written by hand before it, and numbers, belong to it."""
+    """The root of a function of `root` as a whole: numbers, and hand-written operations before it, belong to it."""
     while (link := link_of(root)) is not None and (below := link.root) is not None:
         if link.complete or link.dim is not None or not (link.numbers or link.shifted):
             break
@@ -310,7 +310,7 @@ def step_of(
     slots: dict[int, Slot],
     number_of: Callable[[Tensor], float | None],
 ) -> Step:
-    """The call as a function of the root: `slots` says how the tensors with these identities follow from it."""
+    """The call as a function of the root; `slots` maps the identity of a tensor to its function of the root."""
 
     def replaced(tensor: Tensor) -> Any:
         return slots.get(id(tensor)) or Constant(tensor, number_of)

@@ -14,7 +14,7 @@ from .kinds import Operation
 
 @dataclass(frozen=True)
 class ConvolutionLayer:
-    """y = W x + b for a weight that no signal goes to.
+    """y = W x + b for a weight that receives no signal.
 
     Attributes:
         input: x `(N, C, ...)`.
@@ -43,7 +43,7 @@ class ConvolutionGradient(torch.autograd.Function):
 
 
 def differentiate(operation: ConvolutionLayer) -> Tensor:
-    """The convolution as it is; its gradient by products of matrices, where they are faster than PyTorch's own."""
+    """The convolution unchanged; its gradient by products of matrices, where they are faster than PyTorch's own."""
     # Under autocast the signal will not have the type of the weight.
     if operation.linear.is_product(operation.input, operation.weight) and not torch.is_autocast_enabled("cpu"):
         result: Tensor = ConvolutionGradient.apply(operation.input, operation)
@@ -58,7 +58,7 @@ def per_dimension(value: int | Sequence[int], dimensions: int) -> tuple[int, ...
 
 
 def fixed(size: int | Sequence[int]) -> int | tuple[int, ...]:
-    """A size that can be a key."""
+    """A size as a hashable key."""
     return size if isinstance(size, int) else tuple(size)
 
 
@@ -87,10 +87,10 @@ def convolution_of(
 def parse_convolution(
     row: Operation, function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ConvolutionLayer | None:
-    """What a call of a convolution computes.
+    """The layer that a call of a convolution computes.
 
     Returns:
-        None where the plain gradient must do: padding by name, no batch, a weight that is computed.
+        None where the plain gradient must do: padding by name, no batch dimension, a computed weight.
     """
     return _convolution(int(row.name[-2]), function, *args, **kwargs)
 

@@ -1,8 +1,8 @@
 """A function mode in which nothing is overwritten: in-place operations are computed out of place.
 
-The object that would have been overwritten stands for the result from then on: no tensor of the user's, and none that a
-rule has saved, is ever written to. Only ReLUs and sums in place, right after the layer that computed what they
-overwrite, are so: that is half of the memory traffic of many networks.
+From then on, the object that would have been overwritten stands for the result. No tensor of the user's, and none that
+a rule has saved, is ever written to. Only ReLUs and sums directly after the layer that computed their operand run in
+place: this saves half of the memory traffic of many networks.
 """
 
 import weakref
@@ -28,9 +28,9 @@ from .operations import OPERATIONS
 from .tensors import PLAIN, TensorTable, map_tensors
 from .whole import WholeModules
 
-# They ask for what a tensor is: the most frequent calls.
+# Queries about a tensor's type, shape and place: the most frequent calls.
 _QUESTIONS = frozenset(function for row in OPERATIONS if row.kind is Kind.QUESTION for function in row.functions)
-# What PyTorch computes without keeping the result for the backward pass.
+# Operations whose results PyTorch does not keep for the backward pass.
 _RESULT_IS_NOT_KEPT = frozenset(
     f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
 ) | {f"{ConvolutionGradient.__name__}Backward"}
@@ -47,12 +47,12 @@ class _Cells(TensorTable[_Cell]):
     """The cell of each tensor that stands for another."""
 
     def now(self, tensor: Tensor) -> Tensor:
-        """What a tensor stands for."""
+        """The tensor that a tensor stands for."""
         entry = self._entries.get(id(tensor))  # without another call: this is asked for every argument of every call
         return tensor if entry is None else entry[1].value
 
     def resolved(self, arguments: Any) -> Any:
-        """The arguments of a call, as they stand now; most often the very same."""
+        """The arguments of a call with their current values; in most calls the same objects."""
         if not self._entries:
             return arguments
         for value in arguments.values() if type(arguments) is dict else arguments:
@@ -71,7 +71,7 @@ class FunctionalMode(TorchFunctionMode):
     Args:
         model: the network that is about to be called.
         protected: the user's tensors besides parameters and buffers; nothing is written into their memory.
-        on_enter, on_exit: see `ModuleTrace`; tensors arrive as what they stand for now.
+        on_enter, on_exit: see `ModuleTrace`; they receive the current value of each tensor.
     """
 
     _really_in_place: Container[Callable[..., Any]] = frozenset({F.relu, Tensor.__iadd__, Tensor.add_})
@@ -122,7 +122,7 @@ class FunctionalMode(TorchFunctionMode):
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
-        """Inside a rule, where the mode is off: look at the parts of a composite function as well."""
+        """Inside a rule, where the mode is off: turn it on for the parts of a composite function."""
         super().__enter__()  # type: ignore[no-untyped-call]
         try:
             yield
@@ -131,7 +131,7 @@ class FunctionalMode(TorchFunctionMode):
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Between operations: as inside a rule, where the mode is off."""
+        """Between operations: turn the mode off, as inside a rule."""
         with without(self):
             yield
 
@@ -142,7 +142,7 @@ class FunctionalMode(TorchFunctionMode):
         return ()
 
     def whole_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """What stands for the output of such a module."""
+        """The value that replaces the output of such a module."""
         return output
 
     def _replace_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -152,19 +152,19 @@ class FunctionalMode(TorchFunctionMode):
         return result
 
     def _has_overwritten(self, tensor: Tensor) -> bool:
-        """Whether other objects stand for a tensor, or it for another."""
+        """Whether other objects stand for this tensor, or it stands for another."""
         newest = self._newest.get(tensor)
         return self._cells.get(tensor) is not None or (newest is not None and newest() is not None)
 
     def as_received(self, tensor: Tensor) -> Tensor:
-        """A tensor that stands for another by now, as it was, to be seen by operations."""
+        """The earlier value of a tensor that now stands for another, in a form that operations can see."""
         if self._cells.get(tensor) is None:
             return tensor
         with self.off():
             return tensor.clone()
 
     def current(self, value: Any) -> Any:
-        """`value` with every tensor in it, however nested, replaced by what it stands for now."""
+        """`value` with every tensor in it, however nested, replaced by the tensor that it stands for now."""
         return map_tensors(self._cells.now, value)
 
     def __torch_function__(
@@ -200,7 +200,7 @@ class FunctionalMode(TorchFunctionMode):
         return self.plain(function, args, kwargs)
 
     def plain(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call as it is."""
+        """A call, unchanged."""
         result = function(*args, **kwargs)
         self._note_views(result)
         return result
@@ -208,7 +208,7 @@ class FunctionalMode(TorchFunctionMode):
     def _call_in_place(
         self, form: InPlace, function: Callable[..., Any], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        """The same values as an in-place call, and the same consequences for whoever holds the target."""
+        """The values of an in-place call, and its effects on all references to the target."""
         value = self.current(target)
         if function in self._really_in_place and self._may_be_overwritten(value):
             result = self._call(function, args, kwargs)
@@ -219,11 +219,11 @@ class FunctionalMode(TorchFunctionMode):
         if form.writes_values:
             result = self._replace(value, result if result.dtype is value.dtype else result.to(value.dtype))
         result = self._overwrite(target, result)
-        # `self.count += 1` assigns what it gets to the module: that must remain the user's own tensor.
+        # `self.count += 1` assigns the result to the module's attribute: that must remain the user's own tensor.
         return target if self._is_users(target) else result
 
     def _may_be_overwritten(self, value: Tensor) -> bool:
-        """Whether an operation in place may be one: nothing but what the model computes from here on can tell."""
+        """Whether an operation may run in place: only the model's own later computations can notice it."""
         return (
             value is self._unread
             and self._is_free(value)
@@ -240,14 +240,14 @@ class FunctionalMode(TorchFunctionMode):
         return value.grad_fn is not None and value.grad_fn.name() in _RESULT_IS_NOT_KEPT
 
     def _write_into_view(self, form: InPlace, view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Really in place, so that the base and its other views see it; but never in memory that must stay as it is."""
+        """A real in-place write, which the base and its other views see; never in memory that must stay unchanged."""
         base = view._base
         if base is not None and (self._is_users(view) or self._is_kept(base)):
             self._note_views(view)
             self._overwrite(base, self._replace(base, base.clone()))
             view = self._cells.now(view)
         args, kwargs = form.out_of_place(args, kwargs)
-        # A rule may save what it was given, which is about to be overwritten.
+        # A rule may save its input, which is about to be overwritten.
         return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
 
     def _is_kept(self, base: Tensor) -> bool:
@@ -311,7 +311,7 @@ class FunctionalMode(TorchFunctionMode):
 
 @contextmanager
 def without(mode: TorchFunctionMode) -> Iterator[None]:
-    """As long as this lasts, a mode that is on, and those above it, are off."""
+    """Turn off a mode that is on, and those above it, for the duration of this context."""
     above: list[Any] = []
     while (last := _pop_mode()) is not mode:
         above.append(last)
@@ -331,7 +331,7 @@ def is_on(mode: TorchFunctionMode) -> bool:
 
 
 def _is_of_function(tensor: Tensor) -> bool:
-    """Whether an autograd function returned it, a backward hook of a module, say: no view of that may be written to."""
+    """Whether an autograd function returned it, such as a module's backward hook: no view of that may be written to."""
     return getattr(type(tensor.grad_fn), "_forward_cls", None) is not None
 
 
@@ -340,7 +340,7 @@ def _unchanged(tensor: Tensor) -> Tensor:
 
 
 def _saving_hooks() -> Any:
-    """What handles the tensors that autograd saves now, as a pair of functions; None if autograd does."""
+    """The pair of functions that handles the tensors autograd saves now; None if autograd does."""
     return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 

@@ -2,8 +2,8 @@
 
 `x.relu_()`, `F.relu(x, inplace=True)`, `x += y`, `x[i] = y` and `torch.add(x, y, out=z)` overwrite a tensor that a
 backward rule may have saved, or that belongs to the user. The function mode computes their result out of place and
-remembers that the overwritten object now stands for it. This module tells which functions overwrite what, and what
-computes the same without overwriting.
+remembers that the overwritten object now stands for it. This module lists the functions that overwrite an argument, and
+their counterparts that do not.
 """
 
 import inspect
@@ -30,7 +30,7 @@ class InPlace:
     """A function that overwrites its first argument.
 
     Attributes:
-        functional: computes the same out of place.
+        functional: computes the same result out of place.
         flag: position of the argument `inplace` that asks for it; None if the function always overwrites.
         writes_values: whether other views of the same memory see the change.
     """
@@ -75,7 +75,7 @@ def in_place_form(function: Callable[..., Any]) -> InPlace | None:
 
 
 def _out_of_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The function called `name` where `function` lives: `Tensor.relu` for `Tensor.relu_`."""
+    """The function called `name` in the namespace of `function`: `Tensor.relu` for `Tensor.relu_`."""
     if isinstance(function, torch._ops.OpOverload):
         packet = getattr(torch.ops.aten, name, None)
         found = getattr(packet, function._overloadname, None)

@@ -1,4 +1,4 @@
-"""The kinds of operations, and what a row of the table says of one."""
+"""The kinds of operations, and a row of the table of operations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class Kind(Enum):
-    """What an operation does; the value is how its relevance passes under LRP."""
+    """The kind of an operation; the value describes how its relevance passes under LRP."""
 
-    QUESTION = "asks for what a tensor is; computes none"
-    STATE = "changes what a tensor is, not its values"
+    QUESTION = "a query about a tensor: computes no values"
+    STATE = "changes a property of a tensor, not its values"
     CREATION = "a constant: its values depend on no signal"
     MOVEMENT = "moves values; relevance moves with them"
     SUM = "linear in all signals, element by element; a constant added to a linear layer is its bias"
@@ -31,14 +31,14 @@ class Kind(Enum):
     BILINEAR = "a linear layer if one input is constant; else half to each"
     BATCH_NORM = "folded into the linear layer before it, else a linear layer of its own"
     NORM = "linear, the deviation held constant"
-    STATISTIC = "a weight: linear, where it is itself explained"
+    STATISTIC = "a weight; linear if it is itself explained"
     SOFTMAX = "a weight; its gradient (AttnLRP), or held constant (CP-LRP)"
     LOG_SOFTMAX = "at the end of a network, the logits below it are explained"
     MAX_POOLING = "relevance goes to the maximum"
-    SAMPLING = "linear in the first argument; where it is read is held constant"
-    DROPOUT = "linear; in eval mode nothing"
-    EMBEDDING = "where a network that reads token ids begins"
-    COMPOSITE = "as the operations that it is written in"
+    SAMPLING = "linear in the first argument; the sampling positions are held constant"
+    DROPOUT = "linear; no effect in eval mode"
+    EMBEDDING = "the beginning of a network that reads token ids"
+    COMPOSITE = "as its component operations"
 
 
 # Kinds of operations that may be a part of an activation written by hand.
@@ -47,7 +47,7 @@ POINTWISE_KINDS = (
 )  # fmt: skip
 
 
-# Kinds that LRP computes by another rule than their gradient.
+# Kinds of operations for which the rule of LRP differs from the gradient.
 RULED_KINDS = (
     Kind.ACTIVATION, Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.MATRIX_PRODUCT, Kind.BATCH_NORM, Kind.NORM,
 )  # fmt: skip
@@ -55,34 +55,34 @@ RULED_KINDS = (
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """One row.
+    """One row of the table of operations.
 
     Attributes:
-        name: PyTorch's.
-        kind: what it does.
+        name: PyTorch's name.
+        kind: the kind.
         functions: its spellings: functions, methods, operators.
         arguments: their names, in order, as far as the engine asks for them.
-        linear_in: of what is linear in some of its tensors only: the argument.
-        first_only: of several tensors the values of the first count; of the others, the shape or the type.
-        keeps_signs: of signals without negative entries it makes a result without.
+        linear_in: the argument in which an operation is linear, if it is linear in some of its tensors only.
+        first_only: of several tensors, the first gives the values; the others give the shape or the type.
+        keeps_signs: signals without negative entries give a result without negative entries.
         non_negative: its result has no negative entry.
         adds_constants: it may add a constant, which keeps relevance.
         non_decreasing: its derivative is nowhere negative.
-        weight: its result says how much of a signal passes.
+        weight: its result is the proportion of a signal that passes.
         even: f(x) = f(-x) or an exponential: sums of it are statistics.
         nodes: its nodes in autograd's graph, by the name without "Backward".
         parts: computes the same in operations that have rules, with the same arguments.
         contains_activations: activations are among the parts.
-        keeps_order: to the same shape it moves nothing.
+        keeps_order: if the shape stays the same, it moves nothing.
         permutes: it changes the order of the dimensions.
-        identity: it changes no value; but for their type or place in memory.
+        identity: it changes no value; only the type or the place in memory.
         training: the argument that makes it random, or dependent on the rest of the batch, with its default.
         statistics: the arguments that it overwrites if `training` is true.
         number: the value of every entry that it creates.
-        shape_only: in place, it changes the shape that one object shows, not memory that others share.
+        shape_only: in place, it changes the shape of one object, not memory that others share.
         operator: the operator of this name takes these arguments, where functions of one name differ.
-        remedy: for what has no LRP rule, what to do instead.
-        own: a user's, who tells what it does: nobody asks how it does it.
+        remedy: the remedy for an operation without a rule of LRP.
+        own: a user's operation, which is described, not inspected.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Written:
-    """What has no form out of place, such as an assignment: the values of a copy that was overwritten."""
+    """The copying form of an operation without a form out of place, such as an assignment: overwrites a copy."""
 
     function: Callable[..., Any]
 

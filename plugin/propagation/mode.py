@@ -1,8 +1,8 @@
 """The function mode: PyTorch's own autograd, in which a few operations get another backward rule.
 
 While a `Propagation` is open, every torch function that this thread calls passes through it. The row of the table in
-`operations` tells what kind of operation it is; the rule for that kind computes it, and everything else runs as it is,
-so that autograd differentiates it.
+`operations` gives the kind of an operation; the rule for that kind computes it. All other operations run unchanged,
+so that autograd differentiates them.
 """
 
 import warnings
@@ -30,7 +30,7 @@ _ORDER = torch.contiguous_format
 
 
 class Propagation(ReadingMode):
-    """Runs a model under backward rules, on this thread, leaving the model as it is.
+    """Runs a model under backward rules, on this thread, without changing the model.
 
     Args:
         model, protected, on_enter, on_exit: see `FunctionalMode`.
@@ -39,7 +39,7 @@ class Propagation(ReadingMode):
 
     Attributes:
         handled: the autograd nodes of all operations that a rule was applied to.
-        foreign: those of operators that no row tells of, and where they were called.
+        foreign: the autograd nodes of operators without a row, and the place of their call.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Propagation(ReadingMode):
         self._follows_batch_norm = False
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An out-of-place call: by its rule if it has one, else as it is."""
+        """An out-of-place call: by its rule if it has one, else unchanged."""
         if self._whole is not None and self._whole.inside:
             return self._without_rules(function, args, kwargs)
         return self._by_row(operation_of(function), function, args, kwargs)
@@ -92,11 +92,11 @@ class Propagation(ReadingMode):
                 self.foreign[tensor.grad_fn] = f"{layer} calls {'.'.join(str(function).split('.')[:2])}"
 
     def whole_modules(self) -> Collection[nn.Module]:
-        """Those of a class that a user has told of."""
+        """Modules of a class that a user has registered."""
         return registered_modules(self.model) if Activation in self.rules else ()
 
     def whole_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """What the row of the module's class says."""
+        """The result by the row of the module's class."""
         row = module_operation(type(module))
         if row is None:
             return output
@@ -107,11 +107,11 @@ class Propagation(ReadingMode):
             return self._by_row(row, run_module, (module, *args), kwargs)
 
     def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
-        """An activation, by its rule."""
+        """An activation, computed by its rule."""
         return self._by_rule(activation)
 
     def _by_rule(self, operation: Any) -> Any:
-        """An operation as the rule for its type computes it."""
+        """The result of an operation by the rule for its type."""
         result = self.rules[type(operation)](operation)
         for tensor in tensors_in(result):
             self.handled.add(tensor.grad_fn)
@@ -133,19 +133,19 @@ class Propagation(ReadingMode):
         return self._parsed(parse_pooling, row, function, args, kwargs)
 
     def _batch_norm(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As it is. PyTorch's gradient on a CPU is wrong for one example whose signal is permuted."""
+        """The call, unchanged. PyTorch's gradient on a CPU is wrong for one example whose signal is permuted."""
         if not self._follows_batch_norm:
             value = row.argument(args, kwargs, "input")
             self._follows_batch_norm = value.is_cpu and value.shape[0] == 1
         return self.plain(function, args, kwargs)
 
     def _straightened(self, row: Operation, source: Any) -> None:
-        """Let the signal of what is permuted come back in the memory order that it has on the way up."""
+        """Return the signal of a permuted tensor in the memory order of the forward pass."""
         if self._follows_batch_norm and row.permutes and isinstance(source, Tensor) and source.requires_grad:
             source.register_hook(lambda signal: None if signal is None else signal.clone(memory_format=_ORDER))
 
     def _composite(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """In its parts, if activations may be among them."""
+        """The parts of an operation, if activations may be among them."""
         if Activation not in self.rules or row.parts is None or not row.contains_activations:
             return self.plain(function, args, kwargs)
         with self.seeing():
@@ -158,7 +158,7 @@ class Propagation(ReadingMode):
         return result
 
     def _moved(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What is known of values is known of them in another place."""
+        """A movement: the notes on values also hold for the moved values."""
         source = args[0] if args else None
         if type(source) in (list, tuple) and row.name == "stack":
             return self.stacked(row, function, args, kwargs)
@@ -168,7 +168,7 @@ class Propagation(ReadingMode):
             return self._elementwise(row, function, args, kwargs)
         result = self.plain(function, args, kwargs)
         if note is None:
-            # What is made of parameters alone is a constant.
+            # A tensor made of parameters alone is a constant.
             is_parameter = isinstance(source, nn.Parameter) and source.requires_grad
             return map_tensors(Tensor.detach, result) if is_parameter else result
         if note.statistic or note.plain is not None or note.number is not None:
@@ -199,7 +199,7 @@ class Propagation(ReadingMode):
 
     def _statistic(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = self.plain(function, args, kwargs)
-        for tensor in tensors_in(result)[:1]:  # of var_mean the first
+        for tensor in tensors_in(result)[:1]:  # the first result of var_mean
             self.noted(tensor).statistic = True
         return result
 
@@ -211,7 +211,7 @@ class Propagation(ReadingMode):
     def _in_train_mode(
         self, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of an operation that may be in train mode, with copies of what it would then overwrite."""
+        """The arguments of an operation that may be in train mode, with copies of those it would then overwrite."""
         name, default = row.training or ("", False)
         if not row.argument(args, kwargs, name, default):
             return args, kwargs

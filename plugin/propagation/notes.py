@@ -1,4 +1,4 @@
-"""What is known of a tensor that a model computes, beyond its values."""
+"""Known properties of the tensors that a model computes, beyond their values."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Note:
-    """Every tensor is one of three sorts: a constant, which needs no gradient, a signal, or a weight.
+    """The notes on one tensor. A tensor is a constant, which needs no gradient, a signal, or a weight.
 
     Attributes:
-        weight: it says how much of a signal passes, such as the output of a sigmoid.
+        weight: it is the proportion of a signal that passes, such as the output of a sigmoid.
         non_negative: it is known to have no negative entry.
-        number: what all its entries are.
-        link: how it follows, element by element, from an earlier tensor.
-        plain: computes the same by operations that have their own gradient, none of which counts as an activation:
-            what squares and exponentials are if they end up in a norm.
+        number: the number that all its entries are.
+        link: its relation, element by element, to an earlier tensor.
+        plain: computes the same by operations that have their own gradient, none of which counts as an activation.
+            Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
         produced: the linear layer that computed it.
-        moved: of what a layer computed, in another place: that tensor, and the movements.
+        moved: for a moved result of a layer: that result, and the movements.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
-        covered: where the carrier leads to an input, 1, and 0 elsewhere; None: everywhere.
-        folded: results of what was folded into the layer that computed it.
+        covered: 1 where the carrier leads to an input, 0 elsewhere; None if it does everywhere.
+        folded: results of operations folded into the layer that computed it.
         scaled: the two factors of which it is the product, one of them a weight of the model.
-        owner: of a constant: the module whose parameter it is made from.
-        logits: what it is the log-softmax of.
+        owner: for a constant: the module whose parameter it is made from.
+        logits: the tensor that it is the log-softmax of.
         log_total_of: it is the logarithm of the sum of the exponentials of this tensor.
-        softmax: it is the output of a softmax, maybe of one written by hand.
+        softmax: it is the output of a softmax, possibly of one written by hand.
     """
 
     weight: bool = False
@@ -58,7 +58,7 @@ class Note:
     softmax: bool = False
 
     def settle(self) -> None:
-        """The forward pass is over: nothing is computed from the tensor any more, and what that needed may go."""
+        """Drop the notes that only further computation needs: the forward pass is over."""
         self.link = self.plain = self.moved = self.scaled = self.log_total_of = None
 
 
@@ -66,15 +66,15 @@ NOTHING = Note()
 
 
 class Notes(TensorTable[Note]):
-    """What is known of each tensor of a forward pass."""
+    """The notes on the tensors of a forward pass."""
 
     def of(self, tensor: Tensor) -> Note:
-        """What is known of a tensor, to be read."""
+        """The notes on a tensor, for reading."""
         entry = self._entries.get(id(tensor))
         return NOTHING if entry is None else entry[1]
 
     def add(self, tensor: Tensor) -> Note:
-        """What is known of a tensor, to be added to."""
+        """The notes on a tensor, for writing."""
         entry = self._entries.get(id(tensor))
         if entry is None:
             note = self[tensor] = Note()

@@ -1,10 +1,10 @@
 """The table of operations: one row for each, with all that the engine knows of it.
 
-A row says how an operation is spelled, what kind it is, in which arguments it is linear, and how it stands in
-autograd's graph. The function mode, LRP, the refusals, the deconvnet without an image, recordings and the ledger read
-it here, and nowhere else. `operation_of` finds the row of a function, in any of its spellings:
+A row holds the spellings of an operation, its kind, the arguments in which it is linear, and its nodes in autograd's
+graph. The function mode, LRP, the refusals, the deconvnet without an image, recordings and the ledger read these facts
+here, and nowhere else. `operation_of` finds the row of a function, in any of its spellings:
 `F.relu(x)`, `torch.relu(x)`, `x.relu()` and `torch.ops.aten.relu.default(x)` are one operation. In-place spellings
-arrive as their form out of place (see `in_place`).
+become the out-of-place operation first (see `in_place`).
 
 An operation of your own, a `torch.library` operation, a Python function that launches a kernel or a class of modules,
 gets a row by `register`.
@@ -44,7 +44,7 @@ def _row(names: str, kind: Kind, aliases: str = "", homes: Iterable[Any] = _HOME
 
 
 def _parts(names: str, activations: bool = False, **facts: Any) -> Iterator[Operation]:
-    """Rows of what `parts` has functions for."""
+    """Rows of the operations that `parts` has functions for."""
     for name in names.split():
         written = getattr(parts, name)
         yield from _row(name, Kind.COMPOSITE, parts=written, contains_activations=activations, **facts)
@@ -52,7 +52,7 @@ def _parts(names: str, activations: bool = False, **facts: Any) -> Iterator[Oper
 
 # fmt: off
 def _structure() -> Iterator[Operation]:
-    """What tensors are, and where their values lie."""
+    """Queries, creation and movements of values."""
     yield from _row("dim size stride numel nelement is_floating_point is_complex __len__ shape ndim dtype device "
                     "layout requires_grad is_cuda is_sparse is_mps is_quantized is_nested is_contiguous is_leaf "
                     "is_signed element_size itemsize nbytes storage_offset get_device data_ptr grad_fn "
@@ -113,13 +113,13 @@ def _sums() -> Iterator[Operation]:
                     "adaptive_max_pool3d_with_indices", Kind.MAX_POOLING, keeps_signs=True)
     yield from _row("amax amin topk sort median nanmedian mode kthvalue cummax cummin aminmax "
                     "fractional_max_pool2d fractional_max_pool3d", Kind.SELECTION, keeps_signs=True)
-    yield from _row("max min", Kind.MASK, keeps_signs=True)  # of two tensors; of one they are reductions
+    yield from _row("max min", Kind.MASK, keeps_signs=True)  # for two tensors; for one they are reductions
     yield from _row("maximum minimum fmax fmin where masked_fill index_put", Kind.MASK)
-    yield Operation("assignment", Kind.MASK)  # x[...] = y, and what else has no form out of place
+    yield Operation("assignment", Kind.MASK)  # x[...] = y, and other writes that have no form out of place
 
 
 def _activations() -> Iterator[Operation]:
-    """Activations, and what they are written with."""
+    """Activations, and the operations that they are written with."""
     own: dict[str, Any] = {"non_decreasing": True}
     yield from _row("relu", Kind.ACTIVATION, non_negative=True, nodes="Relu", **own)
     yield from _row("relu6", Kind.ACTIVATION, non_negative=True, **own)
@@ -152,7 +152,7 @@ def _activations() -> Iterator[Operation]:
                     remedy="explain the values before the exponential")
     yield from _row("log log2 log10 log1p", Kind.POINTWISE, remedy="explain the values before the logarithm")
     yield from _row("rsqrt", Kind.POINTWISE, weight=True, non_negative=True,
-                    remedy="multiply a signal with the reciprocal root, or explain what is below it")
+                    remedy="multiply a signal with the reciprocal root, or explain the values before it")
     yield from _row("reciprocal", Kind.POINTWISE,
                     remedy="a number divided by a signal has no relevance to hand down: explain the values before it")
     yield from _row("gt lt ge le eq ne greater less greater_equal less_equal not_equal __gt__ __lt__ __ge__ "
@@ -214,7 +214,7 @@ def _norms() -> Iterator[Operation]:
 
 OPERATIONS: tuple[Operation, ...] = (*_structure(), *_sums(), *_activations(), *_products(), *_norms())
 _BY_FUNCTION: dict[Any, Operation] = {function: row for row in OPERATIONS for function in row.functions}
-# Operators are found by name: where functions of one name take other arguments, the row that says what these are.
+# Operators are found by name: where functions of one name take other arguments, the row for the operator is used.
 _BY_NAME: dict[str, Operation] = {
     name: row
     for row in sorted(OPERATIONS, key=lambda row: row.operator)
@@ -240,12 +240,12 @@ def operation_of(function: Callable[..., Any]) -> Operation | None:
 
 def _packet(operator: Any) -> Any:
     """An operator with all its overloads, which are one operation."""
-    operator = getattr(operator, "_opoverload", operator)  # what `torch.library.custom_op` returns
+    operator = getattr(operator, "_opoverload", operator)  # an operator made by `torch.library.custom_op`
     return getattr(operator, "overloadpacket", operator)
 
 
 def is_foreign(function: Any) -> bool:
-    """Whether a function is an operator of a library that is not PyTorch's, which no row tells of."""
+    """Whether a function is an operator of a library other than PyTorch, without a row in the table."""
     if not isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return False
     namespace = str(function).split(".")[0]
@@ -274,21 +274,21 @@ def register(
     """Add a row for an operation of your own, for this process.
 
     Args:
-        target: what is called: a function that handles `torch.overrides`, an operator of `torch.library` (what
-            `custom_op` returned, or `torch.ops.mine.swish`), or a class of modules, without its subclasses.
-        kind: what it does. `Kind.ACTIVATION` for a pointwise function of one tensor, which is differentiated by
-            autograd where its derivative is asked for; `Kind.LINEAR` for what is linear in its signals, and
-            `Kind.MOVEMENT` for what moves values, or `Kind.SELECTION` for what chooses among them: they have their own
-            gradient; `Kind.COMPOSITE` for anything that `parts` can express.
+        target: the operation: a function that handles `torch.overrides`, an operator of `torch.library` (the result of
+            `custom_op`, or `torch.ops.mine.swish`), or a class of modules, without its subclasses.
+        kind: its kind. `Kind.ACTIVATION` for a pointwise function of one tensor, which is differentiated by autograd
+            where its derivative is needed. `Kind.LINEAR` for an operation that is linear in its signals,
+            `Kind.MOVEMENT` for one that moves values, and `Kind.SELECTION` for one that chooses among them: these three
+            have their own gradient. `Kind.COMPOSITE` for anything that `parts` can express.
         parts: with `Kind.COMPOSITE`: a function that computes the same in PyTorch's operations, with the same
             arguments; for a class of modules the module comes first.
-        facts: other attributes of `Operation`, such as `non_negative=True` for what has no negative entry.
+        facts: other attributes of `Operation`, such as `non_negative=True` if no entry of the result is negative.
 
     Returns:
         The row; `unregister` takes it back.
 
     Raises:
-        OptionError: the kind needs `parts`, or cannot be had by an operation of your own.
+        OptionError: the kind needs `parts`, or is not available to an operation of your own.
 
     >>> register(torch.ops.mine.swish, Kind.ACTIVATION)
     >>> register(MyGate, Kind.COMPOSITE, parts=lambda module, x: x * torch.sigmoid(module.linear(x)))
@@ -297,7 +297,7 @@ def register(
         names = ", ".join(f"Kind.{one.name}" for one in _OWN_KINDS)
         raise OptionError(f"kind = {kind}: choose one of {names}; Kind.COMPOSITE takes parts=, and no other does")
     target = _packet(target)
-    # With the place where it was written: the engine knows functions of PyTorch by their bare names.
+    # With the module that defines it: the engine knows functions of PyTorch by their bare names.
     is_operator = isinstance(target, torch._ops.OpOverloadPacket)
     name = str(target) if is_operator else f"{target.__module__}.{getattr(target, '__name__', type(target).__name__)}"
     row = Operation(name, kind, (target,), parts=parts, contains_activations=True, own=True, **facts)
@@ -309,13 +309,13 @@ def register(
     return row
 
 
-# Kinds of a user's operations that are differentiated as they say themselves.
+# Kinds of a user's operations that are differentiated by their own gradient.
 OWN_GRADIENT = (Kind.LINEAR, Kind.MOVEMENT, Kind.SELECTION)
 _OWN_KINDS = (Kind.ACTIVATION, Kind.COMPOSITE, *OWN_GRADIENT)
 
 
 def unregister(row: Operation) -> None:
-    """Take a row back that `register` added; one that has been replaced meanwhile stays."""
+    """Remove a row that `register` added; one that has been replaced meanwhile stays."""
     for table in (_MODULES, _BY_FUNCTION):
         for target in row.functions:
             if row.own and table.get(target) is row:

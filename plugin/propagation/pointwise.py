@@ -1,4 +1,4 @@
-"""What a pointwise call comes to: a step of an affine chain, an activation, or neither (see `chains`)."""
+"""The reading of a pointwise call: a step of an affine chain, an activation, or neither (see `chains`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ _CANONICAL: dict[str, Callable[..., Tensor]] = {
     "leaky_relu": torch.nn.functional.leaky_relu,
 }
 _CANONICAL_ROWS = {name: row for name, function in _CANONICAL.items() if (row := operation_of(function)) is not None}
-# Of these a multiple or a sum is one of the function: they are no activation by themselves.
+# A multiple or a sum computed by these is one of the function: they are no activation by themselves.
 _LINEAR = frozenset({Kind.SUM, Kind.PRODUCT, Kind.QUOTIENT, Kind.MOVEMENT})
 
 
 @dataclass(slots=True)
 class Reading:
-    """What a call comes to.
+    """The result of reading a call.
 
     Attributes:
-        link: how its result follows from its root; None if it is no function of one.
+        link: the way from its root to its result; None if it is no function of one tensor.
         activation: the activation that it completes, if it is not affine.
         statistic: an operand is a statistic: an operation on it counts as no activation.
-        remedy: the function has no meaning by itself.
+        remedy: the function has no meaning by itself; the remedy for the error message.
     """
 
     link: Link | None = None
@@ -49,17 +49,17 @@ class Pointwise:
     """Reads the calls of a forward pass.
 
     Args:
-        notes: what is known of tensors.
-        turns: a function that falls is taken for one of -x that rises: signals that are rectified differ in that.
+        notes: the notes on tensors.
+        turns: a falling function is read as a rising one of -x: this matters where signals are rectified.
     """
 
     def __init__(self, notes: Notes, turns: bool) -> None:
         self._notes, self._note, self._turns = notes, notes.of, turns
-        # What the latest activations were applied to, until a layer runs: nobody else may hold it.
+        # The inputs of the latest activations, until a layer runs: nothing else may hold them.
         self._recent: list[Tensor] = []
 
     def forget(self) -> None:
-        """A layer runs: activations before it are complete."""
+        """Regard the activations so far as complete: a layer runs."""
         if self._recent:
             self._recent.clear()
 
@@ -67,16 +67,16 @@ class Pointwise:
         return self._note(tensor).link
 
     def number(self, tensor: Tensor) -> float | None:
-        """The number that all entries of a constant are, if that is known."""
+        """The number that all entries of a constant are, if it is known."""
         number = self._note(tensor).number
         return known_number(tensor) if number is None else number
 
     def read_activation(
         self, row: Operation, function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Reading | None:
-        """An activation that is used as it is, without a look at what came before; None for anything else.
+        """An activation used unchanged, without a look at the operations before it; None for anything else.
 
-        Most calls of most networks are such, or clamps that come to one.
+        Most calls of most networks are of this form, or clamps that equal one.
         """
         if not args or row.kind not in (Kind.ACTIVATION, Kind.POINTWISE):
             return None
@@ -94,20 +94,20 @@ class Pointwise:
         return self._complete(row, root, step, row.weight)
 
     def _canonical(self, begin: Tensor, shape: Shape | None) -> Reading | None:
-        """The activation of PyTorch's that a function is, if it is one that has a kink at 0."""
+        """PyTorch's activation that a function equals, if it is one with a kink at 0."""
         if shape is None or not shape.name:
             return None
         step, row = _canonical_step(shape.name, shape.slope), _CANONICAL_ROWS[shape.name]
         return self._complete(row, begin, step, weight=False)
 
     def _complete(self, row: Operation, root: Tensor, step: Step, weight: bool) -> Reading:
-        """An activation of PyTorch's, applied to `root`."""
+        """One of PyTorch's activations, applied to `root`."""
         self._recent.append(root)
         activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, weight)
         return Reading(Link(root, step, complete=True), activation)
 
     def read(self, call: Call) -> Reading:
-        """What a call of a pointwise operation comes to."""
+        """The reading of a call of a pointwise operation."""
         operands = self._operands(call)
         if not operands:
             return Reading()
@@ -127,7 +127,7 @@ class Pointwise:
         return self._activation(call, kind, operands, root, times)
 
     def read_stack(self, call: Call, dim: int) -> Link | None:
-        """Several functions of one root, side by side: a reduction along that dimension is a function of it again."""
+        """The link of stacked functions of one root: a reduction along that dimension is a function of it again."""
         operands = self._operands(call)
         root = chains.common_root(operands, self._link) if operands else None
         if root is None or not self._is_elementwise(call, Kind.POINTWISE, operands, root):
@@ -149,7 +149,7 @@ class Pointwise:
         return self._activation(whole, Kind.POINTWISE, [stack], link.root, 1)
 
     def _operands(self, call: Call) -> list[Tensor]:
-        """The different tensors that vary: signals, and what was computed from them without a gradient."""
+        """The different tensors that vary: signals, and tensors computed from them without a gradient."""
         signals = {id(signal) for signal in call.signals}
         found = {id(t): t for t in call.given if id(t) in signals or self._note(t).link is not None}
         return list(found.values())
@@ -164,7 +164,8 @@ class Pointwise:
         for constant in call.given if kind is not Kind.MOVEMENT else ():
             if id(constant) in varying or constant.ndim == 0:
                 continue
-            # A tensor that is added is a constant of the model, such as a bias; a mask of something else only selects.
+            # An added tensor is a constant of the model, such as a bias; a mask computed from another tensor only
+            # selects.
             if kind is Kind.SUM and self._note(constant).number is not None:
                 continue
             if kind is Kind.SUM or (constant.dtype is torch.bool and kind is not Kind.ACTIVATION):
@@ -178,12 +179,12 @@ class Pointwise:
         return True
 
     def _affine(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> Reading | None:
-        """A step of an affine chain, or a multiple of an activation; None for what belongs to one written by hand."""
+        """A step of an affine chain, or a multiple of an activation; None for a part of one written by hand."""
         shifts = kind is Kind.SUM and (len(operands) == 1 and len(tuple(_numbers(call))) > 0)
         if len(operands) == 1:
             operand = operands[0]
             tail = self._tail(operand)
-            # A number belongs to the activation that is multiplied with it; a tensor is a scale of the model's.
+            # A number belongs to the activation that it multiplies; a tensor is a scale of the model.
             numbers = not any(tensor is not operand and tensor.ndim for tensor in call.given)
             belongs = tail is not None and numbers and (not tail.complete or self._is_recent(tail))
             if belongs and kind is not Kind.MOVEMENT:
@@ -207,7 +208,7 @@ class Pointwise:
         return None
 
     def _tail(self, tensor: Tensor) -> Link | None:
-        """The activation that a tensor is a multiple of, or is."""
+        """The activation that a tensor is, or is a multiple of."""
         link = self._link(tensor)
         while link is not None and link.affine:
             root = link.root
@@ -232,7 +233,7 @@ class Pointwise:
         remedy = self._remedy(call, kind, operands, shape)
         link = Link(begin, step, remedy=remedy)
         if shape is not None and shape.falls and self._turns:
-            # As relu(-x) is ReLU of -x, so is any function that falls one of -x that rises.
+            # As relu(-x) is ReLU of -x, any falling function is a rising function of -x.
             begin, step = -begin, Step(_same, (Slot((step, _NEGATIVE)),), {})
             shape = chains.shape_of(step, begin.ndim)
         return Reading(link, _by_hand(begin, step, shape), remedy=remedy)
@@ -240,7 +241,7 @@ class Pointwise:
     def _upright(
         self, call: Call, operands: Sequence[Tensor], root: Tensor, begin: Tensor
     ) -> tuple[Tensor, Step, Shape | None]:
-        """The whole function and its root; of what falls, as relu(-x) by hand, the root is -x."""
+        """The whole function and its root; for a falling function, such as relu(-x) by hand, the root is -x."""
         step = self._whole(call, operands, begin)
         shape = chains.shape_of(step, begin.ndim)
         if shape is None or not shape.falls or begin is root:
@@ -274,13 +275,13 @@ class Pointwise:
         return chains.step_of(call.function, call.args, call.kwargs, slots, self.number)
 
     def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None) -> str:
-        """Why the function has no meaning by itself; empty if it has one."""
+        """The reason for which the function has no meaning by itself; empty if it has one."""
         own = call.operation.remedy if call.operation is not None else ""
         if shape is not None and not shape.finite:
             return own or _POLE
         inner = self._link(operands[0]) if len(operands) == 1 else None
         if own or _divides(call, operands):
-            # What is computed further is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
+            # A function computed from it is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
             return "" if self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
         return inner.remedy if inner is not None and kind in _LINEAR else ""
 
@@ -289,14 +290,14 @@ _steps: dict[Any, Step] = {}
 
 
 def _step(function: Callable[..., Any], rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Step | None:
-    """A call as a function of its first argument, if the others are numbers and the like; one object for each."""
+    """A call as a function of its first argument, if the others are numbers, types or names; one object for each."""
     key = (function, *rest, *kwargs.items()) if kwargs else (function, *rest)
     try:
         step = _steps.get(key)
-    except TypeError:  # a list, say
+    except TypeError:  # an unhashable argument, such as a list
         return None
     if step is None:
-        # Tensors among them are equal to none but themselves.
+        # Tensors among them are equal only to themselves.
         if any(type(entry) not in PLAIN for entry in (*rest, *kwargs.values())):
             return None
         step = chains.keep(_steps, key, Step(function, (ROOT, *rest), dict(kwargs)))

@@ -1,8 +1,8 @@
-"""Max-pooling of 1, 2 and 3 dimensions, in every way it can be spelled in PyTorch.
+"""Max-pooling of 1, 2 and 3 dimensions, in every spelling of PyTorch.
 
 `nn.MaxPool2d`, `F.max_pool2d`, `torch.max_pool2d`, `F.max_pool2d_with_indices` and the operators behind them are one
-operation, with the windows it takes the maximum of; adaptive max-pooling is the same with windows that follow from
-the sizes. Random (fractional) pooling and reductions such as `amax` are not in the table.
+operation, with the windows of which it takes the maximum; adaptive max-pooling is the same with windows that follow
+from the sizes. Random (fractional) pooling and reductions such as `amax` are not in the table.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ class Windows:
     """The windows of a pooling along one dimension: window i covers `first[i] + dilation * t`, t < `length[i]`.
 
     Attributes:
-        first: position where each window begins `(windows,)`, int64; negative in the padding.
-        length: number of positions that each window covers, padding included `(windows,)`, int64.
+        first: first position of each window `(windows,)`, int64; negative in the padding.
+        length: number of positions in each window, padding included `(windows,)`, int64.
         dilation: distance between them.
-        size: positions that the input has; windows may reach beyond.
+        size: number of positions in the input; windows may reach beyond.
     """
 
     first: Tensor
@@ -45,8 +45,8 @@ class MaxPooling:
 
     Attributes:
         input: x `(N, C, ...)`, or `(C, ...)` without a batch.
-        function: computes y, and the winners' positions if the call asks for them.
-        dimensions: how many of the last dimensions are pooled: 1, 2 or 3.
+        function: computes y, and the positions of the maxima if the call asks for them.
+        dimensions: the number of pooled dimensions, counted from the last: 1, 2 or 3.
         along: the windows of a dimension (counted from 0) of given sizes of input and output.
     """
 
@@ -113,7 +113,7 @@ def _apply(function: Callable[..., Pooled], arguments: tuple[Any, ...], return_i
 def parse_pooling(
     row: Operation, function: Callable[..., Pooled], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> MaxPooling:
-    """What a call of a max-pooling computes."""
+    """The pooling that a call of a max-pooling computes."""
     parser = _adaptive_pooling if row.name.startswith("adaptive") else _regular_pooling
     dimensions = int(row.name.removesuffix("_with_indices")[-2])
     return parser(dimensions, function, *args, **kwargs)

@@ -1,8 +1,8 @@
-"""A function mode that reads: what is known of each tensor, and what several pointwise operations come to together.
+"""A function mode that reads: it notes properties of each tensor, and finds activations of several pointwise calls.
 
-See `chains` for activations that are written by hand. Sums of squares, magnitudes and exponentials are statistics:
-where one becomes a divisor, or is under a root, what it was computed from counts as no activation, so that a norm or a
-softmax by hand is the one that PyTorch has.
+See `chains` for activations that are written by hand. Sums of squares, magnitudes and exponentials are statistics.
+Where a statistic is a divisor, or is under a root, its operands count as no activation. A norm or a softmax written by
+hand is then treated as PyTorch's own.
 """
 
 import warnings
@@ -25,14 +25,14 @@ from .tensors import tensors_in
 
 
 class ReadingMode(FunctionalMode):
-    """Knows of tensors what their operations tell; arguments as for `FunctionalMode`.
+    """Notes the properties of tensors that follow from their operations; arguments as for `FunctionalMode`.
 
     Attributes:
-        notes: what is known of tensors.
+        notes: the notes on tensors.
         pointwise: reads pointwise calls.
     """
 
-    # Whether a rule asks for the sign of a signal.
+    # Whether a rule depends on the sign of a signal.
     _rectifies = True
 
     def __init__(
@@ -44,7 +44,7 @@ class ReadingMode(FunctionalMode):
     ) -> None:
         super().__init__(model, protected, on_enter, on_exit)
         self.notes = Notes()
-        # What is known of a tensor, to be read, and to be added to.
+        # The notes on a tensor, for reading and for writing.
         self.note, self.noted = self.notes.of, self.notes.add
         self.pointwise = Pointwise(self.notes, turns=self._rectifies)
 
@@ -67,7 +67,7 @@ class ReadingMode(FunctionalMode):
                 moved.plain = partial(_moved_again, call, note.plain, position)
 
     def stacked(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Functions of one tensor side by side, of which a maximum may be taken."""
+        """Functions of one tensor, stacked, of which a maximum may be taken."""
         call = self._call_of(row, function, args, kwargs)
         result = self.plain(function, args, kwargs)
         dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
@@ -101,7 +101,7 @@ class ReadingMode(FunctionalMode):
             noted.statistic, noted.plain = True, partial(self.plainly, call)
 
     def as_read(self, call: Call) -> Any:
-        """A pointwise call, by what it comes to."""
+        """A pointwise call, computed according to its reading."""
         if len(call.signals) == 1 and call.name == "exp" and self.note(call.signals[0]).logits is not None:
             return self.softmax_by_hand(call)
         reading = self.pointwise.read(call)
@@ -110,20 +110,20 @@ class ReadingMode(FunctionalMode):
         return self._read(call, reading)
 
     def _warn_of_assignment(self, call: Call) -> None:
-        """What is written where a mask says may be an activation, which takes more calls than are read here."""
+        """Warn of a masked assignment: it may be an activation, which takes more calls than are read here."""
         if any(tensor.dtype is torch.bool and self.note(tensor).link is not None for tensor in call.given):
             warnings.warn(
-                f"{describe(self.model, running_module(self.model))} assigns to where a mask says, which is "
-                "differentiated as it is: if it is an activation, write it with torch.where",
+                f"{describe(self.model, running_module(self.model))} assigns values selected by a mask, which "
+                "is differentiated unchanged: if it is an activation, write it with torch.where",
                 stacklevel=2,
             )
 
     def softmax_by_hand(self, call: Call) -> Tensor:
-        """Exponentials that sum to 1."""
+        """The result of exponentials that sum to 1."""
         return self.plainly(call)
 
     def note_logarithm(self, call: Call, result: Tensor) -> None:
-        """A log-softmax, or the logarithm of a softmax's denominator: its exponential is none of an activation."""
+        """Note a log-softmax, or the logarithm of a softmax's denominator: its exponential is not an activation."""
         if len(call.signals) == 1:
             noted = self.noted(result)
             noted.plain = partial(self.plainly, call)
@@ -149,19 +149,19 @@ class ReadingMode(FunctionalMode):
         return result
 
     def as_activation(self, call: Call | None, reading: Reading, activation: Activation) -> Any:
-        """An activation that is used as it is."""
+        """An activation used unchanged."""
         result = self.activation(activation, call, reading)
         self._note_link(reading, result)
         return result
 
     def _note_link(self, reading: Reading, result: Tensor) -> None:
-        """How the result of a pointwise call follows from its root."""
+        """Note the way from the root to the result of a pointwise call."""
         link = reading.link
         if link is not None and link.root is not result and link.root is not None:
             self.noted(result).link = link
 
     def _note_plain(self, call: Call, result: Tensor) -> None:
-        """What a result is if it counts as no activation."""
+        """Note the values of a result that count as no activation."""
         if len(call.signals) == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
             noted = self.noted(result)
             noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
@@ -171,12 +171,12 @@ class ReadingMode(FunctionalMode):
             self.noted(result).plain = partial(self.plainly, call)
 
     def plainly(self, call: Call) -> Tensor:
-        """The result of a call whose operands count as no activations, if they can be had so."""
+        """The result of a call whose operands count as no activations, if they can be computed so."""
         swap = {id(signal): plain() for signal in call.signals if (plain := self.note(signal).plain) is not None}
         return first_tensor(call.run_with(swap))
 
     def of_statistic(self, call: Call) -> Any:
-        """What is computed from a statistic is one; what is divided by one is a signal, as before."""
+        """The result of a call on statistics: a statistic; a signal divided by a statistic stays a signal."""
         row = call.operation
         known = [self.note(signal) for signal in call.signals]
         every = all(note.statistic or note.plain is not None for note in known)
@@ -193,7 +193,7 @@ class ReadingMode(FunctionalMode):
         return result
 
     def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
-        """An activation, by its rule."""
+        """An activation, computed by its rule."""
         raise NotImplementedError
 
     def otherwise(self, call: Call) -> Any:
@@ -202,12 +202,12 @@ class ReadingMode(FunctionalMode):
 
 
 def first_tensor(result: Any) -> Tensor:
-    """The tensor that an operation returned, or the first of several: a maximum, beside where it is."""
+    """The tensor that an operation returned, or the first of several: a maximum, without its positions."""
     return result if isinstance(result, Tensor) else tensors_in(result)[0]
 
 
 def _is_repeated(signals: Sequence[Tensor]) -> bool:
-    """Whether a tensor meets itself."""
+    """Whether both factors are the same tensor."""
     return len(signals) == 2 and signals[0] is signals[1]
 
 

@@ -1,4 +1,4 @@
-"""Tensors among arguments, and a side table tied to tensors: what is noted of one lives exactly as long as it does."""
+"""Tensors among arguments, and a side table tied to tensors: an entry lives exactly as long as its tensor."""
 
 import weakref
 from collections.abc import Callable
@@ -14,7 +14,7 @@ PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.Size})
 
 
 class _Reference(weakref.ref[Tensor]):
-    """A weak reference that knows where its entry is."""
+    """A weak reference that knows the key of its entry."""
 
     __slots__ = ("key",)
     key: int
@@ -24,13 +24,13 @@ class TensorTable(Generic[Value]):
     """Values by tensor identity.
 
     A tensor's Python object is kept by the autograd graph for as long as the graph needs the tensor, and never
-    changes identity meanwhile, so a weak reference to it ends when nothing can ask for the tensor any more. The entry
-    is dropped then, which keeps the table from holding activations (and from meeting a reused `id`).
+    changes identity meanwhile. A weak reference to it therefore ends when nothing can ask for the tensor any more. The
+    entry is dropped then, which keeps the table from holding activations (and from meeting a reused `id`).
     """
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[_Reference, Value]] = {}
-        # Not the table itself: it would be part of a cycle, and live on until the garbage collector comes.
+        # A weak reference: the table itself would be part of a cycle, and live on until the garbage collector runs.
         table = weakref.ref(self)
 
         def forget(reference: _Reference) -> None:
@@ -46,12 +46,12 @@ class TensorTable(Generic[Value]):
         self._entries[reference.key] = (reference, value)
 
     def get(self, tensor: Tensor) -> Value | None:
-        """The value noted for this very tensor object, or None."""
+        """The value noted for this tensor object, or None."""
         entry = self._entries.get(id(tensor))
         return entry[1] if entry is not None else None
 
     def values(self) -> list[Value]:
-        """What is noted of any tensor."""
+        """The values noted for all tensors."""
         return [value for _, value in self._entries.values()]
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def hooked(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Tensor:
-    """The same tensor, whose signal from whoever reads this object passes the hook, and no other reader's does."""
+    """The same tensor: the signal from readers of this object passes the hook, that of other readers does not."""
     alias = tensor.view_as(tensor)
     alias.register_hook(hook)
     return alias

@@ -15,8 +15,9 @@ from ..observing import describe
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
 
-# Backward nodes of activations, and of what LRP computes by a rule: linear layers, norms, and activations that are not
-# piecewise linear. What several kinds of operations share, hardtanh and clamp, say, is in neither.
+# Backward nodes of activations, and of operations that LRP computes by a rule: linear layers, norms, and activations
+# that are not piecewise linear. Nodes shared by several kinds of operations, such as hardtanh and clamp, are in
+# neither.
 _ACTIVATION_NODES = frozenset(
     f"{node}Backward" for row in OPERATIONS if row.kind is Kind.ACTIVATION for node in row.nodes
 )
@@ -31,7 +32,7 @@ _RULED_NODES = frozenset(
 
 _UNSEEN = (
     "write it with torch.nn.functional, instead of in a scripted or compiled function, a torch.autograd.Function or "
-    'torch.func.vmap; or pass unknown="gradient" to let its gradient stand in'
+    'torch.func.vmap; or pass unknown="gradient" to use its gradient instead'
 )
 
 
@@ -41,8 +42,8 @@ class Refusal:
 
     Attributes:
         operation: its name.
-        layer: where it ran, as messages name it; empty where the function mode does not see it.
-        remedy: what to do.
+        layer: its layer, as messages name it; empty if the function mode does not see it.
+        remedy: the remedy.
     """
 
     operation: str
@@ -56,7 +57,7 @@ class Refusal:
 
 
 def check_visible(model: nn.Module) -> None:
-    """Refuse models whose operations run outside Python, or which autograd cannot use.
+    """Refuse models whose operations run outside Python, or that autograd cannot use.
 
     Raises:
         ModelError: a module was scripted, traced or compiled; a parameter has no shape yet, or is an inference tensor.
@@ -93,14 +94,15 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
     Args:
         output: the tensor that is explained.
         handled: the autograd nodes that rules were applied to.
-        foreign: those of operators of other libraries, and where each was called.
+        foreign: the nodes of operators of other libraries, with the place of each call.
 
     Raises:
-        UnseenOperationError: an activation ran where the function mode does not see it, in a scripted function, say.
+        UnseenOperationError: an activation ran where the function mode does not see it, such as in a scripted
+            function.
 
     Warns:
-        UserWarning: the graph holds a `torch.autograd.Function` of the user's, or an operator of another library, whose
-            own backward pass is taken.
+        UserWarning: the graph holds a `torch.autograd.Function` of the user's, or an operator of another library,
+            whose own backward pass is used.
     """
     said = dict.fromkeys(foreign[node] for node in _nodes(output) if node in foreign) if foreign else {}
     for node in _suspects(output, _ACTIVATION_NODES):
@@ -115,18 +117,18 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
         said[f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')})"] = None
     for what in said:
         warnings.warn(
-            f"{what}, which is differentiated as it says itself: if it is an activation, write it with "
-            "torch.nn.functional, or tell what the operation or its module does with plugin.operations.register",
+            f"{what}, which is differentiated by its own backward pass: if it is an activation, write it with "
+            "torch.nn.functional, or describe the operation or its module with plugin.operations.register",
             stacklevel=2,
         )
 
 
 def unruled(output: Tensor, refusals: Mapping[Any, Refusal]) -> list[Refusal]:
-    """What relevance would reach without a rule for it, each once.
+    """The operations without a rule that relevance would reach, each once.
 
     Args:
         output: the tensor that is explained.
-        refusals: what the function mode saw, by autograd node; what it did not see is found here.
+        refusals: those that the function mode saw, by autograd node; those that it did not see are found here.
     """
     found = dict.fromkeys(refusals[node] for node in _nodes(output) if node in refusals) if refusals else {}
     for node in _suspects(output, _RULED_NODES):
@@ -156,7 +158,7 @@ def _nodes(output: Tensor) -> Iterator[Any]:
     """The nodes of the output's graph, each once."""
     found = [] if output.grad_fn is None else [output.grad_fn]
     met = set(found)
-    for node in found:  # which grows meanwhile
+    for node in found:  # the list grows meanwhile
         yield node
         for function, _ in node.next_functions:
             if function is not None and function not in met:
@@ -166,7 +168,7 @@ def _nodes(output: Tensor) -> Iterator[Any]:
 
 @lru_cache(maxsize=4096)
 def _is_suspect(node_type: Any, name: str, kinds: frozenset[str]) -> bool:
-    # Hundreds of nodes of a graph are of a few types, which are looked at once.
+    # Hundreds of nodes of a graph are of a few types, each of which is examined once.
     return _kind(name) in kinds or "torch::jit" in name or _is_users_function(node_type)
 
 
@@ -175,6 +177,6 @@ def _kind(name: str) -> str:
 
 
 def _is_users_function(node_type: Any) -> bool:
-    """Whether nodes of a type belong to a `torch.autograd.Function` that is neither ours nor PyTorch's."""
+    """Whether nodes of a type belong to a `torch.autograd.Function` that is neither this package's nor PyTorch's."""
     function = getattr(node_type, "_forward_cls", None)
     return function is not None and function.__module__.split(".")[0] not in ("plugin", "torch")

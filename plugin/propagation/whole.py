@@ -1,8 +1,8 @@
-"""Modules that are taken as a whole: something else stands for what they return, and nothing inside has a rule.
+"""Modules that are taken as a whole: their result is replaced, and no operation inside has a rule.
 
-Whoever has a rule for a module, or a row for its class, does not ask how the module computes what it returns. While it
-runs, operations are differentiated as usual; when it ends, its result is replaced by one that follows from what the
-module received, by the rule.
+A module with a rule of its own, or with a row for its class, is not inspected. While it runs, operations are
+differentiated as usual. When it ends, its result is replaced by one that follows from the module's arguments, by the
+rule.
 """
 
 import copy
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .calls import with_tensors
 from .tensors import map_tensors, tensors_in
 
-# Of a module, what it received by position and by keyword, and what it returned: what stands for the latter.
+# Computes the replacement of a result from the module, its arguments by position and by keyword, and the result.
 Replace = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Any]
 
 
@@ -24,10 +24,10 @@ class WholeModules:
     """Sees the modules of a forward pass that are taken as a whole.
 
     Args:
-        modules: which these are.
+        modules: these modules.
         is_on: whether operations are seen: inside a rule they are not, and a module may be called once more.
-        resolve: what a value stands for now.
-        replace: computes what stands for a result.
+        resolve: returns the current value of a tensor that was overwritten.
+        replace: computes the replacement of a result.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class WholeModules:
         replace: Replace,
     ) -> None:
         self._modules, self._is_on, self._resolve, self._replace = modules, is_on, resolve, replace
-        # Of those that were given no signal, None: they compute a constant.
+        # None for a module that received no signal: it computes a constant.
         self._running: list[tuple[tuple[Any, ...], dict[str, Any]] | None] = []
 
     @property
@@ -47,16 +47,16 @@ class WholeModules:
         return any(received is not None for received in self._running)
 
     def has(self, module: nn.Module) -> bool:
-        """Whether a module that is called now is one of them."""
+        """Whether a module that is now called is one of them."""
         return module in self._modules and self._is_on()
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """One of them begins."""
+        """Note that one of them begins."""
         args, kwargs = self._resolve(args), self._resolve(kwargs)
         self._running.append((args, kwargs) if signals_in(args, kwargs) else None)
 
     def leave(self, module: nn.Module, output: Any) -> Any:
-        """One of them ends; `output` is None if it raised an error. Inside another one nothing is replaced."""
+        """Note that one of them ends; `output` is None if it raised an error. Inside another, nothing is replaced."""
         received = self._running.pop()
         if received is None or output is None or self.inside:
             return output
@@ -64,7 +64,7 @@ class WholeModules:
 
 
 def run_module(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call a module once more: what it overwrites are copies."""
+    """Call a module once more, on copies, as it may overwrite its arguments and buffers."""
     if module.training and next(module.buffers(), None) is not None:
         module = copy.deepcopy(module)
     return module(*map_tensors(Tensor.clone, args), **map_tensors(Tensor.clone, kwargs))
@@ -78,7 +78,7 @@ def signals_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A function as one node of autograd's graph, differentiated as usual: nobody sees what it consists of."""
+    """A function as one node of autograd's graph, differentiated as usual; its operations stay hidden."""
 
     function: Callable[..., Any]
 
@@ -94,7 +94,7 @@ class Opaque:
 
 
 class _Hidden(torch.autograd.Function):
-    """Results of signals, with the gradient that they have."""
+    """Results of signals, with their own gradient."""
 
     @staticmethod
     def forward(
@@ -115,12 +115,12 @@ class _Hidden(torch.autograd.Function):
 def apart(
     signals: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Tensor, ...], tuple[Any, ...], dict[str, Any]]:
-    """The signals, each for itself though one may be computed from another, and the arguments with these."""
+    """A separate alias of each signal, as one may be computed from another, and the arguments with these aliases."""
     aliases = {id(signal): signal.view_as(signal) for signal in signals}
     return tuple(aliases.values()), *with_tensors(args, kwargs, aliases)
 
 
 def gradients(computed: list[Tensor], inputs: Sequence[Tensor], signals: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """What the signals of computed tensors come to at what they were computed from, inside a backward pass."""
+    """The signals at `inputs` for the signals at tensors computed from them, inside a backward pass."""
     keep: dict[str, Any] = {"retain_graph": True, "create_graph": torch.is_grad_enabled()}
     return torch.autograd.grad(computed, tuple(inputs), signals, allow_unused=True, **keep)

@@ -1,4 +1,4 @@
-"""Backward rules: what travels down through an operation instead of its gradient."""
+"""Backward rules: the signal that an operation passes down instead of its gradient."""
 
 from ..kernels.pointwise import stabilise
 from ..kernels.unpooling import SWITCH_FREE

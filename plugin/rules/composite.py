@@ -1,4 +1,4 @@
-"""Which rule goes where: an ordered list of selectors, the first that matches decides."""
+"""The assignment of rules to layers: an ordered list of selectors, of which the first match decides."""
 
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ CONVOLUTIONS = LINEAR_MODULES[1:]
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer as selectors see it.
+    """A linear layer as a selector receives it.
 
     Attributes:
         name: the module's name in the model, such as "layer1.0.conv1"; "" for an operation outside any module.
@@ -56,13 +56,13 @@ class Composite:
         entries: pairs of selector and rule; the first match wins. A selector is a module type or a tuple of them, a
             name pattern with `*` and `?`, an index in the order of the forward pass (negative from the end), or a
             predicate of `Layer`.
-        first: the rule for whatever reads the input, before any entry.
+        first: the rule for any layer that reads the input, before any entry.
         last: the rule for the last linear layer, before any entry.
         default: the rule where no entry matches.
         softmax: "gradient" (AttnLRP) or "constant" (CP-LRP), the rule of softmax.
 
     Raises:
-        TypeError: a selector or a rule is none.
+        TypeError: a selector is no selector, or a rule is no rule.
 
     >>> Composite([(nn.Conv2d, Gamma(0.25)), ("classifier.*", Epsilon())], first=ZBox(-2.2, 2.7), default=ZPlus())
     """
@@ -99,7 +99,7 @@ class Composite:
         return next((rule for selector, rule in self.entries if _matches(selector, layer)), self.default)
 
     def explain(self, model: nn.Module) -> "Assignment":
-        """Which rule goes where, by the order in which the model lists its layers; printing it draws a table.
+        """The rule of each layer, in the order in which the model lists its layers; printing it draws a table.
 
         Args:
             model: its convolutions and linear layers are listed; `LRPTranspose.check` tells the order in which an

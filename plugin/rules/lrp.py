@@ -1,6 +1,6 @@
 """The LRP rules for linear layers y = W x + b (Bach et al. 2015; Montavon et al. 2017, 2019; Andeol et al. 2021).
 
-What travels is the multiplier m = R / a, not the relevance R. Every rule of the family redistributes R_j = y_j m_j in
+The multiplier m = R / a is propagated, not the relevance R. Every rule of the family redistributes R_j = y_j m_j in
 proportion to contributions that are linear in the input, so it is a sum of terms
 
     m_i  =  sum_t  (W_t^T (m * y / st(den_t)))_i
@@ -8,7 +8,7 @@ proportion to contributions that are linear in the input, so it is a sum of term
 with a modified weight W_t, which may depend on the sign of x_i, and a denominator den_t of y's shape. Rules whose
 relevance is not proportional to x (w^2, flat, z^B) return R_i itself.
 
-A new rule is a class with one of two methods; `LinearOperation` tells what it may read.
+A new rule is a class with one of two methods; `LinearOperation` lists the values that it may read.
 
 >>> class Quarter(Rule):
 ...     def terms(self, operation):
@@ -50,7 +50,7 @@ class ZPlus(Rule):
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         bias = operation.bias_part(+1) if self.bias else torch.zeros_like(operation.bias_part())
-        # A weight that is not needed is not kept.
+        # A weight that is not needed is not stored.
         down = None if operation.non_negative else operation.negative_weight
         denominator = operation.positive_part(bias)
         yield Term(
@@ -120,7 +120,7 @@ class Gamma(Rule):
             above, below = output.clamp(min=0), output.clamp(max=0)
             denominator = (output - part).mul_(gamma).add_(below)
             end = operation.bias_part() + gamma * operation.bias_part(-1)
-            # Relevance at y < 0 exists only where y is not rectified at once, as before residual additions.
+            # Relevance at y < 0 exists only where y is not rectified at once, for example before residual additions.
             yield Term(down(), denominator, self.epsilon, below, bias=end, weight_below=up, rare=True)
         other = None if operation.non_negative else down()
         denominator = part.mul_(gamma).add_(above)
@@ -144,7 +144,7 @@ class Pass(Rule):
 
 @dataclass(frozen=True)
 class WSquare(Rule):
-    """R_i = sum_j W_ij^2 / (sum_i' W_i'j^2) R_j, whatever the input; no bias (Montavon et al. 2017)."""
+    """R_i = sum_j W_ij^2 / (sum_i' W_i'j^2) R_j, independent of the input; no bias (Montavon et al. 2017)."""
 
     epsilon: float = STABILISER
     proportional = False
@@ -152,7 +152,7 @@ class WSquare(Rule):
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
         squared = operation.cached("squared", lambda: operation.weight**2)
         ones = torch.ones_like(operation.input[:1])
-        # Padding counts for nothing, so the sum depends on the position and on nothing else.
+        # Padding counts for nothing, so the sum depends on the position only.
         key = ("squared total", operation.linear, ones.shape)
         total = operation.cached(key, lambda: operation.linear(ones, squared))
         return operation.linear.transpose(relevance / stabilise(total, self.epsilon), squared, operation.input)
@@ -205,7 +205,7 @@ class ZBox(Rule):
             lambda: linear(centre.contiguous(), weight) + linear(half.contiguous(), magnitude),
             [bound for bound in (self.low, self.high) if isinstance(bound, Tensor)],
         )
-        # Where y is rectified no relevance arrives, and any denominator will do.
+        # Where y is rectified, no relevance arrives, and any denominator will do.
         denominator = operation.output - (offset + operation.spread(operation.bias_part()))
         share = relevance / stabilise(denominator, self.epsilon)
         return (x - centre) * linear.transpose(share, weight, x) - half * linear.transpose(share, magnitude, x)

@@ -29,12 +29,12 @@ def epsilon_plus() -> Composite:
 
 
 def epsilon_plus_flat() -> Composite:
-    """z+ for convolutions, epsilon for linear layers, flat for what reads the input."""
+    """z+ for convolutions, epsilon for linear layers, flat for the layer that reads the input."""
     return _convolutions(ZPlus(), first=Flat())
 
 
 def epsilon_gamma_box(low: float | Tensor = -2.2, high: float | Tensor = 2.7) -> Composite:
-    """Gamma 0.25 for convolutions, epsilon for linear layers, z^B for what reads the input.
+    """Gamma 0.25 for convolutions, epsilon for linear layers, z^B for the layer that reads the input.
 
     Args:
         low, high: the smallest and the largest value of the input; the defaults enclose ImageNet's normalised pixels.
@@ -48,7 +48,7 @@ def epsilon_alpha2_beta1() -> Composite:
 
 
 def epsilon_alpha2_beta1_flat() -> Composite:
-    """Alpha 2, beta 1 for convolutions, epsilon for linear layers, flat for what reads the input."""
+    """Alpha 2, beta 1 for convolutions, epsilon for linear layers, flat for the layer that reads the input."""
     return _convolutions(AlphaBeta(2, 1), first=Flat())
 
 

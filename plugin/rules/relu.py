@@ -1,7 +1,7 @@
-"""The rules of the deconvnet family: gradient, deconvnet, guided backprop, the linear adjoint, and what is between.
+"""The rules of the deconvnet family: gradient, deconvnet, guided backprop, the linear adjoint and their combinations.
 
-Three switches make the family (Mahendran and Vedaldi 2016; Springenberg et al. 2015, Figure 1). With m the signal that
-arrives at y = f(x) from above, the first two decide what an activation hands down:
+Three switches define the family (Mahendran and Vedaldi 2016; Springenberg et al. 2015, Figure 1). With m the signal
+that arrives at y = f(x) from above, the first two decide the signal that an activation passes down:
 
     =============  ==============  ==============  ======================  ======================
     forward mask   backward relu   for example     for y = relu(x)         for any activation f
@@ -12,11 +12,11 @@ arrives at y = f(x) from above, the first two decide what an activation hands do
     no             no              linear adjoint  m                       m
     =============  ==============  ==============  ======================  ======================
 
-For other activations than ReLU the definition is ours, and reduces to the column beside it for ReLU: the deconvnet
-lets positive signal through unchanged, guided backprop lets it through times the derivative, clamped at 0.
+For activations other than ReLU the definition is this package's own. It reduces to the ReLU column for ReLU: the
+deconvnet passes a positive signal unchanged; guided backprop multiplies it with the derivative, clamped at 0.
 
-The third decides where max-pooling hands its signal: to the position that won (its switch), or to where a mode of
-`plugin.kernels.unpooling` says, whatever the data. `SIGNAL_RULES` has a row for each of the eight combinations.
+The third decides where max-pooling passes its signal: to the position of the maximum (its switch), or to positions that
+a mode of `plugin.kernels.unpooling` fixes for any data. `SIGNAL_RULES` has a row for each of the eight combinations.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ UNPOOLING = ("switches", *SWITCH_FREE)
 
 
 class Pointwise(Protocol):
-    """What a rule must know of an activation: x, the function f, and whether f' is nowhere negative."""
+    """An activation as a rule needs it: x, the function f, and whether f' is nowhere negative."""
 
     @property
     def input(self) -> Tensor: ...
@@ -49,12 +49,12 @@ class SignalRule:
 
     Attributes:
         name: the method's name.
-        forward_mask: the signal is multiplied with f'(x), so the data below decide what passes.
-        backward_relu: the signal is clamped at 0, so its own sign decides what passes.
-        unpooling: where max-pooling hands its signal: "switches", "center", "corner", "uniform" or "replicate".
+        forward_mask: the signal is multiplied with f'(x), so the data below decide which signal passes.
+        backward_relu: the signal is clamped at 0, so its own sign decides whether it passes.
+        unpooling: where max-pooling passes its signal: "switches", "center", "corner", "uniform" or "replicate".
 
     Raises:
-        ValueError: there is no such mode of unpooling.
+        ValueError: `unpooling` is no such mode.
     """
 
     name: str
@@ -67,7 +67,7 @@ class SignalRule:
             raise ValueError(f"unknown unpooling {self.unpooling!r}: choose one of {', '.join(UNPOOLING)}")
 
     def with_unpooling(self, unpooling: str) -> "SignalRule":
-        """The same rule, but for where max-pooling hands its signal."""
+        """The same rule with another mode of unpooling."""
         return replace(self, unpooling=unpooling)
 
     def activation(self, operation: Pointwise) -> Tensor:
@@ -85,7 +85,7 @@ class SignalRule:
         return _clamp_signal(result) if self.backward_relu else result
 
     def max_pooling(self, operation: Pooling) -> Tensor | tuple[Tensor, Tensor]:
-        """The maximum of each window (and where it is, if asked for), with this rule as its backward pass."""
+        """The maximum of each window (and its position, if asked for), with this rule as its backward pass."""
         if self.unpooling == "switches":
             return operation.function(operation.input)
         result: Tensor | tuple[Tensor, Tensor] = SwitchFree.apply(operation.input, operation, self.unpooling)
@@ -128,7 +128,7 @@ class _WithoutMask(torch.autograd.Function):
 
 
 def _clamp_product(result: Tensor) -> Tensor:
-    """The same tensor; what its backward pass hands down is clamped at 0."""
+    """The same tensor; the signal that its backward pass hands down is clamped at 0."""
     if result.grad_fn is not None:
         result.grad_fn.register_hook(lambda products, _: tuple(p if p is None else p.clamp_(min=0) for p in products))
     return result

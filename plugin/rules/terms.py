@@ -1,6 +1,6 @@
-"""What a rule of LRP sees of a linear layer at work, and what it says: a sum of terms.
+"""A linear layer as a rule of LRP sees it, and the sum of terms that the rule returns for it.
 
-What travels is the multiplier m = R / a. Every rule of the family redistributes R_j = y_j m_j in proportion to
+The multiplier m = R / a is propagated. Every rule of the family redistributes R_j = y_j m_j in proportion to
 contributions that are linear in the input, so it is a sum of terms
 
     m_i  =  sum_t  (W_t^T (m * y / st(den_t)))_i
@@ -22,7 +22,7 @@ from ..kernels.pointwise import may_have_values, stabilise
 
 @dataclass(slots=True)
 class LinearOperation:
-    """A linear layer at work, as a rule sees it.
+    """A linear layer in a forward pass, as a rule sees it.
 
     Attributes:
         linear: the map z = W x, callable with any weight, and its transpose.
@@ -30,10 +30,10 @@ class LinearOperation:
         output: y = W x + b; max(y, 0) if `rectified`.
         weight, bias: W and b, one entry per output channel (a following batch norm is folded into both).
         non_negative: x is known to have no negative entry.
-        rectified: a ReLU is all that reads y here, so that no relevance arrives where y <= 0.
-        cached: `cached(key, compute, others)` keeps what depends on the weight, and on other tensors if they are named;
-            a weight may be used by several layers and rules, so the key is the rule and the part of it, and whatever
-            depends on strides and sizes too has them in its key.
+        rectified: y is read by a ReLU only, so that no relevance arrives where y <= 0.
+        cached: `cached(key, compute, others)` keeps tensors that depend on the weight, and on other tensors if they are
+            named. Several layers and rules may use one weight, so the key is the rule and the part of it; the key of a
+            tensor that also depends on strides and sizes contains them.
     """
 
     linear: LinearMap
@@ -87,13 +87,13 @@ class Term:
     Attributes:
         weight: W_t.
         denominator: den_t, of y's shape; None for no division.
-        epsilon: of the stabiliser.
+        epsilon: the stabiliser's epsilon.
         numerator: n_t, the part of y that the term distributes; all of y by default. It vanishes where y does.
         scale: a number that n_t is multiplied with.
-        bias: what the bias contributes to den_t, one entry per output channel: that part of the relevance ends there.
-        weight_below: W_t for inputs < 0, if that is another.
+        bias: the bias's contribution to den_t, one entry per output channel: that part of the relevance ends there.
+        weight_below: W_t for inputs < 0, if it differs.
         non_negative: den_t is known to have no negative entry, so that sgn(den_t) = 1.
-        rare: often no relevance takes part at all; worth a look before the transposed operator is applied.
+        rare: often no relevance takes part at all; a check before the transposed operator is applied pays off.
     """
 
     weight: Tensor
@@ -113,7 +113,7 @@ class Term:
         return in_blocks(self._share, multiplier, self._distributed(output), self.denominator)
 
     def _share(self, share: Tensor, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> None:
-        # The quotient first: then no pass needs memory besides the result's.
+        # The quotient comes first: then no pass needs memory besides the result's.
         self._quotient(share, numerator, denominator)
         share.mul_(multiplier)
 
@@ -127,7 +127,7 @@ class Term:
             quotient.mul_(self.scale)
 
     def prepared(self, output: Tensor) -> "Term":
-        """The same for many multipliers: the quotient n_t / st(den_t) is computed once."""
+        """The same term for many multipliers: the quotient n_t / st(den_t) is computed once."""
         if self.denominator is None:
             return self
         quotient = in_blocks(self._quotient, self._distributed(output), self.denominator)
@@ -146,7 +146,7 @@ class Term:
 
 
 class Rule:
-    """How relevance passes a linear layer. A subclass defines `terms`, or `relevance` if R is not proportional to x."""
+    """A rule for linear layers. A subclass defines `terms`, or `relevance` if R is not proportional to x."""
 
     proportional = True
 
@@ -161,7 +161,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Passage:
-    """What a rule made of the relevance that arrived at one layer.
+    """The result of a rule for the relevance that arrived at one layer.
 
     Attributes:
         multiplier: m at the input, or None for rules that give R itself.
@@ -181,10 +181,10 @@ def pass_down(
 
     Args:
         rule: the layer's rule.
-        operation: the layer at work.
-        terms: `rule.terms(operation)`, which do not depend on the multiplier; empty for rules that give R.
+        operation: the layer in a forward pass.
+        terms: `rule.terms(operation)`, which do not depend on the multiplier; empty for rules that return R.
         multiplier: m at the output, of y's shape.
-        account: also compute what ends in the bias.
+        account: also compute the relevance that ends in the bias.
     """
     to_bias = torch.zeros_like(operation.output) if account else None
     if operation.rectified and any(term.denominator is None and term.numerator is None for term in terms):

@@ -1,15 +1,15 @@
-"""What does invariant representation mean? The question that Springenberg et al. 2015 (Section 4) raise.
+"""What does invariant representation mean? A question from Springenberg et al. 2015 (Section 4).
 
     python -m plugin.experiments.invariance --data FOLDER --out FOLDER
 
-A unit f is invariant to transformations T if f(t(x)) stays near f(x) for t in T while it still tells contents apart.
-Then what excites it most is a whole set of pictures, and a deconvnet that sees no image must draw one for all of it.
+A unit f is invariant to transformations T if f(t(x)) stays near f(x) for t in T, while f still distinguishes contents.
+Then a whole set of pictures excites it most, and a deconvnet without an image must draw one picture for all of them.
 
 * A, `invariance`: local firing rates over shifts, rotations and scales, by layer.
 * B, `sufficiency`: a unit's response to one picture of itself, over its best response.
-* C, `maximising_sets`: how many solutions activation maximisation finds, and whether valleys part them.
+* C, `maximising_sets`: the number of solutions of activation maximisation, and the valleys between them.
 
-Each takes any network and its inputs, leaves the network as it was, and returns plain dataclasses.
+Each function takes any network and its inputs, does not change the network, and returns plain dataclasses.
 """
 
 from ...statistics import vendi_score

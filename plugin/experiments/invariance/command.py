@@ -1,4 +1,4 @@
-"""The command line of `plugin.experiments.invariance`; here the experiments and `gan` meet."""
+"""The command line of `plugin.experiments.invariance`, which connects the experiments and `gan`."""
 
 import argparse
 import sys
@@ -30,13 +30,13 @@ from .study import PIXEL, Study, Subject
 def run(
     subjects: Sequence[Subject], folder: Path, options: argparse.Namespace, generators: dict[str, nn.Module]
 ) -> list[Findings]:
-    """Measure what is not measured yet, with progress on the standard error, and write `report.html` and the PNGs.
+    """Measure the missing parts, with progress on the standard error, and write `report.html` and the PNGs.
 
     Args:
         subjects: networks and their data; each is compared with itself untrained.
-        folder: where the parts, the report and the pictures go; it is made.
-        options: of the command line.
-        generators: those named by `options.maximize`.
+        folder: the folder of the parts, the report and the pictures; it is made.
+        options: options of the command line.
+        generators: the generators named by `options.maximize`.
     """
     findings = [Findings(subject.name, len(subject.images)) for subject in subjects]
     for subject, found in zip(subjects, findings, strict=True):
@@ -80,11 +80,11 @@ def read_subject(network: str, data: Path, limit: int) -> Subject:
 
     Args:
         network: its name, or NAME=CHECKPOINT for weights of your own.
-        data: where the data set lies, or a folder of pictures.
-        limit: how many images.
+        data: the folder of the data set, or of pictures.
+        limit: the number of images.
 
     Raises:
-        FileNotFoundError: the data are not there.
+        FileNotFoundError: the data are missing.
         ValueError: there is no such network.
     """
     name, _, checkpoint = network.partition("=")
@@ -102,7 +102,7 @@ def read_subject(network: str, data: Path, limit: int) -> Subject:
 
 
 def read_generators(wanted: Sequence[str]) -> dict[str, nn.Module]:
-    """The generators of GANs by name or file; "pixel" has none.
+    """The generators of GANs by name or file; "pixel" needs none.
 
     Raises:
         FileNotFoundError: there is no such GAN.

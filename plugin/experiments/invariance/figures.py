@@ -1,6 +1,6 @@
 """The findings of `plugin.experiments.invariance` as plotly figures and pictures, for the report and the explorer.
 
-Every function is pure. The first state of a network (trained) is drawn with full lines, the second with dotted ones.
+Every function is pure. The first state of a network (trained) has solid lines, the second dotted ones.
 """
 
 import statistics
@@ -51,9 +51,9 @@ def invariance_figure(states: Mapping[str, Sequence[LayerInvariance]]) -> go.Fig
 
 
 def firing_figure(layers: Sequence[LayerInvariance]) -> go.Figure:
-    """A: for each family how often units that fire still do, by how far the image is transformed; a line per layer.
+    """A: for each family, the share of firing units that still fire, by amount of transformation; a line per layer.
 
-    The grey line is the rate on all images, for the layer where it strays farthest from the global rate.
+    The grey line is the rate on all images, for the layer with the largest deviation from the global rate.
     """
     families = list(layers[0].amounts)
     figure = make_subplots(rows=1, cols=len(families), subplot_titles=families, shared_yaxes=True)
@@ -137,12 +137,12 @@ def maximising_set_figure(states: Mapping[str, Sequence[MaximisingSet]]) -> go.F
 def draw_solutions(
     sets: Sequence[MaximisingSet], generate: Callable[[list[list[float]]], Tensor], count: int = 12
 ) -> Image.Image:
-    """One row per unit: its first solutions, then the path between the two that the highest valley parts.
+    """One row per unit: its first solutions, then the path between the two solutions with the highest barrier.
 
     Args:
-        sets: of the units of a layer.
+        sets: sets of the units of a layer.
         generate: from codes to images `(n, C, H, W)` in [0, 1].
-        count: how many solutions, and how many points of the path.
+        count: the number of solutions, and of points of the path.
     """
     tile, gap, margin, header = 56, 3, 78, 20
     left_of_path = margin + count * (tile + gap) + 18

@@ -1,14 +1,15 @@
-"""Figure A, invariance by depth: do units that fire go on firing when the image is transformed?
+"""Figure A, invariance by depth: do firing units continue to fire when the image is transformed?
 
 After Goodfellow et al. 2009, "Measuring invariances in deep networks". A unit fires where its response is above a
-threshold that a share G of all images passes, 1 % here. Among the images that make it fire, the local firing rate L is
-how often it still fires once they are shifted, rotated or scaled. The score is
+threshold that a share G of all images passes, 1 % here. The local firing rate L is the share of the images that make it
+fire for which it still fires once they are shifted, rotated or scaled. The score is
 
     S = L / G:    1 / G (here 100) if the unit is invariant, about 1 if it only fires as often as on any image.
 
-The identity is no transformation here: it would count as invariance what is none. Two more numbers tell invariant from
-blind: the firing rate on all transformed images, since a unit may start to fire at everything; and, where there are
-labels, the probability that two images that fire are of one class, since a unit may look at nothing but brightness.
+The identity is not among the transformations: it would count as invariance for any unit. Two more numbers distinguish
+invariant units from blind ones. One is the firing rate on all transformed images, since a unit may start to fire at
+everything. The other, if there are labels, is the probability that two firing images belong to one class, since a unit
+may depend on brightness alone.
 """
 
 import statistics
@@ -27,16 +28,16 @@ Thresholds = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class LayerInvariance:
-    """How often the units of a layer go on firing. Plain values only, so that `dataclasses.asdict` gives JSON.
+    """The local firing rates of the units of a layer. Plain values only, so that `dataclasses.asdict` gives JSON.
 
     Attributes:
         layer: its name; "" is the network's output.
-        channels: the units, those in the middle of these channels; one that is constant on the images is not there.
+        channels: the units, those in the middle of these channels; a unit that is constant on the images is left out.
         rate: the share of images at which each unit fires, in (0, 1].
         amounts: for each family of transformations ("shift", "rotation", "scale") its amounts.
-        local: for each family the firing rates of the images that fire, once transformed: `[unit][amount]`.
-        overall: the same of all images.
-        agreement: of each unit the share of the pairs of images that fire that are of one class; empty without labels.
+        local: for each family the firing rates of the firing images, once transformed: `[unit][amount]`.
+        overall: the same for all images.
+        agreement: for each unit the share of the pairs of firing images that belong to one class; empty without labels.
     """
 
     layer: str
@@ -56,7 +57,7 @@ class LayerInvariance:
         return statistics.median(self.scores(family) or [float("nan")])
 
     def top_score(self, family: str, share: float = 0.2) -> float:
-        """Mean of S over the most invariant share of units, as Goodfellow et al. sum up a layer; NaN if none."""
+        """Mean of S over the most invariant share of units, a summary of Goodfellow et al.; NaN if there are none."""
         scores = sorted(self.scores(family), reverse=True)
         return statistics.fmean(scores[: max(1, round(share * len(scores)))] or [float("nan")])
 
@@ -81,15 +82,15 @@ def invariance(
 
     Args:
         network: in eval mode; it is not changed.
-        images: its inputs, which thresholds and transformed images are taken from `(N, C, H, W)`; at least 1 / rate.
+        images: its inputs `(N, C, H, W)`, at least 1 / rate, used for the thresholds and transformed.
         layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
             convolutions, the linear layers and the output.
         labels: the classes of the images `(N,)`, for `agreement`; at least two images must fire, then.
-        amounts: for each family of transformations how far to go; see `transform`.
+        amounts: for each family of transformations its amounts; see `transform`.
         rate: global firing rate, in (0, 0.5].
-        seed: decides in which direction each image is transformed.
-        batch_size: how many images are processed at a time.
-        progress: wraps the loop over (family, amount), to show how far it is.
+        seed: decides the direction in which each image is transformed.
+        batch_size: the number of images processed at a time.
+        progress: wraps the loop over (family, amount), to show the progress.
 
     Raises:
         ValueError: there are too few images, the network is in training mode, or a layer or family is unknown.
@@ -105,7 +106,7 @@ def invariance(
     firing = {name: _thresholds(found[name][0], round(rate * len(images))) for name in names}
     local: dict[str, dict[str, list[Tensor]]] = {name: {family: [] for family in amounts} for name in names}
     overall: dict[str, dict[str, list[Tensor]]] = {name: {family: [] for family in amounts} for name in names}
-    # The same direction at each amount, so that a curve over the amounts follows images on their way.
+    # The same direction at each amount, so that a curve over the amounts follows each image.
     directions = draw_directions(len(images), seed)
     steps = [(family, amount) for family in amounts for amount in amounts[family]]
     for family, amount in progress(steps):
@@ -131,7 +132,7 @@ def invariance(
 
 
 def _agreement(fired: Tensor, labels: Tensor) -> list[float]:
-    """Share of the pairs of fired images `(N, units)` that are of one class, per unit; NaN if only one fired."""
+    """Share of the pairs of firing images `(N, units)` that belong to one class, per unit; NaN if only one fired."""
     counts = F.one_hot(labels).double().T @ fired.double()
     total = fired.sum(0).double()
     shares: list[float] = ((counts * (counts - 1)).sum(0) / (total * (total - 1))).tolist()
@@ -139,7 +140,7 @@ def _agreement(fired: Tensor, labels: Tensor) -> list[float]:
 
 
 def check_mode(network: nn.Module) -> None:
-    """Refuse a network whose answers are random or depend on the batch.
+    """Refuse a network whose outputs are random or depend on the batch.
 
     Raises:
         ValueError: a module is in training mode.
@@ -149,7 +150,7 @@ def check_mode(network: nn.Module) -> None:
 
 
 def _thresholds(values: Tensor, count: int) -> Thresholds:
-    """Of responses `(N, channels)`: the channels that can have a threshold, it, and which images pass it `(N, units)`.
+    """For responses `(N, channels)`: the channels with a threshold, the threshold, and the images above `(N, units)`.
 
     The threshold lies midway between the response that comes at `count` and the next, which must differ.
     """

@@ -1,14 +1,14 @@
-"""Figure C, the shape of a maximising set: how many solutions are there, and do valleys part them?
+"""Figure C, the shape of a maximising set: the number of solutions, and the valleys between them.
 
-Activation maximisation is run many times in the code space of a generator G. Of the solutions of one unit f:
+Activation maximisation is run many times in the code space of a generator G. For the solutions of one unit f:
 
-* modes: the Vendi score (Friedman and Dieng 2023) of their pixels that the unit sees, exp(-sum_i l_i log l_i) with l_i
+* modes: the Vendi score (Friedman and Dieng 2023) of the pixels that the unit sees, exp(-sum_i l_i log l_i) with l_i
   the eigenvalues of the matrix of cosines over n: 1 if all are the same, n if they are orthogonal.
 * barrier between two: 1 - min f(G(path)) / min f(G(ends)) along the spherical interpolation of their codes: 0 if the
   response nowhere falls below that of the weaker end, 1 if it falls to nothing.
-* islands: how many groups there are whose members are linked by paths with a barrier of at most a tenth.
+* islands: the number of groups whose members are linked by paths with a barrier of at most a tenth.
 
-As many of the unit's best images, and random codes, show what these numbers are without maximisation.
+The same number of the unit's best images, and of random codes, give these numbers without maximisation.
 """
 
 import itertools
@@ -36,16 +36,16 @@ class MaximisingSet:
     Attributes:
         layer: its name; "" is the network's output.
         unit: channel, row and column in the layer's output, or the channel alone.
-        runs: how many there were; solutions are those that end well enough, see `maximising_sets`.
+        runs: the number of runs; solutions are those with a sufficient final response, see `maximising_sets`.
         codes: the solutions, `[solution][code]`.
-        responses: to each of them.
-        best_responses: to as many of the best images, the best first.
-        random_responses: to the images of as many random codes.
+        responses: responses to the solutions.
+        best_responses: responses to the same number of best images, the best first.
+        random_responses: responses to the images of the same number of random codes.
         modes: Vendi score of the solutions, between 1 and their number.
-        modes_of_best: of the best images.
-        modes_of_random: of the images of random codes.
-        barriers: of each pair of solutions, in the order of `itertools.combinations`.
-        profile: along the path the median over the pairs of the response over that of the weaker end.
+        modes_of_best: Vendi score of the best images.
+        modes_of_random: Vendi score of the images of random codes.
+        barriers: barrier of each pair of solutions, in the order of `itertools.combinations`.
+        profile: along the path, the median over the pairs of the response over that of the weaker end.
     """
 
     layer: str
@@ -63,11 +63,11 @@ class MaximisingSet:
 
     @property
     def barrier(self) -> float:
-        """Median over the pairs; NaN of fewer than two solutions."""
+        """Median over the pairs; NaN for fewer than two solutions."""
         return statistics.median(self.barriers or [float("nan")])
 
     def path_over_the_highest_barrier(self, points: int) -> list[list[float]]:
-        """Codes along the path between the two solutions that the highest barrier parts, ends included; or none."""
+        """Codes along the path between the two solutions with the highest barrier, ends included; may be empty."""
         if not self.barriers:
             return []
         pairs = list(itertools.combinations(range(len(self.codes)), 2))
@@ -77,7 +77,7 @@ class MaximisingSet:
         return path
 
     def islands(self, tolerance: float = 0.1) -> int:
-        """How many groups of solutions there are that no path with at most this barrier connects."""
+        """The number of groups of solutions that are not connected by paths with at most this barrier."""
         group = list(range(len(self.codes)))
         for (one, other), barrier in zip(itertools.combinations(range(len(group)), 2), self.barriers, strict=True):
             if barrier <= tolerance:
@@ -102,17 +102,18 @@ def maximising_sets(
 
     Args:
         network: in eval mode; it is not changed.
-        images: its inputs, to compare with `(N, C, H, W)`, at least `runs`.
+        images: its inputs for comparison `(N, C, H, W)`, at least `runs`.
         generate: from codes `(n, d)` to the network's inputs `(n, C, H, W)`.
         maximizer: makes the maximiser of a layer, whose solutions have codes that `generate` takes.
         layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
             convolutions, the linear layers and the output.
-        units: how many of each layer, evenly over the channels that respond to some image; or which channels.
-        runs: how many runs for each unit, at least two.
-        points: of a path, its ends included; at least three.
+        units: the number of units of each layer, evenly over the channels that respond to some image; or a list of
+            channels.
+        runs: the number of runs for each unit, at least two.
+        points: the number of points of a path, its ends included; at least three.
         enough: a run that ends above this share of the best response to an image found a solution; >= 0.
-        seed: run i of every unit has the seed `seed + i`; it decides the random codes too.
-        progress: wraps the loop over the layers, to show how far it is.
+        seed: run i of every unit has the seed `seed + i`; it also decides the random codes.
+        progress: wraps the loop over the layers, to show the progress.
 
     Raises:
         ValueError: too few images, runs or points, `enough` is negative, the network is in training mode, a layer is
@@ -140,7 +141,7 @@ def maximising_sets(
 
 @dataclass(frozen=True)
 class _Described:
-    """What is needed to describe the solutions of one unit."""
+    """The facts that describe the solutions of one unit."""
 
     network: nn.Module
     layer: str
@@ -199,7 +200,7 @@ def spherical_interpolation(first: Tensor, second: Tensor, points: int) -> Tenso
 
         (sin((1 - t) w) first + sin(t w) second) / sin(w),   w the angle between them
 
-    Where they are parallel, or opposite, so that there is no one arc, the path is straight.
+    For parallel or opposite codes, which have no unique arc, the path is straight.
     """
     steps = torch.linspace(0, 1, points, dtype=torch.float64)
     one, other = first.double()[:, None], second.double()[:, None]

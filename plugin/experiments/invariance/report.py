@@ -1,4 +1,4 @@
-"""What `plugin.experiments.invariance` found of one or more networks, as one HTML file that needs nothing else."""
+"""The findings of `plugin.experiments.invariance` for one or more networks, as one self-contained HTML file."""
 
 import html
 import statistics
@@ -20,15 +20,15 @@ from .sufficiency import PictureResponse, median_responses
 
 @dataclass
 class Findings:
-    """Of one network, by its state ("trained", "untrained"); what was not measured is empty.
+    """The findings for one network, by its state ("trained", "untrained"); parts that were not measured are empty.
 
     Attributes:
-        name: of the network.
-        images: how many were used.
-        invariance: A.
-        sufficiency: B.
-        sets: C, by generator, then state.
-        pictures: solutions drawn, by a description.
+        name: name of the network.
+        images: the number of images.
+        invariance: figure A.
+        sufficiency: figure B.
+        sets: figure C, by generator, then state.
+        pictures: drawn solutions, by a description.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Findings:
 
 
 def write_report(findings: Sequence[Findings], folder: Path) -> Path:
-    """Write `report.html`; returns where it is."""
+    """Write `report.html`; returns its path."""
     body = f"<script>{get_plotlyjs()}</script>" + "".join(map(_section, findings))
     return write_text(folder / "report.html", page(_TITLE, _INTRODUCTION, body))
 
@@ -58,7 +58,7 @@ def invariance_table(
 
 
 def agreement_table(states: Mapping[str, Sequence[LayerInvariance]]) -> list[tuple[str, list[float]]]:
-    """A by layer: for each state the median probability that two images that fire are of one class."""
+    """A by layer: for each state the median probability that two firing images belong to one class."""
     lines: dict[str, list[float]] = {}
     for layers in states.values():
         for layer in layers:
@@ -123,15 +123,15 @@ def _plot(figure: go.Figure) -> str:
 _SET_COLUMNS = ("modes", "of best images", "of random codes", "barrier", "islands", "response over best")
 _TITLE = "What does invariant representation mean?"
 _INTRODUCTION = """
-<p>A unit is invariant to transformations if its response hardly changes under them while it still tells contents apart.
-Then what excites it is a whole set of pictures, and a deconvnet that sees no image must draw one for all of it.
-Units lie in the middle of the picture, evenly over the channels; the untrained network has the same layers and fresh
-weights.</p>
-<p><b>A.</b> A unit fires on 1 % of the images. Of these, how many still make it fire once shifted, rotated or scaled,
-over that 1 %: 100 is full invariance, 1 is chance. Each image is transformed in a direction drawn at random. Whether
-the unit tells contents apart is the probability that two images that fire are of one class.
+<p>A unit is invariant to transformations if its response hardly changes under them, while it still distinguishes
+contents. Then a whole set of pictures excites it, and a deconvnet without an image must draw one picture for all of
+them. Units lie in the middle of the picture, evenly over the channels; the untrained network has the same layers and
+fresh weights.</p>
+<p><b>A.</b> A unit fires on 1 % of the images. The score is the share of these that still make it fire once shifted,
+rotated or scaled, over that 1 %: 100 is full invariance, 1 is chance. Each image is transformed in a random direction.
+The probability that two firing images belong to one class shows whether the unit distinguishes contents.
 <b>B.</b> The response to one picture of the unit, scaled to the norm of its best image on the pixels it sees, over its
-best response to an image. <b>C.</b> Activation maximisation is run many times. Modes: how many different solutions
-(Vendi score of the pixels the unit sees). Barrier: how far the response falls between two of them, along the spherical
-interpolation of their codes, as a share of the weaker end. Islands: groups that barriers of up to 0.1 connect.</p>
+best response to an image. <b>C.</b> Activation maximisation is run many times. Modes: the number of different solutions
+(Vendi score of the pixels the unit sees). Barrier: the fall of the response between two of them, along the spherical
+interpolation of their codes, as a share of the weaker end. Islands: groups connected by barriers of up to 0.1.</p>
 """

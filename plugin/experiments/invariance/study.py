@@ -1,7 +1,7 @@
 """The three figures of one network in one state, part by part.
 
-Each part (what one figure says, for B and C of one layer) is a JSON file, written when it is finished. After an
-interruption, or with other options, the parts that are there are read if what decides them is the same.
+Each part (one figure, for B and C of one layer) is a JSON file, written when it is finished. After an interruption, or
+with other options, an existing part is read if its own settings are the same.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Subject:
     """A network and its data.
 
     Attributes:
-        name: of the network.
+        name: name of the network.
         network: in eval mode.
         images: its inputs `(N, C, H, W)`.
         labels: the classes of the images `(N,)`, if they are known.
@@ -48,11 +48,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class ToTheEnd:
-    """A maximiser whose runs are not stopped early, since how far they can go is the question.
+    """A maximiser whose runs are not stopped early, since the question is the response they can reach.
 
     Attributes:
-        maximizer: such as `gan.CodeSpaceAM`: its `maximize` takes `steps` and `least_steps` as well.
-        steps: how many each run makes.
+        maximizer: such as `gan.CodeSpaceAM`: its `maximize` also takes `steps` and `least_steps`.
+        steps: the number of steps of each run.
     """
 
     maximizer: Any
@@ -64,15 +64,15 @@ class ToTheEnd:
 
 
 class MakesMaximizers(Protocol):
-    """Makes what maximises the units of a layer."""
+    """Makes the maximiser of the units of a layer."""
 
     def __call__(self, subject: Subject, layer: str | None, generator: nn.Module | None) -> Any:
-        """A maximiser as `ToTheEnd` takes it.
+        """A maximiser for `ToTheEnd`.
 
         Args:
             subject: the network.
-            layer: whose units are maximised; None is the output.
-            generator: in whose codes; None maximises in pixels.
+            layer: the layer whose units are maximised; None is the output.
+            generator: the generator in whose codes they are maximised; None maximises in pixels.
         """
 
 
@@ -80,12 +80,12 @@ class Study:
     """One network in one state, measured part by part.
 
     Args:
-        subject: the network as it is to be measured.
+        subject: the network in this state.
         state: "trained" or "untrained".
-        folder: where the parts are.
-        options: of the command line.
-        generators: by name those whose codes the runs maximise in.
-        make_maximizer: makes what maximises.
+        folder: the folder of the parts.
+        options: options of the command line.
+        generators: the generators by name, in whose codes the runs maximise.
+        make_maximizer: makes the maximisers.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Study:
         return ToTheEnd(self.make_maximizer(self.subject, layer or None, generator), self.options.steps)
 
     def _chosen(self, methods: Sequence[str], *options: str) -> dict[str, Any]:
-        """The options that decide a part, and if anything is maximised, how."""
+        """The options that decide a part, and those of the maximisation if there is one."""
         chosen = {name: getattr(self.options, name) for name in options}
         weights = {name: _digest(self.generators[name].state_dict().values()) for name in methods if name != PIXEL}
         return chosen | ({"steps": self.options.steps, "generators": weights} if methods else {})
@@ -157,7 +157,7 @@ class Study:
     def _part(
         self, part: str, kind: type[Result], compute: Callable[[], Iterable[Result]], **settings: Any
     ) -> list[Result]:
-        """What the part's file says if it was made with these settings; else it is computed, and written there."""
+        """The results in the part's file if it has these settings; else they are computed, and written there."""
         path = self.folder / f"{self.name}-{part}.json"
         settings = {"weights and images": self.digest, **settings}
         if path.exists():

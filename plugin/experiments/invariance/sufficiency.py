@@ -1,10 +1,10 @@
-"""Figure B, does one picture suffice? A unit is shown its own reconstruction: how much of its best response is left?
+"""Figure B, does one picture suffice? The measure is a unit's response to its own reconstruction.
 
     response(picture, scaled to the norm of the best image on the pixels the unit sees) / best response to an image
 
-Pictures are the deconvnet without an image, which must draw one for everything the unit likes; guided backprop and the
-gradient on its best image; and what any maximiser finds. Near 1 or above, that one picture holds what the unit looks
-for. The first three and the measure itself are those of `plugin.experiments.deconvnet`.
+The pictures are the deconvnet without an image, which must draw one for all preferred patterns of the unit; guided
+backprop and the gradient on its best image; and the result of any maximiser. Near 1 or above, that one picture holds
+the unit's preferred pattern. The first three and the measure itself are those of `plugin.experiments.deconvnet`.
 """
 
 import statistics
@@ -24,7 +24,7 @@ IMAGE_CONDITIONED = {"guided": "guided", "gradient": "gradient"}
 
 
 class Solutions(Protocol):
-    """What a maximiser found: images `(n, C, H, W)` in [0, 1] and their codes `(n, d)`."""
+    """The results of a maximiser: images `(n, C, H, W)` in [0, 1] and their codes `(n, d)`."""
 
     @property
     def images(self) -> Tensor: ...
@@ -37,7 +37,7 @@ class Maximizer(Protocol):
     """Finds images that a unit of one layer responds to, one per target."""
 
     def maximize(self, target: Any, *, seeds: Sequence[int]) -> Solutions:
-        """One run per entry of `target`, each a channel, or (channel, row, column); as many seeds."""
+        """One run per entry of `target`, each a channel, or (channel, row, column); the same number of seeds."""
         ...
 
 
@@ -59,7 +59,7 @@ class PictureResponse:
 
 
 def unchanged(images: Tensor) -> Tensor:
-    """For networks that take images in [0, 1]."""
+    """The identity, for networks that take images in [0, 1]."""
     return images
 
 
@@ -73,22 +73,23 @@ def sufficiency(
     seed: int = 0,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> list[PictureResponse]:
-    """Show units pictures of themselves.
+    """Measure the responses of units to pictures of themselves.
 
     Args:
         network: in eval mode; it is not changed.
-        images: its inputs to find the best in `(N, C, H, W)`, at least three.
+        images: its inputs `(N, C, H, W)`, at least three, among which to find the best.
         layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
             convolutions, the linear layers and the output.
-        units: how many of each layer, evenly over the channels that respond to some image; or which channels.
-        maximizers: further methods: for each name what makes the maximiser of a layer.
+        units: the number of units of each layer, evenly over the channels that respond to some image; or a list of
+            channels.
+        maximizers: further methods: for each name a function that makes the maximiser of a layer.
         as_inputs: from a maximiser's images in [0, 1] to the network's inputs.
-        seed: of the maximisers.
-        progress: wraps the loop over the layers, to show how far it is.
+        seed: seed of the maximisers.
+        progress: wraps the loop over the layers, to show the progress.
 
     Raises:
         ValueError: there are too few images, the network is in training mode, a layer is unknown or has no deconvnet
-            without an image, or a channel responds to none of them.
+            without an image, or a channel responds to no image.
     """
     check_mode(network)
     names = layers_with_units(network, images) if layers is None else list(layers)

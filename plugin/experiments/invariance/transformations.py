@@ -24,15 +24,15 @@ def draw_directions(count: int, seed: int) -> Tensor:
 def transform(images: Tensor, family: str, amount: float, directions: Tensor) -> Tensor:
     """Transform each image by the same amount, each in its own direction.
 
-    Rotation and scaling leave the pixel (H // 2, W // 2) where it is, which is the one that units in the middle of a
-    layer have in the middle of what they see. Shifts by whole pixels copy pixels (up to the rounding of float32).
+    Rotation and scaling keep the pixel (H // 2, W // 2) in place. It is the middle of the pixels seen by the units in
+    the middle of a layer. Shifts by whole pixels copy pixels (up to the rounding of float32).
 
     Args:
         images: `(N, C, H, W)`.
         family: "shift", by `amount` pixels to the right, down, left or up; "rotation", by `amount` degrees clockwise or
             counter-clockwise; "scale", `amount` times larger or smaller.
-        amount: of the transformation, > 0.
-        directions: which of these it is, 0 to 3 `(N,)`; families with two take it modulo 2.
+        amount: amount of the transformation, > 0.
+        directions: the direction of each image, 0 to 3 `(N,)`; families with two directions take it modulo 2.
 
     Returns:
         `(N, C, H, W)`.
@@ -47,13 +47,13 @@ def transform(images: Tensor, family: str, amount: float, directions: Tensor) ->
     rows, columns = torch.meshgrid(torch.arange(height) - row, torch.arange(width) - column, indexing="ij")
     homogeneous = torch.stack([columns, rows, torch.ones_like(rows)]).to(images).flatten(1)
     x, y = (matrices @ homogeneous).view(-1, 2, height, width).unbind(1)
-    # grid_sample counts in half images from the centre between pixels: -1 is the left edge of the first.
+    # grid_sample counts in half images from the centre, between pixels: -1 is the left edge of the first pixel.
     grid = torch.stack([(2 * (x + column) + 1) / width - 1, (2 * (y + row) + 1) / height - 1], dim=-1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def _matrix(family: str, amount: float, direction: int) -> Tensor:
-    """From a pixel of the result to where its value is taken from, (x, y) relative to the middle, float64 `(2, 3)`."""
+    """From a pixel of the result to the source of its value, (x, y) relative to the middle, float64 `(2, 3)`."""
     if family == SHIFT:
         x, y = ((1, 0), (0, 1), (-1, 0), (0, -1))[direction]
         return torch.tensor([[1, 0, -x * amount], [0, 1, -y * amount]], dtype=torch.float64)

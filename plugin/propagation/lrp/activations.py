@@ -40,14 +40,14 @@ class ActivationLayer(torch.autograd.Function):
 def slope_at_zero(function: Step, like: Tensor) -> Tensor | float:
     """f'(0) if f(0) = 0, else 0, as relevance at x = 0 cannot be written as a multiple of x.
 
-    A tensor if some of the values have a function of their own.
+    The result is a tensor if the function differs between values.
     """
     key = function.key
     if key is None:
         return _slope(function, like)
     key = (key, like.dtype, like.device, like.ndim)
     slope = _slopes.get(key)
-    if slope is None:  # once, as on a GPU it has to be waited for
+    if slope is None:  # computed once, as reading a value from a GPU waits for it
         with untraced():
             slope = float(_slope(function.on_numbers, like.new_zeros((1,) * like.ndim)))
         keep(_slopes, key, slope)
@@ -56,7 +56,7 @@ def slope_at_zero(function: Step, like: Tensor) -> Tensor | float:
 
 def _slope(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     with torch.enable_grad():
-        # A module may take but one shape.
+        # A module may accept only one shape.
         shape = like.shape if isinstance(function, Step) and function.function is run_module else (1,) * like.ndim
         origin = like.new_zeros(shape, requires_grad=True)
         result = function(origin)
@@ -66,5 +66,5 @@ def _slope(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
         if not result.requires_grad:  # a constant
             return torch.zeros_like(result)
         (slope,) = torch.autograd.grad(result.sum(), origin)
-    # A root rises without bound at 0; there is no relevance there to hand down.
+    # A square root rises without bound at 0; there is no relevance there to pass down.
     return torch.where((result.detach() == 0) & slope.isfinite(), slope, 0.0)

@@ -1,4 +1,4 @@
-"""Between the passes: the rule of each layer; and operations that are watched for the ledger."""
+"""The step between the passes: the rule of each layer, and the observation of other operations for the ledger."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def assign_rules(mode: RelevancePropagation) -> None:
 
 
 def run_watched(mode: RelevancePropagation, call: Call) -> Any:
-    """The plain call, with a note of the relevance that it keeps."""
+    """The plain call, which records the relevance that it keeps."""
     absorption = Absorption(f"{call.name.strip('_')} in {describe(mode.model, mode.owner(call))}")
     aliases = {id(signal): absorption.watch_signal(signal) for signal in call.signals}
     args, kwargs = with_tensors(call.args, call.kwargs, aliases)
@@ -51,5 +51,5 @@ def run_watched(mode: RelevancePropagation, call: Call) -> Any:
     for tensor in tensors_in(result):
         if tensor.requires_grad and id(tensor) not in given:
             absorption.watch_result(tensor)
-    # Dropout in eval mode returns what it was given.
+    # Dropout in eval mode returns its argument.
     return map_tensors(lambda tensor: given.get(id(tensor), tensor), result)

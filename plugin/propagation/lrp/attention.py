@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def softmax(mode: RelevancePropagation, call: Call) -> Any:
-    """A weight; its gradient, or held constant."""
+    """Softmax, a weight: its gradient, or held constant."""
     if mode.composite.softmax == "constant":
         return call.run().detach()
     result = mode.as_it_is(call)
@@ -24,7 +24,7 @@ def softmax(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def log_softmax(mode: RelevancePropagation, call: Call) -> Any:
-    """What ends a network: the logits below it are explained."""
+    """The log-softmax at the end of a network: the logits below it are explained."""
     result = call.run()
     mode.note_logarithm(call, result)
     mode.refuse(result, call)
@@ -32,7 +32,7 @@ def log_softmax(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def composite(mode: RelevancePropagation, call: Call) -> Any:
-    """In its parts, so that softmax and products are seen."""
+    """The parts of a composite operation, in which softmax and products are seen."""
     if call.name == "scaled_dot_product_attention" and (result := _at_once(mode, call)) is not None:
         return result
     if call.operation is None or call.operation.parts is None:
@@ -42,10 +42,10 @@ def composite(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def _at_once(mode: RelevancePropagation, call: Call) -> Tensor | None:
-    """What the parts come to: of two products half to each factor, so half to V, a quarter to Q and K.
+    """Attention in one call with the result of its parts: half of a product to each factor: 1/2 to V, 1/4 to Q and K.
 
-    PyTorch's one operation keeps no scores. In parts it is seen by the ledger and by recordings, and where anything but
-    Q, K and V takes part.
+    PyTorch's one operation keeps no scores. The ledger and recordings need the parts, and so does a call in which
+    anything but Q, K and V takes part.
     """
     names = ("query", "key", "value")
     parts = [call.argument(name) for name in names]

@@ -1,4 +1,4 @@
-"""What rules derive from weights alone, kept between calls."""
+"""Tensors that rules derive from weights alone, kept between calls."""
 
 import operator
 from collections.abc import Callable, Hashable, Sequence
@@ -13,14 +13,14 @@ Derived = TypeVar("Derived")
 
 
 class WeightCache:
-    """What rules derive from weights alone, kept as long as the weights and their versions are the same."""
+    """Tensors that rules derive from weights alone, kept while the weights and their versions stay the same."""
 
     def __init__(self) -> None:
         self._derived: TensorTable[dict[Hashable, tuple[Sequence[Tensor], list[int], Any]]] = TensorTable()
         self._constants: TensorTable[Tensor] = TensorTable()
 
     def __reduce__(self) -> tuple[type["WeightCache"], tuple[()]]:
-        """A copy begins empty: it will meet other tensors."""
+        """A copy begins empty, as it will meet other tensors."""
         return WeightCache, ()
 
     def constant(self, parameter: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class WeightCache:
     def get(
         self, weight: Tensor, key: Hashable, compute: Callable[[], Derived], others: Sequence[Tensor] = ()
     ) -> Derived:
-        """`compute()`, or what it returned before for this weight and these other tensors that it depends on."""
+        """`compute()`, or its stored result for this weight and the other tensors that it depends on."""
         entries = self._derived.get(weight)
         if entries is None:
             entries = self._derived[weight] = {}

@@ -1,8 +1,8 @@
-"""How relevance that is no multiple of the input gets from the first linear layer to the inputs.
+"""The way of relevance that is no multiple of the input from the first linear layer to the inputs.
 
-Flat, w^2 and z^B give relevance to zeros, too. A zero-valued tensor beside each input, its carrier, takes it. Whatever
-stands before the first layer has its counterpart on the carrier: an affine step on one tensor, an activation or a norm
-passes relevance unchanged; what moves values moves it; resizing and pooling pass it in the proportion of their weights.
+Flat, w^2 and z^B give relevance to zeros, too. A zero-valued tensor beside each input, its carrier, takes it. Each
+operation before the first layer has a counterpart on the carrier: an affine step on one tensor, an activation or a norm
+passes relevance unchanged; a movement moves it; resizing and pooling pass it in the proportion of their weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHOICES = frozenset({Kind.SELECTION, Kind.MAX_POOLING, Kind.MASK})
 
 
 class _Chosen(torch.autograd.Function):
-    """The carrier of what an operation chose: relevance goes to the chosen."""
+    """The carrier of the values that an operation chose: relevance goes to the chosen."""
 
     @staticmethod
     def forward(ctx: Any, carrier: Tensor, signal: Tensor, call: Call, position: int) -> Tensor:
@@ -54,7 +54,7 @@ class _Chosen(torch.autograd.Function):
 
 
 def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
-    """Give the results of an operation the carriers that their relevance goes on to."""
+    """Give the results of an operation the carriers to which their relevance passes on."""
     kind = call.operation.kind if call.operation is not None else None
     results = [tensor for tensor in tensors_in(result) if tensor.requires_grad]
     signals = list({id(signal): signal for signal in call.signals}.values())
@@ -84,7 +84,7 @@ def _stretches(small: torch.Size, large: torch.Size) -> bool:
 
 
 def _through(mode: RelevancePropagation, call: Call, signals: list[Tensor], proportional: bool) -> list[Tensor]:
-    """The carriers as the operation moves or mixes them, each share in proportion to its weight."""
+    """The carriers after the operation has moved or mixed them, each share in proportion to its weight."""
     swap = {id(s): torch.zeros_like(s) if (c := mode.note(s).carrier) is None else c for s in signals}
     results = tensors_in(call.run_with(swap))
     results = [tensor for tensor in results if tensor.requires_grad]
@@ -99,7 +99,7 @@ def _through(mode: RelevancePropagation, call: Call, signals: list[Tensor], prop
 
 
 def _covered(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> list[Tensor] | None:
-    """Where the results' carriers lead to an input, 1, and elsewhere 0; None if everywhere."""
+    """1 where the results' carriers lead to an input, 0 elsewhere; None if they do everywhere."""
     notes = [mode.note(signal) for signal in signals]
     if all(note.carrier is not None and note.covered is None for note in notes):
         return None

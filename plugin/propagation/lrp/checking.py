@@ -1,4 +1,4 @@
-"""What LRP would do with a model: every operation without a rule at once, and the rule of each linear layer."""
+"""A dry run of LRP: all operations without a rule at once, and the rule of each linear layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class LayerRule:
 
 @dataclass(frozen=True)
 class Check:
-    """What a forward pass tells before anything is explained; printed as a table.
+    """The result of a forward pass before anything is explained; printed as a table.
 
     Attributes:
         refusals: the operations on the way to the output that have no rule.
-        layers: the linear layers in the order in which they run, each with its rule; then modules that have their own.
+        layers: the linear layers in the order in which they run, each with its rule; then modules with their own rule.
     """
 
     refusals: tuple[Refusal, ...]

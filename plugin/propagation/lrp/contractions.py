@@ -1,6 +1,6 @@
-"""Linear layers that are written as products: `x @ W`, `W @ x`, `einsum`, `bmm`, `tensordot`, `(x * W).sum(...)`.
+"""Linear layers written as products: `x @ W`, `W @ x`, `einsum`, `bmm`, `tensordot`, `(x * W).sum(...)`.
 
-Each dimension of a product has a letter, as `torch.einsum` has it. One signal and constants make a linear layer.
+Each dimension of a product has a letter, as in `torch.einsum`. One signal and constants make a linear layer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def contraction(mode: RelevancePropagation, call: Call) -> Any:
-    """A product that sums over something: a linear layer if one signal meets constants, else a product."""
+    """A product that sums over a dimension: a linear layer if one signal meets constants, else a product."""
     if len(call.signals) != 1:
         return mode.product(call)
     value = call.signals[0]
@@ -54,13 +54,13 @@ def contracted(
     output: str,
     compute: Callable[[], Tensor] | None = None,
 ) -> Any:
-    """The linear layer of a product, by the letters of its tensors."""
+    """The linear layer of a product, from the letters of its tensors."""
     (x, of_x), (w, of_w) = value, weight
     kept, own = of_x[:-1], output[-1:]
     if x.ndim >= 2 and len(of_w) == 2 and output == kept + own and set(of_w) == {of_x[-1], own} and own not in of_x:
         matrix = w if of_w == own + of_x[-1] else mode.cache.get(mode.cache.constant(w), "transposed", w.t)
         return linear_layer(mode, call, x, MatrixProduct(), matrix, None, compute)
-    # A dimension of size 1 that only stretches belongs to nobody.
+    # A dimension of size 1 that is only broadcast belongs to neither tensor.
     stretched = [d for d, letter in enumerate(of_w) if w.shape[d] == 1 and letter in of_x]
     for d in reversed(stretched):
         w, of_w = w.squeeze(d), of_w[:d] + of_w[d + 1 :]
@@ -139,7 +139,7 @@ def _einsum_letters(equation: str, operands: Sequence[Any]) -> tuple[list[Tensor
 
 
 def summed_product(mode: RelevancePropagation, call: Call) -> Any:
-    """`(x * W).sum(...)` for a weight W of the model: the linear layer that it is; else None."""
+    """`(x * W).sum(...)` for a weight W of the model, as a linear layer; None for any other sum."""
     scaled = mode.note(call.signals[0]).scaled if len(call.signals) == 1 else None
     if scaled is None or call.name != "sum":
         return None
@@ -148,7 +148,7 @@ def summed_product(mode: RelevancePropagation, call: Call) -> Any:
     dims = {int(d) % product.ndim for d in ([given] if isinstance(given, int) else given or range(product.ndim))}
     if call.kwargs.get("keepdim") or len(call.args) > 2 or product.ndim > len(_ALPHABET):
         return None
-    # The weight tells the layer.
+    # The weight identifies the layer.
     whole = Call(call.operation, call.function, call.args, call.kwargs, call.signals, [*call.given, weight])
     return _summed(mode, whole, product.shape, value, weight, dims)
 
@@ -156,7 +156,7 @@ def summed_product(mode: RelevancePropagation, call: Call) -> Any:
 def _summed(
     mode: RelevancePropagation, call: Call, shape: torch.Size, value: Tensor, weight: Tensor, dims: set[int]
 ) -> Any:
-    """The layer that multiplies x and W, each broadcast to a shape, and sums over dimensions; None if it is none."""
+    """The layer that multiplies x and W, each broadcast to a shape, and sums over dimensions; None if there is none."""
     index = _ALPHABET[: len(shape)]
 
     def own(tensor: Tensor) -> tuple[Tensor, str]:

@@ -1,4 +1,4 @@
-"""What becomes a part of the linear layer before it: a batch norm, or a scale and a shift per channel by hand.
+"""Operations that become a part of the linear layer before them: batch norm, or a scale and shift per channel.
 
 A constant that is added to a linear layer, one number for each output channel, is its bias.
 """
@@ -26,7 +26,7 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     input, (mean, variance, weight, bias) = call.argument("input"), map(call.argument, names)
     row, training, eps = call.operation, call.argument("training", False), call.argument("eps", 1e-5)
     running_mean, running_var = mean, variance
-    if training or mean is None or variance is None:  # the batch decides: nothing to keep
+    if training or mean is None or variance is None:  # computed from the batch: nothing to keep
         dims = [0, *range(2, input.ndim)]
         mean, variance = input.detach().mean(dims), input.detach().var(dims, unbiased=False)
     parts = [mode.cache.constant(part) for part in (variance, mean, weight, bias) if part is not None]
@@ -43,7 +43,7 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     produced = mode.note(input).produced
     if produced is None or not _scales_its_channels(produced.record.linear, input) or mode.is_kept(produced.record):
         scale, shift = mode.cache.get(parts[0], key, scale_and_shift, parts)
-        # As the first operation it is an affine step: the first layer comes after it.
+        # As the first operation, it is an affine step: the first layer comes after it.
         result = linear_layer(mode, call, input, Scaling(), scale, shift, partial(normalise, input.detach()), False)
         carry_unchanged(mode, input, result)
     else:
@@ -64,7 +64,7 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor | None:
-    """A sum with, or a product with, one constant per channel becomes a part of the layer; None if it is not that."""
+    """A sum or a product with one constant per channel, folded into the layer; None for any other call."""
     (value,) = call.signals
     note = mode.note(value)
     produced = note.produced
@@ -97,7 +97,7 @@ def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor 
     if id(constants[0]) in mode.parameters:
         others = [constants[0], *([] if before.bias is None else [before.bias])]
         weight, bias = mode.cache.get(before.weight, (call.name, sign, id(constants[0])), folded, others)
-    else:  # computed on the way: nothing to keep
+    else:  # computed in the forward pass: nothing to keep
         weight, bias = folded()
     record = before.changed(weight, bias, partial(mode.cache.get, weight))
     return fold(mode, value, lambda output: call.run_with({id(value): output}), produced, record)
@@ -106,7 +106,7 @@ def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor 
 def _fold_moved(
     mode: RelevancePropagation, call: Call, constant: Tensor, before: Tensor, movements: tuple[Call, ...]
 ) -> Tensor | None:
-    """The same of what a layer computed, in another place: moved back, the constant has one number per channel."""
+    """Fold into a layer whose result was moved: moved back, the constant has one number per channel."""
     produced = mode.note(before).produced
     if produced is None or constant.ndim == 0 or not constant.is_floating_point():
         return None
@@ -136,7 +136,7 @@ def _fold_moved(
 
 
 def _per_output(linear: LinearMap, constant: Tensor, output: Tensor) -> Tensor | None:
-    """A constant as one number for each output channel of a layer, or None if it has others."""
+    """A constant as one number for each output channel of a layer; None if it has another shape."""
     size = linear.channels(output)
     if not constant.is_floating_point() or constant.ndim > output.ndim or constant.ndim == 0:
         return None
@@ -151,7 +151,7 @@ def _per_output(linear: LinearMap, constant: Tensor, output: Tensor) -> Tensor |
 
 
 def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -> None:
-    """Relevance that a first layer gives to zeros passes an affine step on one tensor as it is."""
+    """Pass relevance that a first layer gives to zeros through an affine step on one tensor unchanged."""
     note = mode.note(value)
     if note.carrier is not None:
         noted = mode.noted(result)
@@ -159,5 +159,5 @@ def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -
 
 
 def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
-    """Whether a batch norm's channels (dimension 1) are the output channels of the layer; not so on sequences."""
+    """Whether a batch norm's channels (dimension 1) are the layer's output channels; for sequences they are not."""
     return isinstance(linear, Convolution) or (isinstance(linear, MatrixProduct) and output.ndim == 2)

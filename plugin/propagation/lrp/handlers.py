@@ -18,7 +18,7 @@ Handler = Callable[["RelevancePropagation", Call], Any]
 
 
 def _by_signature(method: Callable[..., Any]) -> Handler:
-    """A handler that is also given the call's arguments as its own."""
+    """A handler that also receives the call's arguments as its own."""
     return lambda mode, call: method(mode, call, *call.args, **call.kwargs)
 
 
@@ -61,7 +61,7 @@ def _contracted(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def _sampled(mode: RelevancePropagation, call: Call) -> Any:
-    """Linear in one argument; where it is read is held constant."""
+    """Sampling: linear in one argument; the positions are held constant."""
     value = None if call.operation is None else call.argument(*call.operation.linear_in)
     if not any(value is signal for signal in call.signals):
         return mode.unknown_operation(call)

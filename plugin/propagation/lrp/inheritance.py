@@ -1,4 +1,4 @@
-"""What is known of the operands of an operation, and so of its result."""
+"""Notes on the operands of an operation that also hold for its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
-    """What is known of the operands, of the result."""
+    """Copy the notes on the operands to the result, where they hold."""
     row = call.operation
     if row is None or (row.kind is Kind.LINEAR and isinstance(result, Tensor) and mode.note(result).produced):
         return  # a sum that is a linear layer
@@ -42,7 +42,7 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
 
 
 def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
-    """What changes nothing stands for the result of the layer before it; what is moved can be moved back."""
+    """Note the layer before an operation that changes nothing; for one that moves values, the way back to the layer."""
     signal, note = call.signals[0], mode.note(call.signals[0])
     moved = note.moved or ((signal, ()) if note.produced is not None else None)
     if moved is None or not isinstance(result, Tensor) or result is signal:
@@ -60,7 +60,7 @@ def _keeps_signs(mode: RelevancePropagation, call: Call) -> bool:
     """Whether the constants among the operands are not negative."""
     row = call.operation
     others = [tensor for tensor in tensors_in((call.args, call.kwargs)) if not tensor.requires_grad]
-    # A summand, the weight of one, or what is put around the edges.
+    # A summand, its weight, or the values put around the edges.
     numbers = [*call.args, *call.kwargs.values()] if row is not None and row.adds_constants else []
     return not any(tensor.is_floating_point() and not mode.note(tensor).non_negative for tensor in others) and not any(
         isinstance(number, (int, float)) and number < 0

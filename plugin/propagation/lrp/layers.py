@@ -1,4 +1,4 @@
-"""What the forward pass of LRP leaves for its backward pass: layers with their rules, and what absorbs relevance."""
+"""Records of the forward pass of LRP for its backward pass: layers with their rules, and absorptions of relevance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(eq=False)
 class LayerRecord:
-    """One linear layer at work, from the forward pass to the backward pass.
+    """One linear layer of a forward pass, kept for the backward pass.
 
     Attributes:
-        name, module: the layer; of the parameter if it has one, else of the module that was running.
+        name, module: the layer that owns the parameter; without one, the module that was running.
         linear: its map; `weight` and `bias` are as used, with a following batch norm folded in.
         reads_input: the input is an input of the model.
         non_negative: the input is known to have no negative entry.
-        rectified: the output is max(W x + b, 0), the ReLU that follows being part of the layer.
+        rectified: the output is max(W x + b, 0), with the ReLU that follows as part of the layer.
         rule: set when the forward pass is over and positions are known.
         terms: the rule's terms, kept where several backward passes follow (`repeated`).
-        account: whether the following are noted.
-        entered, left, to_bias: what the last backward pass brought, per example `(N,)`.
-        carried: how much of it went on to carriers.
+        account: whether the following attributes are recorded.
+        entered, left, to_bias: the relevance of the last backward pass, per example `(N,)`.
+        carried: the part of it that went on to carriers.
     """
 
     name: str
@@ -57,7 +57,7 @@ class LayerRecord:
         cached: Callable[..., Tensor],
         rectified: bool = False,
     ) -> "LayerRecord":
-        """The same layer with what follows it: a batch norm in weight and bias, or a ReLU."""
+        """The same layer with the next operation folded in: a batch norm in weight and bias, or a ReLU."""
         return LayerRecord(
             self.name, self.module, self.linear, weight, bias, self.reads_input, self.non_negative, cached, rectified
         )
@@ -104,7 +104,7 @@ class LinearLayer(torch.autograd.Function):
         covered: Tensor | None,
     ) -> Tensor:
         output = compute()
-        if output._is_view():  # of a result that has been flattened: what is written into it later must be no view
+        if output._is_view():  # of a flattened result: a tensor that is written into later must be no view
             output = torch.ops.aten._unsafe_view(output, output.shape)
         ctx.save_for_backward(value, output)
         ctx.record, ctx.carried, ctx.covered = record, carrier is not None, covered
@@ -131,19 +131,19 @@ class LinearLayer(torch.autograd.Function):
 
 
 def as_multiplier(value: Tensor, relevance: Tensor) -> Tensor:
-    """Inside the network relevance travels as a multiplier; where nothing fired there is none to multiply."""
+    """Relevance as a multiplier inside the network; where the value is 0 there is nothing to multiply."""
     return torch.where(value == 0, 0.0, relevance / torch.where(value == 0, 1.0, value))
 
 
 def descend(output: Tensor, selections: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Pass the matrix products that end a network, whose weights are its largest, with all targets together.
+    """Pass the signals of all targets together through the matrix products that end a network, its largest weights.
 
     Args:
-        output: what the network returned `(N, ...)`.
-        selections: of each target the values that were selected from it `(N,)`.
+        output: the network's output `(N, ...)`.
+        selections: for each target, the values `(N,)` selected from it.
 
     Returns:
-        Of each target values whose sum has the same signal below these products; the selections if there are none.
+        For each target, values whose sum has the same signal below these products; without any, the selections.
 
     Raises:
         ValueError: a selection does not depend on the output.
@@ -162,10 +162,10 @@ def descend(output: Tensor, selections: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _is_shared_product(output: Tensor) -> bool:
-    """Whether a matrix product computed it, inside the network, by a rule that many multipliers can pass at once."""
+    """Whether an inner matrix product computed it, with a rule that many multipliers can pass at once."""
     node: Any = output.grad_fn
     if getattr(type(node), "_forward_cls", None) is not LinearLayer:
         return False
-    # Who hooked the output expects to see one signal after the other.
+    # A hook of the output expects one signal after the other.
     is_private = not node.carried and not output._backward_hooks
     return is_private and isinstance(node.record.linear, MatrixProduct) and node.record.rule.proportional

@@ -16,7 +16,7 @@ class Entry:
     """One line; all numbers are sums over positions and examples, in units of the output.
 
     Attributes:
-        layer: the layer's name; or another operation that kept relevance, a sum with a constant say, and where it ran.
+        layer: the layer's name; or another operation that kept relevance, such as a sum with a constant, and its place.
         rule: its rule; "-" for other operations.
         entered: relevance that came from above.
         left: relevance that went on below.
@@ -47,7 +47,7 @@ class Ledger:
 
     @property
     def absorbed(self) -> float:
-        """What all biases, constants and stabilisers absorbed together; `output - input` up to rounding."""
+        """The total absorbed by all biases, constants and stabilisers; `output - input` up to rounding."""
         return sum(entry.to_bias + entry.to_stabiliser for entry in self.entries)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -77,7 +77,7 @@ class Ledger:
 
 
 def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tensor], selected: Tensor) -> Ledger:
-    """Run the backward pass of `selected` `(N,)` and read what every layer noted."""
+    """Run the backward pass of `selected` `(N,)` and read the record of every layer."""
     signals = backward(selected, [*leaves, *carriers])
     count = len(leaves)
     multiplied = sum(_total(leaf, m) for leaf, m in zip(leaves, signals, strict=False))
@@ -98,7 +98,7 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
         for record in reversed(trail.modules)
         if record.entered is not None
     ]
-    # What a first layer gives to zeros around a padded input, or to constants beside it, has no way on.
+    # Relevance that a first layer gives to zeros around a padded input, or to constants beside it, goes no further.
     sent = sum(record.carried for record in trail.passed) + sum(record.carried for record in trail.modules)
     lost = sent - carried
     if abs(lost) > 1e-6 * abs(sent):

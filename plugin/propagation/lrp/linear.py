@@ -1,7 +1,7 @@
 """Linear layers under LRP: the composite's rule.
 
-A linear layer is any product of a signal with a constant matrix or kernel. Here are convolutions and `F.linear`; other
-products are in `contractions`, and what is folded into a layer in `folding`.
+A linear layer is any product of a signal with a constant matrix or kernel. Convolutions and `F.linear` are here; other
+products are in `contractions`, and operations that are folded into a layer in `folding`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Size = int | Sequence[int]
 
 @dataclass
 class Produced:
-    """How a tensor came to be, for what may be folded into its layer.
+    """The origin of a tensor, for operations that may be folded into its layer.
 
     Attributes:
         record: the layer.
-        value: what it received.
+        value: the layer's input.
         carrier, covered: see `Note`.
     """
 
@@ -50,7 +50,7 @@ def linear_layer(
     compute: Callable[[], Tensor] | None = None,
     begins: bool = True,
 ) -> Tensor:
-    """A linear layer at work.
+    """Run a linear layer.
 
     Args:
         mode: the propagation.
@@ -58,7 +58,7 @@ def linear_layer(
         value: x.
         linear, weight, bias: the map, W and b.
         compute: computes y; the call itself if there is none.
-        begins: it may be the first layer, if nothing but affine steps stands before it.
+        begins: it may be the first layer, if only affine steps stand before it.
     """
     mode.pointwise.forget()
     owner, weight, note = mode.owner(call), mode.cache.constant(weight), mode.note(value)
@@ -90,14 +90,14 @@ def fold(
     layer: Produced,
     record: LayerRecord,
 ) -> Tensor:
-    """What follows a layer becomes a part of it.
+    """Fold an operation into the layer before it.
 
     Args:
         mode: the propagation.
         value: the layer's output, which others may still read.
-        compute: what follows.
-        layer: how `value` came to be.
-        record: the layer with what follows.
+        compute: the operation.
+        layer: the origin of `value`.
+        record: the layer with the operation folded in.
     """
     mode.trail.supersede(layer.record, record)
     folded = Produced(record, layer.value, layer.carrier, layer.covered)
@@ -156,7 +156,7 @@ def transposed_convolution(
 def _convolved(
     mode: RelevancePropagation, call: Call, input: Tensor, linear: Convolution, weight: Tensor, bias: Tensor | None
 ) -> Any:
-    """Either kind, with or without a batch dimension."""
+    """A convolution of either kind, with or without a batch dimension."""
     if is_signal(call, weight):
         return mode.bilinear(call, input, weight)
     if input.ndim == weight.ndim - 1:

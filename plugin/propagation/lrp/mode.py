@@ -1,11 +1,12 @@
 """Layer-wise relevance propagation as a function mode.
 
-The signal that travels is the multiplier m = R / a, so whatever is linear and sign-preserving needs no rule: the plain
-vector-Jacobian product is LRP-0. What is not is in the table of operations, each with its kind, and each kind has its
-handler here. An operation without a row has no LRP meaning that is known: it is refused if relevance reaches it.
+The signal of the backward pass is the multiplier m = R / a. An operation that is linear and sign-preserving needs no
+rule, as its plain vector-Jacobian product is LRP-0. All other operations are in the table of operations, each with its
+kind, and each kind has its handler here. An operation without a row has no known LRP meaning: it is refused if
+relevance reaches it.
 
-Every tensor is a constant, a signal or a weight. A weight says how much of a signal passes, and so does what is
-computed from weights and constants alone.
+Every tensor is a constant, a signal or a weight. A weight is the proportion of a signal that passes. A tensor computed
+from weights and constants alone is a weight, too.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ from .inheritance import inherit
 from .trail import Absorption, Trail
 from .whole import ModuleRule
 
-# They take parameters as the model has them; elsewhere constants stand for these.
+# They take the model's parameters themselves; other operations get constants in their place.
 _READ_PARAMETERS = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.MATRIX_PRODUCT, Kind.BATCH_NORM})
 _LAYERS = _READ_PARAMETERS | {Kind.CONTRACTION, Kind.BILINEAR}
 _NO_RULE = (
-    "express it in operations that have one, tell what it does with plugin.operations.register, or pass "
-    'unknown="gradient" to let its gradient stand in'
+    "express it in operations that have one, describe it with plugin.operations.register, or pass "
+    'unknown="gradient" to use its gradient instead'
 )
 
 
@@ -57,19 +58,19 @@ class RelevancePropagation(Propagation):
         composite: the rule of each linear layer, and of softmax.
         cache: quantities derived from weights, kept between calls.
         unknown: "raise" for operations without LRP meaning, or "gradient".
-        account: keep what each layer and each other operation absorbed, for the ledger.
+        account: record the relevance that each layer and each other operation absorbs, for the ledger.
         repeated: several backward passes will follow.
         protected, on_enter, on_exit: see `Propagation`.
-        layer_rules: the rules that the linear layers of some modules have of their own.
+        layer_rules: the rules of the linear layers inside some modules, in place of the composite's.
         module_rules: the rules of modules that are taken as a whole.
-        from_embeddings: begin at the results of embeddings, as the inputs are token ids.
+        from_embeddings: begin at the results of embeddings, for inputs that are token ids.
 
     Attributes:
-        refusals: what relevance must not reach, by autograd node.
+        refusals: the autograd nodes that relevance must not reach, each with the reason.
         parameters: the module of each parameter and buffer, and of the constants that stand for them, by identity.
     """
 
-    # Not a sum: a layer needs its output for its share of the relevance.
+    # Sums are not included: a layer needs its output for its share of the relevance.
     _really_in_place = frozenset({F.relu})
     _rectifies = False
 
@@ -113,7 +114,7 @@ class RelevancePropagation(Propagation):
         self.noted(value).carrier = carrier
 
     def found_at(self, value: Tensor) -> list[Tensor]:
-        """Where a tensor's relevance is found: there, and at the results of what was folded into its layer."""
+        """The tensors that hold a tensor's relevance: itself, and the results of operations folded into its layer."""
         return [value, *(found for folded in self.note(value).folded or () for found in self.found_at(folded))]
 
     def carrier(self, value: Tensor) -> Tensor | None:
@@ -127,11 +128,11 @@ class RelevancePropagation(Propagation):
     # -- modules that are taken as a whole -----------------------------------------------------------------------------
 
     def whole_modules(self) -> Collection[nn.Module]:
-        """Those with a rule of their own, and those of a class that a user has told of."""
+        """Modules with a rule of their own, and those of a class that a user has registered."""
         return {*self.module_rules, *super().whole_modules()}
 
     def whole_result(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """By the module's rule, or what the row of its class says."""
+        """The output by the module's rule, or by the row of its class."""
         rule = self.module_rules.get(module)
         if rule is None:
             return super().whole_result(module, args, kwargs, output)
@@ -148,7 +149,7 @@ class RelevancePropagation(Propagation):
         parameters: list[Tensor] = []
         for tensor in given:
             if tensor.requires_grad:
-                # Parameters do not depend on the input: what requires grad otherwise does.
+                # Parameters do not depend on the input; any other tensor that requires grad does.
                 (parameters if tensor.is_leaf and self.note(tensor).carrier is None else signals).append(tensor)
         if row is not None and row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
@@ -184,7 +185,7 @@ class RelevancePropagation(Propagation):
     def _without_signals(
         self, row: Operation | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
     ) -> Any:
-        """What is computed from constants, and from what was computed from signals without a gradient."""
+        """The result for constants, and for tensors computed from signals without a gradient."""
         if row is not None and row.kind in POINTWISE_KINDS and any(self.note(t).link is not None for t in given):
             return self.as_read(Call(row, function, args, kwargs, [], given))
         if row is not None and row.kind is Kind.EMBEDDING and self.from_embeddings:
@@ -193,7 +194,7 @@ class RelevancePropagation(Propagation):
         owner = next((owner for tensor in given if (owner := self.owner_of(tensor)) is not None), None)
         if owner is not None and row is not None and row.kind is not Kind.QUESTION:
             for tensor in tensors_in(result):
-                # What a layer computes from constants is none of its parameters.
+                # The result of a layer for constant inputs is none of its parameters.
                 self.noted(tensor).owner = None if row.kind in _LAYERS else owner
         return result
 
@@ -204,24 +205,24 @@ class RelevancePropagation(Propagation):
         return value
 
     def _is_kept(self, base: Tensor) -> bool:
-        # Nor may what is noted of it become untrue.
+        # Overwriting the value would invalidate the notes kept for it.
         return self.account or self.notes.get(base) is not None
 
     def _is_free(self, value: Tensor) -> bool:
-        # A layer needs its output only for the relevance of readers other than what is folded into it.
+        # A layer needs its output only for the relevance of readers other than the operations folded into it.
         return not self.account and (self.note(value).produced is not None or super()._is_free(value))
 
     def owner_of(self, tensor: Tensor) -> nn.Module | None:
-        """The module whose parameter or buffer a constant is, or is made from."""
+        """The module that a constant is a parameter or buffer of, or is made from."""
         return self.parameters.get(id(tensor)) or self.note(tensor).owner
 
     def owner(self, call: Call) -> nn.Module:
-        """The layer that a call belongs to: that of a parameter among its arguments, else the one that is running."""
+        """The layer of a call: the owner of a parameter among its arguments, else the module that is running."""
         found = next((owner for tensor in call.given if (owner := self.owner_of(tensor)) is not None), None)
         return running_module(self.model) if found is None else found
 
     def is_kept(self, record: Any) -> bool:
-        """Whether a layer has a rule of its own: nothing is folded into it."""
+        """Whether a layer has a rule of its own: then no operation is folded into it."""
         return record.module in self.layer_rules
 
     # -- operations without a handler of their own ---------------------------------------------------------------------
@@ -244,7 +245,7 @@ class RelevancePropagation(Propagation):
         return result
 
     def refuse(self, result: Any, call: Call, remedy: str = "") -> None:
-        """Relevance must not reach what this call returned."""
+        """Refuse relevance that reaches the results of this call."""
         if self.unknown != "raise":
             return
         refusal = None
@@ -269,7 +270,7 @@ class RelevancePropagation(Propagation):
     # -- pointwise operations ------------------------------------------------------------------------------------------
 
     def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
-        """An activation, by its rule."""
+        """An activation, computed by its rule."""
         return pointwise.activation(self, activation, call, reading)
 
     def otherwise(self, call: Call) -> Any:
@@ -277,7 +278,7 @@ class RelevancePropagation(Propagation):
         return pointwise.otherwise(self, call)
 
     def of_statistic(self, call: Call) -> Any:
-        """What is computed from a statistic."""
+        """The result of a call whose operands are statistics."""
         return pointwise.of_statistic(self, call, super().of_statistic)
 
     def softmax_by_hand(self, call: Call) -> Tensor:
@@ -285,7 +286,7 @@ class RelevancePropagation(Propagation):
         return pointwise.softmax_by_hand(self, call)
 
     def plainly(self, call: Call) -> Tensor:
-        """The result of a call whose operands count as no activations; what it keeps may be watched."""
+        """The result of a call whose operands count as no activations; the ledger may watch the relevance it keeps."""
         if self.watch is None:
             return super().plainly(call)
         swap = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NormalisationLayer(torch.autograd.Function):
     """y = (x - mean) / deviation over the last dimensions, linear in x as the deviation is held constant.
 
-    Backwards (m - mean of m) / deviation: the mean is linear, and nothing but the deviation need be kept.
+    The backward pass is (m - mean of m) / deviation. The mean is linear, so only the deviation is kept.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Pointwise operations under LRP: activations, and what an operation is that is no part of one."""
+"""Pointwise operations under LRP: activations, and operations that are not part of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PIECEWISE_LINEAR = frozenset({"relu", "leaky_relu", "prelu", "rrelu"})
 
 
 def activation(mode: RelevancePropagation, operation: Activation, call: Call | None, reading: Reading) -> Any:
-    """R unchanged; a ReLU right after a layer is a part of it."""
+    """R unchanged; a ReLU directly after a layer is a part of it."""
     if reading.remedy and call is not None:
         result = mode.as_it_is(call)
         mode.refuse(result, call, reading.remedy)
@@ -68,7 +68,7 @@ def otherwise(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def of_statistic(mode: RelevancePropagation, call: Call, compute: Callable[[Call], Any]) -> Any:
-    """A root of a sum of squares, or its reciprocal, is a weight; `compute` computes what no signal is divided by."""
+    """A root of a sum of squares, or its reciprocal, is a weight; `compute` computes calls that divide no signal."""
     kind = None if call.operation is None else call.operation.kind
     notes = [mode.note(signal) for signal in call.signals]
     plain = all(note.statistic or note.plain is not None for note in notes)
@@ -85,7 +85,7 @@ def of_statistic(mode: RelevancePropagation, call: Call, compute: Callable[[Call
 
 
 def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
-    """A weight: by its gradient, or held constant, as a softmax is."""
+    """A weight: its gradient, or held constant, like a softmax."""
     if mode.composite.softmax == "constant":
         return mode.plainly(call).detach()
     if not mode.account:

@@ -1,4 +1,4 @@
-"""Products, quotients and statistics under LRP, by what their factors are.
+"""Products, quotients and statistics under LRP, by the sort of each factor.
 
 signal * constant       linear
 signal * weight         all relevance to the signal
@@ -35,7 +35,7 @@ def product(mode: RelevancePropagation, call: Call) -> Any:
         return _scaled(mode, call)
     elementwise = call.operation is not None and call.operation.kind is Kind.PRODUCT
     notes = [mode.note(signal) for signal in call.signals]
-    # Attention sums over what it weighs: there AttnLRP gives the softmax its half.
+    # Attention sums over the weighted values: there, AttnLRP gives the softmax its half.
     weights = [note.weight and (elementwise or not note.softmax) for note in notes]
     if any(weights) and not all(weights):
         swap = {
@@ -80,9 +80,9 @@ def quotient(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def statistic(mode: RelevancePropagation, call: Call) -> Any:
-    """A variance, a deviation or a length; explained itself, it gives to each value in proportion to its square."""
+    """A variance, a deviation or a length; explained itself, it gives each value in proportion to its square."""
     result = mode.as_it_is(call)
-    if call.name.startswith("var"):  # of degree 2, as a product of two
+    if call.name.startswith("var"):  # of degree 2, like a product of two factors
         halved = call.run_with({id(signal): weigh_signal(signal, 0.5) for signal in call.signals})
         result = halved if isinstance(result, Tensor) else type(result)((halved[0], result[1]))
     for tensor in tensors_in(result)[:1]:

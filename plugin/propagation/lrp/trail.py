@@ -1,4 +1,4 @@
-"""What a forward pass of LRP leaves for the backward pass and for the ledger."""
+"""Records of a forward pass of LRP for the backward pass and for the ledger."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Absorption:
-    """An operation that is no layer, and may keep relevance: for a constant that it adds, as a bias does, mostly.
+    """An operation that is no layer and may keep relevance, mostly for a constant that it adds, like a bias.
 
     Attributes:
-        name: the operation, and where it ran.
-        entered, left: what the backward pass brought to its results, and took on from there; sums over everything.
-        magnitude: the sum of what entered, without signs.
+        name: the operation and its module.
+        entered, left: the relevance that the backward pass brought to its results, and passed on; sums over everything.
+        magnitude: the sum of the absolute relevance that entered.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Absorption:
     _resolution: float = 0.0
 
     def watch_signal(self, signal: Tensor) -> Tensor:
-        """The same tensor, for the operation to read."""
+        """The same tensor, as the operation reads it."""
         return hooked(signal, partial(self._note, signal.detach(), False))
 
     def watch_result(self, result: Tensor) -> None:
@@ -42,7 +42,7 @@ class Absorption:
         result.register_hook(partial(self._note, result.detach(), True))
 
     def _note(self, values: Tensor, result: bool, multiplier: Tensor | None) -> None:
-        if multiplier is None:  # a function of the user's hands none down
+        if multiplier is None:  # a user's function passes none down
             return
         # Masked attention scores are -inf, and receive nothing.
         relevance = torch.where(multiplier == 0, 0.0, values.double() * multiplier)
@@ -61,14 +61,14 @@ class Absorption:
 
 @dataclass
 class Trail:
-    """What a forward pass left for the backward pass and for the ledger.
+    """The records of a forward pass for the backward pass and for the ledger.
 
     Attributes:
-        layers: in the order in which they ran, each with what was folded into it.
+        layers: in the order in which they ran, each with the operations folded into it.
         superseded: pairs of a layer and the same layer with a batch norm or ReLU folded in. Relevance passes the first
             too where its output has another reader, such as an addition.
         absorptions: the other operations, if relevance is accounted for.
-        modules: modules with a rule of their own, whatever they compute.
+        modules: modules with a rule of their own, for any computation.
     """
 
     layers: list[LayerRecord] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Trail:
     modules: list[ModuleRecord] = field(default_factory=list)
 
     def supersede(self, before: LayerRecord, record: LayerRecord) -> None:
-        """`record` is `before` with something folded in."""
+        """Replace `before` by `record`, the same layer with an operation folded in."""
         if self.layers[-1] is before:
             self.layers.pop()
         else:
@@ -86,7 +86,7 @@ class Trail:
 
     @property
     def ruled(self) -> list[LayerRecord | ModuleRecord]:
-        """All that has a rule: layers, then modules."""
+        """All layers and modules that have a rule, layers first."""
         return [*self.layers, *self.modules]
 
     @property

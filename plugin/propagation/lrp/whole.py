@@ -1,4 +1,4 @@
-"""Modules with a rule of their own, whatever they compute."""
+"""Modules with a rule of their own, for any computation."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 class ModuleRule(Protocol):
-    """How relevance passes a module, whose map y = f(x) may be anything."""
+    """The passage of relevance through a module, whose map y = f(x) may be anything."""
 
     @property
     def unchanged(self) -> bool:
-        """Whether it passes as it is; the rule is not asked for anything else then."""
+        """Whether relevance passes unchanged; then the rule's other methods are not called."""
 
     @property
     def proportional(self) -> bool:
-        """Whether it is a multiple of the input, wherever that may be zero."""
+        """Whether relevance is a multiple of the input at every position, including zeros."""
 
     def modified(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> nn.Module | None:
-        """The module that stands for this one in the backward pass, with other weights; None for the module itself."""
+        """The module with other weights that replaces this one in the backward pass; None for the module itself."""
 
     def pass_down(
         self,
@@ -43,27 +43,27 @@ class ModuleRule(Protocol):
         output: Tensor,
         transpose: Callable[[Tensor], Sequence[Tensor]],
     ) -> Sequence[Tensor]:
-        """For R at the output the multiplier at each input, or, if not `proportional`, R there.
+        """The multiplier at each input for R at the output; R at each input if the rule is not `proportional`.
 
         Args:
             relevance: R.
-            inputs, output: x and f(x) of the module that stands for this one.
+            inputs, output: x and f(x) of the module that replaces this one.
             transpose: its vector-Jacobian product.
         """
 
 
 @dataclass(eq=False)
 class ModuleRecord:
-    """A module at work, from the forward pass to the backward pass.
+    """A module of a forward pass, kept for the backward pass.
 
     Attributes:
         name, module, rule: the module.
-        reads_input: what it receives is an input of the model, and its rule is no affine step's.
-        inputs, computed: x and y of the module that stands for it, with the graph between them.
+        reads_input: it reads an input of the model, and its rule is no affine step's.
+        inputs, computed: x and y of the module that replaces it, with the graph between them.
         covered: see `Note`.
-        account: whether the following are noted.
-        entered, left: the relevance that the last backward pass brought, and what went on below; sums over everything.
-        carried: how much of it went on to carriers.
+        account: whether the following attributes are recorded.
+        entered, left: the relevance that entered and left in the last backward pass; sums over everything.
+        carried: the part of it that went on to carriers.
     """
 
     name: str
@@ -87,7 +87,7 @@ def by_rule(
     kwargs: dict[str, Any],
     output: Any,
 ) -> Any:
-    """The output of a module, whose signal is handed down by a rule.
+    """The output of a module, whose signal is passed down by a rule.
 
     Raises:
         OptionTypeError: the module returns several tensors, or the rule cannot be applied to it.
@@ -130,7 +130,7 @@ def _computed(
     output: Tensor,
     anew: bool,
 ) -> Tensor:
-    """The output of the module that stands for this one, with its graph."""
+    """The output of the module that replaces this one, with its graph."""
     try:
         other = rule.modified(module, (*args, *kwargs.values()), output.detach())
         result = run_module(other or module, *args, **kwargs) if anew or other is not None else output
@@ -139,12 +139,12 @@ def _computed(
     except Exception as error:
         raise OptionTypeError(f"{rule} cannot be applied to layer {layer}: {error}") from error
     if not isinstance(result, Tensor) or result.shape != output.shape:
-        raise OptionTypeError(f"{rule} on layer {layer} changes what the layer returns, beyond its weights")
+        raise OptionTypeError(f"{rule} on layer {layer} changes more than the layer's weights")
     return result
 
 
 def _before_activation(mode: RelevancePropagation, value: Tensor) -> Tensor | None:
-    """What an activation computed a tensor from: relevance of its zeros passes to there, unchanged."""
+    """The input of the activation that computed a tensor: relevance of the tensor's zeros passes there, unchanged."""
     link = mode.note(value).link
     root = None if link is None or link.affine or not link.complete else link.root
     return root if root is not None and root.requires_grad and root.shape == value.shape else None
@@ -153,7 +153,7 @@ def _before_activation(mode: RelevancePropagation, value: Tensor) -> Tensor | No
 class _ModuleLayer(torch.autograd.Function):
     """y forwards; backwards the multipliers at the inputs.
 
-    Relevance that is no multiple of the input goes to the carrier, or where the input is 0 to what was activated.
+    Relevance that is no multiple of the input goes to the carrier, or, where the input is 0, to the activation's input.
     """
 
     @staticmethod

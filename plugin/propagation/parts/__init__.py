@@ -1,4 +1,4 @@
-"""Composite operations, written in operations that rules are known for, with PyTorch's own arguments."""
+"""Composite operations, written in operations with known rules, with PyTorch's own arguments."""
 
 from .attention import multi_head_attention_forward, scaled_dot_product_attention
 from .products import (

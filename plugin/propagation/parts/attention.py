@@ -1,4 +1,4 @@
-"""Attention, written in the operations that rules are known for (Vaswani et al. 2017)."""
+"""Attention, written in operations with known rules (Vaswani et al. 2017)."""
 
 import math
 from typing import Any
@@ -121,7 +121,7 @@ def multi_head_attention_forward(
             mask = torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill(mask, -math.inf)
         mask = padding if mask is None else mask + padding
     elif mask is not None and mask.dtype == torch.bool:
-        mask = ~mask  # here True marks what may not be seen, in scaled_dot_product_attention what may
+        mask = ~mask  # True hides a position here, and shows it in scaled_dot_product_attention
     dropout = dropout_p if training else 0.0
     weights_returned = None
     if need_weights:

@@ -1,4 +1,4 @@
-"""Sums of products, gates, and similarities, in their parts."""
+"""Sums of products, gates and similarities, in their parts."""
 
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -15,10 +15,10 @@ def _scaled(value: Tensor, factor: Number) -> Tensor:
 
 
 def _plus(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """beta * input + alpha * product(first, second); the product first, so that the sum is the layer's bias."""
+    """beta * input + alpha * product(first, second); the product comes first, so that the sum is the layer's bias."""
 
     def compute(input: Tensor, first: Tensor, second: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
-        # The constant factor is scaled, if one is: the product is then a linear layer as it is.
+        # A constant factor is scaled, if there is one: the product is then a linear layer.
         constant_first = not first.requires_grad
         result = product(_scaled(first, alpha), second) if constant_first else product(first, _scaled(second, alpha))
         return result if isinstance(beta, (int, float)) and beta == 0 else result + _scaled(input, beta)
@@ -144,5 +144,5 @@ def _native_batch_norm_legit_no_training(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, None, None]:
-    """Batch norm by the running statistics, beside two results that nobody reads."""
+    """Batch norm by the running statistics, with two further results that are never read."""
     return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps), None, None

@@ -1,8 +1,8 @@
-"""Recurrent layers, unrolled cell by cell: what `nn.LSTM`, `nn.GRU`, `nn.RNN` and their cells call.
+"""Recurrent layers, unrolled cell by cell: the functions behind `nn.LSTM`, `nn.GRU`, `nn.RNN` and their cells.
 
 The gates are outputs of sigmoids, so weights under LRP: all relevance of a product goes to the signal (LRP-all, Arras
-et al. 2019). Sequences may be packed: then the data are `(total, channels)`, and `batch_sizes` says how many sequences
-are left at each step.
+et al. 2019). Sequences may be packed: then the data are `(total, channels)`, and `batch_sizes` holds the number of
+sequences that are left at each step.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ def _simple_step(activation: Callable[[Tensor], Tensor]) -> Cell:
 
 
 def _begun(hx: Any, input: Tensor) -> State:
-    """The first state, as a signal even if it is constant: a product of it and a gate then leaves the gate a weight."""
+    """The first state, as a signal even if it is constant: the gate in its product with a gate then stays a weight."""
     state = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
     return tuple(part if part.requires_grad else part + 0 * input.sum() for part in state)
 
@@ -62,7 +62,7 @@ def _begun(hx: Any, input: Tensor) -> State:
 def _run(
     cell: Cell, steps: Sequence[Tensor], state: State, weights: Weights, reverse: bool
 ) -> tuple[list[Tensor], State]:
-    """One direction of one layer; the steps may have fewer and fewer sequences."""
+    """One direction of one layer; the number of sequences may fall from step to step."""
     outputs: list[Tensor] = [state[0]] * len(steps)
     initial, current = state, tuple(part[: len(steps[-1 if reverse else 0])] for part in state)
     done: list[State] = []
