@@ -1,5 +1,7 @@
-"""Attribution maps of whole image folders, in zarr stores. Needs the extra `datasets`."""
+"""Attribution maps of whole data sets, resumable, on one machine or many. Needs the extra `datasets`."""
 
-from .attribute import Report, attribute_folder
+from .attribute import attribute_dataset, attribute_folder
+from .explain import Explain
+from .records import Record, Report, Sink, Source
 
-__all__ = ["Report", "attribute_folder"]
+__all__ = ["Explain", "Record", "Report", "Sink", "Source", "attribute_dataset", "attribute_folder"]

@@ -1,54 +1,140 @@
-"""Attribution maps for every picture of a folder.
+"""Attribution maps for every picture of a data set.
 
->>> attribute_folder("all-cnn-c", "photos", "maps.zarr", method="lrp-epsilon")
+>>> attribute_dataset("all-cnn-c", "lrp-epsilon", "photos", "maps.zarr")
 >>> zarr.open_group("maps.zarr")["maps"][0]                                              # (C, H, W)
 
-Pictures are decoded in threads while others are explained; a third kind of thread writes. The run can be killed at any
-moment, and the same call goes on. Several processes share the work when `RANK` and `WORLD_SIZE` tell them apart, as
-`torchrun` does: process r takes the batches r, r + world size, ..., and all write to one store, each to its own chunks.
+The run can be killed at any moment, and the same call goes on. Several processes share the work when `RANK` and
+`WORLD_SIZE` tell them apart, as `torchrun` does: process r takes the blocks r, r + world size, ..., and all write to
+one output, each to its own files.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
+from ..extras import require
 from ..models import LoadedModel
-from .explain import Explainer, load_model
-from .image_folder import labels_of, list_files, read_pixels
-from .store import MapStore, open_or_create, require_zarr
+from . import paths
+from .explain import Explain
+from .labels import Labels
+from .local_engine import ErrorLimit, LocalEngine
+from .parquet_sink import ParquetSink
+from .ranks import Share, share_of_environment
+from .ray_engine import RayEngine
+from .records import Block, Plan, Report, Sink
+from .sources import open_source
+from .summaries import Summary
+from .zarr_sink import ZarrSink
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+ENGINES = ("local", "ray")
+_PARQUET_ROWS = 256
 
 
-@dataclass(frozen=True)
-class Report:
-    """How far a store is.
+def attribute_dataset(
+    model: str | nn.Module | LoadedModel,
+    method: str,
+    source: Any,
+    out: str | Path,
+    target: str | int = "predicted",
+    *,
+    engine: str = "local",
+    resume: bool = True,
+    keep: str = "maps",
+    checkpoint: str | Path | None = None,
+    layer: str | None = None,
+    dtype: str = "float32",
+    batch_size: int = 32,
+    block_rows: int | None = None,
+    workers: int = 4,
+    actors: int | None = None,
+    device: str | None = None,
+    max_errors: float | None = None,
+    progress: bool = True,
+) -> Report:
+    """Write the attribution map of every picture of a data set, or go on with it.
 
-    Attributes:
-        path: where it lies.
-        maps: how many maps it holds.
-        skipped: why a file has no map, by its name.
-        left: files that are left to other processes.
-        found: files that were finished before this call.
+    Args:
+        model: a name that `plugin.models.load` knows, `package.module:factory`, a module, or a `LoadedModel`.
+        method: a key of `plugin.attr.methods.METHODS`.
+        source: where the pictures are; see `plugin.datasets.sources.open_source`.
+        out: a path or a URL. A name that ends in `.parquet` is a folder of Parquet files, another one a zarr store; see
+            `docs/datasets.md`.
+        target: the output to explain: "predicted", "label" (see `plugin.datasets.labels.Labels`), or its number.
+        engine: "local", this process, or one of those that `RANK` and `WORLD_SIZE` number; or "ray", a cluster.
+        resume: go on with an output that is there; otherwise refuse it.
+        keep: "maps", or a summary: "mean", "per-class" or "top-k" (see `plugin.datasets.summaries.Summary`), as
+            `_summary.npz` beside Parquet files without maps.
+        checkpoint: weights to load instead of the model's own.
+        layer: for methods that look at a layer, its name.
+        dtype: of the maps, "float32" or "float16".
+        batch_size: pictures explained at once. Maps are the same but for rounding.
+        block_rows: pictures that are written together, of a new output; by default `batch_size`, or 256 in Parquet.
+        workers: threads that read and decode pictures; with Ray, of each task.
+        actors: with Ray, how many processes explain; by default one for each GPU.
+        device: where to compute; by default a GPU if there is one.
+        max_errors: stop when more pictures than this have no map; below 1, a share. By default all may.
+        progress: show a progress bar.
+
+    Raises:
+        OSError: the source cannot be read or the output not written; what was finished is kept.
+        ValueError: an argument is wrong, the method has no answer for the network, or the output was begun with other
+            settings or pictures. Nothing was changed.
+        TooManyErrors: `max_errors` is passed (a ValueError).
+        MissingExtraError: a package that this needs is not installed.
     """
+    sink = _open_sink(str(out), keep)  # before a network is downloaded and a folder is listed
+    rows = block_rows or (batch_size if isinstance(sink, ZarrSink) else max(_PARQUET_ROWS, batch_size))
+    _check_numbers(batch_size=batch_size, workers=workers, block_rows=rows, actors=1 if actors is None else actors)
+    limit, share = ErrorLimit(max_errors), _share(engine)
+    if not resume:
+        _refuse_to_resume(str(out), share)
+    pictures = open_source(source)
+    next(iter(pictures.records()))  # before a network is loaded
+    arguments: dict[str, Any] = {"model": model, "method": method, "target": target, "checkpoint": checkpoint}
+    arguments |= {"layer": layer, "dtype": dtype, "device": device}
+    explain = Explain(**arguments)
+    labels = None
+    if target == "label":
+        labels = Labels(pictures.records(), explain.model.classes, explain.row_shapes["logits"][0])
+    blocks = sink.begin(Plan(explain.settings, _about(explain, source), explain.row_shapes, rows), pictures)
+    title = Path(str(out)).name if progress and share.rank == 0 else ""
+    chosen: LocalEngine | RayEngine = LocalEngine(explain, batch_size, workers, title)
+    if engine == "ray":
+        chosen = RayEngine(arguments, explain, batch_size, workers, actors, title)
+    chosen.run(_shared(blocks, share), pictures, sink, labels, limit)
+    return replace(sink.finish(), seconds=chosen.seconds, actors=chosen.pictures_of)
 
-    path: Path
-    maps: int
-    skipped: dict[str, str]
-    left: int
-    found: int
+
+def _check_numbers(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} = {number} must be at least 1")
+
+
+def _refuse_to_resume(out: str, share: Share) -> None:
+    if share.world_size > 1:
+        raise ValueError("resume=False is for one process: of several, all but the first go on with what one began")
+    if paths.exists(out):
+        raise ValueError(f"{out} exists: choose resume=True to go on with it, or give another --out")
+
+
+def _share(engine: str) -> Share:
+    """What this process has to do.
+
+    Raises:
+        ValueError: there is no such engine, or `RANK` and `WORLD_SIZE` are wrong.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}: choose {' or '.join(ENGINES)}")
+    share = share_of_environment()
+    if engine == "ray":
+        if share.world_size > 1:
+            raise ValueError("the engine ray shares the work itself: start one process, without torchrun")
+        require("ray", extra="ray", purpose="the engine ray")
+    return share
 
 
 def attribute_folder(
@@ -57,147 +143,34 @@ def attribute_folder(
     out: str | Path,
     method: str,
     target: str | int = "predicted",
-    *,
-    checkpoint: str | Path | None = None,
-    layer: str | None = None,
-    dtype: str = "float32",
-    batch_size: int = 32,
-    workers: int = 4,
-    device: str | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> Report:
-    """Write the attribution map of every picture below a folder to a zarr store, or go on with one.
+    """Write the attribution map of every picture below a folder; see `attribute_dataset`.
 
     Args:
-        model: a name that `plugin.models.load` knows, `package.module:factory`, a module, or a `LoadedModel`.
+        model, out, method, target, options: as for `attribute_dataset`.
         data: the folder. Every file that is not hidden counts; those that are no picture are listed with the reason.
-        out: the store, see `docs/datasets.md`.
-        method: a key of `plugin.attr.methods.METHODS`.
-        target: the output to explain: "predicted", "label" (see `plugin.datasets.image_folder.labels_of`), or its
-            number.
-        checkpoint: weights to load instead of the model's own.
-        layer: for methods that look at a layer, its name.
-        dtype: of the maps, "float32" or "float16".
-        batch_size: pictures explained at once. Maps are the same but for rounding; of a new store, a batch is a chunk.
-        workers: threads that read and decode pictures.
-        device: where to compute; by default a GPU if there is one.
-        progress: show a progress bar.
-
-    Raises:
-        OSError: the folder cannot be read or the store not written; what was finished is kept.
-        ValueError: an argument is wrong, the method has no answer for the network, or the store was begun with other
-            settings or files. Nothing was changed.
-        MissingExtraError: zarr is not installed.
     """
-    require_zarr()  # before a network is downloaded and a folder is read
-    if batch_size < 1 or workers < 1:
-        raise ValueError(f"batch_size = {batch_size} and workers = {workers} must be at least 1")
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    folder, path = Path(data), Path(out)
-    files = list_files(folder)
-    loaded = load_model(model, checkpoint)
-    explainer = Explainer(loaded, method, target, layer, dtype, device or _device())
-    outputs = explainer.row_shapes["logits"][0]
-    labels = labels_of(list(files), loaded.classes, outputs) if target == "label" else None
-    about = {
-        "classes": list(loaded.classes),
-        "weights": loaded.metadata.get("weights", ""),
-        "data": str(folder.resolve()),
+    return attribute_dataset(model, method, data, out, target, **options)
+
+
+def _shared(blocks: Iterable[Block], share: Share) -> Iterable[Block]:
+    """The blocks that are this process's; a list of a list."""
+    mine = (block for block in blocks if share.has(block.number))
+    return list(mine) if isinstance(blocks, list) else mine
+
+
+def _open_sink(out: str, keep: str) -> Sink:
+    if keep == "maps" and not out.rstrip("/").endswith(".parquet"):
+        return ZarrSink(out)
+    return ParquetSink(out, None if keep == "maps" else Summary(keep))
+
+
+def _about(explain: Explain, source: Any) -> dict[str, Any]:
+    is_path = isinstance(source, str | Path)
+    is_local = is_path and not paths.is_url(source)
+    return {
+        "classes": list(explain.model.classes),
+        "weights": explain.model.metadata.get("weights", ""),
+        "data": str(Path(source).resolve()) if is_local else str(source) if is_path else type(source).__name__,
     }
-    store = open_or_create(path, explainer.settings, about, files, explainer.row_shapes, batch_size)
-    found = int(store.column("finished").sum())
-    if not store.is_finished:
-        batches = [(start, stop) for start, stop in store.open_batches() if start // store.batch % world_size == rank]
-        source = _Source(folder, list(files), labels, partial(read_pixels, preprocessing=loaded.preprocessing))
-        _explain_batches(explainer, store, source, batches, batch_size, workers, progress and rank == 0)
-        if not any(store.open_batches()):
-            store.finish()
-    return _report(store, found)
-
-
-def _device() -> str:
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The pictures of a folder: file names, their labels if they count, and how a file is read."""
-
-    folder: Path
-    names: Sequence[str]
-    labels: Sequence[int] | None
-    read: Callable[[Path], NDArray[np.uint8] | str]
-
-
-def _explain_batches(
-    explainer: Explainer,
-    store: MapStore,
-    source: _Source,
-    batches: Sequence[tuple[int, int]],
-    batch_size: int,
-    workers: int,
-    progress: bool,
-) -> None:
-    total = sum(stop - start for start, stop in batches)
-    with (
-        ThreadPoolExecutor(workers, "read") as readers,
-        ThreadPoolExecutor(1, "write") as writer,
-        tqdm(total=total, desc=store.path.name, unit="file", disable=not progress) as bar,
-    ):
-        paths = (source.folder / source.names[row] for start, stop in batches for row in range(start, stop))
-        pictures = _ahead(readers, source.read, paths, 2 * store.batch + workers)
-        written: Future[None] | None = None
-        for start, stop in batches:
-            rows = _rows(explainer, store, source, start, [next(pictures) for _ in range(start, stop)], batch_size)
-            if written is not None:
-                written.result()
-            written = writer.submit(store.write, start, rows)
-            bar.update(stop - start)
-        if written is not None:
-            written.result()
-
-
-def _ahead(
-    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], count: int
-) -> Iterator[Result]:
-    """Results in order, of which up to `count` are computed before they are asked for."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(executor.submit(function, item))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _rows(
-    explainer: Explainer,
-    store: MapStore,
-    source: _Source,
-    start: int,
-    pictures: Sequence[NDArray[np.uint8] | str],
-    batch_size: int,
-) -> dict[str, NDArray[Any]]:
-    """The rows of a batch; a file that is no picture has only its error."""
-    rows = store.blank(len(pictures))
-    rows["error"][:] = [picture if isinstance(picture, str) else "" for picture in pictures]
-    readable = [row for row, picture in enumerate(pictures) if not isinstance(picture, str)]
-    for first in range(0, len(readable), batch_size):
-        chosen = readable[first : first + batch_size]
-        labels = None if source.labels is None else [source.labels[start + row] for row in chosen]
-        for name, values in explainer(np.stack([pictures[row] for row in chosen]), labels).items():
-            rows[name][chosen] = values
-    return rows
-
-
-def _report(store: MapStore, found: int) -> Report:
-    finished, errors = store.column("finished"), store.column("error")
-    skipped = errors != ""
-    names = store.column("file")[skipped].tolist()
-    return Report(
-        store.path,
-        int((finished & ~skipped).sum()),
-        dict(zip(names, errors[skipped].tolist(), strict=True)),
-        int((~finished).sum()),
-        found,
-    )

@@ -8,24 +8,39 @@ import torch
 
 from ..attr.methods import METHODS
 from ..models import WeightsUnavailable
-from .attribute import Report, attribute_folder
+from .attribute import ENGINES, attribute_dataset
+from .ranks import share_of_environment
+from .records import Report
+from .summaries import KINDS
 
 _SHOWN = 20
+# The exit code of a process that did its share while files are left: a job array has failed until none is.
+_FILES_LEFT = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--model", required=True, help="a bundled or torchvision name, or package.module:factory")
     parser.add_argument("--checkpoint", type=Path, help="weights to load instead: safetensors, or a file of torch.save")
-    parser.add_argument("--data", required=True, type=Path, help="folder of pictures; subfolders count, too")
+    data = "folder (subfolders count, too), glob, list (.txt, .csv), .parquet, .tar, hf:NAME:SPLIT; a path or a URL"
+    parser.add_argument("--data", required=True, help=data)
     parser.add_argument("--method", required=True, choices=METHODS, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--layer", help="for methods that look at a layer: its name")
     parser.add_argument("--target", type=_target, default="predicted", help="predicted (default), label, or a number")
-    parser.add_argument("--out", required=True, type=Path, help="the zarr store; gone on with if it exists")
+    out = "a zarr store, or a folder of Parquet files if it ends in .parquet; a path or a URL; continued if it exists"
+    parser.add_argument("--out", required=True, help=out)
+    parser.add_argument("--no-resume", action="store_true", help="refuse an output that exists instead of going on")
+    summary = "instead of every map: mean, per-class, top-k; written to _summary.npz beside Parquet files without maps"
+    parser.add_argument("--summary", choices=KINDS, help=summary)
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the maps")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures explained at once")
+    parser.add_argument("--block-rows", type=int, help="pictures written together, of a new output")
     parser.add_argument("--workers", type=int, default=4, help="threads that read and decode pictures")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="this process (default), or a Ray cluster")
+    parser.add_argument("--actors", type=int, help="with Ray: processes that explain; default: one for each GPU")
     parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
+    stop = "stop when more pictures have no map: a number, or below 1 a share"
+    parser.add_argument("--max-errors", type=float, metavar="LIMIT", help=stop)
 
 
 def _target(text: str) -> str | int:
@@ -35,19 +50,7 @@ def _target(text: str) -> str | int:
 def run(options: argparse.Namespace) -> int:
     """Do what the arguments say; returns the exit code."""
     try:
-        report = attribute_folder(
-            options.model,
-            options.data,
-            options.out,
-            options.method,
-            options.target,
-            checkpoint=options.checkpoint,
-            layer=options.layer,
-            dtype=options.dtype,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            device=options.device,
-        )
+        report = _attribute(options)
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on with {options.out}", file=sys.stderr)
         return 130
@@ -58,7 +61,30 @@ def run(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(_sentences(report))
-    return 0
+    # Under torchrun an exit code would end the processes that do the rest; it fails itself if one of them does.
+    return _FILES_LEFT if report.left and not share_of_environment().is_supervised else 0
+
+
+def _attribute(options: argparse.Namespace) -> Report:
+    return attribute_dataset(
+        options.model,
+        options.method,
+        options.data,
+        options.out,
+        options.target,
+        checkpoint=options.checkpoint,
+        layer=options.layer,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        block_rows=options.block_rows,
+        workers=options.workers,
+        device=options.device,
+        max_errors=options.max_errors,
+        engine=options.engine,
+        actors=options.actors,
+        resume=not options.no_resume,
+        keep=options.summary or "maps",
+    )
 
 
 def _sentences(report: Report) -> str:
@@ -70,5 +96,15 @@ def _sentences(report: Report) -> str:
     lines = [f"{report.path} {state}: {report.maps} maps, {len(report.skipped)} files skipped"]
     lines += [f"  {name}: {reason}" for name, reason in list(report.skipped.items())[:_SHOWN]]
     if len(report.skipped) > _SHOWN:
-        lines.append(f"  and {len(report.skipped) - _SHOWN} more: see `error` in the store")
+        lines.append(f"  and {len(report.skipped) - _SHOWN} more: see `error` in the output")
+    if report.found < done:
+        lines.append(_times(report))
     return "\n".join(lines)
+
+
+def _times(report: Report) -> str:
+    """What took the time, summed over threads and processes, and who did how much."""
+    whole = sum(report.seconds.values()) or 1.0
+    lines = [f"  {name:9}{seconds:10.1f} s {seconds / whole:5.0%}" for name, seconds in report.seconds.items()]
+    lines += [f"  {actor}: {count} files" for actor, count in report.actors.items()]
+    return "\n".join(["time:", *lines])

@@ -1,26 +1,34 @@
-"""From pixels to everything that a store holds of them."""
+"""From the bytes of pictures to their maps and everything else that is stored of them."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from ..attr import LRPTranspose
 from ..attr.methods import METHODS
-from ..models import LoadedModel, load
+from ..models import LoadedModel, Preprocessing, load
+from ..models.pictures import decode
 from ..rules.presets import epsilon_gamma_box
+from .code_version import code_sha256
 
 # What has a part in the numbers.
 _PACKAGES = ("captum-simplicity", "captum", "torch", "torchvision", "pillow")
+# Room for the largest picture that is decoded, uncompressed with 16 bits per channel.
+MAX_FILE_BYTES = 256 * 2**20
+
+Rows: TypeAlias = dict[str, NDArray[Any]]
 
 
 def load_model(model: str | nn.Module | LoadedModel, checkpoint: str | Path | None = None) -> LoadedModel:
@@ -68,25 +76,48 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class Explainer:
-    """Computes the rows of a store.
+def pixels_of(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8] | str:
+    """The pixels `(H, W, C)` that a network sees of a picture, or one sentence where there are none."""
+    try:
+        return preprocessing.pixels(decode(data, MAX_FILE_BYTES))
+    except ValueError as error:
+        return str(error)
+
+
+class Explain:
+    """Explains batches of pictures; made once for a process, since it loads the network.
+
+    >>> explain = Explain("all-cnn-c", "guided-backprop")
+    >>> rows = explain({"id": ["a.png"], "bytes": [Path("a.png").read_bytes()]})
+    >>> rows["map"][0], rows["error"][0]                                          # (C, H, W), ""
 
     Attributes:
+        model: the network with its preprocessing and classes.
         settings: JSON values that decide every number.
-        row_shapes: shapes of a row of `maps` and of `logits`.
+        row_shapes: shapes of a row of `map` and of `logits`.
+        seconds: how long `forward` and `backward` took so far.
     """
 
     def __init__(
-        self, model: LoadedModel, method: str, target: str | int, layer: str | None, dtype: str, device: str
+        self,
+        model: str | nn.Module | LoadedModel,
+        method: str,
+        target: str | int = "predicted",
+        *,
+        checkpoint: str | Path | None = None,
+        layer: str | None = None,
+        dtype: str = "float32",
+        device: str | None = None,
     ) -> None:
         """
         Args:
-            model: the network, which is moved to the device.
+            model: the network, which is moved to the device, or its name; see `load_model`.
             method: a key of `METHODS`.
-            target: "predicted", "label", or the number of an output.
+            target: the output to explain: "predicted", "label" (which comes with the pictures), or its number.
+            checkpoint: weights to load instead of the model's own.
             layer: for methods that look at a layer, its name.
             dtype: of the maps, "float32" or "float16".
-            device: where to compute.
+            device: where to compute; by default a GPU if there is one.
 
         Raises:
             ValueError: an argument is none of these, or the method has no answer for this network.
@@ -97,23 +128,26 @@ class Explainer:
             raise ValueError(f"unknown target {target!r}: choose 'predicted', 'label' or the number of an output")
         if dtype not in ("float32", "float16"):
             raise ValueError(f"unknown dtype {dtype!r}: choose 'float32' or 'float16'")
-        self.model, self.method, self.target, self.layer, self.dtype = model, METHODS[method], target, layer, dtype
+        self.method, self.target, self.layer, self.dtype = METHODS[method], target, layer, dtype
         if self.method.needs_layer == (layer is None):
             needs = "needs a layer: name one of the last convolutions" if layer is None else "takes no layer"
             raise ValueError(f"{method} {needs}")
-        self.device = torch.device(device)
-        model.network.to(self.device)
+        self.model = load_model(model, checkpoint)
+        self.device = torch.device(device or _default_device())
+        self.model.network.to(self.device)
         self._attribution = self._construct()
         self.settings: dict[str, Any] = {
-            "model": model.name,
-            "weights_sha256": weights_sha256(model.network),
+            "model": self.model.name,
+            "weights_sha256": weights_sha256(self.model.network),
+            "code_sha256": code_sha256(self.model.network),
             "method": method,
             "layer": layer or "",
             "target": target,
             "dtype": dtype,
-            "preprocessing": asdict(model.preprocessing) | {"interpolation": model.preprocessing.interpolation.name},
+            "preprocessing": _as_json(self.model.preprocessing),
             "versions": {package: version(package) for package in _PACKAGES},
         }
+        self.seconds = dict.fromkeys(("forward", "backward"), 0.0)
         self._probe(method)
 
     def _construct(self) -> Any:
@@ -132,44 +166,136 @@ class Explainer:
             if isinstance(self._attribution, LRPTranspose):  # names all that has no rule, not only the first
                 pixels = torch.from_numpy(grey[np.newaxis]).to(self.device)
                 self._attribution.check(self.model.preprocessing.normalised(pixels)).require()
-            rows = self(grey[np.newaxis], [0])
+            rows = self.explain_pixels(grey[np.newaxis], [0])
         except Exception as error:  # any network may fail in a way of its own
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
             raise ValueError(f"{method} has no answer for {self.model.name}: {reason}") from error
-        self.row_shapes = {name: rows[name].shape[1:] for name in ("maps", "logits")}
+        self.row_shapes = {name: rows[name].shape[1:] for name in ("map", "logits")}
 
-    def __call__(self, pixels: NDArray[np.uint8], labels: Sequence[int] | None) -> dict[str, NDArray[Any]]:
-        """Explain pictures.
+    def __call__(self, batch: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Rows:
+        """Explain pictures as they are stored; a picture that cannot be explained is a row with an error.
+
+        Args:
+            batch: `bytes`, the content of n files; `id`, n names; for the target "label" also `label`, n numbers.
+
+        Returns:
+            Arrays with n rows: `id`, `map` `(n, C, H, W)`, `logits` `(n, classes)`, `target`, `predicted`,
+            `probability`, `error`. A map is NaN where there is an error.
+        """
+        pictures = [pixels_of(data, self.model.preprocessing) for data in batch["bytes"]]
+        return {"id": np.asarray(batch["id"], object)} | self.explain_pictures(pictures, batch.get("label"))
+
+    def explain_pictures(
+        self,
+        pictures: Sequence[NDArray[np.uint8] | str],
+        labels: Sequence[Any] | NDArray[Any] | None = None,
+        at_once: int | None = None,
+    ) -> Rows:
+        """Explain what `pixels_of` returned.
+
+        Args:
+            pictures: pixels, or the reason why there are none.
+            labels: the class of each, for the target "label"; negative where it is not known.
+            at_once: how many are explained in one pass; by default all.
+        """
+        errors = [picture if isinstance(picture, str) else "" for picture in pictures]
+        if self.target == "label":
+            if labels is None:
+                raise ValueError(
+                    "target='label' needs the labels of the pictures: name the class of each, or choose 'predicted'"
+                )
+            unlabelled = "Its label is not known: it lies in no class folder."
+            errors = [error or (unlabelled if label < 0 else "") for error, label in zip(errors, labels, strict=True)]
+        rows = self.blank(len(pictures))
+        rows["error"][:] = errors
+        readable = [row for row, error in enumerate(errors) if not error]
+        for first in range(0, len(readable), at_once or max(1, len(readable))):
+            chosen = readable[first : first + at_once] if at_once else readable
+            some = None if labels is None else [int(labels[row]) for row in chosen]
+            for name, values in self.explain_pixels(np.stack([pictures[row] for row in chosen]), some).items():
+                rows[name][chosen] = values
+        return rows
+
+    def blank(self, count: int) -> Rows:
+        """Rows of pictures that are not explained."""
+        return {
+            "map": np.full((count, *self.row_shapes["map"]), np.nan, self.dtype),
+            "logits": np.full((count, *self.row_shapes["logits"]), np.nan, np.float32),
+            "target": np.full(count, -1, np.int64),
+            "predicted": np.full(count, -1, np.int64),
+            "probability": np.full(count, np.nan, np.float32),
+            "error": np.full(count, "", object),
+        }
+
+    def explain_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[int] | None) -> Rows:
+        """Explain pictures in one forward and one backward pass.
 
         Args:
             pixels: what the network sees of them, `(n, H, W, C)`.
             labels: the class of each, for the target "label".
 
         Returns:
-            Arrays with n rows, by the names of `plugin.datasets.store.COLUMNS` without "finished". A map that is not
-            finite is NaN throughout, and has an error.
+            Arrays with n rows, without `id`. A map that is not finite is NaN throughout, and has an error.
         """
+        started = perf_counter()
         inputs = self.model.preprocessing.normalised(torch.from_numpy(pixels).to(self.device))
-        with torch.no_grad():
-            logits = self.model.network(inputs)
-        if logits.ndim != 2:
-            raise ValueError(f"its output has the shape {tuple(logits.shape)}, and must have (N, classes)")
-        predicted = logits.argmax(1)
-        if isinstance(self.target, int):
-            target = torch.full_like(predicted, self.target)
-        else:
-            target = predicted if self.target == "predicted" else torch.tensor(labels, device=self.device)
+        selection = _Selection(self.target, labels)
         # Captum warns of inputs without this mark.
-        maps = self._attribution.attribute(inputs.requires_grad_(), target=target, **self.method.call)
-        maps = maps.to(getattr(torch, self.dtype))
+        maps = self._attribution.attribute(inputs.requires_grad_(), target=selection, **self.method.call)
+        logits, target, maps = selection.logits.float(), selection.chosen, maps.to(getattr(torch, self.dtype))
         finite = maps.flatten(1).isfinite().all(1)
         maps[~finite] = torch.nan
         columns = {
-            "maps": maps,
-            "logits": logits.float(),
+            "map": maps,
+            "logits": logits,
             "target": target,
-            "predicted": predicted,
-            "probability": logits.float().softmax(1).gather(1, target.unsqueeze(1)).squeeze(1),
+            "predicted": logits.argmax(1),
+            "probability": logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1),
         }
         error = np.where(finite.cpu().numpy(), "", f"The map holds values that {self.dtype} cannot.")
-        return {name: column.cpu().numpy() for name, column in columns.items()} | {"error": error}
+        rows = {name: column.cpu().numpy() for name, column in columns.items()} | {"error": error.astype(object)}
+        self.seconds["forward"] += selection.finished - started
+        self.seconds["backward"] += perf_counter() - selection.finished
+        return rows
+
+
+class _Selection:
+    """Chooses the output to explain when the network has computed it, so that one forward pass is enough.
+
+    Attributes:
+        logits: the network's output `(N, classes)`.
+        chosen: the number of the chosen output of each example, `(N,)`.
+        finished: when the forward pass was, by `perf_counter`.
+    """
+
+    def __init__(self, target: str | int, labels: Sequence[int] | None) -> None:
+        self.target, self.labels = target, labels
+
+    def __call__(self, output: Tensor) -> Tensor:
+        if output.ndim != 2:
+            raise ValueError(f"its output has the shape {tuple(output.shape)}, and must have (N, classes)")
+        self.logits = output.detach()
+        self.chosen = self._choose(self.logits)
+        if output.is_cuda:
+            torch.cuda.synchronize(output.device)
+        self.finished = perf_counter()
+        return output.gather(1, self.chosen.unsqueeze(1)).squeeze(1)
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        if self.target == "predicted":
+            return logits.argmax(1)
+        numbers = [self.target] * len(logits) if isinstance(self.target, int) else self.labels
+        chosen = torch.tensor(numbers, device=logits.device)
+        outputs = logits.shape[1]
+        wrong = next((number for number in chosen.tolist() if not 0 <= number < outputs), None)
+        if wrong is not None:
+            raise ValueError(f"target {wrong} is out of range: the network has {outputs} outputs")
+        return chosen
+
+
+def _default_device() -> str:
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def _as_json(preprocessing: Preprocessing) -> dict[str, Any]:
+    return asdict(preprocessing) | {"interpolation": preprocessing.interpolation.name}

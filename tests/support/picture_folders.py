@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from plugin import models
+from plugin.extras import require
 
 from .helpers import with_module
 
@@ -57,6 +58,15 @@ def content(store: Path) -> dict[str, bytes]:
 def arrays(store: Path) -> dict[str, Any]:
     """Every array of a store."""
     return {name: array[:] for name, array in zarr.open_group(store, mode="r").arrays()}
+
+
+def rows_of(out: Path) -> dict[str, Any]:
+    """Every column of a folder of Parquet files, as numpy arrays."""
+    parquet = require("pyarrow.parquet", extra="datasets", purpose="a test")
+    table = parquet.read_table(out).combine_chunks()
+    tensors = {"map", "logits"} & set(table.column_names)
+    columns = {name: np.array(table.column(name).to_pylist()) for name in set(table.column_names) - tensors}
+    return columns | {name: table.column(name).combine_chunks().to_numpy_ndarray() for name in tensors}
 
 
 def assert_alike(first: Path, second: Path) -> None:

@@ -73,6 +73,11 @@ class Session:
         """Press the button with this key, and do not wait."""
         self._rerun(pressed=self._widget(name).id)
 
+    def press_labelled(self, start: str) -> None:
+        """Press the button whose label starts so, and do not wait."""
+        button = next(button for button in self.find("button") if button.label.startswith(start))
+        self._rerun(pressed=button.id)
+
     def look_again(self) -> None:
         """Have the page drawn again as it is, and wait."""
         self._rerun()

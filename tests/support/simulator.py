@@ -1,9 +1,12 @@
 """The pages in Streamlit's simulator, from the entry point."""
 
 import io
+from unittest import mock
 
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
+
+from plugin.explorer.server import connection
 
 from .browser import ROOT
 
@@ -21,6 +24,15 @@ def opened(page="attribute", **query):
 def turn_to(at, page):
     """Open a page by its path. The simulator's own `switch_page` takes pages that are files."""
     at._page_hash = calc_hash(page) if page else ""
+
+
+def go_to(at, **query):
+    """Go through the browser's history to another address of the page."""
+    at.query_params.clear()
+    for name, value in query.items():
+        at.query_params[name] = value
+    with mock.patch.object(connection, "went_through_history", return_value=True):
+        return run(at)
 
 
 def run(page_or_widget):

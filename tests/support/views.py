@@ -40,6 +40,8 @@ QUERIES = {
     "attribute": "methods=gradient,guided-backprop,lrp-epsilon-plus-flat",
     "deconvnet": "network=model-c&layer=features.relu4&view=colour",
     "lrp": "target=3",
+    "code-space": "network=mnist-classifier&image=digit-3",
+    "invariance": "network=mnist-classifier&image=digit-3",
 }
 HEIGHTS = {"lrp": 1100, "invariance": 1100}
 VIEWS = tuple(

@@ -297,6 +297,7 @@ class Maximiser(threading.Thread):
             while time.monotonic() < self._deadline and not self._report.failures:
                 self._watch(self._random.randrange(100_000))
                 session = Session(self._address, "code-space", {"runs": "4", "steps": "500", "stop_at": "1"})
+                session.press_labelled("Maximise with")
                 time.sleep(self._random.random())  # the run is under way
                 session.close()
         except Exception:
@@ -306,6 +307,7 @@ class Maximiser(threading.Thread):
     def _watch(self, seed: int) -> None:
         query = {"network": DIGITS, "image": DRAWN[0], "runs": "2", "steps": "4", "seed": str(seed), "target": "3"}
         session = Session(self._address, "code-space", query)
+        session.press_labelled("Maximise with")
         while not any("NPZ" in button.label for button in session.find("download_button")):
             time.sleep(0.2)
             session.look_again()

@@ -1,0 +1,215 @@
+"""Rows in Parquet files, a file for each block, in a folder or under a URL.
+
+A file is there wholly or not at all. Its name, as `block-00000012-0123456789abcdef-01234567.parquet`, says which
+pictures it holds, by hashes of their names and sizes and of their modification times. A run therefore goes on with the
+blocks that have no file, without reading any; only the names of files are held in memory. Nothing has to be merged.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..extras import require
+from . import paths
+from .explain import Rows
+from .records import (
+    Block,
+    Plan,
+    Record,
+    Report,
+    Source,
+    blocks_of,
+    refuse_other_content,
+    refuse_other_pictures,
+    refuse_other_settings,
+)
+from .summaries import Summary
+from .summary_parts import SummaryParts, as_npz
+
+FORMAT = "captum-simplicity rows, version 1"
+# What describes the output; readers of Parquet folders leave out names that begin with an underscore.
+DESCRIPTION = "_attribution.json"
+FINISHED = "_finished.json"
+SUMMARY = "_summary.npz"
+_SHORTEST = 12  # bytes of a Parquet file without anything
+_NAME = re.compile(r"block-(\d{8,})-[0-9a-f]{16}-[0-9a-f]{8}\.parquet")
+
+
+class ParquetSink:
+    """Rows in Parquet files; see `plugin.datasets.records.Sink`."""
+
+    def __init__(self, out: str, summary: Summary | None = None) -> None:
+        """
+        Args:
+            out: the folder, a path or a URL.
+            summary: what is kept of the maps instead of all of them; None keeps all.
+        """
+        self.out = out
+        self.parts = None if summary is None else SummaryParts(out, summary)
+        self.rows = self.blocks = self.found = 0
+        require("pyarrow.parquet", extra="datasets", purpose="an output of Parquet files")
+
+    def begin(self, plan: Plan, source: Source) -> Iterator[Block]:
+        """The blocks that have no file, one at a time: nothing is held in memory but the names of files."""
+        settings = dict(plan.settings) | {"keep": self.parts.summary.kind if self.parts else "maps"}
+        block_rows = self._open(settings, plan)
+        return self._missing(source, block_rows)
+
+    def _open(self, settings: dict[str, Any], plan: Plan) -> int:
+        """Begin or go on; the rows of a block."""
+        path = paths.join(self.out, DESCRIPTION)
+        if not paths.exists(path):
+            if paths.names_in(self.out) or (not paths.is_url(self.out) and Path(self.out).is_file()):
+                raise ValueError(f"{self.out} exists and holds no rows of this package: give another --out")
+            about = {"format": FORMAT, "settings": settings, "block_rows": plan.block_rows, **plan.about}
+            paths.write(path, json.dumps(about, indent=1).encode())
+        described = json.loads(paths.read(path))
+        if described.get("format") != FORMAT:
+            raise ValueError(f"{self.out} was written by another version of this package: give another --out")
+        refuse_other_settings(self.out, described["settings"], settings)
+        return int(described["block_rows"])
+
+    def _missing(self, source: Source, block_rows: int) -> Iterator[Block]:
+        written = self._written()
+        self.rows = self.blocks = self.found = 0
+        for block in blocks_of(source.records(), block_rows):
+            self.rows, self.blocks = self.rows + len(block.records), self.blocks + 1
+            name = written.get(block.number)
+            if name is None:
+                yield block
+            else:
+                self._check(name, block, source)
+                self.found += len(block.records)
+        beyond = [name for number, name in written.items() if number >= self.blocks]
+        if beyond:
+            gone = self._known(beyond[0])[0][0].id
+            raise ValueError(
+                f"{self.out} was begun with other files: {gone} is gone. "
+                "Go on with the same files, or give another --out"
+            )
+
+    def _written(self) -> dict[int, str]:
+        """The names of the files of blocks, by number; what is too short to be one does not count."""
+        found = ((_NAME.fullmatch(name), size) for name, size in paths.names_in(self.out).items())
+        return {int(match[1]): match[0] for match, size in found if match and size > _SHORTEST}
+
+    def _check(self, name: str, block: Block, source: Source) -> None:
+        """Refuse a file that holds other pictures than those of its number now."""
+        if name == _name(block):
+            return
+        known, hashes = self._known(name)
+        refuse_other_pictures(self.out, known, block.records)
+        refuse_other_content(self.out, source, known, hashes, block.records)
+
+    def _known(self, name: str) -> tuple[list[Record], list[str]]:
+        columns = ["id", "bytes", "modified", "sha256"]
+        table = read_table(paths.join(self.out, name), columns).to_pydict()
+        rows = zip(*(table[column] for column in columns), strict=True)
+        records = [(Record(name, None, size, stamp), digest) for name, size, stamp, digest in rows]
+        return [record for record, _ in records], [digest for _, digest in records]
+
+    def write(self, block: Block, rows: Rows) -> None:
+        """Write a block as one file, and before it what is kept of its maps."""
+        path = paths.join(self.out, _name(block))
+        if self.parts is not None:
+            if _is_written(path):  # by a process that was taken for dead, and counts it
+                return
+            self.parts.write(block.number, self.parts.summary.of_block(rows))
+        paths.write(path, _as_parquet(block, rows, with_maps=self.parts is None))
+        if self.parts is not None:
+            self.parts.count(block.number)
+
+    def finish(self) -> Report:
+        """How far the output is; the summary of a run that has nothing left."""
+        errors, rows, maps = self._errors()
+        left = self.rows - rows
+        if not left and self.parts is not None:
+            self._summarise(self.parts)
+        if not left:
+            paths.remove_partial_files(self.out)
+            counts = {"rows": rows, "maps": maps, "skipped": rows - maps}
+            paths.write(paths.join(self.out, FINISHED), json.dumps(counts).encode())
+        where = self.out if paths.is_url(self.out) else Path(self.out)
+        return Report(where, maps, errors, left, self.found)
+
+    def _errors(self) -> tuple[dict[str, str], int, int]:
+        """Why pictures have no map, by name; how many rows there are, and how many maps."""
+        errors: dict[str, str] = {}
+        rows = maps = 0
+        for name in self._written().values():
+            table = read_table(paths.join(self.out, name), ["id", "error"])
+            rows += table.num_rows
+            reasons = table.column("error").to_pylist()
+            maps += reasons.count("")
+            errors |= {name: reason for name, reason in zip(table["id"].to_pylist(), reasons, strict=True) if reason}
+        return errors, rows, maps
+
+    def _summarise(self, parts: SummaryParts) -> None:
+        if not paths.exists(paths.join(self.out, SUMMARY)):
+            paths.write(paths.join(self.out, SUMMARY), as_npz(parts.finish(self._written())))
+        parts.remove()
+
+
+def _is_written(path: str) -> bool:
+    """Whether a file is there that is no remainder of a power cut."""
+    return paths.exists(path) and paths.size_and_stamp(path)[0] > _SHORTEST
+
+
+def _name(block: Block) -> str:
+    return f"block-{block.number:08d}-{block.sha256()[:16]}-{block.sha256(with_times=True)[:8]}.parquet"
+
+
+def read_table(path: str, columns: Sequence[str] | None = None) -> Any:
+    """Columns of a Parquet file, at a path or a URL."""
+    parquet = require("pyarrow.parquet", extra="datasets", purpose="an output of Parquet files")
+    if not paths.is_url(path):
+        return parquet.ParquetFile(path).read(columns)
+    system, inner = paths.file_system(path)
+    with system.open(inner, "rb") as file:
+        return parquet.ParquetFile(file).read(columns)
+
+
+def _as_parquet(block: Block, rows: Rows, with_maps: bool) -> bytes:
+    pyarrow, parquet = require("pyarrow", "datasets", "Parquet"), require("pyarrow.parquet", "datasets", "Parquet")
+    columns = {
+        "id": pyarrow.array([record.id for record in block.records], pyarrow.string()),
+        "bytes": pyarrow.array([record.bytes for record in block.records], pyarrow.int64()),
+        "modified": pyarrow.array([record.modified for record in block.records], pyarrow.string()),
+        "sha256": pyarrow.array(rows["sha256"].tolist(), pyarrow.string()),
+        "error": pyarrow.array(rows["error"].tolist(), pyarrow.string()),
+    }
+    columns |= {name: pyarrow.array(rows[name]) for name in ("target", "predicted", "probability")}
+    columns["logits"] = _tensors(rows["logits"], ["class"])
+    if with_maps:
+        columns["map"] = _tensors(rows["map"], ["channel", "row", "column"])
+    # Columns that cannot be null, and maps without their extremes, are written in a quarter of the time.
+    schema = pyarrow.schema([pyarrow.field(name, values.type, nullable=False) for name, values in columns.items()])
+    target = pyarrow.BufferOutputStream()
+    parquet.write_table(
+        pyarrow.table(columns, schema=schema),
+        target,
+        # Maps are noise to a compressor.
+        compression={_leaf(name): "NONE" if name == "map" else "ZSTD" for name in columns},
+        use_dictionary=["error"],
+        write_statistics=[name for name in columns if name not in ("map", "logits")],
+    )
+    return bytes(target.getvalue())
+
+
+def _leaf(column: str) -> str:
+    """How Parquet calls the values of a column."""
+    return f"{column}.list.element" if column in ("map", "logits") else column
+
+
+def _tensors(values: NDArray[Any], names: Sequence[str]) -> Any:
+    """A column of tensors of one shape, which pyarrow, Ray Data and Hugging Face's `datasets` know."""
+    pyarrow = require("pyarrow", extra="datasets", purpose="Parquet")
+    kind = pyarrow.fixed_shape_tensor(pyarrow.from_numpy_dtype(values.dtype), values.shape[1:], dim_names=names)
+    flat = pyarrow.array(np.ascontiguousarray(values).reshape(-1))
+    storage = pyarrow.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    return pyarrow.ExtensionArray.from_storage(kind, storage)

@@ -1,0 +1,180 @@
+"""Files on this machine and, under URLs, wherever fsspec reaches: `s3://`, `gs://`, `memory://`, ..."""
+
+import errno
+import glob
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..extras import require
+from ..files import write_bytes
+from .records import UnreadablePicture
+
+_STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "modified", "created")
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a path is for fsspec."""
+    return "://" in str(path)
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        MissingExtraError: fsspec is not installed.
+        ValueError: there is no such file system, or the package that speaks its protocol is not installed.
+    """
+    fsspec = require("fsspec", extra="datasets", purpose=f"the URL {url}")
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"{url} cannot be reached: {error}. fsspec, of 'captum-simplicity[datasets]', needs the package for it, "
+            "such as s3fs or gcsfs"
+        ) from error
+    return system, path
+
+
+def join(parent: str, name: str) -> str:
+    """A path or URL below another."""
+    return f"{parent.rstrip('/')}/{name}" if is_url(parent) else str(Path(parent) / name)
+
+
+def read(path: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UnreadablePicture: it may not be read, or is a link to nothing.
+        OSError: it is gone, or the disk or network fails.
+    """
+    try:
+        if is_url(path):
+            system, inner = file_system(path)
+            return bytes(system.cat_file(inner))
+        return Path(path).read_bytes()
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM) or isinstance(error, PermissionError):
+            raise UnreadablePicture("The file may not be read.") from error
+        if not is_url(path) and (os.path.islink(path) or error.errno == errno.ELOOP):
+            raise UnreadablePicture("The file is a link that leads nowhere.") from error
+        raise
+
+
+def write(path: str, content: bytes) -> None:
+    """Write a file as a whole: here by renaming it, in object storage as one object."""
+    if not is_url(path):
+        write_bytes(path, content)
+        return
+    system, inner = file_system(path)
+    system.pipe_file(inner, content)
+
+
+def remove_file(path: str) -> None:
+    """Remove a file; it need not be there."""
+    if not is_url(path):
+        Path(path).unlink(missing_ok=True)
+        return
+    system, inner = file_system(path)
+    if system.exists(inner):
+        system.rm_file(inner)
+
+
+def remove_folder(path: str) -> None:
+    """Remove a folder with everything in it; it need not be there."""
+    if not is_url(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    system, inner = file_system(path)
+    if system.exists(inner):
+        system.rm(inner, recursive=True)
+
+
+def remove_partial_files(folder: str) -> None:
+    """Remove what killed processes were writing into a folder."""
+    if not is_url(folder):
+        for left_over in Path(folder).glob(".*.partial.*"):
+            left_over.unlink(missing_ok=True)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder."""
+    if not is_url(path):
+        return Path(path).exists()
+    system, inner = file_system(path)
+    return bool(system.exists(inner))
+
+
+def names_in(folder: str) -> dict[str, int]:
+    """Names and sizes of the files right below a folder; none if it is not there."""
+    if not is_url(folder):
+        if not Path(folder).exists():
+            return {}
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+    system, inner = file_system(folder)
+    system.invalidate_cache()
+    if not system.exists(inner):
+        return {}
+    return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] or 0 for entry in system.ls(inner, detail=True)}
+
+
+def size_and_stamp(path: str) -> tuple[int, str]:
+    """The length of a file, -1 for a link to nothing, and what changes with its content."""
+    if not is_url(path):
+        try:
+            found = os.stat(path)
+        except OSError:
+            if os.path.islink(path):
+                return -1, ""
+            raise
+        return found.st_size, str(found.st_mtime_ns)
+    system, inner = file_system(path)
+    return described(system.info(inner))
+
+
+def described(info: Mapping[str, Any]) -> tuple[int, str]:
+    """The same of what fsspec says of a file."""
+    size = info.get("size")
+    return -1 if size is None else int(size), next((str(info[name]) for name in _STAMPS if info.get(name)), "")
+
+
+def expand(pattern: str) -> list[str]:
+    """The files that a path or glob means, sorted, as paths or URLs.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    if is_url(pattern):
+        system, inner = file_system(pattern)
+        names = system.glob(inner) if has_wildcard(inner) else [inner] if system.exists(inner) else []
+        found = [system.unstrip_protocol(name) for name in names]
+    elif has_wildcard(pattern) and not Path(pattern).exists():
+        found = [name for name in glob.iglob(pattern, recursive=True) if os.path.isfile(name) or os.path.islink(name)]
+    else:
+        found = [pattern] if Path(pattern).exists() else []
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", pattern)
+    return sorted(found)
+
+
+def named(pattern: str) -> list[tuple[str, str]]:
+    """The same with names: relative to the last folder without a wildcard."""
+    parts = pattern.replace("\\", "/").split("/")
+    fixed = next((index for index, part in enumerate(parts) if has_wildcard(part)), len(parts) - 1)
+    start = len("/".join(parts[:fixed])) + 1 if fixed else 0
+    return [(path[start:], path) for path in expand(pattern)]
+
+
+def has_wildcard(text: str) -> bool:
+    """Whether a text holds a glob."""
+    return any(character in text for character in "*?[")
+
+
+def visible_entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What a folder of this machine holds, without hidden names, in the order of the full names below it."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    yield from sorted(visible, key=lambda entry: entry.name + "/" if entry.is_dir() else entry.name)

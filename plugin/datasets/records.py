@@ -1,0 +1,225 @@
+"""A picture that is not read yet, what a source of pictures can do, and what a sink of their rows can do."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+from .explain import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A picture that is not read yet.
+
+    Attributes:
+        id: its name; no other of the source has it.
+        place: where the source finds it; can be pickled.
+        bytes: how long it is, or -1 where only reading would tell.
+        modified: changes when the content may have changed: a modification time or an ETag; empty if it is not known.
+        label: its class, by name or number, where the source knows it.
+    """
+
+    id: str
+    place: Any
+    bytes: int = -1
+    modified: str = ""
+    label: str | int | None = None
+
+
+class UnreadablePicture(ValueError):
+    """A picture of which there is no content; the message is one sentence. Others can be read."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Pictures under names. Instances can be pickled, and are shared by threads."""
+
+    def records(self) -> Iterator[Record]:
+        """Every picture, in an order that stays the same.
+
+        Raises:
+            OSError: the source cannot be read, or is not there.
+            ValueError: it is not what it should be.
+        """
+
+    def read(self, record: Record) -> bytes:
+        """The content of a picture.
+
+        Raises:
+            UnreadablePicture: this one has none, or may not be read.
+            OSError: the source fails, which says nothing about the picture.
+        """
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pictures that are computed and written together.
+
+    Attributes:
+        number: from 0, in the order of the source.
+        start: the row of its first picture.
+        records: the pictures.
+    """
+
+    number: int
+    start: int
+    records: tuple[Record, ...]
+
+    def sha256(self, with_times: bool = False) -> str:
+        """A hash of the names and sizes of its pictures, or of their modification times, in hexadecimal."""
+        digest = sha256()
+        for record in self.records:
+            digest.update(f"{record.id}\0{record.modified if with_times else record.bytes}\n".encode())
+        return digest.hexdigest()
+
+
+def blocks_of(records: Iterator[Record], rows: int) -> Iterator[Block]:
+    """Blocks of so many pictures, one at a time."""
+    number = 0
+    while chosen := tuple(islice(records, rows)):
+        yield Block(number, number * rows, chosen)
+        number += 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to write.
+
+    Attributes:
+        settings: JSON values that decide every number; going on with others is refused.
+        about: further JSON values.
+        row_shapes: the shapes of a row of `map` and of `logits`.
+        block_rows: rows that are written together, of a new output.
+    """
+
+    settings: Mapping[str, Any]
+    about: Mapping[str, Any]
+    row_shapes: Mapping[str, tuple[int, ...]]
+    block_rows: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far an output is.
+
+    Attributes:
+        path: where it lies, a path or a URL.
+        maps: how many maps it holds.
+        skipped: why a picture has no map, by its name.
+        left: pictures that are not finished.
+        found: pictures that were finished before this call.
+        seconds: how long the steps took, summed over threads and processes, by name.
+        actors: how many pictures each process of a cluster explained, by its host and number.
+    """
+
+    path: Any
+    maps: int
+    skipped: dict[str, str]
+    left: int
+    found: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    actors: dict[str, int] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """Where rows go. Instances can be pickled when they have begun; blocks may be written by several processes."""
+
+    def begin(self, plan: Plan, source: Source) -> Iterable[Block]:
+        """Begin an output, or go on with it: the blocks that are not finished, in order; a list if all are known.
+
+        Raises:
+            ValueError: there is something else, or an output that was begun with other settings or pictures. Nothing
+                was changed.
+        """
+
+    def write(self, block: Block, rows: Rows) -> None:
+        """Write the rows of a block; once it returns they are there whatever happens.
+
+        Args:
+            block: one that `begin` gave.
+            rows: what `plugin.datasets.explain.Explain` returns, and `sha256` of each content.
+        """
+
+    def finish(self) -> Report:
+        """Say how far the output is, when every block of `begin` was looked at, and mark it if nothing is left."""
+
+
+def refuse_other_settings(path: object, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings than an output was begun with.
+
+    Raises:
+        ValueError: one differs; the message names it.
+    """
+    before, after = _flat(stored), _flat(now)
+    differences = [
+        f"{name} was {before.get(name)!r} and is now {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"{path} was begun with other settings: {'; '.join(differences)}. "
+            "Go on with the same settings, or give another --out"
+        )
+
+
+def refuse_other_pictures(path: object, known: Sequence[Record], now: Sequence[Record]) -> None:
+    """Refuse to go on with other pictures, by name and size.
+
+    Raises:
+        ValueError: one differs; the message names it.
+    """
+    before, after = ({record.id: record.bytes for record in records} for records in (known, now))
+    changed = sorted({name for name, _ in before.items() ^ after.items()})
+    if changed:
+        name = changed[0]
+        what = "changed" if name in before and name in after else "new" if name in after else "gone"
+        raise other_pictures(path, name, what, len(changed))
+    moved = next((b.id for a, b in zip(known, now, strict=True) if a.id != b.id), None)
+    if moved is not None:
+        raise other_pictures(path, moved, "in another place", 1)
+
+
+def refuse_other_content(
+    path: object, source: Source, known: Sequence[Record], hashes: Sequence[str], now: Sequence[Record]
+) -> None:
+    """Refuse to go on where the content of a picture is another than the one whose map is there.
+
+    Only pictures whose modification times differ are read.
+
+    Raises:
+        ValueError: one differs; the message names it.
+    """
+    for before, stored, record in zip(known, hashes, now, strict=True):
+        if before.modified != record.modified and content_sha256(source, record)[1] != stored:
+            raise other_pictures(path, record.id, "changed", 1)
+
+
+def other_pictures(path: object, name: str, what: str, count: int) -> ValueError:
+    """The error of a picture that is new, gone or changed."""
+    more = f", and {count - 1} more differ" if count > 1 else ""
+    return ValueError(
+        f"{path} was begun with other files: {name} is {what}{more}. Go on with the same files, or give another --out"
+    )
+
+
+def content_sha256(source: Source, record: Record) -> tuple[bytes | str, str]:
+    """The content of a picture, or why there is none, and the content's SHA-256, in hexadecimal; empty without."""
+    try:
+        data = source.read(record)
+    except UnreadablePicture as error:
+        return str(error), ""
+    return data, sha256(data).hexdigest()
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name, tuples as lists, as JSON gives them back."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,155 @@
+"""Pictures that are files: of a folder, of a glob, of a list."""
+
+import csv
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import paths
+from .records import Record, UnreadablePicture
+
+MAX_FILE_BYTES = 256 * 2**20
+# A folder that holds one of these is a result, and none of its files is a picture.
+RESULT_MARKS = ("zarr.json", "_attribution.json")
+
+
+class _Files:
+    """Files whose place is their path or URL."""
+
+    def read(self, record: Record) -> bytes:
+        """The content; see `plugin.datasets.sources.Source`."""
+        if record.bytes > MAX_FILE_BYTES:
+            size = f"{record.bytes / 2**20:.0f} MB"
+            raise UnreadablePicture(f"The file has {size}; at most {MAX_FILE_BYTES // 2**20} MB are read.")
+        return paths.read(record.place)
+
+
+class FolderSource(_Files):
+    """Every file below a folder, pictures or not, by name relative to it with `/`, in the order of the names.
+
+    Hidden files and folders are left out, and so are results. Links to folders are followed, but not in circles.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = str(folder)
+
+    def records(self) -> Iterator[Record]:
+        """The files, one at a time; see `plugin.datasets.sources.Source`.
+
+        Raises:
+            NotADirectoryError: there is no such folder.
+            OSError: a folder below it cannot be listed.
+            ValueError: it holds no file.
+        """
+        found = self._remote() if paths.is_url(self.folder) else self._local()
+        first = next(found, None)
+        if first is None:
+            raise ValueError(f"{self.folder} holds no files")
+        yield first
+        yield from found
+
+    def _local(self) -> Iterator[Record]:
+        if not Path(self.folder).is_dir():
+            raise NotADirectoryError(f"{self.folder} is no folder")
+        yield from _below(self.folder, "", frozenset())
+
+    def _remote(self) -> Iterator[Record]:
+        system, inner = paths.file_system(self.folder)
+        if not system.isdir(inner):
+            raise NotADirectoryError(f"{self.folder} is no folder")
+        found = system.find(inner, detail=True)
+        results = {name.rpartition("/")[0] + "/" for name in found if name.endswith(RESULT_MARKS)}
+        start = len(inner.rstrip("/")) + 1
+        for name in sorted(found):
+            hidden = any(part.startswith(".") for part in name[start:].split("/"))
+            if not hidden and not any(name.startswith(result) for result in results):
+                yield Record(name[start:], system.unstrip_protocol(name), *paths.described(found[name]))
+
+
+def _below(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[Record]:
+    """The files below a folder; `above` are the folders that it lies in, by device and number."""
+    status = os.stat(folder)
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:  # a link to a folder that it lies in
+        return
+    for entry in paths.visible_entries(folder):
+        if entry.is_dir():
+            if not any((Path(entry.path) / mark).exists() for mark in RESULT_MARKS):
+                yield from _below(entry.path, f"{prefix}{entry.name}/", above | {identity})
+        elif entry.is_file() or entry.is_symlink():
+            yield Record(printable(prefix + entry.name), entry.path, *paths.size_and_stamp(entry.path))
+
+
+def printable(name: str) -> str:
+    """A name as valid Unicode: bytes that are none are written as `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class FileSource(_Files):
+    """The files that a glob matches, by name relative to the last folder without a wildcard."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+
+    def records(self) -> Iterator[Record]:
+        """The files, sorted; see `plugin.datasets.sources.Source`."""
+        for name, path in paths.named(self.pattern):
+            if not any(part.startswith(".") for part in name.split("/")):
+                yield Record(printable(name), path, *paths.size_and_stamp(path))
+
+
+class ListSource(_Files):
+    """The pictures that a file names: paths or URLs, relative to the file.
+
+    A `.txt` holds one in a line. A `.csv` or `.tsv` begins with a line of column names: `path`, and if known `label`,
+    `bytes` and `modified`. Where the last two are missing, files on this machine are asked for theirs; files under URLs
+    are not, so that a list of many begins at once.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.folder = path.rpartition("/")[0] if paths.is_url(path) else str(Path(path).parent)
+
+    def records(self) -> Iterator[Record]:
+        """The pictures in the order of the list; see `plugin.datasets.sources.Source`.
+
+        Raises:
+            ValueError: the list is empty, or has no column `path`.
+        """
+        is_empty = True
+        for row in self._rows():
+            is_empty = False
+            place = row["path"] if paths.is_url(row["path"]) else paths.join(self.folder, row["path"])
+            size, modified = int(row.get("bytes") or -1), row.get("modified") or ""
+            if not modified and not paths.is_url(place):
+                size, modified = _status(place)
+            yield Record(printable(row["path"]), place, size, modified, row.get("label") or None)
+        if is_empty:
+            raise ValueError(f"{self.path} names no pictures")
+
+    def _rows(self) -> Iterator[dict[str, str]]:
+        with self._open() as file:
+            if self.path.endswith(".txt"):
+                yield from ({"path": line} for line in map(str.rstrip, file) if line)
+                return
+            reader = csv.DictReader(file, delimiter="\t" if self.path.endswith(".tsv") else ",")
+            if "path" not in (reader.fieldnames or ()):
+                raise ValueError(f"{self.path} has no column `path` in its first line")
+            yield from reader
+
+    def _open(self) -> io.TextIOBase:
+        if not paths.is_url(self.path):
+            return open(self.path, encoding="utf-8", errors="surrogateescape", newline="")
+        system, inner = paths.file_system(self.path)
+        return io.TextIOWrapper(system.open(inner, "rb"), encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def _status(place: str) -> tuple[int, str]:
+    try:
+        return paths.size_and_stamp(place)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise FileNotFoundError(errno.ENOENT, "the list names a file that is not there", place) from error
+        raise

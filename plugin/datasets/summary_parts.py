@@ -1,0 +1,100 @@
+"""What the blocks of a run contribute to its summary, in files that are joined while it runs.
+
+A block's part is written before the block itself. Each process joins the parts of its finished blocks whenever they
+have become as large as what it joined before: on the disk there are about two summaries for each process, not a part
+for each block. A joined file names its blocks, so that what a killed process had not removed yet counts once.
+"""
+
+import io
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import paths
+from .summaries import Part, Summary
+
+_FOLDER = "_parts"
+# Smaller parts are joined in this number.
+_AT_LEAST = 16
+
+
+@dataclass
+class SummaryParts:
+    """The files of one process, in the output's folder.
+
+    Attributes:
+        out: the output, a path or a URL.
+        summary: what is summarised.
+    """
+
+    out: str
+    summary: Summary
+    _own: dict[str, tuple[list[int], int]] = field(default_factory=dict)
+    _joined: str = ""
+
+    def write(self, block: int, part: Part) -> None:
+        """Write the part of a block, before the block itself."""
+        paths.write(self._path(_name(block)), as_npz(part | {"blocks": np.array([block])}))
+
+    def count(self, block: int) -> None:
+        """Say that a block is written; its part may be joined with others now."""
+        name = _name(block)
+        self._own[name] = ([block], len(paths.read(self._path(name))))
+        single = [size for own, (_, size) in self._own.items() if own != self._joined]
+        joined = self._own[self._joined][1] if self._joined else 0
+        if len(single) >= _AT_LEAST and sum(single) >= joined:
+            self._join()
+
+    def _join(self) -> None:
+        names = list(self._own)
+        whole = self.summary.joined(self._read(name) for name in names)
+        blocks = sorted(block for own, _ in self._own.values() for block in own)
+        content = as_npz(whole | {"blocks": np.array(blocks)})
+        self._joined = f"joined-{uuid.uuid4().hex}.npz"
+        paths.write(self._path(self._joined), content)
+        for name in names:
+            paths.remove_file(self._path(name))
+        self._own = {self._joined: (blocks, len(content))}
+
+    def finish(self, blocks: Iterable[int]) -> Part:
+        """The summary of these blocks, which are all that were written.
+
+        Raises:
+            ValueError: the part of a block is missing, or cannot be told from others.
+        """
+        wanted, found = set(blocks), []
+        covering = {name: set(self._read(name)["blocks"].tolist()) for name in paths.names_in(self._path(""))}
+        for name in sorted(covering, key=lambda name: -len(covering[name])):
+            if covering[name] <= wanted:
+                found.append(name)
+                wanted -= covering[name]
+        if wanted:
+            raise ValueError(
+                f"{self.out} lacks what block {min(wanted)} contributes to the summary: remove the file of this block, "
+                "and go on"
+            )
+        return self.summary.merge(self._read(name) for name in sorted(found))
+
+    def remove(self) -> None:
+        """Remove the files of all processes."""
+        paths.remove_folder(self._path(""))
+
+    def _read(self, name: str) -> Part:
+        with np.load(io.BytesIO(paths.read(self._path(name)))) as arrays:
+            return dict(arrays)
+
+    def _path(self, name: str) -> str:
+        return paths.join(paths.join(self.out, _FOLDER), name) if name else paths.join(self.out, _FOLDER)
+
+
+def _name(block: int) -> str:
+    return f"block-{block:08d}.npz"
+
+
+def as_npz(arrays: Part) -> bytes:
+    """The content of a file of `numpy.savez`."""
+    target = io.BytesIO()
+    np.savez(target, **arrays)  # type: ignore[arg-type]
+    return target.getvalue()

@@ -1,0 +1,298 @@
+"""A zarr store of attribution maps that a run can be killed over at any moment.
+
+Row i of every array belongs to picture i. A block of rows is a chunk of each array, so that processes which write
+different blocks never write the same file; zarr replaces a chunk's file as a whole. `finished` is written after the
+block's other chunks are on the disk: a block whose mark is missing or cannot be read is computed again, and gives the
+same bytes.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..extras import require
+from ..files import write_json
+from . import paths
+from .explain import Rows
+from .records import (
+    Block,
+    Plan,
+    Record,
+    Report,
+    Source,
+    blocks_of,
+    refuse_other_content,
+    refuse_other_pictures,
+    refuse_other_settings,
+)
+
+_KIND = "captum-simplicity maps"
+FORMAT = f"{_KIND}, version 2"
+_STRING = np.dtypes.StringDType()
+# What is written of each block, in this order, and what stands there before.
+COLUMNS: dict[str, tuple[str, Any]] = {
+    "maps": ("float32", np.nan),
+    "logits": ("float32", np.nan),
+    "target": ("int64", -1),
+    "predicted": ("int64", -1),
+    "probability": ("float32", np.nan),
+    "sha256": ("str", ""),
+    "error": ("str", ""),
+    "finished": ("bool", False),
+}
+_DIMENSIONS = {"maps": ("channel", "row", "column"), "logits": ("class",)}
+
+
+def require_zarr() -> Any:
+    """The package zarr.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    return require("zarr", extra="datasets", purpose="a store of maps")
+
+
+class ZarrSink:
+    """Maps in a zarr store, at a path or a URL; see `plugin.datasets.records.Sink`."""
+
+    def __init__(self, out: str) -> None:
+        require_zarr()
+        self.out = out
+
+    def begin(self, plan: Plan, source: Source) -> list[Block]:
+        """The blocks that are not finished; the names of all pictures are held in memory."""
+        records = list(source.records())
+        self.store = _open_or_create(self.out, plan, records)
+        self.store.check(plan.settings, source, records)
+        finished = self.store.finished()
+        self.found = int(finished.sum())
+        return [block for block in blocks_of(iter(records), self.store.block) if not finished[block.start]]
+
+    def write(self, block: Block, rows: Rows) -> None:
+        """Write a block as one chunk of each array."""
+        self.store.write(block.start, {"maps" if name == "map" else name: values for name, values in rows.items()})
+
+    def finish(self) -> Report:
+        """How far the store is."""
+        finished, errors = self.store.finished(), self.store.column("error")
+        if finished.all():
+            self.store.finish()
+        skipped = errors != ""
+        names = self.store.column("file")[skipped].tolist()
+        return Report(
+            self.out if paths.is_url(self.out) else Path(self.out),
+            int((finished & ~skipped).sum()),
+            dict(zip(names, errors[skipped].tolist(), strict=True)),
+            int((~finished).sum()),
+            self.found,
+        )
+
+
+class MapStore:
+    """An open store.
+
+    Attributes:
+        path: where it lies, a path or a URL.
+        block: the rows that are written together.
+    """
+
+    def __init__(self, path: str) -> None:
+        """
+        Raises:
+            ValueError: what lies there is no store of maps.
+        """
+        self.path, self._is_local = path, not paths.is_url(path)
+        if not paths.exists(paths.join(path, "zarr.json")):
+            raise ValueError(f"{path} exists and is no store of maps: give another --out")
+        self._group = require_zarr().open_group(_zarr_store(path), mode="r+")
+        stored = str(self._group.attrs.get("format"))
+        if stored != FORMAT:
+            what = "a store of another version of this package" if _KIND in stored else "a zarr store of something else"
+            raise ValueError(f"{path} is {what}: give another --out")
+        self._arrays = dict(self._group.arrays())
+        self.block = int(self._arrays["finished"].chunks[0])
+
+    def column(self, name: str) -> NDArray[Any]:
+        """All rows of an array, `(N, ...)`; what cannot be read of it is as before it was written."""
+        return self._read(name)[0]
+
+    def _read(self, name: str) -> tuple[NDArray[Any], list[int]]:
+        """All rows of an array, and the first rows of the chunks that cannot be read, as after a power cut."""
+        array = self._arrays[name]
+        try:
+            return np.asarray(array[:]), []
+        except OSError:
+            raise
+        except Exception:  # whatever the codec of a torn chunk raises
+            return self._read_by_chunks(array)
+
+    def _read_by_chunks(self, array: Any) -> tuple[NDArray[Any], list[int]]:
+        values, torn = np.full(array.shape, array.fill_value, array.dtype), []
+        for start in range(0, array.shape[0], array.chunks[0]):
+            try:
+                values[start : start + array.chunks[0]] = array[start : start + array.chunks[0]]
+            except OSError:
+                raise
+            except Exception:
+                torn.append(start)
+        return values, torn
+
+    def finished(self) -> NDArray[np.bool_]:
+        """Which rows are final, `(N,)`."""
+        values = self.column("finished").astype(bool)
+        for name in ("error", "sha256"):
+            for start in self._read(name)[1]:
+                values[start : start + self.block] = False
+        return values
+
+    def check(self, settings: Mapping[str, Any], source: Source, records: Sequence[Record]) -> None:
+        """Refuse to go on with anything but what the store was begun with.
+
+        Raises:
+            ValueError: a setting or a picture differs; the message names it.
+        """
+        begun_with: Any = self._group.attrs["settings"]
+        refuse_other_settings(self.path, begun_with, settings)
+        columns = [self.column(name).tolist() for name in ("file", "bytes", "modified")]
+        if columns == [[getattr(record, name) for record in records] for name in ("id", "bytes", "modified")]:
+            return  # of many pictures this takes a tenth of the time
+        known = [Record(name, None, size, stamp) for name, size, stamp in zip(*columns, strict=True)]
+        refuse_other_pictures(self.path, known, records)
+        rows = np.flatnonzero(self.finished()).tolist()
+        hashes = self.column("sha256")
+        chosen = ([known[row] for row in rows], [str(hashes[row]) for row in rows], [records[row] for row in rows])
+        refuse_other_content(self.path, source, *chosen)
+
+    def write(self, start: int, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Write a block from row `start` on: the rows of every column but "finished", which are marked as such."""
+        stop = start + len(rows["error"])
+        for name in COLUMNS:
+            if name == "finished":
+                self._synchronise(start, [other for other in COLUMNS if other != name])
+            if self._is_local:  # zarr would read what a power cut left of the last, shorter chunk
+                self._chunk(name, start).unlink(missing_ok=True)
+            self._arrays[name][start:stop] = rows[name] if name != "finished" else True
+        self._synchronise(start, ["finished"])
+
+    def _chunk(self, name: str, start: int) -> Path:
+        array = self._arrays[name]
+        return Path(self.path, name, "c", str(start // self.block), *["0"] * (array.ndim - 1))
+
+    def _synchronise(self, start: int, names: Sequence[str]) -> None:
+        """Wait until a block's chunks are on the disk, with the folders that they stand in."""
+        if not self._is_local:
+            return
+        for name in names:
+            path = self._chunk(name, start)
+            if path.exists():  # zarr leaves out a chunk of the values that stand there before
+                array = Path(self.path, name)
+                for entry in (path, *(parent for parent in path.parents if parent.is_relative_to(array))):
+                    _to_disk(entry)
+
+    def finish(self) -> None:
+        """Say that nothing is left to do, and remove what killed processes were writing."""
+        if not self._group.attrs["finished"]:
+            self._mark_finished()
+        if self._is_local:
+            path = Path(self.path)
+            for left_over in path.glob("*/c/**/*.partial"):
+                left_over.unlink(missing_ok=True)
+            for left_over in path.parent.glob(_partial(path, "*").name):
+                shutil.rmtree(left_over, ignore_errors=True)
+
+    def _mark_finished(self) -> None:
+        if not self._is_local:
+            self._group.attrs["finished"] = True
+            return
+        description = Path(self.path, "zarr.json")
+        value = json.loads(description.read_text())
+        value["attributes"]["finished"] = True
+        write_json(description, value)  # zarr would not wait until it is on the disk
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _zarr_store(path: str) -> Any:
+    if not paths.is_url(path):
+        return path
+    require("fsspec", extra="datasets", purpose=f"the URL {path}")
+    return require_zarr().storage.FsspecStore.from_url(path)
+
+
+def _open_or_create(path: str, plan: Plan, records: Sequence[Record]) -> MapStore:
+    """The store at a path or URL, begun now or before, by this process or another."""
+    if paths.is_url(path):
+        if not paths.names_in(path):
+            _create_remote(path, plan, records)
+    elif not Path(path).exists() or (Path(path).is_dir() and not any(Path(path).iterdir())):
+        _create_local(Path(path), plan, records)
+    return MapStore(path)
+
+
+def _create_local(path: Path, plan: Plan, records: Sequence[Record]) -> None:
+    partial = _partial(path, uuid.uuid4().hex)
+    _create(partial, plan, records)
+    for entry in (*partial.rglob("*"), partial):
+        _to_disk(entry)
+    try:
+        os.rename(partial, path)
+        _to_disk(path.parent)
+    except OSError:  # another process was faster
+        shutil.rmtree(partial, ignore_errors=True)
+        if not path.exists():
+            raise
+
+
+def _create_remote(url: str, plan: Plan, records: Sequence[Record]) -> None:
+    """Object by object, the group's own last: without it there is no store."""
+    with tempfile.TemporaryDirectory() as folder:
+        _create(Path(folder, "store"), plan, records)
+        files = sorted(path for path in Path(folder, "store").rglob("*") if path.is_file())
+        names = [path.relative_to(Path(folder, "store")).as_posix() for path in files]
+        for name in sorted(names, key="zarr.json".__eq__):
+            paths.write(paths.join(url, name), Path(folder, "store", name).read_bytes())
+
+
+def _partial(path: Path, key: str) -> Path:
+    return path.with_name(f".{path.name}.{key}.partial")
+
+
+def _create(path: Path, plan: Plan, records: Sequence[Record]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    attributes = {"format": FORMAT, "finished": False, "settings": dict(plan.settings), **plan.about}
+    group = require_zarr().create_group(path, attributes=attributes)
+    count = len(records)
+    listed: dict[str, NDArray[Any]] = {
+        "file": np.array([record.id for record in records], _STRING),
+        "bytes": np.array([record.bytes for record in records]),
+        "modified": np.array([record.modified for record in records], _STRING),
+    }
+    for name, values in listed.items():
+        array = group.create_array(name, shape=(count,), dtype=values.dtype, chunks=(count,), dimension_names=("file",))
+        array[:] = values
+    for name, (dtype, fill) in COLUMNS.items():
+        row = plan.row_shapes.get("map" if name == "maps" else name, ())
+        group.create_array(
+            name,
+            shape=(count, *row),
+            chunks=(min(plan.block_rows, count), *row),
+            dtype=plan.settings["dtype"] if name == "maps" else dtype,
+            fill_value=fill,
+            # Maps are noise to a compressor: it saves eight percent and is slower than the attribution on a GPU.
+            compressors=None if name == "maps" else "auto",
+            dimension_names=("file", *_DIMENSIONS.get(name, ())),
+        )

@@ -1,0 +1,233 @@
+"""Rows in Parquet files: the same as in a zarr store, resumable, readable by others; summaries instead of maps."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.picture_folders import arrays, content, draw, fill, network, rows_of
+
+from plugin.datasets import Report, attribute_dataset, paths
+from plugin.datasets.summaries import KINDS, Summary
+from plugin.datasets.summary_parts import SummaryParts
+
+pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve pictures, of which four are bad."""
+    return fill(tmp_path / "pictures", 8)
+
+
+def explain(folder: Path, out: str | Path, **options: Any) -> Report:
+    """Explain a folder in blocks of five."""
+    given = {"method": "gradient", "block_rows": 5, "progress": False} | options
+    return attribute_dataset(network(), source=folder, out=out, **given)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_rows_are_those_of_a_zarr_store(dtype: str, folder: Path, tmp_path: Path) -> None:
+    report = explain(folder, tmp_path / "maps.parquet", dtype=dtype)
+    assert (report.maps, len(report.skipped), report.left, report.found) == (8, 4, 0, 0)
+    explain(folder, tmp_path / "maps.zarr", batch_size=5, dtype=dtype)
+    found, expected = rows_of(tmp_path / "maps.parquet"), arrays(tmp_path / "maps.zarr")
+    assert len(list((tmp_path / "maps.parquet").glob("block-*.parquet"))) == 3
+    renamed = {"map": "maps", "id": "file"}
+    assert {renamed.get(name, name) for name in found} == expected.keys() - {"finished"}
+    for name, values in found.items():
+        assert (name != "map") or values.dtype == dtype
+        np.testing.assert_array_equal(values, expected[renamed.get(name, name)], err_msg=name)
+
+
+def test_killed_runs_go_on(folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "unbroken.parquet")
+    out = tmp_path / "maps.parquet"
+    explain(folder, out)
+    blocks = sorted(out.glob("block-*"))
+    (out / "_finished.json").unlink()
+    blocks[0].unlink()
+    blocks[2].write_bytes(b"")  # as a power cut may leave it
+    (out / ".block-00000001.0123.partial.parquet").write_bytes(b"half")
+    before = blocks[1].stat().st_mtime_ns
+    report = explain(folder, out)
+    assert (report.found, report.left) == (5, 0)
+    assert blocks[1].stat().st_mtime_ns == before
+    assert content(out) == content(tmp_path / "unbroken.parquet")
+    assert explain(folder, out).found == 12
+
+
+def test_ranks_share_the_blocks(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explain(folder, tmp_path / "alone.parquet")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, left in (("1", 7), ("0", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert explain(folder, tmp_path / "shared.parquet").left == left
+    assert content(tmp_path / "shared.parquet") == content(tmp_path / "alone.parquet")
+
+
+def test_other_settings_are_refused(folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "maps.parquet")
+    before = content(tmp_path / "maps.parquet")
+    for changed, message in (
+        ({"method": "lrp-0"}, "method was 'gradient' and is now 'lrp-0'"),
+        ({"keep": "mean"}, "keep was 'maps' and is now 'mean'"),
+        ({"resume": False}, "exists: choose resume=True"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            explain(folder, tmp_path / "maps.parquet", **changed)
+    assert content(tmp_path / "maps.parquet") == before
+
+
+@pytest.mark.parametrize(("name", "what"), [("cat/001.png", "changed"), ("bird/1.png", "new"), ("zebra/1.png", "new")])
+def test_other_pictures_are_refused(name: str, what: str, folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "maps.parquet")
+    before = content(tmp_path / "maps.parquet")
+    draw(folder / name, 7)
+    with pytest.raises(ValueError, match=f"{name} is {what}"):
+        explain(folder, tmp_path / "maps.parquet")
+    assert content(tmp_path / "maps.parquet") == before
+
+
+def test_pictures_at_the_end_that_are_gone_are_noticed(folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "maps.parquet")
+    for path in (folder / "truck").glob("*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="is gone"):
+        explain(folder, tmp_path / "maps.parquet")
+
+
+def test_other_content_of_the_same_size_is_refused(folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "maps.parquet")
+    path = folder / "cat" / "003.png"
+    os.utime(path, ns=(1, 1))
+    assert explain(folder, tmp_path / "maps.parquet").found == 12
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(ValueError, match=r"cat/003\.png is changed"):
+        explain(folder, tmp_path / "maps.parquet")
+
+
+def test_other_folders_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.parquet").mkdir()
+    (tmp_path / "thesis.parquet" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="holds no rows of this package"):
+        explain(folder, tmp_path / "thesis.parquet")
+    assert content(tmp_path / "thesis.parquet") == {"thesis.txt": b"precious"}
+
+
+def test_output_in_the_folder_is_none_of_its_pictures(folder: Path) -> None:
+    for found in (0, 12):
+        report = explain(folder, folder / "maps.parquet")
+        assert (report.maps, report.found) == (8, found)
+
+
+def test_output_in_object_storage(folder: Path, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    url, system = "memory://rows/maps.parquet", fsspec.filesystem("memory")
+    for found in (0, 12):
+        report = explain(folder, url)
+        assert (report.maps, report.left, report.found) == (8, 0, found)
+    explain(folder, tmp_path / "maps.parquet")
+    here = content(tmp_path / "maps.parquet")
+    assert {name.rpartition("/")[2]: system.cat_file(name) for name in system.find("/rows/maps.parquet")} == here
+    system.rm("/rows", recursive=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_summary_is_that_of_the_full_output(kind: str, folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "full.parquet")
+    rows = rows_of(tmp_path / "full.parquet")
+    expected = Summary(kind).merge([Summary(kind).of_block(rows)])
+    explain(folder, tmp_path / "summary", keep=kind)
+    with np.load(tmp_path / "summary" / "_summary.npz") as found:
+        assert set(found) == expected.keys()
+        for name, values in expected.items():
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-9, err_msg=name)
+            else:
+                np.testing.assert_array_equal(found[name], values, err_msg=name)
+    assert "map" not in rows_of(tmp_path / "summary")
+    assert not (tmp_path / "summary" / "_parts").exists()
+    before = content(tmp_path / "summary")
+    assert explain(folder, tmp_path / "summary", keep=kind).found == 12
+    assert content(tmp_path / "summary") == before
+
+
+def test_what_summaries_are(folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "full.parquet")
+    rows = rows_of(tmp_path / "full.parquet")
+    good = rows["error"] == ""
+    mean = Summary("mean").merge([Summary("mean").of_block(rows)])
+    np.testing.assert_allclose(mean["mean"][0], rows["map"][good].mean(0), rtol=1e-5, atol=1e-8)
+    classes = Summary("per-class").merge([Summary("per-class").of_block(rows)])
+    for target, count, values in zip(classes["target"], classes["count"], classes["mean_of_absolutes"], strict=True):
+        of_class = rows["map"][good & (rows["target"] == target)]
+        assert len(of_class) == count
+        np.testing.assert_allclose(values, np.abs(of_class).mean(0), rtol=1e-5, atol=1e-8)
+    summary = Summary("top-k", 2)
+    halves = [{name: values[half] for name, values in rows.items()} for half in (slice(0, 6), slice(6, 12))]
+    top = summary.merge(summary.of_block(half) for half in halves)
+    for target in set(rows["target"][good].tolist()):
+        expected = np.sort(rows["probability"][good & (rows["target"] == target)])[::-1][:2]
+        np.testing.assert_array_equal(top["probability"][top["target"] == target], expected)
+
+
+def test_killed_summary_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explain(folder, tmp_path / "unbroken", keep="per-class")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        explain(folder, tmp_path / "broken", keep="per-class")
+    assert content(tmp_path / "broken").keys() == content(tmp_path / "unbroken").keys()
+    with (
+        np.load(tmp_path / "broken" / "_summary.npz") as found,
+        np.load(tmp_path / "unbroken" / "_summary.npz") as other,
+    ):
+        np.testing.assert_array_equal(found["mean"], other["mean"])
+
+
+def test_parts_of_a_summary_are_joined_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fill(tmp_path / "pictures", 56)
+    explain(folder, tmp_path / "full.parquet")
+    rows = rows_of(tmp_path / "full.parquet")
+    most: list[int] = []
+    count = SummaryParts.count
+
+    def note(parts: SummaryParts, block: int) -> None:
+        count(parts, block)
+        most.append(len(list((tmp_path / "summary" / "_parts").iterdir())))
+
+    monkeypatch.setattr(SummaryParts, "count", note)
+    explain(folder, tmp_path / "summary", keep="per-class", block_rows=1)
+    assert max(most) <= 17
+    expected = Summary("per-class").merge([Summary("per-class").of_block(rows)])
+    found = np.load(tmp_path / "summary" / "_summary.npz")
+    np.testing.assert_array_equal(found["count"], expected["count"])
+    np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-4, atol=1e-8)
+
+
+def test_what_a_killed_process_did_not_remove_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = Summary("mean")
+    rows = {"error": np.array([""]), "target": np.array([0]), "map": np.ones((1, 1, 2, 2), np.float32)}
+    parts = SummaryParts(str(tmp_path), summary)
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "remove_file", lambda path: None)  # as if killed before
+        for block in range(16):
+            parts.write(block, summary.of_block(rows))
+            parts.count(block)
+    after = SummaryParts(str(tmp_path), summary)
+    after.write(16, summary.of_block(rows))
+    after.write(17, summary.of_block(rows))  # of a block that was never written
+    assert after.finish(range(17))["count"].tolist() == [17]
+    with pytest.raises(ValueError, match="lacks what block 18 contributes"):
+        after.finish(range(19))
+
+
+def test_store_is_read_by_xarray(folder: Path, tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    explain(folder, tmp_path / "maps.zarr", batch_size=5)
+    with xarray.open_zarr(tmp_path / "maps.zarr", consolidated=False) as data:
+        assert data["maps"].dims == ("file", "channel", "row", "column")
+        assert data["maps"].isel(file=0).values.shape == (3, 9, 9)
+        assert data.attrs["settings"]["method"] == "gradient"

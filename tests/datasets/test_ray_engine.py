@@ -1,0 +1,171 @@
+"""Maps by a Ray cluster on this machine: the same as by one process, whoever dies."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+from time import sleep
+from typing import Any
+
+import numpy as np
+import pytest
+from support.picture_folders import arrays, assert_alike, fill, rows_of
+
+from plugin.datasets import Record, Report, attribute_dataset
+from plugin.datasets.local_engine import TooManyErrors
+from plugin.datasets.source_files import FolderSource
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("ray.data")
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Any:
+    """A cluster with room for two actors, which ends with the tests."""
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # Ray's own messages would fill the report of a failure.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve pictures, of which four are bad."""
+    return fill(tmp_path / "pictures", 8)
+
+
+def explain(folder: Path, out: Path, engine: str = "ray", **options: Any) -> Report:
+    """Explain a folder in blocks of two, by two actors."""
+    given = {"method": "guided-backprop", "block_rows": 2, "batch_size": 2, "actors": 2, "progress": False} | options
+    return attribute_dataset("all-cnn-c", source=folder, out=out, engine=engine, **given)
+
+
+def actors() -> list[int]:
+    """The process ids of the actors that this process's own cluster has."""
+    parents, found = {}, []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"MapWorker(MapBatches(ExplainBlock" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # it ended
+            continue
+
+    def is_ours(process: int) -> bool:
+        parent = parents.get(process, 0)
+        return parent == os.getpid() or (parent > 1 and is_ours(parent))
+
+    return [process for process in found if is_ours(process)]
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "parquet"])
+def test_engine_gives_the_same(suffix: str, folder: Path, tmp_path: Path) -> None:
+    report = explain(folder, tmp_path / f"ray.{suffix}")
+    assert (report.maps, len(report.skipped), report.left, report.found) == (8, 4, 0, 0)
+    assert report.seconds.keys() == {"read", "decode", "forward", "backward", "write"}
+    explain(folder, tmp_path / f"alone.{suffix}", "local")
+    assert_same(tmp_path / f"ray.{suffix}", tmp_path / f"alone.{suffix}")
+    assert explain(folder, tmp_path / f"ray.{suffix}").found == 12
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """The same rows but for rounding: a worker has other threads than this process."""
+    if first.suffix == ".zarr":
+        assert_alike(first, second)
+        return
+    one, other = rows_of(first), rows_of(second)
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(values, other[name], rtol=1e-4, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(values, other[name], err_msg=name)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds actors in /proc")
+def test_killed_actor_is_replaced(tmp_path: Path) -> None:
+    folder, out = fill(tmp_path / "pictures", 56), tmp_path / "maps.parquet"
+    killed: list[int] = []
+
+    def kill() -> None:
+        while len(list(out.glob("block-*"))) < 2:
+            sleep(0.01)
+        killed.extend(actors()[:1])
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
+
+    thread = Thread(target=kill)
+    thread.start()
+    report = explain(folder, out)
+    thread.join()
+    assert killed
+    assert (report.maps, len(report.skipped), report.left) == (56, 4, 0)
+    names = rows_of(out)["id"].tolist()
+    assert len(names) == len(set(names)) == 60
+    explain(folder, tmp_path / "alone.parquet", "local")
+    assert_same(out, tmp_path / "alone.parquet")
+
+
+def test_labels_and_the_limit_of_errors(folder: Path, tmp_path: Path) -> None:
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "cat").rename(folder / "3")
+    (folder / "truck").rename(folder / "9")
+    report = explain(folder, tmp_path / "maps.zarr", target="label")
+    stored = arrays(tmp_path / "maps.zarr")
+    assert (report.maps, len(report.skipped)) == (8, 5)
+    assert set(stored["target"].tolist()) == {-1, 3, 9}
+    with pytest.raises(TooManyErrors, match="have no map, more than max_errors = 1 allows"):
+        explain(folder, tmp_path / "stopped.zarr", max_errors=1)
+
+
+def test_failing_source_is_raised_as_it_is(folder: Path, tmp_path: Path) -> None:
+    class Failing(FolderSource):
+        def read(self, record: Record) -> bytes:
+            if record.id.endswith("004.png"):
+                raise OSError(5, "Input/output error", record.id)
+            return super().read(record)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        explain(Failing(folder), tmp_path / "maps.zarr")  # type: ignore[arg-type]
+    report = explain(folder, tmp_path / "maps.zarr")
+    assert (report.maps, report.left) == (8, 0)
+
+
+def test_ray_is_not_started_by_torchrun(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="shares the work itself"):
+        explain(folder, tmp_path / "maps.zarr")
+
+
+def test_unknown_engine_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown engine 'spark': choose local or ray"):
+        explain(folder, tmp_path / "maps.zarr", "spark")
+
+
+def test_killed_driver_is_followed_by_another(tmp_path: Path) -> None:
+    folder, out = fill(tmp_path / "pictures", 56), tmp_path / "maps.parquet"
+    command = [sys.executable, "-m", "plugin", "attribute", "--model", "all-cnn-c", "--data", str(folder)]
+    command += ["--method", "guided-backprop", "--block-rows", "2", "--batch-size", "2", "--actors", "2"]
+    # A cluster of its own, which ends with it.
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"OMP_NUM_THREADS": "1"}
+    command += ["--engine", "ray", "--out", str(out)]
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(out.glob("block-*"))) < 2:
+        assert driver.poll() is None
+        sleep(0.01)
+    driver.kill()
+    driver.wait()
+    sleep(1)  # what its actors were writing
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("block-*")}
+    report = explain(folder, out)
+    assert (report.found, report.left) == (2 * len(finished), 0)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a finished block was computed again"
+    explain(folder, tmp_path / "alone.parquet", "local")
+    assert_same(out, tmp_path / "alone.parquet")

@@ -1,0 +1,242 @@
+"""Pictures come from folders, globs, lists, Parquet, tar files and Hugging Face, on this machine and under URLs."""
+
+import csv
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.picture_folders import CLASSES, arrays, draw, fill, network
+
+from plugin.datasets import Explain, Record, attribute_dataset
+from plugin.datasets.labels import Labels
+from plugin.datasets.sources import open_source
+
+fsspec = pytest.importorskip("fsspec")
+pyarrow = pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve pictures, of which four are bad."""
+    return fill(tmp_path / "pictures", 8)
+
+
+@pytest.fixture
+def remote() -> Any:
+    """A name below which nothing is stored yet, in a file system that is no folder."""
+    system = fsspec.filesystem("memory")
+    if system.exists("/test"):
+        system.rm("/test", recursive=True)
+    yield "memory://test"
+    if system.exists("/test"):
+        system.rm("/test", recursive=True)
+
+
+def upload(folder: Path, url: str) -> str:
+    """Copy a folder."""
+    system = fsspec.filesystem("memory")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            system.pipe_file(f"{url}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+    return url
+
+
+def write_parquet(folder: Path, target: Path) -> Path:
+    """The pictures of a folder as rows of two files, as Hugging Face writes them, in groups of two."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    files = sorted(path for path in folder.glob("*/*"))
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
+    labels = [2 if path.parent.name == "truck" else 0 for path in files]
+    target.mkdir()
+    for part, rows in enumerate((slice(0, 7), slice(7, None))):
+        table = pyarrow.table({"image": images[rows], "label": labels[rows]})
+        parquet.write_table(table, target / f"part-{part}.parquet", row_group_size=2)
+    return target
+
+
+def write_tar(folder: Path, target: Path) -> Path:
+    """The pictures of a folder as samples with a label, and one without a picture."""
+    with tarfile.open(target, "w") as tar:
+
+        def add(name: str, content: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+        for number, path in enumerate(sorted(folder.glob("*/*"))):
+            add(f"{number:03}.cls", b"truck" if path.parent.name == "truck" else b"tabby cat")
+            add(f"{number:03}{path.suffix}", path.read_bytes())
+        add("lonely.json", b"{}")
+    return target
+
+
+def explain(source: Any, out: str | Path, target: str = "predicted", **options: Any) -> dict[str, Any]:
+    """The arrays of the store that a source ends up in."""
+    attribute_dataset(network(), "gradient", source, out, target, batch_size=5, progress=False, **options)
+    return arrays(out)  # type: ignore[arg-type]
+
+
+def test_every_source_gives_the_same_maps(folder: Path, tmp_path: Path, remote: str) -> None:
+    expected = explain(folder, tmp_path / "folder")
+    names = expected["file"].tolist()
+    (tmp_path / "list.txt").write_text("\n".join(f"pictures/{name}" for name in names))
+    tables = write_parquet(folder, tmp_path / "tables")
+    upload(folder, f"{remote}/pictures")
+    upload(tmp_path / "tables", f"{remote}/tables")
+    upload(write_tar(folder, tmp_path / "shard.tar").parent, f"{remote}/all")
+    sources = {
+        "glob": str(folder / "*" / "*"),
+        "list": str(tmp_path / "list.txt"),
+        "parquet": str(tables / "*.parquet"),
+        "tar": str(tmp_path / "shard.tar"),
+        "remote-folder": f"{remote}/pictures",
+        "remote-glob": f"{remote}/pictures/*/*",
+        "remote-parquet": f"{remote}/tables/*.parquet",
+        "remote-tar": f"{remote}/all/shard.tar",
+    }
+    for name, source in sources.items():
+        found = explain(source, tmp_path / name)
+        for array in ("maps", "sha256", "predicted"):
+            np.testing.assert_array_equal(found[array][:12], expected[array], err_msg=f"{name} {array}")
+        # What is no picture by its name is none in a tar file.
+        assert (found["error"][:12] == "").tolist() == (expected["error"] == "").tolist(), name
+        again = attribute_dataset(network(), "gradient", source, tmp_path / name, batch_size=5, progress=False)
+        assert again.found == len(found["file"])
+
+
+def test_names_say_where_a_picture_is(folder: Path, tmp_path: Path) -> None:
+    tables = write_parquet(folder, tmp_path / "tables")
+    write_tar(folder, tmp_path / "shard.tar")
+
+    def names(source: str) -> list[str]:
+        return [record.id for record in open_source(source).records()]
+
+    assert names(str(folder / "cat" / "*.png")) == ["001.png", "003.png", "005.png", "007.png"]
+    assert names(str(folder / "**" / "001.png")) == ["cat/001.png"]
+    assert names(str(tables / "*.parquet"))[6:8] == ["part-0.parquet#6", "part-1.parquet#0"]
+    assert names(str(tmp_path / "shard.tar"))[-2:] == ["shard.tar/011", "shard.tar/lonely"]
+
+
+def test_a_sample_without_a_picture_is_listed(folder: Path, tmp_path: Path) -> None:
+    found = explain(str(write_tar(folder, tmp_path / "shard.tar")), tmp_path / "maps")
+    assert found["error"][-1] == "The sample holds no picture."
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar", "csv"])
+def test_sources_bring_labels(kind: str, folder: Path, tmp_path: Path) -> None:
+    if kind == "csv":
+        with open(tmp_path / "list.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["label", "path"])
+            for path in sorted(folder.glob("*/*")):
+                writer.writerow(["truck" if path.parent.name == "truck" else "Tabby_cat", path])
+    sources = {
+        "parquet": lambda: write_parquet(folder, tmp_path / "tables") / "*.parquet",
+        "tar": lambda: write_tar(folder, tmp_path / "shard.tar"),
+        "csv": lambda: tmp_path / "list.csv",
+    }
+    found = explain(str(sources[kind]()), tmp_path / "maps", "label")
+    good = found["error"] == ""
+    assert found["target"][good].tolist() == [0] * 4 + [2] * 4
+
+
+def test_hugging_face_data_set(folder: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", minversion="2")
+    files = sorted(path for path in folder.glob("*/*") if path.suffix == ".png")
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["truck", "tabby cat"]))
+    rows = {"image": [str(path) for path in files], "label": [int(path.parent.name == "cat") for path in files]}
+    dataset = datasets.Dataset.from_dict(rows, features=features)
+    dataset.save_to_disk(tmp_path / "saved")
+    expected = explain(str(folder / "*" / "*.png"), tmp_path / "expected")
+    for name, source in (("maps of the object", dataset), ("maps of the folder", str(tmp_path / "saved"))):
+        found = explain(source, tmp_path / name)
+        np.testing.assert_array_equal(found["maps"], expected["maps"])
+    labelled = explain(dataset, tmp_path / "labelled", "label")
+    good = labelled["error"] == ""
+    assert set(labelled["target"][good].tolist()) == {CLASSES.index("truck"), CLASSES.index("tabby cat")}
+
+
+def test_a_source_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "one.png"
+    draw(path, 1)
+
+    class Own:
+        def records(self) -> Any:
+            yield Record("only", 3)
+
+        def read(self, record: Record) -> bytes:
+            assert record.place == 3
+            return path.read_bytes()
+
+    assert explain(Own(), tmp_path / "maps")["file"].tolist() == ["only"]
+
+
+def test_output_in_object_storage(folder: Path, tmp_path: Path, remote: str) -> None:
+    import zarr
+
+    explain(folder, tmp_path / "here.zarr")
+    for expected_found in (0, 12):
+        report = attribute_dataset(network(), "gradient", folder, f"{remote}/maps.zarr", batch_size=5, progress=False)
+        assert (report.maps, report.left, report.found) == (8, 0, expected_found)
+    group = zarr.open_group(zarr.storage.FsspecStore.from_url(f"{remote}/maps.zarr"), mode="r")
+    here = arrays(tmp_path / "here.zarr")
+    for name, array in group.arrays():
+        np.testing.assert_array_equal(array[:], here[name])
+    assert group.attrs["finished"] is True
+    with pytest.raises(ValueError, match="method was 'gradient' and is now 'lrp-0'"):
+        attribute_dataset(network(), "lrp-0", folder, f"{remote}/maps.zarr", progress=False)
+    assert not Path("memory:").exists()
+
+
+@pytest.mark.parametrize("url", ["nowhere://bucket/maps", "nowhere://bucket/maps.parquet"])
+def test_url_that_nothing_speaks_is_refused(url: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere://bucket/maps.* cannot be reached"):
+        explain(folder, url)
+    with pytest.raises(ValueError, match="cannot be reached"):
+        explain("nowhere://bucket/pictures", tmp_path / "maps")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.txt", "", "names no pictures"),
+        ("list.txt", "gone.png\n", "the list names a file that is not there"),
+        ("list.csv", "file\na.png\n", "has no column `path`"),
+        ("shard.tar", "no tar file at all" * 100, "is no tar file that can be read"),
+    ],
+)
+def test_sources_that_are_not_what_they_should_be(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises((ValueError, OSError), match=message):
+        explain(str(tmp_path / name), tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
+def test_other_things_are_no_sources(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("datasets", minversion="2")
+    with pytest.raises(ValueError, match="a int is no source of pictures"):
+        explain(3, tmp_path / "maps")
+    with pytest.raises(FileNotFoundError):
+        explain(str(folder / "*.tar"), tmp_path / "maps")
+
+
+def test_labels_are_asked_for_before_anything_is_written() -> None:
+    with pytest.raises(ValueError, match="the label zebra is called like none of the 5 classes"):
+        Labels([Record("1", None, label="zebra")], CLASSES, 5)
+
+
+def test_batch_of_bytes_becomes_rows(folder: Path) -> None:
+    explain = Explain(network(), "gradient")
+    paths = [folder / "cat" / "001.png", folder / "cat" / "text.jpg"]
+    batch = {"id": [path.name for path in paths], "bytes": [path.read_bytes() for path in paths]}
+    rows = explain(batch)
+    assert rows["id"].tolist() == ["001.png", "text.jpg"]
+    assert rows["map"].shape == (2, 3, 9, 9)
+    assert rows["error"][0] == ""
+    assert "not a picture" in rows["error"][1]
+    assert np.isnan(rows["map"][1]).all()
+    with pytest.raises(ValueError, match="needs the labels"):
+        Explain(network(), "gradient", "label")(batch)
