@@ -3,7 +3,7 @@
 from . import _neighbour  # noqa: F401 - comes first: everything below imports `plugin`
 from .judging import scorecard
 from .loading import LoadedGAN, load, load_classifier
-from .maximising import CodeSpaceAM, PixelAM
+from .maximising import CodeSpaceAM, ImageSpaceAM, LatentGenerator, PixelAM, Result
 from .networks import DCGAN, MLPGAN
 from .training import RECIPES, Recipe, train, train_classifier
 
@@ -12,9 +12,12 @@ __all__ = [
     "MLPGAN",
     "RECIPES",
     "CodeSpaceAM",
+    "ImageSpaceAM",
+    "LatentGenerator",
     "LoadedGAN",
     "PixelAM",
     "Recipe",
+    "Result",
     "load",
     "load_classifier",
     "scorecard",

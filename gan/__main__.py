@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             command.set_defaults(run=module.run)
     options = parser.parse_args(given)
     try:
-        return options.run(options)
+        return int(options.run(options))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

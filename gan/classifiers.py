@@ -25,10 +25,12 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The penultimate layer `(N, feature_count)`."""
-        return self.body(images)
+        features: Tensor = self.body(images)
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
 
 class ConvolutionalClassifier(Classifier):

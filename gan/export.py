@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,16 @@ from torch import Tensor
 from plugin.files import replacing
 
 from .maximising import Result
+
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {"optimize": True}),
+    ".jpg": ("JPEG", {"quality": 95}),
+    ".jpeg": ("JPEG", {"quality": 95}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".bmp": ("BMP", {}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+}
 
 
 def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 2) -> Image.Image:
@@ -41,10 +52,31 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None, side: int = 56) -> Path:
-    """Write `grid` as a PNG file; folders on the way are made, an interrupted call leaves the old file."""
+    """Write `grid` in the format that the file's name says, PNG if it has no ending; folders on the way are made.
+
+    Raises:
+        ValueError: the name has another ending than those of `FORMATS`.
+        OSError: the file cannot be written; what was there before is kept.
+    """
+    format_of, options = picture_format(path)
     with replacing(path) as partial:
-        grid(images, columns, side).save(partial, "PNG", optimize=True)
+        grid(images, columns, side).save(partial, format_of, **options)
     return Path(path)
+
+
+def check_names(grid_file: str | Path, gif_file: str | Path | None = None) -> None:
+    """Raise before the work what `save_grid` and `save_gif` would raise after it."""
+    picture_format(grid_file)
+    if gif_file is not None and Path(gif_file).suffix.lower() != ".gif":
+        raise ValueError(f"{gif_file} does not end in .gif, the format of the film")
+
+
+def picture_format(path: str | Path) -> tuple[str, dict[str, Any]]:
+    """Pillow's name for the format of a picture file, and how it is saved."""
+    ending = Path(path).suffix.lower() or ".png"
+    if ending not in FORMATS:
+        raise ValueError(f"{path} does not end in a format of pictures: give it one of {', '.join(FORMATS)}")
+    return FORMATS[ending]
 
 
 def save_gif(
@@ -63,8 +95,10 @@ def save_gif(
         milliseconds: per frame.
 
     Raises:
-        ValueError: there are no frames.
+        ValueError: there are no frames, or the name does not end in .gif.
     """
+    if Path(path).suffix.lower() != ".gif":
+        raise ValueError(f"{path} does not end in .gif, the format of the film")
     pictures = [grid(frame if isinstance(frame, Tensor) else frame.images, columns, side, 2) for frame in frames]
     if not pictures:
         raise ValueError("a GIF needs at least one frame")

@@ -37,7 +37,8 @@ class Discriminator(nn.Module):
         self.body, self.low, self.high = body, low, high
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.body(images * (self.high - self.low) + self.low).squeeze(1)
+        logits: Tensor = self.body(images * (self.high - self.low) + self.low)
+        return logits.squeeze(1)
 
 
 class BatchSpread(nn.Module):
@@ -84,7 +85,8 @@ class Branches(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         choice = (self.sharpness * codes[:, : self.branches]).softmax(dim=1)
-        return self.linear(codes) + choice @ self.offsets
+        units: Tensor = self.linear(codes) + choice @ self.offsets
+        return units
 
 
 class Smooth(nn.Module):

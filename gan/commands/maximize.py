@@ -3,12 +3,19 @@
 import argparse
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torchvision.transforms import Normalize
 from tqdm import tqdm
 
-from ..export import save_gif, save_grid
+from plugin.devices import choose_device
+from plugin.models import load as load_network
+
+from ..export import check_names, save_gif, save_grid
 from ..loading import load, load_classifier
-from ..maximising import PRIORS, CodeSpaceAM, Result
+from ..maximising import PRIORS, CodeSpaceAM, ImageSpaceAM, Result
+from ..maximising.maximizer import ActivationMaximizer
+from ..maximising.spaces import SPACES
 from ..maximising.targets import Unit
 
 
@@ -23,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classes or channels, or CHANNEL,ROW,COLUMN of a layer",
     )
     parser.add_argument("--layer", help="of the classifier; default: its output")
+    parser.add_argument(
+        "--space",
+        choices=("codes", *SPACES),
+        default="codes",
+        help="codes of --gan for --classifier; or an image for --network; default: codes",
+    )
+    parser.add_argument("--network", help="with another space: all-cnn-c, model-c, or a name of torchvision")
+    parser.add_argument("--weights", type=Path, help="checkpoint of --network; default: its own")
     parser.add_argument("--repulsion", type=float, default=0.0, help="pushes the runs apart; default: 0")
     parser.add_argument("--out", type=Path, default=Path("maximized.png"), help="default: maximized.png")
     parser.add_argument("--gif", type=Path, help="also write all steps as a GIF")
@@ -36,13 +51,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=16, help="for each target; default: 16")
     parser.add_argument("--seed", type=int, default=0, help="of the first run for each target; default: 0")
     parser.add_argument("--steps", type=int, default=200, help="at most; default: 200")
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
     parser.add_argument("--stop-at", type=float, help="freeze a run that reaches it; default: 0.99 for classes")
 
 
 def run(options: argparse.Namespace) -> int:
     """Maximise, write the files, and print what was reached."""
-    generator = load(options.gan).generator
-    maximizer = CodeSpaceAM(load_classifier(options.classifier), generator, options.layer, options.prior)
+    check_names(options.out, options.gif)
+    maximizer = _maximizer(options, choose_device(options.device))
     frames: list[Tensor] | None = None if options.gif is None else []
     result = maximize(maximizer, options.target, options, options.repulsion, frames)
     columns = options.runs if len(options.target) > 1 else None
@@ -54,8 +70,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _maximizer(options: argparse.Namespace, device: torch.device) -> ActivationMaximizer:
+    if options.space == "codes":
+        if options.network is not None:
+            raise ValueError("--network needs --space fourier, maco or pixels: there is no generator of its images")
+        classifier, generator = load_classifier(options.classifier), load(options.gan).generator
+        return CodeSpaceAM(classifier, generator, options.layer, options.prior, device=device)
+    if options.network is None:
+        raise ValueError(f"--space {options.space} needs --network, such as all-cnn-c or squeezenet1_0")
+    loaded = load_network(options.network, checkpoint=options.weights)
+    seen = loaded.preprocessing
+    normalise = Normalize(seen.mean, seen.std)
+    shape = (len(seen.mean), seen.crop, seen.crop)
+    return ImageSpaceAM(loaded.network, shape, options.layer, normalise, space=options.space, device=device)
+
+
 def maximize(
-    maximizer: CodeSpaceAM,
+    maximizer: ActivationMaximizer,
     targets: list[Unit],
     options: argparse.Namespace,
     repulsion: float = 0.0,

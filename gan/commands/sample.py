@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plugin.files import replacing
 
+from ..export import picture_format
 from ..judging.generator_quality import sample
 from ..loading import load
 
@@ -23,8 +24,10 @@ def run(options: argparse.Namespace) -> int:
 
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, not {options.count}")
-    images = sample(load(options.gan).generator, options.count, options.seed)
+    generator = load(options.gan).generator
+    name, _ = picture_format(options.out)
+    images = sample(generator, options.count, options.seed)
     with replacing(options.out) as partial:
-        save_image(images, str(partial), nrow=math.ceil(math.sqrt(options.count)))
+        save_image(images, str(partial), nrow=math.ceil(math.sqrt(options.count)), format=name)
     print(options.out)
     return 0

@@ -1,13 +1,16 @@
 """Judge runs for classes: by a classifier that took no part, against real images, with two baselines beside them."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from plugin.devices import choose_device
 from plugin.files import write_json, write_text
 
-from ..data import NAMES, read
+from ..classifiers import Classifier
+from ..data import NAMES, ImageSet, read
 from ..export import save_grid
 from ..judging import scorecard
 from ..loading import load, load_classifier
@@ -29,10 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Maximise, judge, and print one table per judge."""
     classifier, gan = load_classifier(options.classifier), load(options.gan)
-    real = read(options.data, train=False, folder=options.data_folder)
     judges = {name: load_classifier(name) for name in options.judge}
+    real = read(options.data, train=False, folder=options.data_folder, size=gan.generator.image_shape[-1])
+    _refuse_other_classes(options.data, real, {"classifier": classifier, **judges})
     targets = options.target or list(range(len(classifier.classes)))
-    result = maximize(CodeSpaceAM(classifier, gan.generator, prior=options.prior), targets, options)
+    result = maximize(
+        CodeSpaceAM(classifier, gan.generator, prior=options.prior, device=choose_device(options.device)),
+        targets,
+        options,
+    )
     cards = {}
     for index, (name, judge) in enumerate(tqdm(judges.items(), desc="judging", unit="judge")):
         cards[name] = scorecard(result, judge, real, options.baselines, gan.scores, speed=options.speed and index == 0)
@@ -46,3 +54,23 @@ def run(options: argparse.Namespace) -> int:
             save_grid(images, options.out / f"{method}.png", options.runs, side=28)
         print(options.out / "scores.json")
     return 0
+
+
+def _refuse_other_classes(data: str, real: ImageSet, classifiers: dict[str, Classifier]) -> None:
+    """Raise where a classifier knows other classes than the data have: its numbers would mean nothing.
+
+    Raises:
+        ValueError: it does, or the data have no classes.
+    """
+    if real.labels is None:
+        raise ValueError(f"{data} has no classes to judge by: put the pictures in one folder per class")
+    for name, classifier in classifiers.items():
+        if tuple(classifier.classes) != tuple(real.classes):
+            raise ValueError(
+                f"{name} knows the classes {_some(classifier.classes)}, {data} has {_some(real.classes)}: "
+                "give --classifier and --judge of these data"
+            )
+
+
+def _some(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:3]) + (f" ... ({len(classes)})" if len(classes) > 3 else "")

@@ -6,10 +6,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from plugin.devices import choose_device
+
 from ..classifiers import CLASSIFIERS
 from ..data import NAMES, ImageSet, read
 from ..loading import load_classifier
 from ..training import RECIPES, Recipe, train, train_classifier
+from ..training.adversarial import STATE_FILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,28 +28,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, kind in (("steps", int), ("batch-size", int), ("learning-rate", float), ("penalty", float)):
         parser.add_argument(f"--{name}", type=kind, help="of a GAN")
     parser.add_argument("--code-size", type=int, help="of a GAN")
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), help="of a GAN's training")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, store, and print the scores."""
+    choose_device(options.device)  # before the data are read
     data, test = (read(options.data, split, options.data_folder, options.size) for split in (True, False))
     folder = options.out or Path("runs") / f"{options.network}-{data.name}"
     if options.network in CLASSIFIERS:
         path = folder / f"{options.network}.safetensors"
-        metadata = train_classifier(path, data, test, options.network, options.epochs, options.seed or 0)
+        metadata = train_classifier(
+            path, data, test, options.network, options.epochs, options.seed or 0, options.device
+        )
         print(f"{path}: test accuracy {metadata['accuracy']:.4f}")
         return 0
     recipe = _recipe(options)
     try:
-        metadata = train(recipe, data, test, folder, _judge(options.judge, data))
+        metadata = train(recipe, data, test, folder, _judge(options.judge, data), device=options.device)
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from the last checkpoint in {folder}", file=sys.stderr)
+        print(f"stopped; {_where_to_go_on(folder)}", file=sys.stderr)
         return 130
     print(f"{folder / recipe.architecture}.safetensors")
     for name, value in metadata["scores"].items():
         print(f"  {name:24} {value:.4f}")
     return 0
+
+
+def _where_to_go_on(folder: Path) -> str:
+    if (folder / STATE_FILE).exists():
+        return f"the same command goes on from the checkpoint in {folder}"
+    return "no step was finished, so nothing was written"
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ..maximising import CodeSpaceAM, PixelAM, Result
+from ..maximising.activations import evaluating
 from ..maximising.batching import in_blocks
 from ..maximising.maximizer import random_codes
-from ..maximising.targets import Units, evaluating
+from ..maximising.targets import Units
 
 
 def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
@@ -66,14 +67,19 @@ def batch_speedup(result: Result) -> float:
         work()
         return time.perf_counter() - start
 
-    settings: dict[str, Any] = {"steps": len(result.scores), "stop_at": result.stop_at}
-    pairs = list(zip(result.targets, result.seeds, strict=True))
-    maximize = result.maximizer.maximize
+    stops = result.stop_at.tolist() if isinstance(result.stop_at, Tensor) else [result.stop_at] * len(result)
+    runs = list(zip(result.targets, result.seeds, stops, strict=True))
+
+    def maximize(some: list[tuple[Any, int, float | None]]) -> Result:
+        targets, seeds, wanted = (list(column) for column in zip(*some, strict=True))
+        stop_at = None if wanted[0] is None else wanted
+        return result.maximizer.maximize(targets, seeds=seeds, steps=len(result.scores), stop_at=stop_at)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        maximize(result.targets[:1], seeds=result.seeds[:1], **settings)
-        batch = min(seconds(lambda: maximize(result.targets, seeds=result.seeds, **settings)) for _ in range(2))
-        return seconds(lambda: [maximize([unit], seeds=[seed], **settings) for unit, seed in pairs]) / batch
+        maximize(runs[:1])
+        batch = min(seconds(lambda: maximize(runs)) for _ in range(2))
+        return seconds(lambda: [maximize([run]) for run in runs]) / batch
 
 
 def pixel_ascent(result: Result) -> Result:

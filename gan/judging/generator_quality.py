@@ -25,9 +25,10 @@ CONFIDENT = 0.99
 
 @torch.inference_mode()
 def sample(generator: Generator, count: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
-    """Images `(count, C, H, W)` in [0, 1] of codes z ~ N(0, I)."""
+    """Images `(count, C, H, W)` in [0, 1] of codes z ~ N(0, I), on the processor, made where the generator is."""
     codes = torch.randn(count, generator.code_size, generator=torch.Generator().manual_seed(seed))
-    return torch.cat([generator(part) for part in codes.split(batch_size)])
+    device = next(generator.parameters(), codes).device
+    return torch.cat([generator(part.to(device)).cpu() for part in codes.split(batch_size)])
 
 
 class _Identity(nn.Module):
@@ -61,9 +62,10 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 
 @torch.inference_mode()
 def describe(classifier: Classifier, images: Tensor, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """Features `(N, k)` and class probabilities `(N, classes)` of images in [0, 1]."""
-    features = torch.cat([classifier.features(part) for part in images.split(batch_size)])
-    return features, classifier.head(features).softmax(dim=1)
+    """Features `(N, k)` and class probabilities `(N, classes)` of images in [0, 1], on the processor."""
+    device = next(classifier.parameters(), images).device
+    features = torch.cat([classifier.features(part.to(device)) for part in images.split(batch_size)])
+    return features.cpu(), classifier.head(features).softmax(dim=1).cpu()
 
 
 def imbalance(probabilities: Tensor) -> float:

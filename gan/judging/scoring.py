@@ -6,20 +6,25 @@ random codes as the ascent cost forward passes, and ascent in pixel space.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageSet
+from plugin.devices import on_device
+
 from ..maximising import Result
-from ..maximising.targets import Activations, Units, evaluating
+from ..maximising.activations import Activations, as_module, evaluating
+from ..maximising.heads import LOGITS
+from ..maximising.targets import Units, class_probabilities
+from ..reals import Reals, images_and_labels
 from .baselines import batch_speedup, best_of_random, best_of_real, pixel_ascent
 from .measures import diversity, nearest, neighbour_distances, precision
 from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Row, Scorecard
 
-Reals = ImageSet | tuple[Tensor, Tensor] | Tensor | Sequence[Any]
+# A judge that is right less often on real images is no judge.
+WEAK = 0.5
 
 
 def scorecard(
@@ -36,15 +41,19 @@ def scorecard(
         result: of `CodeSpaceAM` or `PixelAM`.
         judge: classifier of images `(N, C, H, W)` in [0, 1] that took no part. Its features are what its last layer
             receives.
-        real: real images in [0, 1] and their labels, as `(images, labels)`, a `gan.data.ImageSet` or a torchvision data
-            set; or images alone. Compared with the runs for a class are the real images of that class, with the runs
-            for another unit all of them.
+        real: real images in [0, 1], or uint8, and their labels, as `(images, labels)`, a `gan.data.ImageSet`, a
+            torchvision data set or a `DataLoader`; or images alone. Compared with the runs for a class are the real
+            images of that class, with the runs for another unit all of them.
         baselines: of "best_of_n" and "pixel".
         generator_scores: of `gan.load(...)`, to show its `fid_ratio`.
         speed: also make the runs one by one, and tell how many times faster they are in one batch.
 
     Raises:
-        ValueError: a baseline is unknown or needs a generator, or there are too few real images.
+        ValueError: a baseline is unknown or needs a generator; the real images are too few, or of another size or
+            range.
+
+    Warns:
+        UserWarning: the judge is wrong on most of the real images.
     """
     unknown = [name for name in baselines if name not in (BEST, PIXEL)]
     if unknown:
@@ -59,6 +68,7 @@ def scorecard(
         images[PIXEL], scores[PIXEL], progress[PIXEL] = made.images, made.scores[-1], bench.progress(made)
     images[REAL], scores[REAL] = bench.held_out, bench.scores(bench.held_out)
     columns = {name: bench.measure(images[name], scores[name]) | progress.get(name, {}) for name in images}
+    _warn_of_a_weak_judge(columns[REAL])
     if bench.units.classes is None:
         best = best_of_real(result, bench.real)
         for name, column in columns.items():
@@ -78,17 +88,32 @@ def scorecard(
     return Scorecard(tuple(rows), images, count)
 
 
+def _warn_of_a_weak_judge(of_real: Mapping[str, float]) -> None:
+    """A judge that does not know the real images says nothing of others."""
+    if of_real.get("agreement", 1.0) < WEAK:
+        warnings.warn(
+            f"the judge's first choice is right for {of_real['agreement']:.0%} of the real images: its scores mean "
+            "little; give another judge, or images as it was trained on",
+            stacklevel=3,
+        )
+
+
 class _Bench:
     """Judge and real images, ready to measure images of the runs' targets."""
 
     def __init__(self, result: Result, judge: nn.Module, real: Reals) -> None:
         self.result, maximizer = result, result.maximizer
         self.units = Units(result.targets, len(result), maximizer.activations)
-        self.judge, self._read = judge, Activations(judge, None, None, result.images[:1])
+        # Judged is where the images are.
+        self.judge = on_device(as_module(judge), result.images.device)
+        self._read = Activations(self.judge, None, None, result.images[:1])
+        if self.units.classes is not None and self._read.head is None:
+            raise ValueError(f"{self._read.name} is {self._read.shape} per image: a judge returns one row of classes")
+        self._head = self._read.head or LOGITS
         self.groups: dict[str, list[int]] = {}
         for run, target in enumerate(map(repr, result.targets)):
             self.groups.setdefault(target, []).append(run)
-        images, labels = _images_and_labels(real)
+        images, labels = images_and_labels(real, result.images.shape[1:])
         self.real = images
         self.held_out = torch.empty_like(result.images)
         self.reference: dict[str, Tensor] = {}
@@ -129,9 +154,9 @@ class _Bench:
         values["score"] = float(scores.mean())
         if self.units.classes is not None:
             classes = self.units.classes.to(outputs.device)
-            chances = self.units.probabilities(outputs, torch.arange(len(outputs)))
-            assert chances is not None
-            values["agreement"] = float((outputs.argmax(dim=1) == classes).float().mean())
+            chances = class_probabilities(self._head, outputs, classes)
+            first = outputs.argmax(dim=1) == classes if outputs.shape[1] > 1 else chances > 0.5
+            values["agreement"] = float(first.float().mean())
             values["judge_probability"] = float(chances.mean())
         return values
 
@@ -151,19 +176,3 @@ class _Bench:
             return {}
         steps = float(result.steps_taken.float().quantile(0.5))
         return {"reached": float(result.reached.float().mean()), "median_steps": steps}
-
-
-def _images_and_labels(real: Reals) -> tuple[Tensor, Tensor | None]:
-    """Images `(M, C, H, W)` in [0, 1], and labels `(M,)` if there are any."""
-    if isinstance(real, Tensor):
-        return real, None
-    if isinstance(real, ImageSet):
-        return real.values(), real.labels
-    if isinstance(real, tuple):
-        images, labels = real
-        return images, torch.as_tensor(labels)
-    from torchvision.transforms.functional import to_tensor
-
-    pairs = [real[index] for index in range(len(real))]
-    images = torch.stack([image if isinstance(image, Tensor) else to_tensor(image) for image, _ in pairs])
-    return images, torch.tensor([int(label) for _, label in pairs])

@@ -1,8 +1,10 @@
-"""Activation maximisation: which image does a unit answer most, in a generator's codes or in pixels?"""
+"""Activation maximisation: which image a unit answers most, in a generator's codes, in Fourier space or in pixels."""
 
-from .ascent import Result
 from .code_space import CodeSpaceAM
+from .image_space import ImageSpaceAM
+from .latents import LatentGenerator
 from .pixels import PixelAM
 from .priors import PRIORS, Prior
+from .results import Result
 
-__all__ = ["PRIORS", "CodeSpaceAM", "PixelAM", "Prior", "Result"]
+__all__ = ["PRIORS", "CodeSpaceAM", "ImageSpaceAM", "LatentGenerator", "PixelAM", "Prior", "Result"]

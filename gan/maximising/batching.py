@@ -5,6 +5,7 @@ its last digits between batches of 1, 16 and 160, and an ascent, which asks agai
 larger, makes whole steps of them. In blocks of one size the same kernels run on the same shapes, always.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,16 +16,31 @@ from torch import Tensor
 ON_CPU, ELSEWHERE = 16, 128
 
 
-def in_blocks(function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:
+# Images with more numbers than this fill a processor one by one; on other devices so many make a block.
+LARGE, LARGE_ELSEWHERE = 6_000, 8
+
+
+def rows_of_block(image_shape: Sequence[int], device: torch.device) -> int | None:
+    """How many images of a shape (C, H, W) make a block; None for the usual number."""
+    return rows_of_large(device) if math.prod(image_shape) > LARGE else None
+
+
+def rows_of_large(device: torch.device) -> int:
+    """How many images make a block where each of them takes long: a single run must not pay for many."""
+    return 1 if device.type == "cpu" else LARGE_ELSEWHERE
+
+
+def in_blocks(function: Callable[..., Sequence[Tensor | None]], *batches: Tensor, rows: int | None = None) -> list[Any]:
     """What a function of batches gives, computed block by block, with its graph.
 
     Args:
         function: takes a block of each batch and returns tensors with as many rows; rows must not mix. What it returns
             may hold None, which stays None.
         batches: `(n, ...)` each, n at least 1. The last block is filled up with repetitions of the last row.
+        rows: of a block; None is the usual number for the device.
     """
     count = len(batches[0])
-    size = ON_CPU if batches[0].device.type == "cpu" else ELSEWHERE
+    size = rows or (ON_CPU if batches[0].device.type == "cpu" else ELSEWHERE)
     missing = -count % size
     filled = [torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) for batch in batches]
     found = [function(*blocks) for blocks in zip(*(batch.split(size) for batch in filled), strict=True)]

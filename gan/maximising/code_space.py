@@ -11,19 +11,22 @@ codes, takes the best, and climbs a few steps from there, under a prior (`gan.ma
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .batching import in_blocks
+from .activations import Activations, Transform, evaluating, layer_in, placed
+from .batching import in_blocks, rows_of_block
+from .climbing import like_rows
+from .generated import Generated, Range
 from .maximizer import ActivationMaximizer, random_codes
 from .priors import Prior, prior_of
-from .targets import Activations, Transform, Units, evaluating
+from .targets import Units
 
-# A run starts from an image that is clearly of its class: its logit leads the others' by so much (a probability above
-# 0.99). It looks for one among so many times `candidates` random codes at most: a class that one code in 50
-# shows is found by 199 runs of 200.
-_CLEAR, _PATIENCE = 7.0, 32
+# A run looks for a start among so many times `candidates` random codes at most: a class that one code in 50 shows is
+# found by 199 runs of 200.
+_PATIENCE = 32
 
 
 class CodeSpaceAM(ActivationMaximizer):
@@ -31,82 +34,104 @@ class CodeSpaceAM(ActivationMaximizer):
 
     def __init__(
         self,
-        classifier: nn.Module,
-        generator: nn.Module,
+        classifier: nn.Module | Callable[[Tensor], Any],
+        generator: nn.Module | Callable[[Tensor], Tensor],
         layer: nn.Module | str | None = None,
         prior: str | Prior | None = "shell",
         transform: Transform | None = None,
         *,
-        code_size: int | None = None,
+        code_size: int | tuple[int, ...] | None = None,
+        image_range: Range | None = None,
+        head: str | None = None,
         candidates: int = 8,
         learning_rate: float = 0.15,
+        device: str | torch.device | None = None,
     ) -> None:
         """
         Args:
-            classifier: any module that takes images; parameters, modes and buffers are left as they are.
-            generator: any module that maps codes `(N, d)`, of which N(0, I) is typical, to images `(N, C, H, W)` in
-                [0, 1]; likewise.
+            classifier: any module or function that takes images; parameters, modes and buffers are left as they are.
+                Its output may be logits, one logit, or what a softmax, log-softmax or sigmoid returns.
+            generator: any module or function that maps codes `(N, d)`, `(N, d, 1, 1)` or `(N, C, H, W)`, of which
+                N(0, I) is typical, to images `(N, C, H, W)`; likewise.
             layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
             prior: "shell", "gaussian", "box", "ppgn", a `Prior`, or None.
-            transform: from the generator's images to the classifier's input (a resize, a normalisation).
-            code_size: d, for a generator without an attribute of this name.
+            transform: from images in [0, 1] to the classifier's input (a resize, a normalisation).
+            code_size: d, or the shape of a code, for a generator without an attribute of this name.
+            image_range: the generator's values for black and white, such as (-1, 1) for a tanh. By default they are
+                measured, and a warning tells what is assumed if it is not [0, 1].
+            head: what the classifier's output is: "logits", "softmax", "log-softmax" or "sigmoid"; by default this is
+                found out.
             candidates: random codes per run of which the best is where it starts. A run for a class instead
                 starts from the first random code that is clearly of its class, of at most 32 times as many. 1 means a
                 random start.
             learning_rate: the root mean square of the first step; codes have entries near 1.
+            device: where to compute, such as "cuda"; of networks that are elsewhere copies are made. By default
+                networks are used where they are.
 
         Raises:
-            ValueError: the generator's images do not fit the classifier, there is no such layer or prior, the length of
-                codes is not known, or a number is out of range.
+            ValueError: the generator's images do not fit the classifier, there is no such layer, prior or head, the
+                length of codes is not known, or a number is out of range.
         """
-        size = code_size if code_size is not None else getattr(generator, "code_size", None)
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"the {type(generator).__name__} does not say how long its codes are: pass code_size=")
         if candidates < 1:
             raise ValueError(f"candidates={candidates}: at least one starting code per run is needed")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
-        self.classifier, self.generator = classifier, generator
-        self.networks, self.code_shape = (generator, classifier), (size,)
+        self.classifier, self.generator = placed(classifier, device), placed(generator, device)
+        self.networks = (self.generator, self.classifier)
+        self.generated = Generated(
+            self.generator, code_size, image_range, self.like, getattr(generator, "code_size", None)
+        )
+        self.code_shape, self.image_shape = self.generated.code_shape, self.generated.image_shape
         self.prior, self.candidates, self.learning_rate = prior_of(prior), candidates, learning_rate
         self.noisy = self.prior.noisy
-        self.activations = Activations(classifier, layer, transform, self._example())
+        self.rows = rows_of_block(self.image_shape, self.like.device)
+        own = layer_in(self.classifier, classifier, layer)
+        self.activations = Activations(self.classifier, own, transform, self.generated.example, head)
 
-    def start(self, units: Units, randoms: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+    def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
         """For a class the first code that is clearly of it, for another unit the best; and how many there were.
 
-        For a class codes are drawn one at a time, in time a few, until it leads the others by `_CLEAR`; if it never
-        does, the run starts where it comes nearest.
+        For a class codes are drawn one at a time, in time a few, until it leads the others by `clear`; if it never
+        does, the run starts where it comes nearest. For another unit more codes are drawn only while it gives all of
+        them one value: it is silent.
         """
         searching = units.classes is not None and self.candidates > 1
-        most = _PATIENCE * self.candidates if searching else self.candidates
+        most = _PATIENCE * self.candidates if self.candidates > 1 else 1
         count, drawing, total = len(randoms), torch.arange(len(randoms)), 0
         codes = torch.zeros(count, *self.code_shape).to(self.like)
-        leads, tried = torch.full((count,), -torch.inf).to(codes), torch.zeros(count, dtype=torch.int64)
+        highest, tried = torch.full((count,), -torch.inf).to(codes), torch.zeros(count, dtype=torch.int64)
+        lowest, clear = -highest, clear.to(codes)
         while len(drawing) and total < most:
-            at_once = min(1 + total // self.candidates, most - total) if searching else most
+            at_once = min(1 + total // self.candidates, most - total) if searching else self.candidates
             drawn = random_codes((at_once, *self.code_shape), [randoms[run] for run in drawing], self.like)
             drawn = self._on_prior(drawn.flatten(0, 1)).view_as(drawn)
             found = self.values(units.leads, drawn.flatten(0, 1), drawing.repeat_interleave(at_once)).to(codes)
-            lead, best = found.view(len(drawing), -1).max(dim=1)
-            better = (lead > leads[drawing]).unsqueeze(1)
+            found = found.view(len(drawing), -1)
+            lead, best = found.max(dim=1)
+            better = like_rows(lead > highest[drawing], codes)
             codes[drawing] = torch.where(better, drawn[torch.arange(len(drawing)), best], codes[drawing])
-            leads[drawing] = torch.maximum(lead, leads[drawing])
+            highest[drawing] = torch.maximum(lead, highest[drawing])
+            lowest[drawing] = torch.minimum(found.amin(dim=1), lowest[drawing])
             total += at_once
             tried[drawing] = total
-            drawing = drawing[(leads[drawing] < _CLEAR).cpu()]
+            on = highest < clear if searching else highest <= lowest
+            drawing = drawing[on[drawing].cpu()]
         return codes, tried
 
     def values(self, read: Callable[[Tensor, Tensor], Tensor], codes: Tensor, runs: Tensor) -> Tensor:
         """What `read` (such as `Units.select`) says of the images of codes `(m, d)`, for `runs` `(m,)`: `(m,)`."""
+        values: Tensor
         with evaluating(*self.networks), torch.no_grad():
-            (values,) = in_blocks(lambda some, which: [read(self.activations(self.render(some)), which)], codes, runs)
+            (values,) = in_blocks(
+                lambda some, which: [read(self.activations(self.render(some)), which)], codes, runs, rows=self.rows
+            )
         return values
 
     def render(self, codes: Tensor) -> Tensor:
-        return self.generator(codes)
+        return self.generated(codes)
 
     def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
+        moved: Tensor
         if self.prior.noisy:
             noise = random_codes(self.code_shape, randoms, codes)
             (moved,) = in_blocks(lambda *rows: [self.prior.move(rows[0], rows[1], rows[2])], codes, share, noise)
@@ -116,6 +141,7 @@ class CodeSpaceAM(ActivationMaximizer):
 
     def _on_prior(self, codes: Tensor) -> Tensor:
         """Codes `(n, d)` after a whole move of the prior without noise."""
+        moved: Tensor
         (moved,) = in_blocks(lambda some: [self.prior.move(some, 1.0, None)], codes)
         return moved
 
@@ -150,10 +176,13 @@ class CodeSpaceAM(ActivationMaximizer):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
         for _ in range(steps):
             with evaluating(self.generator):
-                (errors,) = in_blocks(self._errors, codes, images)
+                (errors,) = in_blocks(self._errors, codes, images, rows=self.rows)
                 (codes.grad,) = torch.autograd.grad(errors.sum(), codes)
             better = errors.detach() < least
-            best, least = torch.where(better[:, None], codes.detach(), best), torch.minimum(errors.detach(), least)
+            best, least = (
+                torch.where(like_rows(better, codes), codes.detach(), best),
+                torch.minimum(errors.detach(), least),
+            )
             adam.step()
             schedule.step()
             with torch.no_grad():
@@ -168,24 +197,7 @@ class CodeSpaceAM(ActivationMaximizer):
         """Of the candidates `(n, m, d)` of each image the one with the nearest image `(n, d)`."""
         with evaluating(self.generator), torch.no_grad():
             found = [
-                some[in_blocks(self._errors, some, image.expand(len(some), *image.shape))[0].argmin()]
+                some[in_blocks(self._errors, some, image.expand(len(some), *image.shape), rows=self.rows)[0].argmin()]
                 for image, some in zip(images, codes, strict=True)
             ]
         return torch.stack(found)
-
-    def _example(self) -> Tensor:
-        """The image `(1, C, H, W)` of the code 0."""
-        code = torch.zeros(1, *self.code_shape).to(self.like)
-        with evaluating(*self.networks), torch.no_grad():
-            try:
-                images = self.generator(code)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"the {type(self.generator).__name__} does not take codes {tuple(code.shape)} "
-                    f"({str(error).splitlines()[0]}): pass code_size=, the length of its codes"
-                ) from error
-        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
-            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"the {type(self.generator).__name__} makes {shape} of one code: images are (1, C, H, W)")
-        self.image_shape = tuple(images.shape[1:])
-        return images

@@ -6,10 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from .ascent import Ascent, Result, Settings
-from .targets import Activations, Target, Units, entries, several
+from ..reals import Reals, images_and_labels
+from .activations import Activations
+from .ascent import Ascent, Settings
+from .climbing import Climb
+from .reached import reached_by_data
+from .results import Result
+from .targets import Target, Units, entries, several
 
-RUNS, STOP_AT = 16, 0.99
+RUNS = 16
+# Where a class leads the others by so much its probability is above 0.99.
+CLEAR = 7.0
 
 
 class ActivationMaximizer:
@@ -20,16 +27,26 @@ class ActivationMaximizer:
         activations: what it computes, at its output or at a layer.
         learning_rate: the root mean square of the first step, in the units of the codes.
         code_shape: of one code.
+        image_shape: (C, H, W) of the images.
         networks: the modules that are run; they are left exactly as they were.
         noisy: whether `move` is random, so that steps are taken though the value falls.
+        transforms: whether `objective` looks at other images than `render` draws.
+        rows: of a block (`gan.maximising.batching`); None is the usual number.
+        climb: how steps are chosen.
+        stop_at: the probability of a class at which runs are frozen by default; None if they make all steps.
     """
 
     classifier: nn.Module
     activations: Activations
     learning_rate: float
     code_shape: tuple[int, ...]
+    image_shape: tuple[int, ...]
     networks: tuple[nn.Module, ...]
     noisy = False
+    transforms = False
+    rows: int | None = None
+    climb: type[Climb] = Climb
+    stop_at: float | None = 0.99
 
     def maximize(
         self,
@@ -39,10 +56,11 @@ class ActivationMaximizer:
         *,
         seeds: Sequence[int] | None = None,
         steps: int = 200,
-        stop_at: float | None = None,
+        stop_at: float | Sequence[float] | Tensor | str | None = None,
         least_steps: int = 4,
         repulsion: float = 0.0,
         init: Tensor | None = None,
+        real: Reals | None = None,
         callback: Callable[[Result], bool | None] | None = None,
     ) -> Result:
         """Run to the end.
@@ -56,12 +74,16 @@ class ActivationMaximizer:
             seeds: one per run, instead.
             steps: the most that are made.
             stop_at: a run that reaches it is frozen. Of classes it is a probability, 0.99 by default; of other units a
-                value of the unit, by default none: they make all steps.
+                value of the unit, by default none: they make all steps. A list has one per run. "data" is what `real`
+                images reach: of a class the median probability of those that belong to it, of other units the largest
+                value.
             least_steps: no run is frozen before so many steps. As a run for a class starts clearly in it, it may reach
                 `stop_at` at once; it is still improved for a while. `least_steps=steps` means no freezing.
             repulsion: pushes the runs for one target apart: the weight, in units of the score, of the mean cosine of a
                 run's features with the others'. The runs of a call then depend on each other.
             init: codes to start from `(runs, ...)`, instead of those the seeds choose.
+            real: images for `stop_at="data"`, in any of the forms that `gan.scorecard` takes. Without labels an image
+                belongs to the class that the classifier gives it.
             callback: called with the runs as they are after each step; a true value ends them there.
 
         Returns:
@@ -73,9 +95,10 @@ class ActivationMaximizer:
                 would be done twice.
 
         Warns:
-            UserWarning: runs did not reach `stop_at`; the message says how far they came.
+            UserWarning: runs did not reach `stop_at`, and how far they came; or they could not start, as their unit is
+                silent.
         """
-        ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init)
+        ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init, real)
         while not ascent.finished:
             ascent.advance()
             if callback is not None and callback(ascent.result()):
@@ -91,16 +114,17 @@ class ActivationMaximizer:
         *,
         seeds: Sequence[int] | None = None,
         steps: int = 200,
-        stop_at: float | None = None,
+        stop_at: float | Sequence[float] | Tensor | str | None = None,
         least_steps: int = 4,
         repulsion: float = 0.0,
         init: Tensor | None = None,
+        real: Reals | None = None,
     ) -> Iterator[Result]:
         """The same runs step by step: what `maximize` returns is the last that comes. Arguments and errors are its.
 
         Between two steps nothing is held open: the loop may be left at any time.
         """
-        ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init)
+        ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init, real)
 
         def frames() -> Iterator[Result]:
             while not ascent.finished:
@@ -110,8 +134,11 @@ class ActivationMaximizer:
 
         return frames()
 
-    def start(self, units: Units, randoms: list[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """First codes `(n, *code_shape)`, each decided by its run's random generator alone, and of how many `(n,)`."""
+    def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
+        """First codes `(n, *code_shape)`, each decided by its run's random generator alone, and of how many `(n,)`.
+
+        An image is clearly of a run's class where its logit leads the others' by `clear` `(n,)`.
+        """
         raise NotImplementedError
 
     def render(self, codes: Tensor) -> Tensor:
@@ -136,27 +163,43 @@ class ActivationMaximizer:
         seed: int,
         seeds: Sequence[int] | None,
         steps: int,
-        stop_at: float | None,
+        stop_at: float | Sequence[float] | Tensor | str | None,
         least_steps: int,
         repulsion: float,
         init: Tensor | None,
+        real: Reals | None,
     ) -> Ascent:
         """Everything that can be refused is refused here, before the first step."""
         count = self._count(target, runs, seeds, init)
         numbers = list(range(operator.index(seed), operator.index(seed) + count) if seeds is None else map(int, seeds))
         units = Units(target, count, self.activations)
         _refuse_repeated(units, numbers, init)
-        if units.classes is not None:
-            stop_at = STOP_AT if stop_at is None else stop_at
-            if not 0 < stop_at <= 1:
-                raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
-        settings = Settings(operator.index(steps), stop_at, operator.index(least_steps), float(repulsion))
+        wanted = self._wanted(units, stop_at, real)
+        settings = Settings(operator.index(steps), wanted, operator.index(least_steps), float(repulsion))
         randoms = [torch.Generator().manual_seed(number) for number in numbers]
         if init is None:
-            codes, tried = self.start(units, randoms)
+            codes, tried = self.start(units, randoms, _clear(wanted, count, of_data=isinstance(stop_at, str)))
         else:
             codes, tried = self._checked(init), torch.ones(count, dtype=torch.int64)
         return Ascent(self, units, codes, tried, numbers, randoms, settings)
+
+    def _wanted(
+        self, units: Units, stop_at: float | Sequence[float] | Tensor | str | None, real: Reals | None
+    ) -> float | Tensor | None:
+        """What runs have to reach: for all, or for each `(n,)`."""
+        count = len(units.targets)
+        if isinstance(stop_at, str):
+            if stop_at != "data" or real is None:
+                raise ValueError(f'stop_at={stop_at!r}: give a number, or "data" together with real=, the images')
+            return reached_by_data(units, self.activations, *images_and_labels(real, self.image_shape))
+        if stop_at is None:
+            return self.stop_at if units.classes is not None else None
+        values = torch.as_tensor(stop_at, dtype=torch.float32)
+        if values.ndim and values.shape != (count,):
+            raise ValueError(f"stop_at has {len(values)} values for {count} runs: give one, or one per run")
+        if units.classes is not None and not bool(((values > 0) & (values <= 1)).all()):
+            raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
+        return values if values.ndim else float(stop_at)  # type: ignore[arg-type]
 
     def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
         """How many runs are asked for."""
@@ -184,14 +227,23 @@ class ActivationMaximizer:
 
     @property
     def like(self) -> Tensor:
-        """A tensor of the type and on the device of the codes."""
+        """A tensor of the type and on the device of the codes: the networks' own, but float32 for half precision."""
         tensors = [tensor for network in self.networks for tensor in (*network.parameters(), *network.buffers())]
-        return next((tensor.detach() for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+        found = next((tensor.detach() for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+        return found if found.dtype == torch.float64 else found.flatten()[:1].float()
 
 
 def random_codes(shape: tuple[int, ...], randoms: list[torch.Generator], like: Tensor) -> Tensor:
     """Standard normal numbers `(n, *shape)`, each row from its own generator; the same on every device."""
     return torch.stack([torch.randn(shape, generator=random) for random in randoms]).to(like)
+
+
+def _clear(wanted: float | Tensor | None, count: int, of_data: bool) -> Tensor:
+    """By how much a class has to lead where a run starts `(count,)`: as much as in real images if these are known."""
+    clear = torch.full((count,), CLEAR)
+    if not of_data or wanted is None:
+        return clear
+    return torch.minimum(clear, torch.as_tensor(wanted).logit())
 
 
 def _refuse_repeated(units: Units, seeds: list[int], init: Tensor | None) -> None:

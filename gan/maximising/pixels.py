@@ -11,13 +11,16 @@ Scores and probabilities are those of the images as they are, not shifted.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .activations import Activations, Transform, layer_in, placed
+from .batching import rows_of_block
 from .maximizer import ActivationMaximizer, random_codes
-from .targets import Activations, Transform, Units
+from .targets import Units
 
 
 class PixelAM(ActivationMaximizer):
@@ -25,16 +28,18 @@ class PixelAM(ActivationMaximizer):
 
     def __init__(
         self,
-        classifier: nn.Module,
+        classifier: nn.Module | Callable[[Tensor], Any],
         image_shape: tuple[int, int, int],
         layer: nn.Module | str | None = None,
         transform: Transform | None = None,
         *,
+        head: str | None = None,
         learning_rate: float = 0.06,
         decay: float = 0.005,
         variation: float = 0.002,
         jitter: int = 0,
         contrast: float = 0.1,
+        device: str | torch.device | None = None,
     ) -> None:
         """
         Args:
@@ -42,11 +47,13 @@ class PixelAM(ActivationMaximizer):
             image_shape: (C, H, W) of the images.
             layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
             transform: from images in [0, 1] to the classifier's input (a normalisation).
+            head: what the classifier's output is, see `CodeSpaceAM`.
             learning_rate: the root mean square of the first step; pixels lie in [0, 1].
             decay: share by which pixels fall per step.
             variation: by how much a pixel moves towards its four neighbours per step.
             jitter: pixels by which images are shifted at most, around the edges; 0 for none.
             contrast: standard deviation of the first noise, around 0.5.
+            device: where to compute, see `CodeSpaceAM`.
 
         Raises:
             ValueError: the images do not fit the classifier, there is no such layer, or a number is out of range.
@@ -59,13 +66,17 @@ class PixelAM(ActivationMaximizer):
             raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(f"image_shape {image_shape} is not (channels, height, width)")
-        self.classifier, self.networks = classifier, (classifier,)
-        self.code_shape, self.learning_rate = tuple(image_shape), learning_rate
+        self.classifier = placed(classifier, device)
+        self.networks = (self.classifier,)
+        self.code_shape = self.image_shape = tuple(image_shape)
+        self.learning_rate = learning_rate
         self.decay, self.variation, self.jitter, self.contrast = decay, variation, jitter, contrast
+        self.rows = rows_of_block(image_shape, self.like.device)
         example = torch.full((1, *image_shape), 0.5).to(self.like)
-        self.activations = Activations(classifier, layer, transform, example)
+        own = layer_in(self.classifier, classifier, layer)
+        self.activations = Activations(self.classifier, own, transform, example, head)
 
-    def start(self, units: Units, randoms: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+    def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
         noise = random_codes(self.code_shape, randoms, self.like)
         return (0.5 + self.contrast * noise).clamp(0, 1), torch.ones(len(randoms), dtype=torch.int64)
 

@@ -29,8 +29,8 @@ class Prior:
 
     Attributes:
         name: of the prior.
-        move: new codes for codes `(n, d)`, the steps' sizes as a share of the first step's `(n, 1)`, and noise
-            e `(n, d)` or None.
+        move: new codes for codes `(n, d)` or `(n, ...)`, the steps' sizes as a share of the first step's in a shape
+            that goes with them, and noise e like the codes or None.
         noisy: whether it uses the noise.
     """
 
@@ -63,7 +63,8 @@ def ppgn(weight: float = 0.005, noise: float = 1.0) -> Prior:
 
 
 def _onto_shell(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:
-    return codes * (math.sqrt(codes.shape[1]) / codes.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    length: Tensor = codes.flatten(1).norm(dim=1).view(-1, *[1] * (codes.ndim - 1))
+    return codes * (math.sqrt(codes[0].numel()) / length.clamp(min=1e-12))
 
 
 def _decayed(weight: float, codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:

@@ -7,141 +7,19 @@ depend on how large the maps are. A callable maps activations `(N, ...)` to one 
 """
 
 import operator
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from plugin.observing import ModuleTrace, describe, find_layer
+from . import heads
+from .activations import Activations
 
 Index: TypeAlias = tuple[int | slice, ...]
 Unit: TypeAlias = int | Index | Callable[[Tensor], Tensor]
 Target: TypeAlias = Unit | Sequence[Unit] | Tensor
-Transform: TypeAlias = Callable[[Tensor], Tensor]
-
-
-@contextmanager
-def evaluating(*modules: nn.Module | None) -> Any:
-    """Modules in eval mode and autograd on, whatever the caller had; both are as before afterwards."""
-    training = [part for module in modules if module is not None for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-class _Reached(Exception):
-    """The forward pass needs to go no further."""
-
-
-class Activations:
-    """What a classifier computes of images `(N, C, H, W)`, at its output or at a layer. The classifier is not touched.
-
-    Args:
-        classifier: any module that takes images.
-        layer: one of its modules, or the name of one; None is the output. Of a layer that is used several times, the
-            last use counts. What comes after it is not computed.
-        transform: from the images to the classifier's input: a resize, a normalisation.
-        example: images `(1, C, H, W)` to try it on.
-
-    Attributes:
-        shape: of the activations of one image.
-
-    Raises:
-        ValueError: the images do not fit, or there is no such layer.
-    """
-
-    def __init__(
-        self, classifier: nn.Module, layer: nn.Module | str | None, transform: Transform | None, example: Tensor
-    ) -> None:
-        self.classifier, self.transform = classifier, transform
-        self.layer = None if layer is None else find_layer(classifier, layer)
-        self._uses: int | None = None
-        self._last: nn.Module | None = None
-        with evaluating(classifier), torch.no_grad():
-            self.shape = tuple(self._try(example).shape[1:])
-
-    @property
-    def name(self) -> str:
-        """What the units belong to, as an error should name it."""
-        if self.layer is None:
-            return f"the output of the {type(self.classifier).__name__}"
-        return f"layer {describe(self.classifier, self.layer)}"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Activations `(N, *shape)`, with their graph."""
-        if self.layer is None:
-            return self.classifier(self.prepare(images))
-        return self._run(images)[0]
-
-    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and features `(N, k)`: the layer's activations, or what the classifier's last layer receives."""
-        activations, received = self._run(images)
-        return activations, (activations if self.layer is not None else received).flatten(1)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """The classifier's input, channels last in memory: on a CPU, pooling and convolutions are twice as fast so."""
-        inputs = images if self.transform is None else self.transform(images)
-        if inputs.ndim != 4:
-            return inputs
-        return torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)
-
-    def _try(self, example: Tensor) -> Tensor:
-        """Run once: everything that can be wrong with the networks shows here."""
-        try:
-            activations, _ = self._run(example)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            remedy = "change transform=" if self.transform else "pass transform=, a function that resizes them"
-            raise ValueError(
-                f"images of shape {tuple(example.shape[1:])} do not fit the {type(self.classifier).__name__} "
-                f"({reason}): {remedy}"
-            ) from error
-        if not isinstance(activations, Tensor) or activations.ndim < 2 or len(activations) != len(example):
-            shape = tuple(activations.shape) if isinstance(activations, Tensor) else type(activations).__name__
-            raise ValueError(f"{self.name} is {shape} for one image: one row of activations per image is needed")
-        return activations
-
-    def _run(self, images: Tensor) -> tuple[Any, Tensor]:
-        """The activations, and what the last layer with weights received."""
-        uses, value, received = 0, None, images
-
-        def enter(module: nn.Module, arguments: Any) -> None:
-            nonlocal received
-            if self._last is None and any(parameter.ndim > 1 for parameter in module.parameters(recurse=False)):
-                weighted.append(module)
-            if module is self._last and arguments:
-                received = arguments[0]
-
-        def leave(module: nn.Module, output: Any) -> None:
-            nonlocal uses, value
-            if module is self.layer:
-                uses, value = uses + 1, output
-                if uses == self._uses:
-                    raise _Reached
-
-        weighted: list[nn.Module] = []
-        output = None
-        try:
-            with ModuleTrace(enter, leave):
-                output = self.classifier(self.prepare(images))
-        except _Reached:
-            pass
-        except Exception:
-            # What comes after the layer need not work: the images may be too small for the rest of the network.
-            if not uses:
-                raise
-        if self.layer is not None and not uses:
-            raise ValueError(f"layer {describe(self.classifier, self.layer)} was not reached by the forward pass")
-        if self._uses is None and self._last is None:
-            self._uses, self._last = uses, weighted[-1] if weighted else None
-        return (output if self.layer is None else value), received
 
 
 class Units:
@@ -173,8 +51,9 @@ class Units:
         if len(plain) == runs and len({len(index) for index in plain}) == 1:
             self._indices = torch.tensor(plain)
         self._separate = indices
-        output = activations.layer is None and len(activations.shape) == 1 and activations.shape[0] > 1
-        self.classes = self._indices[:, 0] if output and self._indices is not None else None
+        self.head = activations.head
+        self.classes = self._indices[:, 0] if self.head is not None and self._indices is not None else None
+        self._warn_of_positions()
 
     def select(self, activations: Tensor, runs: Tensor) -> Tensor:
         """The values `(m,)` of the units of some runs.
@@ -201,21 +80,41 @@ class Units:
         return torch.cat(separate)
 
     def leads(self, activations: Tensor, runs: Tensor) -> Tensor:
-        """By how much a class leads the best other class `(m,)`; of other units the values."""
-        values = self.select(activations, runs)
-        if self.classes is None:
-            return values
-        classes = self.classes.to(activations.device)[runs.to(activations.device)].unsqueeze(1)
-        return values - activations.scatter(1, classes, -torch.inf).amax(dim=1)
+        """By how much a class leads the best other class `(m,)` (`heads.leads`); of other units the values."""
+        if self.classes is None or self.head is None:
+            return self.select(activations, runs)
+        return heads.leads(self.head, activations, self._classes_of(runs, activations))
+
+    def climbed(self, values: Tensor) -> Tensor:
+        """What is climbed `(m,)` for the units' values: of classes log odds or logits, else the values."""
+        return values if self.classes is None or self.head is None else heads.climbed(self.head, values)
 
     def probabilities(self, activations: Tensor, runs: Tensor) -> Tensor | None:
-        """The classes' probabilities `(m,)`, also if the classifier ends in a softmax; None without classes."""
-        if self.classes is None:
+        """The classes' probabilities `(m,)`, whatever the classifier's head is; None without classes."""
+        if self.classes is None or self.head is None:
             return None
-        values = activations.detach()
-        if not _are_probabilities(values):
-            values = values.softmax(dim=1)
-        return values.gather(1, self.classes.to(values.device)[runs.to(values.device)].unsqueeze(1)).squeeze(1)
+        return class_probabilities(self.head, activations.detach(), self._classes_of(runs, activations))
+
+    def _classes_of(self, runs: Tensor, activations: Tensor) -> Tensor:
+        assert self.classes is not None
+        return self.classes.to(activations.device)[runs.to(activations.device)]
+
+    def _warn_of_positions(self) -> None:
+        """An int is an index into the first axis: where that looks like positions, say so."""
+        shape = self._activations.shape
+        if not any(isinstance(target, int) for target in self.targets):
+            return
+        if len(shape) == 2:
+            what, remedy = "rows, such as tokens", "(slice(None), k) is number k of every row"
+        elif len(shape) == 3 and shape[0] == shape[1] != shape[2]:
+            what, remedy = "rows of an image with its channels last", "(slice(None), slice(None), k) is channel k"
+        else:
+            return
+        warnings.warn(
+            f"{self._activations.name} is {shape} per image, which looks like {what}: an int is an index into the "
+            f"first axis; {remedy}",
+            stacklevel=5,
+        )
 
     def _call(self, function: Callable[[Tensor], Tensor], activations: Tensor) -> Tensor:
         values = function(activations)
@@ -262,5 +161,6 @@ def several(target: Target) -> bool:
     return isinstance(target, list | range) or (isinstance(target, Tensor) and target.ndim > 0)
 
 
-def _are_probabilities(values: Tensor) -> bool:
-    return bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < 1e-4).all())
+def class_probabilities(head: str, outputs: Tensor, classes: Tensor) -> Tensor:
+    """The probability of one class in each row of a classifier's outputs `(m, classes)`: `(m,)`."""
+    return heads.probabilities(head, outputs).gather(1, classes.unsqueeze(1)).squeeze(1)

@@ -13,6 +13,7 @@ constant for half of the steps and then falls to zero; what is stored is an expo
 import copy
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from plugin.devices import choose_device
 from plugin.files import replacing, save_torch, write_json
 from plugin.models.checkpoints import save_checkpoint
 
@@ -31,6 +33,7 @@ from ..data import ImageSet
 from ..judging.generator_quality import evaluate, require_torchmetrics
 from ..loading import load
 from ..networks import NETWORKS, Discriminator, Generator
+from .interrupts import InterruptLater
 from .precision import mixed_precision
 
 
@@ -80,6 +83,10 @@ RECIPES = {
 }
 
 
+# All that is needed to go on with a run.
+STATE_FILE = "training.pt"
+
+
 class Trainer:
     """One run: `training.pt` in the folder holds all that is needed to go on to the bit-same result.
 
@@ -87,19 +94,22 @@ class Trainer:
         recipe: what to train and how.
         data: the training images.
         folder: where the run's files go.
+        device: where to compute; default CUDA, else MPS, else the processor. A run may go on on another device.
     """
 
-    def __init__(self, recipe: Recipe, data: ImageSet, folder: Path) -> None:
-        self.recipe, self.data, self.folder = recipe, data, folder
+    def __init__(self, recipe: Recipe, data: ImageSet, folder: Path, device: str | torch.device | None = None) -> None:
+        self.recipe, self.data, self.folder, self.device = recipe, data, folder, choose_device(device)
         torch.manual_seed(recipe.seed)
         network = NETWORKS[recipe.architecture](image_shape=data.image_shape, **recipe.arguments)
-        network.to(memory_format=torch.channels_last)
+        network.to(self.device, memory_format=torch.channels_last)
         self.network: nn.Module = network
         self.generator: Generator = network.generator
         self.discriminator: Discriminator = network.discriminator
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self.optimizers = [
-            torch.optim.Adam(part.parameters(), recipe.learning_rate, betas=(0.5, 0.99), fused=True)
+            torch.optim.Adam(
+                part.parameters(), recipe.learning_rate, betas=(0.5, 0.99), fused=self.device.type != "mps"
+            )
             for part in (self.discriminator, self.generator)
         ]
         self.random = torch.Generator().manual_seed(recipe.seed)
@@ -108,7 +118,7 @@ class Trainer:
 
     @property
     def state_file(self) -> Path:
-        return self.folder / "training.pt"
+        return self.folder / STATE_FILE
 
     def identity(self) -> str:
         """The recipe and the data, by which a run in the folder is recognised."""
@@ -122,7 +132,7 @@ class Trainer:
         """
         if not self.state_file.exists():
             return
-        state = torch.load(self.state_file, weights_only=True)
+        state = torch.load(self.state_file, "cpu", weights_only=True)
         if state["identity"] != self.identity():
             raise ValueError(f"{self.folder} holds another run: {state['identity']}; give another folder")
         self.network.load_state_dict(state["network"])
@@ -148,11 +158,12 @@ class Trainer:
     def batch(self) -> Tensor:
         """Real images in [0, 1], drawn with replacement."""
         chosen = torch.randint(len(self.data), (self.recipe.batch_size,), generator=self.random)
-        images = self.data.images[chosen].float() / 255
+        images = self.data.images[chosen].to(self.device).float() / 255
         return images.contiguous(memory_format=torch.channels_last)
 
     def codes(self) -> Tensor:
-        return torch.randn(self.recipe.batch_size, self.generator.code_size, generator=self.random)
+        codes = torch.randn(self.recipe.batch_size, self.generator.code_size, generator=self.random)
+        return codes.to(self.device)
 
     def train_step(self) -> dict[str, float]:
         """One update of each network; returns the losses.
@@ -172,7 +183,7 @@ class Trainer:
         real, codes = self.batch(), self.codes()
         penalised = self.step % self.recipe.penalty_every == 0
         real.requires_grad_(penalised)
-        with mixed_precision(self.recipe.precision == "bfloat16"):
+        with mixed_precision(self.recipe.precision == "bfloat16", self.device):
             with torch.no_grad():
                 made = self.generator(codes)
             on_real, on_made = self.discriminator(real).float(), self.discriminator(made).float()
@@ -186,7 +197,7 @@ class Trainer:
 
     def update_generator(self) -> float:
         self.discriminator.requires_grad_(False)
-        with mixed_precision(self.recipe.precision == "bfloat16"):
+        with mixed_precision(self.recipe.precision == "bfloat16", self.device):
             on_made = self.discriminator(self.generator(self.codes())).float()
         loss = F.softplus(-on_made).mean()
         self.apply(loss, self.optimizers[1], "generator")
@@ -214,18 +225,32 @@ class Trainer:
         loss.backward()
         optimizer.step()
 
-    def run(self, save_every: int = 250, report_every: int = 25) -> None:
-        """Train to the end of the recipe, with a progress bar, a checkpoint and a grid of samples now and then."""
+    def run(self, save_every: int = 250, save_seconds: float = 120, report_every: int = 25) -> None:
+        """Train to the end of the recipe, with a progress bar, a checkpoint and a grid of samples now and then.
+
+        Args:
+            save_every: steps after which there is a checkpoint.
+            save_seconds: and the time, where steps are slow.
+            report_every: steps between two entries of the history.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the step was finished and saved before.
+        """
         steps = range(self.step, self.recipe.steps)
         bar = tqdm(steps, self.recipe.architecture, self.recipe.steps, initial=self.step, unit="step", mininterval=1)
-        for _ in bar:
-            losses = self.train_step()
-            if self.step % report_every == 0:
-                self.history.append({"step": self.step, **losses})
-                bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
-            if self.step % save_every == 0 or self.step == self.recipe.steps:
-                self.save()
-                self.write_samples()
+        saved = time.monotonic()
+        with InterruptLater() as interrupt:
+            for _ in bar:
+                losses = self.train_step()
+                if self.step % report_every == 0:
+                    self.history.append({"step": self.step, **losses})
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+                due = self.step % save_every == 0 or time.monotonic() - saved > save_seconds
+                if due or interrupt.asked or self.step == self.recipe.steps:
+                    self.save()
+                    self.write_samples()
+                    saved = time.monotonic()
+                interrupt.raise_if_asked()
 
     @torch.inference_mode()
     def write_samples(self, count: int = 100) -> None:
@@ -235,7 +260,7 @@ class Trainer:
         random = torch.Generator().manual_seed(0)
         codes = torch.randn(count, self.generator.code_size, generator=random)
         with replacing(self.folder / "samples.png") as partial:
-            save_image(self.average(codes), str(partial), nrow=10)
+            save_image(self.average(codes.to(self.device)), str(partial), nrow=10)
 
     def store(self, path: Path, scores: Mapping[str, float]) -> dict[str, Any]:
         """Write averaged generator and discriminator as float16 safetensors; returns the metadata."""
@@ -262,6 +287,7 @@ def train(
     folder: str | Path,
     classifier: Classifier | None = None,
     save_every: int = 250,
+    device: str | torch.device | None = None,
 ) -> dict[str, Any]:
     """Train a GAN, or finish the run in `folder`, measure it and store it.
 
@@ -272,6 +298,7 @@ def train(
         folder: gets `training.pt`, `history.json`, `samples.png` and `ARCHITECTURE.safetensors`.
         classifier: of these images, for the scores (see `gan.judging.generator_quality.evaluate`).
         save_every: steps between two checkpoints.
+        device: where to compute; default CUDA, else MPS, else the processor.
 
     Returns:
         The metadata of the checkpoint, `scores` among them.
@@ -285,13 +312,14 @@ def train(
     if classifier is not None:
         check_fit(classifier, data)
         require_torchmetrics()  # before hours of training
-    trainer = Trainer(recipe, data, Path(folder))
+    trainer = Trainer(recipe, data, Path(folder), device)
     trainer.resume()
     trainer.run(save_every)
     write_json(trainer.folder / "history.json", trainer.history)
     path = trainer.folder / f"{recipe.architecture}.safetensors"
     trainer.store(path, {})
-    return trainer.store(path, evaluate(load(path).generator, data, test, classifier))
+    generator = load(path).generator.to(trainer.device)
+    return trainer.store(path, evaluate(generator, data, test, classifier))
 
 
 def check_fit(classifier: Classifier, data: ImageSet) -> None:

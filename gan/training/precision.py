@@ -11,6 +11,13 @@ def computes_in_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def mixed_precision(wanted: bool = True) -> torch.autocast:
-    """Convolutions and matrix products in bfloat16, if that is wanted and the processor can; else all in float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=wanted and computes_in_bfloat16())
+def mixed_precision(wanted: bool = True, device: torch.device | None = None) -> torch.autocast:
+    """Convolutions and matrix products in bfloat16, if that is wanted and the device can; else all in float32.
+
+    Args:
+        wanted: else it is float32.
+        device: default the processor.
+    """
+    kind = "cpu" if device is None else device.type
+    able = {"cpu": computes_in_bfloat16, "cuda": torch.cuda.is_bf16_supported}.get(kind, lambda: False)
+    return torch.autocast(kind, torch.bfloat16, enabled=wanted and able())

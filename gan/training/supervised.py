@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from plugin.devices import choose_device
 from plugin.models.checkpoints import save_checkpoint
 from plugin.statistics import accuracy
 
@@ -33,7 +34,13 @@ def jitter(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def train_classifier(
-    path: str | Path, train: ImageSet, test: ImageSet, kind: str = "classifier", epochs: int = 8, seed: int = 0
+    path: str | Path,
+    train: ImageSet,
+    test: ImageSet,
+    kind: str = "classifier",
+    epochs: int = 8,
+    seed: int = 0,
+    device: str | torch.device | None = None,
 ) -> dict[str, Any]:
     """Train a classifier and store it.
 
@@ -44,6 +51,7 @@ def train_classifier(
         kind: "classifier" or "judge", a key of `CLASSIFIERS`.
         epochs: passes over `train`, each image jittered anew.
         seed: decides the first weights, the order and the jitter.
+        device: where to compute; default CUDA, else MPS, else the processor.
 
     Returns:
         The stored metadata; `accuracy` is that of the float16 weights as stored.
@@ -53,20 +61,21 @@ def train_classifier(
     """
     if train.labels is None or test.labels is None:
         raise ValueError(f"{train.name} has no classes to learn: put the pictures in one folder per class")
+    place = choose_device(device)
     torch.manual_seed(seed)
-    classifier = CLASSIFIERS[kind](train.image_shape, train.classes).to(memory_format=torch.channels_last)
+    classifier = CLASSIFIERS[kind](train.image_shape, train.classes).to(place).to(memory_format=torch.channels_last)
     random = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(train) / 128)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=True)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=place.type != "mps")
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.2)
     for epoch in range(epochs):
         classifier.train()
         batches = torch.randperm(len(train), generator=random).split(128)
         for batch in (bar := tqdm(batches, desc=f"{kind}, epoch {epoch + 1}/{epochs}", unit="batch", mininterval=2)):
             images = jitter(train.images[batch].float() / 255, random).contiguous(memory_format=torch.channels_last)
-            with mixed_precision():
-                logits = classifier(images)
-            loss = F.cross_entropy(logits.float(), train.labels[batch])
+            with mixed_precision(device=place):
+                logits = classifier(images.to(place))
+            loss = F.cross_entropy(logits.float(), train.labels[batch].to(place))
             if not loss.isfinite():
                 raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch + 1}: {path} is left as it was")
             optimizer.zero_grad()
@@ -89,6 +98,6 @@ def train_classifier(
     }
     classifier.load_state_dict(state)
     batches = zip(test.values().split(1000), test.labels.split(1000), strict=True)
-    metadata["accuracy"] = accuracy(classifier, batches)
+    metadata["accuracy"] = accuracy(classifier, ((images.to(place), labels.to(place)) for images, labels in batches))
     save_checkpoint(path, classifier, metadata)
     return metadata

@@ -1,0 +1,237 @@
+"""What a classifier computes of images, at its output or at one of its layers, without being touched."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from plugin.devices import choose_device, on_device
+from plugin.observing import ModuleTrace, describe, find_layer
+
+from .heads import HEADS, find_head
+
+Transform: TypeAlias = Callable[[Tensor], Tensor]
+
+# Under these names networks return what they are for, beside other things.
+_NAMES = ("logits", "sample", "out")
+# What a network may raise that does not take the images.
+_UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
+
+
+class Called(nn.Module):
+    """A function as a module without parameters."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.function(inputs)
+
+
+def placed(network: nn.Module | Callable[[Tensor], Any], device: str | torch.device | None) -> nn.Module:
+    """A network, or any function of a tensor, as a module; a copy if it is on another device than the one given."""
+    module = as_module(network)
+    return module if device is None else on_device(module, choose_device(device))
+
+
+def layer_in(network: nn.Module, given: object, layer: nn.Module | str | None) -> nn.Module | str | None:
+    """The layer of a network that may be a copy of the one given."""
+    if network is given or not isinstance(layer, nn.Module) or not isinstance(given, nn.Module):
+        return layer
+    found = find_layer(given, layer)
+    names: list[str] = [name for name, module in given.named_modules() if module is found]
+    return names[0]
+
+
+def as_module(network: nn.Module | Callable[[Tensor], Any]) -> nn.Module:
+    """A network, or any function of a tensor, as a module."""
+    return network if isinstance(network, nn.Module) else Called(network)
+
+
+class _Reached(Exception):
+    """The forward pass needs to go no further."""
+
+
+@contextmanager
+def evaluating(*modules: nn.Module | None) -> Iterator[None]:
+    """Modules in eval mode and autograd on, whatever the caller had; both are as before afterwards."""
+    training = [part for module in modules if module is not None for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+class Activations:
+    """What a classifier computes of images `(N, C, H, W)`, at its output or at a layer. The classifier is not touched.
+
+    Images are given to it with the number type of its parameters; what it computes in half precision comes back as
+    float32.
+
+    Args:
+        classifier: any module that takes images. Of an output that is no tensor, its `logits`, an entry "logits" or
+            "out", or the first tensor is taken.
+        layer: one of its modules, or the name of one; None is the output. Of a layer that is used several times, the
+            last use counts. What comes after it is not computed.
+        transform: from the images to the classifier's input: a resize, a normalisation.
+        example: images `(1, C, H, W)` to try it on.
+        head: what the output is, one of `HEADS`; None finds out.
+
+    Attributes:
+        shape: of the activations of one image.
+        head: one of `HEADS` where the activations are classes, else None.
+
+    Raises:
+        ValueError: the images do not fit, there is no such layer or head.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        layer: nn.Module | str | None,
+        transform: Transform | None,
+        example: Tensor,
+        head: str | None = None,
+    ) -> None:
+        if head is not None and head not in HEADS:
+            raise ValueError(f"unknown head {head!r}: choose one of {', '.join(HEADS)}")
+        self.classifier, self.transform = classifier, transform
+        self.layer = None if layer is None else find_layer(classifier, layer)
+        self._uses: int | None = None
+        self._last: nn.Module | None = None
+        # On a CPU, pooling and convolutions are twice as fast with the channels last in memory.
+        self._channels_last = True
+        types = {value.dtype for value in classifier.parameters() if value.is_floating_point()}
+        self._type = types.pop() if len(types) == 1 else None
+        with evaluating(classifier):
+            # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
+            found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
+            self.shape = tuple(found.shape[1:])
+            classes = self.layer is None and len(self.shape) == 1
+            self.head = (head or find_head(found)) if classes else None
+
+    @property
+    def name(self) -> str:
+        """What the units belong to, as an error should name it."""
+        if self.layer is None:
+            return f"the output of the {type(self.classifier).__name__}"
+        return f"layer {describe(self.classifier, self.layer)}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Activations `(N, *shape)`, with their graph."""
+        found: Tensor
+        found = self._run(images)[0] if self.layer is not None else tensor_of(self.classifier(self.prepare(images)))
+        return found
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and features `(N, k)`: the layer's activations, or what the classifier's last layer receives."""
+        activations, received = self._run(images)
+        return activations, (activations if self.layer is not None else received).flatten(1).to(activations)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The classifier's input, in the memory format and the number type that it takes."""
+        inputs = images if self.transform is None else self.transform(images)
+        if self._type is not None and inputs.is_floating_point():
+            inputs = inputs.to(self._type)
+        if inputs.ndim != 4:
+            return inputs
+        memory_format = torch.channels_last if self._channels_last else torch.contiguous_format
+        return torch.empty_like(inputs, memory_format=memory_format).copy_(inputs)
+
+    def _try(self, example: Tensor) -> Tensor:
+        """Run once: everything that can be wrong with the networks shows here."""
+        problem: Exception | None = None
+        # `x.view(len(x), -1)` after a convolution needs the channels first in memory.
+        for channels_last in (True, False):
+            self._channels_last = channels_last
+            try:
+                return self._checked(self._run(example)[0], len(example))
+            except _NotReachedError:
+                raise
+            except _UNFIT as error:
+                problem = problem or error
+        assert problem is not None
+        if isinstance(problem, _NoRowsError):
+            raise problem
+        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        remedy = "change transform=" if self.transform else "pass transform=, a function that resizes them"
+        raise ValueError(
+            f"images of shape {tuple(example.shape[1:])} do not fit the {type(self.classifier).__name__} "
+            f"({reason}): {remedy}"
+        ) from problem
+
+    def _checked(self, activations: Any, count: int) -> Tensor:
+        if not isinstance(activations, Tensor) or activations.ndim < 2 or len(activations) != count:
+            shape = tuple(activations.shape) if isinstance(activations, Tensor) else type(activations).__name__
+            raise _NoRowsError(
+                f"{self.name} is {shape} for {count} images: a tensor with one row per image is needed; wrap the "
+                "network in a function that returns it"
+            )
+        return activations
+
+    def _run(self, images: Tensor) -> tuple[Any, Tensor]:
+        """The activations, and what the last layer with weights received."""
+        uses, value, received = 0, None, images
+
+        def enter(module: nn.Module, arguments: Any) -> None:
+            nonlocal received
+            if self._last is None and any(parameter.ndim > 1 for parameter in module.parameters(recurse=False)):
+                weighted.append(module)
+            if module is self._last and arguments:
+                received = arguments[0]
+
+        def leave(module: nn.Module, output: Any) -> None:
+            nonlocal uses, value
+            if module is self.layer:
+                uses, value = uses + 1, output
+                if uses == self._uses:
+                    raise _Reached
+
+        weighted: list[nn.Module] = []
+        output = None
+        try:
+            with ModuleTrace(enter, leave):
+                output = self.classifier(self.prepare(images))
+        except _Reached:
+            pass
+        except Exception:
+            # What comes after the layer need not work: the images may be too small for the rest of the network.
+            if not uses:
+                raise
+        if self.layer is not None and not uses:
+            raise _NotReachedError(f"layer {describe(self.classifier, self.layer)} was not reached by the forward pass")
+        if self._uses is None and self._last is None:
+            self._uses, self._last = uses, weighted[-1] if weighted else None
+        return tensor_of(output if self.layer is None else value), received
+
+
+class _NotReachedError(ValueError):
+    """The forward pass does not use the layer."""
+
+
+class _NoRowsError(ValueError):
+    """What the classifier returns has not one row per image."""
+
+
+def tensor_of(output: Any) -> Any:
+    """The tensor in what a module returned, at least of float32, a single number per image as a row of one."""
+    if not isinstance(output, Tensor):
+        named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+        parts = list(output.values()) if isinstance(output, Mapping) else output
+        chosen = next(
+            (named[name] for name in ("logits", "sample", "out") if isinstance(named.get(name), Tensor)), None
+        )
+        if chosen is None and isinstance(parts, (list, tuple)):
+            chosen = next((part for part in parts if isinstance(part, Tensor)), None)
+        if chosen is None:
+            return output
+        output = chosen
+    output = output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+    return output.unsqueeze(1) if output.ndim == 1 else output

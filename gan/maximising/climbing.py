@@ -1,0 +1,81 @@
+"""Where the runs of an ascent stand, and how they choose their next step."""
+
+import torch
+from torch import Tensor
+
+from .batching import in_blocks
+
+# How much longer steps become while they go well, and how much shorter at most when one did not.
+GROW, SHRINK = 1.2, 0.2
+# Adam's: how fast the means of slopes and of squared slopes forget.
+_MEAN, _SQUARES = 0.9, 0.999
+
+
+def like_rows(values: Tensor, codes: Tensor) -> Tensor:
+    """Values `(m,)` in a shape that goes with codes `(m, ...)`."""
+    return values.view(-1, *[1] * (codes.ndim - 1))
+
+
+class Climb:
+    """The value and the slope at the code of each active run, and the size of its next step along the slope."""
+
+    def __init__(self, codes: Tensor, size: float, rows: int | None) -> None:
+        self.codes, self.slope, self.rows = codes, torch.zeros_like(codes), rows
+        self.value = torch.full((len(codes),), -torch.inf).to(codes)
+        self.norm = torch.zeros_like(self.value)
+        # Where a run starts counts as a step that went well.
+        self.size = torch.full_like(self.value, size / GROW)
+
+    def accept(self, better: Tensor, codes: Tensor, value: Tensor, slope: Tensor, adapt: bool) -> None:
+        """Go on from `codes` where `better` `(m,)`, with longer steps; elsewhere from the old ones with shorter."""
+        if adapt:
+            self.size = self.size * torch.where(better, GROW, self._top(value)).to(self.size)
+        rows = like_rows(better, codes)
+        self.codes, self.slope = torch.where(rows, codes, self.codes), torch.where(rows, slope, self.slope)
+        self.value = torch.where(better, value, self.value)
+        (self.norm,) = in_blocks(lambda some: [some.flatten(1).norm(dim=1)], self.slope, rows=self.rows)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget the other runs."""
+        self.codes, self.slope, self.value, self.norm, self.size = (
+            values[rows] for values in (self.codes, self.slope, self.value, self.norm, self.size)
+        )
+
+    def stepped(self) -> Tensor:
+        """The codes one step further; a step has as many root mean square units as its size."""
+        return self.codes + like_rows(self._length() / self.norm.clamp(min=1e-30), self.codes) * self.slope
+
+    def _length(self) -> Tensor:
+        """Of the next step `(m,)`."""
+        root: float = self.slope[0].numel() ** 0.5
+        return self.size * root
+
+    def _top(self, value: Tensor) -> Tensor:
+        """Where between 0 and a failed step, that led to `value` `(m,)`, a parabola has its top: a share `(m,)`."""
+        rise = self._length() * self.norm
+        share = rise / (2 * (self.value + rise - value))
+        # A unit without a gradient says nothing.
+        return share.nan_to_num(nan=0.5).clamp(SHRINK, 0.5)
+
+
+class AdamClimb(Climb):
+    """Steps by Adam (Kingma and Ba 2015), for values that differ at random from step to step: no step is refused."""
+
+    def __init__(self, codes: Tensor, size: float, rows: int | None) -> None:
+        super().__init__(codes, size, rows)
+        self.size = torch.full_like(self.value, size)
+        self.mean, self.squares, self.count = torch.zeros_like(codes), torch.zeros_like(codes), 0
+
+    def accept(self, better: Tensor, codes: Tensor, value: Tensor, slope: Tensor, adapt: bool) -> None:
+        super().accept(better, codes, value, slope, adapt=False)
+        self.count += 1
+        self.mean = self.mean.lerp(slope, 1 - _MEAN)
+        self.squares = self.squares.lerp(slope.square(), 1 - _SQUARES)
+
+    def keep(self, rows: Tensor) -> None:
+        super().keep(rows)
+        self.mean, self.squares = self.mean[rows], self.squares[rows]
+
+    def stepped(self) -> Tensor:
+        mean, squares = self.mean / (1 - _MEAN**self.count), self.squares / (1 - _SQUARES**self.count)
+        return self.codes + like_rows(self.size, self.codes) * mean / (squares.sqrt() + 1e-8)

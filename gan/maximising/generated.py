@@ -1,0 +1,133 @@
+"""Images in [0, 1] of the codes of any generator.
+
+A generator takes codes `(N, d)`, `(N, d, 1, 1)` as in PyTorch's DCGAN tutorial, or maps `(N, C, H, W)`; it returns
+pixels in [0, 1], in [-1, 1] (a tanh) or in [0, 255]. Which shape fits is tried, which range holds is measured.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .activations import as_module, evaluating, tensor_of
+
+Range = tuple[float, float]
+UNIT: Range = (0.0, 1.0)
+
+# The range is measured on the images of so many random codes, and may be passed by so much.
+_CODES, _SLACK = 16, 0.01
+
+
+class Generated:
+    """Draws images by a generator, which is not touched.
+
+    Args:
+        generator: a module or a function.
+        code_size: of a code: its length, or its shape.
+        image_range: the generator's black and white; None measures them.
+        like: a tensor of the codes' type and on their device.
+        own_size: what the generator says of the size of codes, for `code_size` None.
+
+    Attributes:
+        generator: as a module.
+        code_shape: of one code.
+        image_shape: (C, H, W).
+        image_range: the values that become 0 and 1; None where images are used as they are.
+
+    Raises:
+        ValueError: the length of codes is not known or does not fit, or what is made are no images.
+
+    Warns:
+        UserWarning: the images lie in another range than [0, 1] and none is given.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module | Callable[[Tensor], Tensor],
+        code_size: int | tuple[int, ...] | None,
+        image_range: Range | None,
+        like: Tensor,
+        own_size: object = None,
+    ) -> None:
+        self.generator = as_module(generator)
+        self.name = type(generator).__name__
+        types = [value.dtype for value in self.generator.parameters() if value.is_floating_point()]
+        self._like, self._type = like, types[0] if types else like.dtype
+        self.code_shape, self.example = self._try(_sizes(code_size if code_size is not None else own_size, self.name))
+        self.image_shape = tuple(self.example.shape[1:])
+        self.image_range: Range | None = UNIT
+        if image_range is not None:
+            low, high = image_range
+            if not low < high:
+                raise ValueError(f"image_range={image_range}: give the generator's black and white, such as (-1, 1)")
+            self.image_range = float(low), float(high)
+        else:
+            self.image_range = self._measure()
+        self.example = self._scaled(self.example)
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """Images `(n, C, H, W)` of codes `(n, *code_shape)`, with their graph."""
+        return self._scaled(self._draw(codes))
+
+    def _draw(self, codes: Tensor) -> Tensor:
+        images: Tensor = tensor_of(self.generator(codes.to(self._type)))
+        return images
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        if self.image_range is None:
+            return images
+        low, high = self.image_range
+        # Of pixels beyond black and white the classifier sees what a file would hold.
+        return (images if self.image_range == UNIT else (images - low) / (high - low)).clamp(0, 1)
+
+    def _try(self, shapes: list[tuple[int, ...]]) -> tuple[tuple[int, ...], Tensor]:
+        """The first shape of codes that the generator takes, and the image `(1, C, H, W)` of the code 0."""
+        problem: Exception | None = None
+        for shape in shapes:
+            with evaluating(self.generator), torch.no_grad():
+                try:
+                    images = self._draw(torch.zeros(1, *shape).to(self._like))
+                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                    problem = problem or error
+                    continue
+            if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
+                found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+                raise ValueError(f"the {self.name} makes {found} of one code: images are (1, C, H, W)")
+            return shape, images
+        raise ValueError(
+            f"the {self.name} does not take codes {(1, *shapes[0])} ({str(problem).splitlines()[0]}): "
+            "pass code_size=, the length of its codes, or their shape"
+        ) from problem
+
+    def _measure(self) -> Range | None:
+        """The range of the images of random codes; what is not [0, 1] is told."""
+        random = torch.Generator().manual_seed(0)
+        codes = torch.randn(_CODES, *self.code_shape, generator=random).to(self._like)
+        with evaluating(self.generator), torch.no_grad():
+            images = torch.cat([self._draw(code) for code in codes.split(1)])
+        if not bool(images.isfinite().all()):
+            raise ValueError(f"the {self.name} makes images with NaN or infinite pixels of random codes")
+        low, high = float(images.min()), float(images.max())
+        if low >= -_SLACK and high <= 1 + _SLACK:
+            return UNIT
+        found: Range | None = None
+        if low < -0.5 and high <= 1 + _SLACK and low >= -1 - _SLACK:
+            found = (-1.0, 1.0)
+        elif low >= -_SLACK and 2 < high <= 255.5:
+            found = (0.0, 255.0)
+        taken = "used as they are" if found is None else f"taken as [{found[0]:g}, {found[1]:g}] and mapped to [0, 1]"
+        warnings.warn(
+            f"the {self.name}'s images lie in [{low:.3g}, {high:.3g}] and are {taken}: pass image_range=, the values "
+            "of black and white; a transform= gets images in [0, 1]",
+            stacklevel=4,
+        )
+        return found
+
+
+def _sizes(size: object, name: str) -> list[tuple[int, ...]]:
+    """The shapes of a code to try."""
+    numbers = (size,) if isinstance(size, int) else size
+    if not isinstance(numbers, tuple) or not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
+        raise ValueError(f"the {name} does not say how long its codes are: pass code_size=")
+    return [numbers, (*numbers, 1, 1)] if len(numbers) == 1 else [numbers]

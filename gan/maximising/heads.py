@@ -1,0 +1,98 @@
+"""What the numbers are that a classifier returns: logits, probabilities, or their logarithms.
+
+A class is climbed on its log odds, which keep a slope where a probability is 1 to the last digit, and a run stops by
+the probability. Both need to know the head. It is read from the operation that made the output (a sigmoid, a softmax,
+a log-softmax, also inside the classifier's `forward`), or from the values where these leave no doubt.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID = "logits", "softmax", "log-softmax", "sigmoid"
+HEADS = (LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID)
+
+# Operations that only arrange the numbers that they are given.
+_ARRANGING = (
+    *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Permute", "T"),
+    *("Clone", "ToCopy", "Alias"),
+)
+# Operations that make logits, wherever these lie.
+_LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Linear", "Convolution", "Mean")
+_MADE_BY = {"Sigmoid": SIGMOID, "Softmax": SOFTMAX, "LogSoftmax": LOG_SOFTMAX}
+# The least probability, and the least distance of one from 1, whose logarithm is finite in float32.
+_LEAST, _LEAST_BELOW_ONE = 1e-30, 1e-7
+
+
+def find_head(outputs: Tensor) -> str:
+    """Which of `HEADS` made these outputs `(n, classes)`, given with their graph.
+
+    Warns:
+        UserWarning: all outputs lie in [0, 1] without being a softmax's, so they may be logits or probabilities.
+    """
+    operation = _last_operation(outputs)
+    made_by = LOGITS if operation in _LINEAR else _MADE_BY.get(operation)
+    if made_by is not None:  # one probability of a softmax is used as a sigmoid's is
+        return SIGMOID if made_by == SOFTMAX and outputs.shape[1] == 1 else made_by
+    values = outputs.detach().float()
+    rows_sum_to_one = values.shape[1] > 1
+    if bool((values >= 0).all()):
+        if rows_sum_to_one and _is_one(values.sum(dim=1)):
+            return SOFTMAX
+        if bool((values <= 1).all()) and bool((values > 0).any()):
+            warnings.warn(
+                "the classifier's outputs lie in [0, 1] and are taken as logits: pass head='sigmoid' if they are "
+                "probabilities, head='logits' if not",
+                stacklevel=5,
+            )
+    elif rows_sum_to_one and bool((values <= 0).all()) and _is_one(values.exp().sum(dim=1)):
+        return LOG_SOFTMAX
+    return LOGITS
+
+
+def probabilities(head: str, outputs: Tensor) -> Tensor:
+    """Probabilities of outputs `(n, classes)`; a single logit is that of its class against everything else."""
+    if head in (SOFTMAX, SIGMOID):
+        return outputs
+    if head == LOG_SOFTMAX:
+        return outputs.exp()
+    return outputs.softmax(dim=1) if outputs.shape[1] > 1 else outputs.sigmoid()
+
+
+def climbed(head: str, values: Tensor) -> Tensor:
+    """Classes' values as they are climbed `(n,)`: logits as they are, else log odds."""
+    if head in (SOFTMAX, SIGMOID):
+        return values.clamp(min=_LEAST).log() - torch.log1p(-values.clamp(max=1 - _LEAST_BELOW_ONE))
+    if head == LOG_SOFTMAX:
+        return values - torch.log(-torch.expm1(values.clamp(max=-_LEAST_BELOW_ONE)))
+    return values
+
+
+def leads(head: str, outputs: Tensor, classes: Tensor) -> Tensor:
+    """By how much classes `(n,)` lead the best other class `(n,)`, in units of logits.
+
+    Classes that do not exclude each other (sigmoids, or a single logit) lead by their own log odds.
+    """
+    chosen = classes.unsqueeze(1)
+    if head == SIGMOID:
+        return climbed(head, outputs.gather(1, chosen).squeeze(1))
+    if outputs.shape[1] == 1:
+        return outputs.squeeze(1)
+    logits = outputs.clamp(min=_LEAST).log() if head == SOFTMAX else outputs
+    return logits.gather(1, chosen).squeeze(1) - logits.scatter(1, chosen, -torch.inf).amax(dim=1)
+
+
+def _last_operation(outputs: Tensor) -> str:
+    """The operation that made the numbers, as autograd names it; empty if it does not know."""
+    node = outputs.grad_fn
+    while node is not None:
+        name = node.name().rstrip("0123456789").removesuffix("Backward")
+        if name not in _ARRANGING:
+            return name
+        node = node.next_functions[0][0]
+    return ""
+
+
+def _is_one(sums: Tensor) -> bool:
+    return bool(((sums - 1).abs() < 1e-4).all())

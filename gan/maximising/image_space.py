@@ -1,0 +1,103 @@
+"""Activation maximisation of natural images: no generator, but a space in which steps look like photographs.
+
+    s* = argmax_s E_t f(t(x(s)))
+
+x(s) is an image written in a space (`gan.maximising.spaces`), t a random view of it (`gan.maximising.views`). The loop
+is that of `CodeSpaceAM`, with Adam's steps: a value that depends on the view says nothing of a single step.
+
+>>> am = ImageSpaceAM(squeezenet, (3, 224, 224), transform=normalise, space="maco")
+>>> am.maximize(target=[483, 207], steps=256).images                                       # (2, 3, 224, 224) in [0, 1]
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .activations import Activations, Transform, layer_in, placed
+from .batching import rows_of_large
+from .climbing import AdamClimb
+from .maximizer import ActivationMaximizer, random_codes
+from .spaces import Maco, Shape, Space, space_of
+from .targets import Units
+from .views import LUCID, MACO, Views
+
+
+class ImageSpaceAM(ActivationMaximizer):
+    """Finds images that activate a unit most in Fourier space, in MACO's phases, or in pixels under random views."""
+
+    noisy = True
+    transforms = True
+    climb = AdamClimb
+    stop_at = None
+
+    def __init__(
+        self,
+        classifier: nn.Module | Callable[[Tensor], Any],
+        image_shape: Shape,
+        layer: nn.Module | str | None = None,
+        transform: Transform | None = None,
+        *,
+        space: str | Space = "fourier",
+        views: Views | None = None,
+        input_size: tuple[int, int] | None = None,
+        head: str | None = None,
+        learning_rate: float | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        """
+        Args:
+            classifier: any module or function that takes images; parameters, modes and buffers are left as they are.
+            image_shape: (C, H, W) of the images.
+            layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
+            transform: from images in [0, 1] to the classifier's input (a normalisation).
+            space: "fourier", "maco", "pixels", or a `Space` such as `Maco(image_shape, photographs)`.
+            views: how the images are seen; by default Lucid's views, and for MACO crops.
+            input_size: (height, width) of the classifier's input; by default that of the images.
+            head: what the classifier's output is, see `CodeSpaceAM`.
+            learning_rate: of Adam; by default the space's.
+            device: where to compute, see `CodeSpaceAM`.
+
+        Raises:
+            ValueError: the images do not fit the classifier, there is no such layer or space, or a number is out of
+                range.
+        """
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(f"image_shape {image_shape} is not (channels, height, width)")
+        self.classifier, self.space = placed(classifier, device), space_of(space, image_shape)
+        self.networks = (self.classifier,)
+        self.image_shape, self.code_shape = tuple(image_shape), self.space.code_shape
+        self.input_size, self.transform = input_size or (image_shape[1], image_shape[2]), transform
+        self.views = views if views is not None else MACO if isinstance(self.space, Maco) else LUCID
+        self.learning_rate = self.space.learning_rate if learning_rate is None else learning_rate
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
+        self.rows = rows_of_large(self.like.device)
+        example = torch.full((1, *image_shape), 0.5).to(self.like)
+        own = layer_in(self.classifier, classifier, layer)
+        self.activations = Activations(self.classifier, own, self._to_input, example, head)
+
+    def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
+        noise = random_codes(self.code_shape, randoms, self.like)
+        return self.space.start(noise), torch.ones(len(randoms), dtype=torch.int64)
+
+    def render(self, codes: Tensor) -> Tensor:
+        return self.space.render(codes)
+
+    def objective(
+        self, value: Tensor, images: Tensor, randoms: list[torch.Generator], score: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        count = self.views.count
+        values = [score(self.views.of(images, randoms, self.input_size)) for _ in range(count)]
+        return torch.stack(values).mean(dim=0)
+
+    def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
+        return codes
+
+    def _to_input(self, images: Tensor) -> Tensor:
+        """The classifier's input of whole images, or of views, which have its size."""
+        if tuple(images.shape[2:]) != self.input_size:
+            images = F.interpolate(images, self.input_size, mode="bilinear", antialias=True)
+        return images if self.transform is None else self.transform(images)

@@ -1,0 +1,103 @@
+"""The decoder of a pretrained autoencoder as a generator.
+
+A decoder is not trained on codes N(0, I): latents of photographs have means, correlated channels, and neighbours that
+are alike. `LatentGenerator` maps standard normal codes to latents with the statistics of encoded photographs,
+
+    y = mean + A F^-1(s F(z)),        A A^T = covariance of the channels,    s(f)^2 ~ |f|^-2a
+
+and decodes these, so that priors, random starts and best-of-n mean what they mean for a GAN.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .activations import as_module, tensor_of
+from .spaces import frequencies
+
+
+class LatentGenerator(nn.Module):
+    """Codes `(N, c, h, w)` with N(0, I) to images: a generator for `CodeSpaceAM`, and a space for `ImageSpaceAM`.
+
+    Args:
+        decoder: latents `(N, c, h, w)` to images; a module or a function.
+        latents: of photographs, as the encoder makes them, `(M, c, h', w')`: their statistics are taken.
+        size: (h, w) of the latents to make; by default that of `latents`.
+        image_range: the decoder's black and white.
+
+    Attributes:
+        code_size: (c, h, w).
+        exponent: a, by which the latents' magnitudes fall with the frequency.
+
+    Raises:
+        ValueError: too few latents, or another shape.
+    """
+
+    mean: Tensor
+    mixing: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        decoder: nn.Module | Callable[[Tensor], Tensor],
+        latents: Tensor,
+        size: tuple[int, int] | None = None,
+        image_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__()
+        if latents.ndim != 4 or latents[:, 0].numel() < 2 * latents.shape[1]:
+            raise ValueError(f"latents {tuple(latents.shape)}: give (M, c, h, w), of some tens of photographs")
+        self.decoder, (self.low, self.high) = as_module(decoder), image_range
+        height, width = size or (latents.shape[2], latents.shape[3])
+        self.code_shape: tuple[int, ...] = (latents.shape[1], height, width)
+        self.code_size = self.code_shape
+        self.learning_rate = 0.05
+        values = latents.detach().float()
+        rows = values.permute(1, 0, 2, 3).flatten(1)
+        mean = rows.mean(dim=1)
+        spread, axes = torch.linalg.eigh(torch.cov(rows))
+        deviation = spread.clamp(min=1e-8).sqrt()
+        white = torch.einsum("kc,nchw->nkhw", axes.T / deviation[:, None], values - mean.view(-1, 1, 1))
+        self.exponent = _fall(white)
+        scale = frequencies(height, width) ** -self.exponent
+        self.register_buffer("mean", mean.view(-1, 1, 1))
+        self.register_buffer("mixing", axes * deviation)
+        self.register_buffer("scale", scale / _root_mean_square(scale, width))
+
+    def latents(self, codes: Tensor) -> Tensor:
+        """Latents `(N, c, h, w)` of codes in the same shape."""
+        smooth = torch.fft.irfft2(torch.fft.rfft2(codes) * self.scale, s=self.code_shape[1:])
+        return torch.einsum("ck,nkhw->nchw", self.mixing, smooth) + self.mean
+
+    def forward(self, codes: Tensor) -> Tensor:
+        images: Tensor = tensor_of(self.decoder(self.latents(codes)))
+        return ((images - self.low) / (self.high - self.low)).clamp(0, 1)
+
+    def start(self, noise: Tensor) -> Tensor:
+        """First codes of standard normal noise: the noise."""
+        return noise
+
+    def render(self, codes: Tensor) -> Tensor:
+        """Images of codes."""
+        images: Tensor = self(codes)
+        return images
+
+
+def _fall(white: Tensor) -> float:
+    """a of |F| ~ |f|^-a in maps `(n, c, h, w)`, by least squares on logarithms."""
+    height, width = white.shape[2:]
+    power = torch.fft.rfft2(white).abs().square().mean(dim=(0, 1)).flatten()[1:]
+    logs = frequencies(height, width).flatten()[1:].log()
+    centred = logs - logs.mean()
+    return float(-(centred * power.log()).sum() / centred.square().sum() / 2)
+
+
+def _root_mean_square(scale: Tensor, width: int) -> Tensor:
+    """Over all coefficients, of which `rfft2` `(h, width // 2 + 1)` leaves out those that repeat others."""
+    weight = torch.full_like(scale, 2.0)
+    weight[:, 0] = 1
+    if width % 2 == 0:
+        weight[:, -1] = 1
+    square: Tensor = (weight * scale.square()).sum() / weight.sum()
+    return square.sqrt()

@@ -1,0 +1,136 @@
+"""What is maximised, in words: a channel, a neuron, a direction, and sums and differences of these.
+
+>>> objective = channel(12) - 0.5 * channel(40) + neuron(3, 6, 6)
+>>> ImageSpaceAM(network, (3, 224, 224), "features.12").maximize(objective, runs=4)
+
+An objective is a function of the activations `(N, ...)` of a layer, or of the output, that returns one value each
+`(N,)`: any target may be one, and any function may be a part of one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Term: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of functions of activations `(N, ...)`; `+`, `-` and factors make new ones.
+
+    Attributes:
+        terms: pairs of a weight and a function that returns `(N,)`.
+    """
+
+    terms: tuple[tuple[float, Term], ...]
+
+    def __call__(self, activations: Tensor) -> Tensor:
+        return torch.stack([weight * term(activations) for weight, term in self.terms]).sum(dim=0)
+
+    def __add__(self, other: "Objective | Term") -> "Objective":
+        return Objective(self.terms + _terms(other))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> "Objective":
+        return -1.0 * self
+
+    def __sub__(self, other: "Objective | Term") -> "Objective":
+        return self + -1.0 * objective(other)
+
+    def __rsub__(self, other: "Objective | Term") -> "Objective":
+        return objective(other) - self
+
+    def __mul__(self, factor: float) -> "Objective":
+        return Objective(tuple((factor * weight, term) for weight, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> "Objective":
+        return self * (1 / divisor)
+
+
+def objective(term: "Objective | Term") -> Objective:
+    """A function of activations `(N, ...)` that returns `(N,)`, as an objective."""
+    return Objective(_terms(term))
+
+
+def channel(number: int) -> Objective:
+    """A channel in the mean over its positions; of an output a class."""
+    return objective(Channel(number))
+
+
+def neuron(number: int, *position: int) -> Objective:
+    """A channel at one position, by default at the middle one."""
+    return objective(Neuron(number, position))
+
+
+def direction(vector: Tensor, cosine_power: float = 0.0) -> Objective:
+    """The activations' component along a vector of channels `(C,)`, in the mean over positions.
+
+    Args:
+        vector: one number per channel.
+        cosine_power: multiplies by the cosine to this power (at least 0.1), so that images whose activations point
+            elsewhere gain less (Olah et al. 2017).
+    """
+    return objective(Direction(tuple(vector.detach().flatten().tolist()), cosine_power))
+
+
+@dataclass(frozen=True)
+class Channel:
+    number: int
+
+    def __call__(self, activations: Tensor) -> Tensor:
+        return _channel(activations, self.number).reshape(len(activations), -1).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Neuron:
+    number: int
+    position: tuple[int, ...] = ()
+
+    def __call__(self, activations: Tensor) -> Tensor:
+        values = _channel(activations, self.number)
+        position = self.position or tuple(size // 2 for size in values.shape[1:])
+        inside = len(position) == values.ndim - 1 and all(
+            -size <= index < size for index, size in zip(position, values.shape[1:], strict=True)
+        )
+        if not inside:
+            raise ValueError(f"no position {position} in a channel of shape {tuple(values.shape[1:])}")
+        index: tuple[int | slice, ...] = (slice(None), *position)
+        return values[index]
+
+
+@dataclass(frozen=True)
+class Direction:
+    vector: tuple[float, ...]
+    cosine_power: float
+
+    def __call__(self, activations: Tensor) -> Tensor:
+        if activations.shape[1] != len(self.vector):
+            raise ValueError(f"a direction of {len(self.vector)} numbers for {activations.shape[1]} channels")
+        positions = activations.flatten(2) if activations.ndim > 2 else activations.unsqueeze(2)
+        vector = torch.tensor(self.vector).to(positions)
+        along = torch.einsum("nkp,k->np", positions, vector)
+        if self.cosine_power:
+            cosine = F.cosine_similarity(positions, vector.view(1, -1, 1), dim=1)
+            along = along * cosine.clamp(min=0.1) ** self.cosine_power
+        return along.mean(dim=1)
+
+
+def _channel(activations: Tensor, number: int) -> Tensor:
+    if not -activations.shape[1] <= number < activations.shape[1]:
+        raise ValueError(f"no channel {number}: activations are {tuple(activations.shape[1:])} per image")
+    return activations[:, number]
+
+
+def _terms(term: Any) -> tuple[tuple[float, Term], ...]:
+    if isinstance(term, Objective):
+        return term.terms
+    if not callable(term):
+        raise TypeError(f"{term!r} is no objective: give a function of the activations, such as channel(3)")
+    return ((1.0, term),)

@@ -1,0 +1,117 @@
+"""What runs found, as an object in memory and as plain data in a file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from plugin.files import save_torch
+
+from .targets import Unit
+
+if TYPE_CHECKING:
+    from .maximizer import ActivationMaximizer
+
+
+@dataclass(frozen=True)
+class Result:
+    """Runs of one call, finished or (from `iterate`) on their way.
+
+    Attributes:
+        images: `(n, C, H, W)` in [0, 1].
+        codes: what they were made of `(n, d)`, or `(n, ...)` as the generator takes them; of `PixelAM` the images.
+        scores: the units' values at each step `(steps, n)`; a frozen run repeats its last one. The last row belongs
+            to `images`.
+        probabilities: of the classes, at `images` `(n,)`; None where no classes are maximised.
+        steps_taken: how many steps each run was evaluated at until it was frozen `(n,)`.
+        reached: which runs reached `stop_at` `(n,)`.
+        tried: of how many random codes the one was chosen that each run started from `(n,)`.
+        silent: which runs never found a slope and were given up `(n,)`.
+        targets: one per run.
+        seeds: one per run.
+        stop_at: what a run had to reach, or one value per run `(n,)`; None if there was nothing to reach.
+        step: how many steps were made.
+        maximizer: what made it; None of a result that was loaded without one.
+    """
+
+    images: Tensor
+    codes: Tensor
+    scores: Tensor
+    probabilities: Tensor | None
+    steps_taken: Tensor
+    reached: Tensor
+    tried: Tensor
+    silent: Tensor
+    targets: list[Unit]
+    seeds: list[int]
+    stop_at: float | Tensor | None
+    step: int
+    maximizer: "ActivationMaximizer" = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def passes(self) -> Tensor:
+        """How many forward passes each run cost `(n,)`: one per code it looked at, two more per gradient.
+
+        The last of a run's steps takes no gradient. At frozen weights a gradient costs about one pass, not two.
+        """
+        return self.tried + self.steps_taken + 2 * (self.steps_taken - 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the maximizer as tensors, numbers and lists; of a function as target only its name is kept."""
+        named = {name: value for name, value in vars(self).items() if name not in ("maximizer", "targets")}
+        tensors = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in named.items()}
+        return tensors | {"targets": [_plain(target) for target in self.targets]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], maximizer: "ActivationMaximizer | None" = None) -> "Result":
+        """What `to_dict` gave; with the maximizer that made it, `gan.scorecard` can judge it."""
+        targets = [_unit(target) for target in data["targets"]]
+        return cls(**{**data, "targets": targets, "maximizer": maximizer})
+
+    def save(self, path: str | Path) -> Path:
+        """Write `to_dict` by `torch.save`: no class of this package is in the file, and any version reads it.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        return save_torch(self.to_dict(), path)
+
+    @classmethod
+    def load(cls, path: str | Path, maximizer: "ActivationMaximizer | None" = None) -> "Result":
+        """Read what `save` wrote. Nothing in the file is executed.
+
+        Args:
+            path: the file.
+            maximizer: what made the runs, if they are to be judged or continued.
+
+        Raises:
+            ValueError: the file holds no result.
+        """
+        try:
+            return cls.from_dict(torch.load(path, "cpu", weights_only=True), maximizer)
+        except OSError:
+            raise
+        except Exception as error:  # whatever its reader meets in a file of another kind
+            raise ValueError(f"{path} holds no result of activation maximisation ({type(error).__name__})") from error
+
+
+def _plain(target: Any) -> Any:
+    """A target as ints, strings and lists; a slice is a dictionary."""
+    if isinstance(target, tuple):
+        return [_plain(part) for part in target]
+    if isinstance(target, slice):
+        return {"start": target.start, "stop": target.stop, "step": target.step}
+    return target if isinstance(target, int) else getattr(target, "__name__", repr(target))
+
+
+def _unit(target: Any) -> Any:
+    """The target of `_plain`; a function's name stays a text."""
+    if isinstance(target, list):
+        return tuple(_unit(part) for part in target)
+    return slice(target["start"], target["stop"], target["step"]) if isinstance(target, dict) else target

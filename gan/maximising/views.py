@@ -1,0 +1,77 @@
+"""Random views of images: a picture that a unit answers from slightly elsewhere as well is not made of noise.
+
+A view is turned, scaled and shifted at once, by one resampling; what lies outside the image is grey. Every number is
+drawn from the run's own random generator.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_GREY = 0.5
+
+
+@dataclass(frozen=True)
+class Views:
+    """How views differ. The defaults are Lucid's, for a side of 224 pixels.
+
+    Attributes:
+        count: views per step, over which the unit's value is averaged.
+        shift: up to this share of the side, to either side.
+        scale: least and largest share of the image's side that is seen: below 1 is a crop.
+        angle: in degrees, to either side.
+        noise: standard deviation of noise on the pixels.
+        middle: standard deviation of the crop's middle, as a share of the side.
+    """
+
+    count: int = 1
+    shift: float = 6 / 224
+    scale: tuple[float, float] = (0.9, 1.1)
+    angle: float = 10.0
+    noise: float = 0.0
+    middle: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count={self.count}: at least one view per step is needed")
+        for name in ("shift", "angle", "noise", "middle"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it must not be negative")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale={self.scale}: give the least and the largest share of the side that is seen")
+
+    def of(self, images: Tensor, randoms: Sequence[torch.Generator], size: tuple[int, int]) -> Tensor:
+        """One view of each image `(n, C, H, W)`, `(n, C, *size)`, with its graph.
+
+        Args:
+            images: in [0, 1].
+            randoms: one per image.
+            size: (height, width) of the views.
+        """
+        maps = torch.stack([self._map(random) for random in randoms]).to(images)
+        grid = F.affine_grid(maps, [len(images), images.shape[1], *size], align_corners=False)
+        seen = F.grid_sample(images - _GREY, grid, align_corners=False) + _GREY
+        if self.noise:
+            shape = seen.shape[1:]
+            seen = seen + self.noise * torch.stack([torch.randn(shape, generator=each) for each in randoms]).to(seen)
+        return seen
+
+    def _map(self, random: torch.Generator) -> Tensor:
+        """From a view's coordinates in [-1, 1] to the image's `(2, 3)`."""
+        turn, size, right, down = (2 * torch.rand(4, generator=random) - 1).tolist()
+        angle = math.radians(self.angle) * turn
+        low, high = self.scale
+        share = (low + high) / 2 + size * (high - low) / 2
+        cos, sin = share * math.cos(angle), share * math.sin(angle)
+        away = 2 * self.middle * torch.randn(2, generator=random)
+        offset = [2 * self.shift * right + float(away[0]), 2 * self.shift * down + float(away[1])]
+        return torch.tensor([[cos, -sin, offset[0]], [sin, cos, offset[1]]])
+
+
+LUCID = Views()
+# Crops with a little noise. Smaller crops, as of the pictures of 1,280 pixels in the paper, make smaller objects.
+MACO = Views(count=4, shift=0.0, scale=(0.75, 1.0), angle=0.0, noise=0.02, middle=0.05)

@@ -1,0 +1,77 @@
+"""The choice of the device to compute on."""
+
+import copy
+import itertools
+import os
+
+import torch
+from torch import nn
+
+from .errors import OptionError, OptionTypeError
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The requested device, or the best available: CUDA, else Apple's MPS, else the processor.
+
+    Args:
+        device: such as "cpu", "cuda:1", or a `torch.device`. None chooses; among several GPUs it takes the one of the
+            process (`LOCAL_RANK`, as torchrun sets it), else the first.
+
+    Raises:
+        OptionError: there is no such device on this machine, or in this build of PyTorch.
+        OptionTypeError: `device` is neither a name nor a device.
+    """
+    if device is None:
+        return _best()
+    if not isinstance(device, (str, torch.device)):
+        raise OptionTypeError(
+            f"the device {device!r} is a {type(device).__name__}: give a name such as 'cpu' or 'cuda'"
+        )
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise OptionError(f"there is no device {device!r}: give one of {', '.join(available())}") from error
+    if not _is_there(found):
+        raise OptionError(f"device {str(found)!r} is not there: this PyTorch sees {', '.join(available())}")
+    return found
+
+
+def available() -> tuple[str, ...]:
+    """The devices of this machine by name, the best first."""
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return (*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
+
+
+def on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network itself if all of it is on the device, else a copy there; the given network is not moved."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    if all(_same(tensor.device, device) for tensor in tensors):
+        return network
+    return copy.deepcopy(network).to(device)
+
+
+def _best() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type in ("cpu", "meta") or _works(device)
+
+
+def _works(device: torch.device) -> bool:
+    """Whether a device of another kind (xpu, hpu ...) works: PyTorch tells only when it is used."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, NotImplementedError, AssertionError):
+        return False
+    return True
+
+
+def _same(first: torch.device, second: torch.device) -> bool:
+    return first.type == second.type and (first.index or 0) == (second.index or 0)

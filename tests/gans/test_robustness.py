@@ -1,0 +1,292 @@
+"""Interruptions, full disks, data in other forms, and files that say what they are."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, scorecard
+from gan.__main__ import main
+from gan.data import ImageSet
+from gan.export import save_gif, save_grid
+from gan.maximising import Result
+from gan.reals import images_and_labels
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+TRAIN = "train --data digits --network mlp --steps 24 --batch-size 8 --out"
+# Sends itself a signal in the middle of a step, `once` it has begun so many.
+PROGRAM = """
+import os, sys, torch
+torch.set_num_threads(1)
+from gan.__main__ import main
+from gan.training import Trainer
+number, once, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+update, begun = Trainer.update_generator, 0
+def interrupted(trainer):
+    global begun
+    begun += 1
+    if begun == once:
+        os.kill(os.getpid(), number)
+    return update(trainer)
+Trainer.update_generator = interrupted
+run = Trainer.run
+Trainer.run = lambda trainer, save_every: run(trainer, 5)
+raise SystemExit(main([*"{train}".split(), folder]))
+""".replace("{train}", TRAIN)
+
+
+def train(folder: Path, number: int = 0, once: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, str(number), str(once), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_training_that_is_interrupted_and_killed_ends_with_the_same_files(tmp_path: Path) -> None:
+    assert train(tmp_path / "unbroken").returncode == 0
+    broken = tmp_path / "broken"
+    stopped = train(broken, signal.SIGINT, 3)
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines()[-1] == f"stopped; the same command goes on from the checkpoint in {broken}"
+    assert torch.load(broken / "training.pt", weights_only=True)["step"] == 3, "the step was finished and saved"
+    assert train(broken, signal.SIGKILL, 9).returncode == -signal.SIGKILL
+    assert torch.load(broken / "training.pt", weights_only=True)["step"] == 10
+    assert train(broken, signal.SIGKILL, 2).returncode == -signal.SIGKILL
+    assert train(broken).returncode == 0
+    for name in ("mlp.safetensors", "history.json", "samples.png"):
+        assert (broken / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes(), name
+
+
+def test_an_interruption_before_the_first_step_names_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gan.training.Trainer.train_step", interrupted)
+    assert main([*TRAIN.split(), str(tmp_path / "run")]) == 130
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "stopped; no step was finished, so nothing was written"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of files")
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        (f"main([*'{TRAIN}'.split(), sys.argv[1]])", "training.pt"),
+        ("main(['maximize', '--target', '3', '--steps', '4', '--out', sys.argv[1] + '/zero.png'])", "zero.png"),
+    ],
+)
+def test_a_full_disk_is_a_sentence(program: str, name: str, tmp_path: Path) -> None:
+    limited = (
+        "import resource, sys\nfrom gan.__main__ import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))\n"
+        f"raise SystemExit({program})"
+    )
+    command = [sys.executable, "-c", limited, str(tmp_path / "run")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert found.returncode == 2, found.stderr
+    assert found.stderr.splitlines()[-1].startswith(
+        f"error: {tmp_path / 'run' / name} cannot be written (File too large)"
+    )
+    assert not [path for path in (tmp_path / "run").iterdir() if path.stat().st_size]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ending", "found"), [("jpg", "JPEG"), ("JPEG", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
+def test_a_grid_is_what_its_name_says(ending: str, found: str, tmp_path: Path) -> None:
+    with Image.open(save_grid(torch.rand(4, 1, 8, 8), tmp_path / f"m.{ending}")) as picture:
+        assert picture.format == found
+
+
+@pytest.mark.parametrize("command", [["maximize", "--target", "0"], ["sample"]])
+def test_an_ending_that_is_no_picture_is_refused_before_the_work(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.maximising.CodeSpaceAM.maximize", None)
+    assert main([*command, "--out", str(tmp_path / "m.pdf")]) == 2
+    assert "m.pdf does not end in a format of pictures: give it one of .png, .jpg" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"m\.png does not end in \.gif"):
+        save_gif([torch.rand(1, 1, 4, 4)], tmp_path / "m.png")
+
+
+def brighter_half(scale: float = 1.0) -> nn.Sequential:
+    linear = nn.Linear(16, 2)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[1.0] * 8 + [-1.0] * 8, [-1.0] * 8 + [1.0] * 8]) * scale)
+        linear.bias.zero_()
+    return nn.Sequential(nn.Flatten(), linear).eval()
+
+
+def stripes(codes: Tensor) -> Tensor:
+    halves = torch.sigmoid(2 * codes[:, :2])
+    return halves.repeat_interleave(2, 1).view(-1, 1, 4, 1).expand(-1, 1, 4, 4)
+
+
+def first_unit(values: Tensor) -> Tensor:
+    return values[:, 0]
+
+
+@pytest.mark.parametrize("target", [1, [0, 1, 1], [(0,), (slice(0, 2),), 1], first_unit])
+def test_results_are_saved_as_plain_data(target: Any, tmp_path: Path) -> None:
+    """A transform and a generator without a name of their own are no obstacle."""
+    am = CodeSpaceAM(brighter_half(), lambda codes: stripes(codes), transform=lambda x: x * 1, code_size=3)
+    seeds = {"seeds": [0, 1, 2]}
+    result = am.maximize(target, **seeds, steps=5)
+    path = result.save(tmp_path / "deep" / "result.pt")
+    names = set(torch.load(path, weights_only=True))
+    assert names >= {"images", "codes", "scores", "targets"}
+    assert b"gan" not in path.read_bytes(), "no class of the package is in the file"
+    again = Result.load(path, am)
+    for name in ("images", "codes", "scores", "reached", "tried"):
+        assert torch.equal(getattr(again, name), getattr(result, name))
+    assert again.seeds == result.seeds
+    assert again.targets == (["first_unit"] * 3 if target is first_unit else result.targets)
+    assert Result.load(path).maximizer is None
+    (tmp_path / "other.pt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"other\.pt holds no result"):
+        Result.load(tmp_path / "other.pt")
+
+
+# --- real images ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[Tensor, Tensor]:
+    images = stripes(torch.randn(120, 3, generator=torch.Generator().manual_seed(3)))
+    images = (images * 255).round() / 255
+    return images, (images[:, 0, 0, 0] < images[:, 0, 3, 0]).long()
+
+
+class Pictures:
+    """As torchvision's data sets: PIL pictures and ints."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.arrays, self.labels = (images * 255).round().byte().numpy()[:, 0], labels.tolist()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.arrays[index]), self.labels[index]
+
+
+FORMS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "uint8": lambda images, labels: ((images * 255).round().byte(), labels),
+    "arrays": lambda images, labels: (images.numpy(), labels.numpy()),
+    "channels last": lambda images, labels: (images.permute(0, 2, 3, 1).numpy(), labels.tolist()),
+    "no channels": lambda images, labels: ((images[:, 0] * 255).round().byte().numpy(), labels.numpy()),
+    "image set": lambda images, labels: ImageSet("stripes", (images * 255).round().byte(), labels),
+    "loader": lambda images, labels: DataLoader(TensorDataset(images, labels), batch_size=7),
+    "data set": TensorDataset,
+    "pictures": Pictures,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_real_images_come_as_people_have_them(form: str, real: tuple[Tensor, Tensor]) -> None:
+    images, labels = images_and_labels(FORMS[form](*real), (1, 4, 4))
+    torch.testing.assert_close(images, real[0])
+    assert labels is not None
+    assert torch.equal(labels, real[1])
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (lambda images: images * 255, r"values from \S+ to \S+: give them in \[0, 1\]"),
+        (lambda images: images * 2 - 1, r"values from -\S+ to \S+: give them in \[0, 1\]"),
+        (lambda images: images * float("nan"), "values from nan"),
+        (lambda images: nn.functional.interpolate(images, scale_factor=2), r"are \(1, 8, 8\), those .* \(1, 4, 4\)"),
+        (lambda images: images[:0], "M above 0"),
+        (lambda images: images[0, 0], r"have shape \(4, 4\)"),
+        (lambda images: (images, torch.zeros(3)), "120 real images with 3 labels"),
+        (lambda images: [images[0], images[0, :, :2]], "are of several sizes"),
+        (lambda images: [], "there are no real images"),
+    ],
+)
+def test_real_images_of_another_size_or_range_are_refused(
+    form: Callable[[Tensor], Any], message: str, real: tuple[Tensor, Tensor]
+) -> None:
+    result = CodeSpaceAM(brighter_half(), stripes, code_size=3).maximize(1, runs=2, steps=5)
+    with pytest.raises(ValueError, match=message):
+        scorecard(result, brighter_half(0.2), form(real[0]), baselines=[])
+
+
+def test_real_images_of_no_known_form() -> None:
+    with pytest.raises(TypeError, match="real images as int: give a tensor"):
+        images_and_labels(7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_networks_in_half_precision_are_judged(precision: torch.dtype, real: tuple[Tensor, Tensor]) -> None:
+    cards = []
+    for kind in (torch.float32, precision):
+        am = CodeSpaceAM(brighter_half().to(kind), stripes, code_size=3)
+        cards.append(scorecard(am.maximize(1, runs=4, steps=10), brighter_half(0.2).to(kind), real))
+    for measure, values in cards[0].to_dict().items():
+        for method, value in values.items():
+            assert cards[1][measure][method] == pytest.approx(value, rel=0.2, abs=0.05), (measure, method)
+
+
+def test_runs_that_stop_at_what_data_reach_are_judged_and_timed(real: tuple[Tensor, Tensor]) -> None:
+    am = CodeSpaceAM(brighter_half(), stripes, code_size=3)
+    result = am.maximize([0, 0, 1, 1], seeds=[0, 1, 0, 1], stop_at="data", real=real)
+    card = scorecard(result, brighter_half(0.2), real, speed=True)
+    assert card["reached"]["maximised"] == 1
+    assert card["speedup"]["maximised"] > 0
+
+
+def test_everything_may_be_made_in_inference_mode(real: tuple[Tensor, Tensor]) -> None:
+    classifier = brighter_half()
+    with torch.inference_mode():
+        for make in (
+            lambda: CodeSpaceAM(classifier, stripes, code_size=3),
+            lambda: PixelAM(classifier, (1, 4, 4)),
+            lambda: ImageSpaceAM(classifier, (1, 4, 4)),
+        ):
+            result = make().maximize(1, runs=2, steps=5, stop_at=0.999)
+            assert (result.scores[-1] > result.scores[0]).all()
+
+
+def test_a_judge_has_one_row_of_classes(real: tuple[Tensor, Tensor]) -> None:
+    result = PixelAM(brighter_half(), (1, 4, 4)).maximize(1, runs=2, steps=5)
+    with pytest.raises(ValueError, match="a judge returns one row of classes"):
+        scorecard(result, nn.Conv2d(1, 2, 2), real, baselines=[])
+
+
+def test_scores_of_digits_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--target", "0", "--runs", "2", "--steps", "4", "--baselines", "--out", str(tmp_path)]
+    with pytest.warns(UserWarning, match="right for 0% of the real images"):  # they have no margin, as MNIST's have
+        assert main(["score", "--data", "digits", *options]) == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["mnist-judge"]["agreement"]["maximised"] == 1
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = np.random.default_rng(index).integers(0, 256, (28, 28), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{index}.png")
+    capsys.readouterr()
+    assert main(["score", "--data", str(tmp_path / "pictures"), *options]) == 2
+    assert "classifier knows the classes 0, 1, 2 ... (10)" in capsys.readouterr().err
