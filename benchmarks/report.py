@@ -9,7 +9,7 @@ from benchmark_figures import draw
 
 from plugin.files import write_text
 from plugin.measuring import results, targets
-from plugin.measuring.cases import IMPLEMENTATIONS, LABELS
+from plugin.measuring.cases import IMPLEMENTATIONS, LABELS, Row
 from plugin.measuring.networks import NAMES
 from plugin.measuring.results import Measurement, Results
 from plugin.measuring.targets import TARGETS, Finding, Target
@@ -18,6 +18,7 @@ from plugin.measuring.timing import spread
 ROOT = Path(__file__).parents[1]
 README, PAGE, FIGURES = ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "figures"
 _BEGIN, _END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+_BRIEF_NETWORKS, _BRIEF_METHODS = ("vgg16", "resnet50"), ("guided-backprop", "lrp-epsilon", "lrp-epsilon-plus-flat")
 _AGAINST = {"floor": "floors", "compiled floor": "compiled floors", "captum": "x Captum", "zennit": "x zennit"}
 
 
@@ -44,7 +45,8 @@ def machine(found: Results) -> str:
 
 def summary(found: Results) -> str:
     """One line per target: its limit, what was found over all networks and batches, and how often it was reached."""
-    lines = ["| method | in | limit | found | reached |", "|---|---|---|---|---|"]
+    head = ["method", "unit", "target", "measured (range of medians)", "rows within target"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for target in _of_device(found):
         findings = targets.findings(found, target)
         reached, all_of_them = targets.reached(findings)
@@ -53,6 +55,31 @@ def summary(found: Results) -> str:
         share = f"{reached} of {all_of_them}" if medians else "-"
         lines.append(f"| {_methods(target)} | {_unit(target)} | {target.most:g} | {span} | {share} |")
     return "\n".join(lines)
+
+
+def brief(found: Results) -> str:
+    """One image, medians in floors: eager calls beside one another, and compiled ones beside the compiled floor."""
+    names = [IMPLEMENTATIONS["ours"], IMPLEMENTATIONS["captum"], IMPLEMENTATIONS["zennit"]]
+    head = ["one image, floors", *(f"{name}, eager" for name in names), "floor, compiled", "this package, compiled"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for network in _BRIEF_NETWORKS:
+        floor = found.get(Row(network, "lrp-0", "compiled", device=_device(found)))
+        for method in _BRIEF_METHODS:
+            rows = [
+                Row(network, method, who, device=_device(found)) for who in ("ours", "captum", "zennit", "compiled")
+            ]
+            *eager, compiled = (_median(found.get(row)) for row in rows)
+            if any(eager):
+                cells = [f"{NAMES[network]}, {LABELS[method]}", *eager, _median(floor), compiled]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _median(measurement: Measurement | None) -> str:
+    """The median in floors; nothing where none was measured, and a mark where the map is another one."""
+    if measurement is None or measurement.ratio is None:
+        return ""
+    return f"{measurement.ratio.median:.2f}" + ("*" if measurement.remark else "")
 
 
 def table(found: Results) -> str:
@@ -115,9 +142,12 @@ def absolute(found: Results) -> str:
     return "\n".join(lines)
 
 
+def _device(found: Results) -> str:
+    return "cuda" if "gpu" in found.machine else "cpu"
+
+
 def _of_device(found: Results) -> list[Target]:
-    device = "cuda" if "gpu" in found.machine else "cpu"
-    return [target for target in TARGETS if target.device == device]
+    return [target for target in TARGETS if target.device == _device(found)]
 
 
 def _methods(target: Target) -> str:
@@ -151,7 +181,8 @@ def _subject(measurement: Measurement) -> str:
 
 def _section(stem: str, found: Results) -> str:
     parts = [f"## {found.machine.get('gpu') or found.machine['cpu']}", machine(found)]
-    parts += [f"![Times and peak memory in floors](figures/benchmarks-{stem}.svg)", table(found), others(found)]
+    parts += [f"![Times and peak memory in floors](figures/benchmarks-{stem}.svg)", summary(found), table(found)]
+    parts += [others(found)]
     listed = remarks(found)
     parts += [f"What failed, or computes something else:\n\n{listed}"] if listed else []
     parts += [absolute(found)]
@@ -169,7 +200,7 @@ def main(folder: Path = results.FOLDER) -> int:
         draw(each, FIGURES / f"benchmarks-{stem}.svg")
     # In short: of processors and of GPUs, the first, which most was measured on.
     fullest = {"gpu" in each.machine: each for each in reversed(found.values())}
-    _write(README, [f"{machine(each)}\n\n{summary(each)}" for each in fullest.values()])
+    _write(README, [f"{machine(each)}\n\n{brief(each)}" for each in fullest.values()])
     _write(PAGE, [_section(stem, each) for stem, each in found.items()])
     return 0
 

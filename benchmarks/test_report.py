@@ -34,6 +34,7 @@ def test_tables_show_hits_and_misses(found):
     assert "| LRP epsilon | floors | 1.1 | 1.20 to 1.20 | 0 of 1 |" in short
     assert "| LRP epsilon | x zennit | 0.5 | 0.40 to 0.40 | 1 of 1 |" in short
     assert "| LRP epsilon, ten targets | floors | 1 | not measured | - |" in short
+    assert "| VGG-16, LRP epsilon | 1.20 | 2.00 | 3.00 |  |  |" in report.brief(found)
     assert "it has no rule: Captum ViT-B/16 LRP epsilon" in report.remarks(found)
     assert "| gan step | dcgan | this package | 128 | 1.250 [1.250, 1.250] |" in report.others(found)
     assert report.absolute(found) == ""

@@ -1,4 +1,4 @@
-"""Optional packages. What needs one imports it through `require`, so that every error names the extra to install.
+"""Optional packages. Code imports them through `require`, so that every error names the extra to install.
 
 >>> zarr = require("zarr", extra="datasets", purpose="a store of maps")
 """
@@ -19,11 +19,11 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     Args:
         module: its full name, such as `sklearn.datasets`.
         extra: the key in `[project.optional-dependencies]` that installs the package.
-        purpose: what needs it; the subject of the error's sentence.
+        purpose: the feature that needs it; the subject of the error's sentence.
 
     Raises:
         MissingExtraError: the package is not installed (a ModuleNotFoundError). A package that is installed and fails
-            for a reason of its own raises that reason.
+            for another reason raises its own error.
     """
     package = module.partition(".")[0]
     try:
@@ -43,7 +43,7 @@ _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
 def require_own(package: str) -> None:
-    """Check that a top-level package of this distribution is found, and no file or folder of the same name before it.
+    """Check that a top-level package of this distribution is found, and no other file or folder of that name first.
 
     Raises:
         ImportError: another one is found. The message names its file.

@@ -1,0 +1,51 @@
+"""Which device is chosen, and that networks are copied to it, not moved."""
+
+import pytest
+import torch
+from torch import nn
+
+from plugin.devices import available, choose_device, on_device
+from plugin.errors import OptionError, OptionTypeError
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "rank", "expected", "names"),
+    [
+        (2, True, None, "cuda:0", ("cuda:0", "cuda:1", "mps", "cpu")),
+        (2, False, "1", "cuda:1", ("cuda:0", "cuda:1", "cpu")),
+        (0, True, None, "mps", ("mps", "cpu")),
+        (0, False, "1", "cpu", ("cpu",)),
+    ],
+)
+def test_the_best_device_there_is(
+    cuda: int, mps: bool, rank: str | None, expected: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert choose_device() == torch.device(expected)
+    assert available() == names
+    for name in names:
+        assert choose_device(name) == choose_device(torch.device(name)) == torch.device(name)
+    for missing in {"cuda:0", "cuda:5", "mps"} - set(names):
+        with pytest.raises(OptionError, match=f"device '{missing}' is not there: this PyTorch sees {names[0]}"):
+            choose_device(missing)
+
+
+def test_what_is_no_device() -> None:
+    with pytest.raises(OptionError, match="there is no device 'gpu'"):
+        choose_device("gpu")
+    with pytest.raises(OptionTypeError, match="the device 3 is a int"):
+        choose_device(3)  # type: ignore[arg-type]
+
+
+def test_a_network_is_copied_where_it_is_wanted() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    assert on_device(network, torch.device("cpu")) is network
+    copied = on_device(network, torch.device("meta"))
+    assert copied is not network
+    assert {value.device.type for value in copied.state_dict().values()} == {"meta"}
+    assert {value.device.type for value in network.state_dict().values()} == {"cpu"}
