@@ -10,11 +10,11 @@ bench-gpu: MINUTES ?= 15
 BENCH = MINUTES=$(MINUTES) $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds \
 	--timeout=1200
 
-.PHONY: install app test lint bench bench-gpu report screenshots clean
+.PHONY: install app test lint docs bench bench-gpu report screenshots clean
 
 install: $(VENV)/.installed
 app: $(VENV)/.app
-	$(BIN)/python -m streamlit run streamlit_app.py --server.address 127.0.0.1 --server.port $(PORT)
+	$(BIN)/python -m plugin.explorer --server.address 127.0.0.1 --server.port $(PORT)
 # Two processes, each with the files of tests it takes; `.venv/bin/python -m pytest` runs them one after the other.
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -24,6 +24,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports
+# Into build/site; a broken link or reference fails.
+docs: install
+	$(BIN)/mkdocs build --strict
 bench: install
 	$(BENCH) -k "not cuda"
 bench-gpu: install

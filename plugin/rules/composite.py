@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from torch import nn
 
+from ..errors import OptionError, OptionTypeError
 from .lrp import Epsilon
 from .terms import Rule
 
@@ -62,7 +63,7 @@ class Composite:
         softmax: "gradient" (AttnLRP) or "constant" (CP-LRP), the rule of softmax.
 
     Raises:
-        TypeError: a selector is no selector, or a rule is no rule.
+        OptionTypeError: a selector is no selector, or a rule is no rule.
 
     >>> Composite([(nn.Conv2d, Gamma(0.25)), ("classifier.*", Epsilon())], first=ZBox(-2.2, 2.7), default=ZPlus())
     """
@@ -79,10 +80,10 @@ class Composite:
         self.default = default if default is not None else Epsilon()
         self.softmax = softmax
         if softmax not in ("gradient", "constant"):
-            raise ValueError(f"softmax = {softmax!r}: it must be 'gradient' (AttnLRP) or 'constant' (CP-LRP)")
+            raise OptionError(f"softmax = {softmax!r}: it must be 'gradient' (AttnLRP) or 'constant' (CP-LRP)")
         for selector, rule in self.entries:
             if not (isinstance(selector, (str, int, tuple)) or callable(selector)):
-                raise TypeError(
+                raise OptionTypeError(
                     f"{selector!r} selects no layers: give a module type, a name pattern, an index or a function"
                 )
             _check_rule(rule)
@@ -141,7 +142,7 @@ class Assignment:
 
 def _check_rule(rule: object) -> None:
     if not isinstance(rule, Rule):
-        raise TypeError(f"{rule!r} is no rule: give an instance such as Epsilon() or Gamma(0.25)")
+        raise OptionTypeError(f"{rule!r} is no rule: give an instance such as Epsilon() or Gamma(0.25)")
 
 
 def _matches(selector: Selector, layer: Layer) -> bool:

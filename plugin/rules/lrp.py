@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import OptionError
 from ..kernels.pointwise import STABILISER, stabilise
 from .terms import LinearOperation, Rule, Term
 
@@ -63,7 +64,7 @@ class AlphaBeta(Rule):
     """alpha times the share of z+ + b+, minus beta times the share of z- + b- (Bach et al. 2015, eq. 60).
 
     Raises:
-        ValueError: unless alpha - beta = 1 and both are >= 0.
+        OptionError: unless alpha - beta = 1 and both are >= 0.
     """
 
     alpha: float = 2.0
@@ -72,7 +73,7 @@ class AlphaBeta(Rule):
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
-            raise ValueError(f"alpha = {self.alpha}, beta = {self.beta}: both must be >= 0 and alpha - beta = 1")
+            raise OptionError(f"alpha = {self.alpha}, beta = {self.beta}: both must be >= 0 and alpha - beta = 1")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         up, down = operation.positive_weight, operation.negative_weight
@@ -92,7 +93,7 @@ class Gamma(Rule):
     x >= 0 and y >= 0, but it explodes where y < 0 receives relevance, as before residual additions.
 
     Raises:
-        ValueError: gamma is negative.
+        OptionError: gamma is negative.
     """
 
     gamma: float = 0.25
@@ -101,7 +102,7 @@ class Gamma(Rule):
 
     def __post_init__(self) -> None:
         if self.gamma < 0:
-            raise ValueError(f"gamma = {self.gamma}: it must be >= 0")
+            raise OptionError(f"gamma = {self.gamma}: it must be >= 0")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         gamma, weight, output = self.gamma, operation.weight, operation.output
@@ -135,7 +136,7 @@ class Pass(Rule):
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
         if relevance.shape != operation.input.shape:
-            raise ValueError(
+            raise OptionError(
                 f"Pass needs an output of the input's shape, not {tuple(relevance.shape)} for "
                 f"{tuple(operation.input.shape)}: give this layer another rule"
             )
@@ -192,7 +193,7 @@ class ZBox(Rule):
 
     def __post_init__(self) -> None:
         if bool((torch.as_tensor(self.low) > 0).any()) or bool((torch.as_tensor(self.high) < 0).any()):
-            raise ValueError(f"low = {self.low}, high = {self.high}: they must enclose 0")
+            raise OptionError(f"low = {self.low}, high = {self.high}: they must enclose 0")
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
         # With c = (l + h) / 2 and d = (l - h) / 2: l W+ + h W- = c W + d |W|.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..errors import OptionError
 from .composite import CONVOLUTIONS, Composite
 from .lrp import AlphaBeta, Epsilon, Flat, Gamma, ZBox, ZPlus
 from .terms import Rule
@@ -88,8 +89,8 @@ def preset(name: str) -> Composite:
     """The preset called `name`, with its default constants.
 
     Raises:
-        ValueError: there is none of that name.
+        OptionError: there is none of that name.
     """
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: choose among {', '.join(PRESETS)}")
+        raise OptionError(f"unknown preset {name!r}: choose among {', '.join(PRESETS)}")
     return PRESETS[name]()

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import OptionError
 from ..kernels.unpooling import SWITCH_FREE, Pooling, SwitchFree
 
 UNPOOLING = ("switches", *SWITCH_FREE)
@@ -54,7 +55,7 @@ class SignalRule:
         unpooling: where max-pooling passes its signal: "switches", "center", "corner", "uniform" or "replicate".
 
     Raises:
-        ValueError: `unpooling` is no such mode.
+        OptionError: `unpooling` is no such mode.
     """
 
     name: str
@@ -64,7 +65,7 @@ class SignalRule:
 
     def __post_init__(self) -> None:
         if self.unpooling not in UNPOOLING:
-            raise ValueError(f"unknown unpooling {self.unpooling!r}: choose one of {', '.join(UNPOOLING)}")
+            raise OptionError(f"unknown unpooling {self.unpooling!r}: choose one of {', '.join(UNPOOLING)}")
 
     def with_unpooling(self, unpooling: str) -> "SignalRule":
         """The same rule with another mode of unpooling."""

@@ -85,6 +85,8 @@ def test_every_use_of_an_optional_package_names_its_extra(tmp_path: Path) -> Non
 
 
 def test_the_error_is_an_import_error_that_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ModuleNotFoundError, match="the digits needs the package scikit-learn: pip install") as caught:
         require("sklearn.datasets", extra="gan", purpose="the digits")

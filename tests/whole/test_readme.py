@@ -1,4 +1,4 @@
-"""The README's "Why", sentence by sentence."""
+"""The properties that the README claims, sentence by sentence."""
 
 import threading
 from collections.abc import Callable

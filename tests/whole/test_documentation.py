@@ -1,0 +1,150 @@
+"""The documentation: its blocks of Python run as they are pasted, its links lead somewhere, its lists are complete.
+
+A block of Python runs in a fresh namespace, as a reader would paste it, unless a comment stands on the line before it:
+
+* `<!-- continues -->`: the block goes on from the blocks above it on the page;
+* `<!-- not run: REASON -->`: the block is only compiled.
+
+All blocks run in a folder of the test's, without a connection to the network.
+"""
+
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.browser import ROOT
+
+from plugin import errors, operations
+from plugin.rules.lrp import RULES
+from plugin.rules.presets import PRESETS
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+_BLOCK = re.compile(r"(?:^ *<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent> *)```python\n(?P<text>.*?)^ *```$", re.M | re.S)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of Python with the comment before it."""
+
+    line: int
+    mark: str
+    text: str
+
+    @property
+    def runs(self) -> bool:
+        return not self.mark.startswith("not run: ")
+
+
+def blocks(page: Path) -> list[Block]:
+    """The blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in _BLOCK.finditer(text):
+        indent = len(match["indent"])
+        lines = "\n".join(line[indent:] for line in match["text"].split("\n"))
+        found.append(Block(text.count("\n", 0, match.start("text")), match["mark"] or "", lines))
+    return found
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder of its own, no connections, one thread; operations that a block registers are taken back."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError("the blocks of the documentation run without a network")
+
+    def register(*args: Any, **kwargs: Any) -> Any:
+        rows.append(original(*args, **kwargs))
+        return rows[-1]
+
+    rows: list[Any] = []
+    original, threads = operations.register, torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(operations, "register", register)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    for row in rows:
+        operations.unregister(row)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
+def test_blocks_run_as_they_are_pasted(page: Path, apart: None) -> None:
+    namespace: dict[str, Any] = {}
+    for block in blocks(page):
+        # As many lines as stand above it, so that a traceback names the line of the page.
+        code = compile("\n" * block.line + block.text, str(page), "exec")
+        if block.runs:
+            if block.mark != "continues":
+                namespace = {"__name__": "pasted"}
+            exec(code, namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_marks_are_known(page: Path) -> None:
+    for block in blocks(page):
+        assert block.mark in ("", "continues") or re.fullmatch(r"not run: \S.+", block.mark), (block.line, block.mark)
+    marks = re.findall(r"^ *<!-- (?:continues|not run\b[^\n]*) -->$", page.read_text(encoding="utf-8"), re.M)
+    assert len(marks) == sum(bool(block.mark) for block in blocks(page)), "a mark without a block of Python below it"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in _LINK.findall(_CODE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in slugs(target), link
+
+
+def test_every_page_is_listed() -> None:
+    contents = (DOCS / "README.md").read_text(encoding="utf-8")
+    listed = {(DOCS / link.partition("#")[0]).resolve() for link in _LINK.findall(contents)}
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    for page in PAGES[1:]:
+        path = page.relative_to(DOCS).as_posix()
+        assert page in listed or path == "README.md", f"docs/README.md does not list {path}"
+        assert re.search(rf"[-:] {re.escape(path)}$", navigation, re.M), f"mkdocs.yml does not list {path}"
+
+
+def test_every_error_has_a_section() -> None:
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    for error, kind in vars(errors).items():
+        if isinstance(kind, type) and kind is not errors.AttributionError:
+            assert f"\n## {error}\n" in text, error
+
+
+def test_every_rule_and_preset_has_a_section() -> None:
+    text = (DOCS / "methods" / "lrp.md").read_text(encoding="utf-8")
+    for preset in PRESETS:
+        assert f"\n### `{preset}`\n" in text, preset
+    for rule in {maker.func.__name__ for maker in RULES.values()}:
+        assert f"{rule}(" in text, rule
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
