@@ -1,6 +1,7 @@
 """The explorer's frame: the one list of pages. A new page is a folder in `pages/` and a row here.
 
-The order of the rows is that of the navigation. A page is imported when it is drawn.
+The order of the rows is that of the navigation. A page is imported when it is drawn. A row ends with the settings that
+the page has beside the network and the picture: its link holds no others.
 """
 
 import streamlit as st
@@ -8,34 +9,57 @@ import streamlit as st
 from .widgets import navigation
 from .widgets.navigation import Page
 
+_DRAWN = ("view", "percentile")
 PAGES: tuple[Page, ...] = (
-    Page("", "Start", "what this is, a live picture, and the way to every page", "start"),
-    Page("tour", "Tour", "the argument of the paper, step by step, with live figures", "tour"),
+    Page("", "Start", "what this is, a live picture, and the way to every page", "start", ("target",)),
+    Page("tour", "Tour", "the argument of the paper, step by step, with live figures", "tour", ("step",)),
     Page(
         "attribute",
         "Attribute",
-        "several methods side by side: what spoke for a class, and what against it",
+        "several methods side by side: which pixels led to a class, or to a neuron's value",
         "attribute",
+        (*_DRAWN, "opacity", "scale", "methods", "explain", "target", "contrast", "layer", "neuron", "randomise"),
     ),
     Page(
         "deconvnet",
         "Deconvnet",
         "what one unit looks for, without a picture and with one, with pooling and without",
         "deconvnet",
+        (*_DRAWN, "layer", "neuron", "unpooling", "frame"),
     ),
-    Page("lrp", "LRP", "a rule for each layer, and where the relevance went", "lrp"),
+    Page(
+        "lrp",
+        "LRP",
+        "a rule for each layer, and where the relevance went",
+        "lrp",
+        (*_DRAWN, "opacity", "target", "contrast", "preset", "rules"),
+    ),
     Page(
         "code-space",
         "Code space",
-        "digits that excite a class or a unit most, searched for in the code space of a GAN",
+        "pictures that excite a class or a unit most, in the code space of a GAN or in pixels",
         "code_space",
+        ("generator", "explain", "target", "stop_at", "layer", "neuron", "span", "prior", "runs", "seed", "steps"),
     ),
-    Page("invariance", "Invariance", "what invariant representation means, in three figures", "invariance"),
-    Page("benchmarks", "Benchmarks", "time and memory against the gradient and other libraries", "benchmarks"),
+    Page(
+        "invariance",
+        "Invariance",
+        "what invariant representation means, in three figures",
+        "invariance",
+        ("data", "count", "layer", "neuron", "generator", "runs", "seed", "ascent"),
+    ),
+    Page(
+        "benchmarks",
+        "Benchmarks",
+        "time and memory against the gradient and other libraries",
+        "benchmarks",
+        ("results", "measured", "batch"),
+    ),
 )
 
 
 def main() -> None:
     """Draw the page that the URL asks for."""
-    st.set_page_config(page_title="Attribution explorer", layout="wide")
-    st.navigation(navigation.register(PAGES), position="top").run()
+    chosen = st.navigation(navigation.register(PAGES), position="top")
+    st.set_page_config(page_title=f"{chosen.title} · Attribution explorer", layout="wide")
+    chosen.run()

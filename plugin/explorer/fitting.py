@@ -20,18 +20,22 @@ def views(channels: int) -> tuple[str, ...]:
     return tuple(VIEWS) if channels == 3 else _GREY_VIEWS
 
 
-def follow(settings: Settings, before: Settings, same_classes: bool) -> Settings:
+def follow(settings: Settings, before: Settings, same_classes: bool, left: Settings | None = None) -> Settings:
     """Drop the choices that lose their meaning when another network, layer or preset is chosen.
 
     Args:
         settings: after the change.
         before: before it.
         same_classes: whether class indices mean the same for both networks.
+        left: how the chosen network was left when it was shown last: its checkpoint and its class come back.
     """
-    if settings.network != before.network and not same_classes:
-        settings = replace(settings, target=None, contrast=None)
     if settings.network != before.network:
-        settings = replace(settings, checkpoint="", layer="", rules=())
+        left = left or Settings()
+        settings = replace(
+            settings, checkpoint=left.checkpoint, checkpoint_name=left.checkpoint_name, layer="", rules=()
+        )
+        if not same_classes:
+            settings = replace(settings, target=left.target, contrast=left.contrast)
     if settings.preset != before.preset:
         settings = replace(settings, rules=())
     if settings.layer != before.layer:
@@ -77,30 +81,36 @@ def fit(
     return settings, notes
 
 
-def with_suitable_picture(settings: Settings) -> Settings:
-    """The settings of a network that was just chosen, with a digit for the classifier of digits and for no other."""
-    is_digit = settings.image in (DRAWING, *offered_pictures.DIGITS)
-    if settings.image == UPLOAD or is_digit == (settings.network == DIGITS):
+def with_suitable_picture(settings: Settings, left: Settings | None = None) -> Settings:
+    """The settings of a network that was just chosen, with a digit for the classifier of digits and for no other.
+
+    Args:
+        settings: of the network.
+        left: how the network was left when it was shown last: its picture comes back.
+    """
+    if settings.image == UPLOAD or _is_digit(settings.image) == (settings.network == DIGITS):
         return settings
+    if left is not None and left.image != UPLOAD:
+        return replace(settings, image=left.image)
     return replace(settings, image=offered_pictures.DIGITS[3] if settings.network == DIGITS else Settings.image)
 
 
-def with_suitable_generator(settings: Settings, arrived: bool) -> Settings:
-    """Settings in which generator and network go together: the GANs draw the digits that one network sees.
+def _is_digit(image: str) -> bool:
+    return image in (DRAWING, *offered_pictures.DIGITS)
 
-    Args:
-        settings: of any page.
-        arrived: whether the page was just opened. Then the generator decides, so that the page opens with digits; later
-            the network does.
-    """
-    if settings.generator == PIXELS or settings.network == DIGITS:
-        return settings
-    if not arrived:
-        return replace(settings, generator=PIXELS)
-    return with_suitable_picture(follow(replace(settings, network=DIGITS), settings, same_classes=False))
+
+def generator_of(settings: Settings) -> str:
+    """What draws the images that are maximised: the GANs draw the digits that one network sees, for others pixels
+    themselves are changed."""
+    return settings.generator if settings.network == DIGITS else PIXELS
+
+
+def alone_with(settings: Settings, network: str) -> Settings:
+    """The settings for a page that shows another network than the others do."""
+    changed = replace(settings, network=network, target=None, contrast=None)
+    return with_suitable_picture(follow(changed, settings, same_classes=False))
 
 
 def to_be_maximised(settings: Settings, target: int | None = None) -> Settings:
     """The settings with which pages lead to Code space: their class or unit, drawn by what suits their network."""
-    generator = PIXELS if settings.network != DIGITS else settings.generator
-    return replace(settings, generator=generator, target=settings.target if target is None else target)
+    return replace(settings, generator=generator_of(settings), target=settings.target if target is None else target)

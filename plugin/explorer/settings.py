@@ -17,6 +17,7 @@ from .choices.offered_rules import RULES
 from .inputs.image_sets import LABELS as IMAGE_SETS
 from .inputs.unit_maximizers import PIXELS
 from .links import Form
+from .server.files import NAME as FILE_NAME
 from .untrusted_text import quoted
 
 # Pictures that are no samples.
@@ -25,8 +26,8 @@ UPLOAD, DRAWING = "upload", "drawing"
 EXPLAIN = {"class": "Class", "neuron": "Neuron"}
 VIEWS = {
     "sum": "Sum of channels",
-    "positive": "Sum, what speaks for it",
-    "negative": "Sum, what speaks against it",
+    "positive": "Sum, positive part",
+    "negative": "Sum, negative part",
     "colour": "Colour picture",
     "red": "Red channel",
     "green": "Green channel",
@@ -44,6 +45,11 @@ MOST_RANDOM_LAYERS = 9
 TOUR = (
     "relu-rules", "switches", "without-a-picture", "guided-backprop", "conservation", "code-space", "invariance",
 )  # fmt: skip
+
+
+_FILE = links.matching(FILE_NAME, "the name of a file")
+# Which network and which picture are looked at: every page has them, also where it shows something else.
+INPUTS = ("network", "checkpoint", "checkpoint_name", "image", "picture", "picture_name", "drawing")
 
 
 def setting(default: Any, form: Form | None, explanation: str) -> Any:
@@ -65,8 +71,10 @@ class Settings:
     checkpoint: str = setting(
         "", links.DIGEST, "the start of the SHA-256 of the file with its weights; empty if it has its own"
     )
+    checkpoint_name: str = setting("", _FILE, "what that file is called")
     image: str = setting("cat", None, "the name of a sample, `UPLOAD` or `DRAWING`")
     picture: str = setting("", links.DIGEST, "the start of an upload's SHA-256: a link says which file it needs")
+    picture_name: str = setting("", _FILE, "what the upload is called")
     drawing: str = setting("", links.DRAWING, "a drawing, as `drawn_digit.encode` writes it; empty for a blank sheet")
     methods: tuple[str, ...] = setting(
         ("gradient", "deconvnet", "guided-backprop"),
@@ -116,13 +124,31 @@ class Settings:
     ascent: int = setting(60, links.whole_number(MOST_STEPS, 1), "the steps of each run there")
     step: str = setting(TOUR[0], links.one_of(TOUR), "of the guided tour")
 
-    def to_query(self) -> dict[str, str]:
-        """The query parameters of a link to this state. Defaults are left out, so that links stay short."""
+    def to_query(self, page: Collection[str] | None = None) -> dict[str, str]:
+        """The query parameters of a link to this state. Defaults are left out, so that links stay short.
+
+        Args:
+            page: the settings that the page has, of which those are written that it uses now; None is all settings.
+        """
+        names = None if page is None else self.used(page)
         return {
             declared.name: _form(declared, ()).write(getattr(self, declared.name))
             for declared in fields(self)
-            if getattr(self, declared.name) != declared.default
+            if getattr(self, declared.name) != declared.default and (names is None or declared.name in names)
         }
+
+    def used(self, page: Collection[str]) -> set[str]:
+        """Of the settings that a page has, those on which it depends now: without a drawing, there is none to name."""
+        unused = {"picture", "picture_name"} if self.image != UPLOAD else set()
+        if self.image != DRAWING:
+            unused.add("drawing")
+        if not self.checkpoint:
+            unused.add("checkpoint_name")
+        if "explain" in page:
+            unused |= {"target", "contrast", "stop_at"} if self.explain == "neuron" else {"neuron", "span"}
+            if self.explain == "class" and not ("methods" in page and self.needs_layer):
+                unused.add("layer")
+        return {*INPUTS, *page} - unused
 
     @property
     def needs_layer(self) -> bool:

@@ -14,7 +14,7 @@ from support.browser import CHROMIUM, choose, launched, screenshot, settle, unti
 from support.simulator import opened, run, turn_to, widget
 
 from gan.maximising.priors import PRIORS as PRIORS_OF_GAN
-from plugin.explorer.fitting import to_be_maximised, with_suitable_generator
+from plugin.explorer.fitting import generator_of, to_be_maximised
 from plugin.explorer.inputs import image_sets, offered_networks
 from plugin.explorer.inputs.unit_maximizers import PIXELS
 from plugin.explorer.pages.code_space import judgements, run_programs, run_reports
@@ -155,10 +155,9 @@ def test_priors_are_those_of_the_gan_module():
 
 
 def test_generator_and_network_go_together():
-    assert with_suitable_generator(Settings(), arrived=True).network == "mnist-classifier"
-    assert with_suitable_generator(Settings(), arrived=False).generator == PIXELS
-    kept = Settings(generator=PIXELS, layer="features.conv2")
-    assert with_suitable_generator(kept, arrived=True) == kept
+    assert generator_of(Settings()) == PIXELS
+    assert generator_of(DIGITS) == "gan-mnist"
+    assert generator_of(replace(DIGITS, generator=PIXELS)) == PIXELS
     assert to_be_maximised(Settings(), 3) == Settings(generator=PIXELS, target=3)
 
 
@@ -173,13 +172,21 @@ def ended(at, kind):
     return run(at)
 
 
-def test_code_space_page_opens_with_runs_and_judges_on_request():
-    at = opened("code-space", generator="gan-mnist", runs="4")
-    ended(at, "code-space")
+def maximise(at):
+    """Click the button that starts the runs, and wait for them."""
+    (start,) = [button for button in at.button if button.label.startswith("Maximise with")]
+    run(start.click())
+    return ended(at, "code-space")
+
+
+def test_code_space_page_runs_on_request_and_judges_on_request():
+    at = opened("code-space", network="mnist-classifier", generator="gan-mnist", runs="4")
+    assert not any("job." in name for name in at.session_state._state._state.filtered_state)
+    maximise(at)
     assert not at.warning
     assert any("4 of 4 runs reached 0.99" in text.value for text in at.markdown)
     assert any("CodeSpaceAM(classifier, generator, prior='shell')" in block.value for block in at.code)
-    assert {"network": "mnist-classifier", "generator": "gan-mnist", "runs": "4"}.items() <= at.query_params.items()
+    assert at.query_params == {"network": "mnist-classifier", "generator": "gan-mnist", "runs": "4"}
     run(widget(at, "segmented_control", "explain").set_value("neuron"))
     # Other settings wait for a click.
     assert not any("runs reached" in text.value for text in at.markdown)
@@ -188,7 +195,7 @@ def test_code_space_page_opens_with_runs_and_judges_on_request():
 
 def test_code_space_page_tells_how_far_runs_came_that_fell_short():
     at = opened("code-space", network="mnist-classifier", generator="pixels", runs="2", steps="2")
-    ended(at, "code-space")
+    maximise(at)
     assert [warning.value.partition(",")[0] for warning in at.warning] == ["2 of 2 runs did not reach 0.99 in 2 steps"]
 
 
@@ -205,8 +212,8 @@ def test_unit_goes_along_between_pages():
     at = opened("deconvnet", network="mnist-classifier", image="digit-3", layer="body.conv2", neuron="5.6.7")
     turn_to(at, "code-space")
     run(at)
-    assert at.query_params["neuron"] == "5.6.7"
     run(widget(at, "segmented_control", "explain").set_value("neuron"))
+    assert at.query_params["neuron"] == "5.6.7"
     assert any("body.conv2, channel 5, row 6, column 7" in text.value for text in at.subheader)
 
 
@@ -286,7 +293,7 @@ def page():
 
 def downloaded(page, kind):
     with page.expect_download() as download:
-        page.get_by_role("button", name=kind, exact=True).click()
+        page.get_by_role("button", name=f"{kind} of the runs", exact=True).click()
     return Path(download.value.path()).read_bytes()
 
 
@@ -295,7 +302,10 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
     page.goto(
         f"{address}code-space?network=mnist-classifier&runs=8&explain=neuron&layer=body.conv3&neuron=7.3.3&steps=500"
     )
-    # Stopped on the way, what was found stays.
+    # No run starts unasked. Stopped on the way, what was found stays.
+    settle(page)
+    assert page.get_by_role("button", name="Stop", exact=True).count() == 0
+    page.get_by_role("button", name="Maximise with").click()
     page.locator("[class*='st-key-attribute-stop'] button").wait_for()
     page.get_by_text("Step ").first.wait_for()
     screenshot(page, "code-space-live", 1000)
@@ -306,8 +316,8 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
         assert file["images"].shape == (8, 1, 28, 28)
         assert len(file["scores"]) < 500
 
-    # A deep link in a session of its own shows the runs by itself.
     page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=6")
+    page.get_by_role("button", name="Maximise with").click()
     page.get_by_text("Reproduce this view").click()
     page.get_by_text("6 of 6 runs reached 0.99 in").wait_for()
     program = page.locator("[data-testid=stCode]").nth(1).inner_text()

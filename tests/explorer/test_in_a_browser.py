@@ -82,7 +82,7 @@ def hover_and_download(page):
 def saved(page, kind):
     """The first file of a kind on the page."""
     with page.expect_download() as download:
-        page.get_by_role("button", name=kind, exact=True).first.click()
+        page.get_by_role("button", name=f"{kind} of ").first.click()
     return Path(download.value.path()).read_bytes()
 
 

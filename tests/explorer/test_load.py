@@ -71,6 +71,7 @@ def test_page_that_is_closed_while_images_come_about_ends_the_work(served):
     others = ticks(process)
     query = {"network": OWN, "generator": "pixels", "runs": "4", "steps": str(MOST_STEPS), "stop_at": "1"}
     session = Session(address, "code-space", query)
+    session.press_labelled("Maximise with")
     worker = busiest_thread(process, others)
     session.look_again()
     assert [button.label for button in session.find("button")].count("Stop") == 1

@@ -5,14 +5,16 @@ import re
 import tomllib
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from support.simulator import ENTRY, maps, opened, png, programs, run, turn_to, widget
+from support.simulator import ENTRY, go_to, maps, opened, png, programs, run, turn_to, widget
 
 from plugin import models
+from plugin.explorer import serving
 from plugin.explorer.app import PAGES
 from plugin.explorer.inputs import drawn_digit, offered_networks, offered_pictures, uploaded_checkpoint
 from plugin.explorer.maps import answers
@@ -34,6 +36,13 @@ def test_module_starts_the_server_with_the_same_options():
 
     file = (ENTRY.parent / ".streamlit" / "config.toml").read_text()
     assert dict(flat(tomllib.loads(file))) == OPTIONS
+
+
+def test_script_of_the_module_has_no_neighbour_called_pages():
+    """Streamlit would look for pages of its own kind there, and say that ours are not found."""
+    script = Path(serving.__file__).with_name("streamlit_script.py")
+    assert script.is_file()
+    assert not script.with_name("pages").exists()
 
 
 def test_first_view_shows_three_methods_side_by_side():
@@ -89,8 +98,22 @@ def test_going_back_in_the_browser_restores_the_view():
     at = opened()
     run(widget(at, "selectbox", "target").set_value(2))
     assert at.query_params == {"target": "2"}
-    at.query_params.clear()
-    assert "target=2" not in programs(run(at))[0]
+    assert "target=2" not in programs(go_to(at))[0]
+    go_to(at, target="2")
+    assert "target=2" in programs(at)[0]
+
+
+def test_address_that_is_older_than_the_view_changes_nothing():
+    """The browser asks before it has seen the new address, or drops the parameters of the page that is open."""
+    at = opened(target="3")
+    run(widget(at, "selectbox", "target").set_value(2))
+    for stale in ({"target": "3"}, {}):
+        at.query_params.clear()
+        for name, value in stale.items():
+            at.query_params[name] = value
+        run(at)
+        assert at.query_params == {"target": "2"}
+        assert "target=2" in programs(at)[0]
 
 
 def test_neuron_of_a_layer():
@@ -250,8 +273,7 @@ def test_digit_classifier_takes_digits_and_drawings():
     assert "empty" in at.info[0].value
     assert not maps(at)
     ink = drawn_digit.with_stroke(drawn_digit.blank(), [14, 14], [5, 22])
-    at.query_params["drawing"] = drawn_digit.encode(ink)
-    run(at)
+    go_to(at, network="mnist-classifier", image="drawing", drawing=drawn_digit.encode(ink))
     assert "most probable: 1" in widget(at, "selectbox", "target").options[0]
     assert f"picture('{drawn_digit.encode(ink)}')" in programs(at)[0]
     run(widget(at, "selectbox", "network").set_value("all-cnn-c"))
@@ -320,10 +342,14 @@ def test_choices_go_along_from_page_to_page():
     turn_to(at, "lrp")
     at.query_params.clear()  # as the browser does when a title is clicked
     run(at)
-    assert at.query_params == kept
+    assert at.query_params == {name: value for name, value in kept.items() if name != "methods"}
     assert "target=5" in programs(at)[0]
     assert "photo.png" in programs(at)[0]
-    assert any("photo.png" in caption.value for caption in at.caption)
+    assert any("Uploaded before: `photo.png`" in caption.value for caption in at.caption)
+    turn_to(at, "attribute")
+    at.query_params.clear()
+    run(at)
+    assert at.query_params == kept
 
 
 def test_opening_page_shows_a_live_picture_and_leads_on_with_the_same_state():
@@ -332,12 +358,16 @@ def test_opening_page_shows_a_live_picture_and_leads_on_with_the_same_state():
     assert [len(part.proto.imgs) for part in at.get("image")] == [1, 1]
     assert "Guided backprop" in at.get("image")[1].proto.imgs[0].caption
     assert any("all-cnn-c gives dog" in caption.value for caption in at.caption)
-    assert at.query_params == {"image": "coffee", "target": "5", "methods": "lrp-epsilon"}
+    assert at.query_params == {"image": "coffee", "target": "5"}
     links = {link.proto.page: link.proto for link in at.get("page_link")}
     assert {*links} == {page.path for page in PAGES if page.path}
     onward = [link.proto.query_string for link in at.get("page_link")][1:]
-    assert all("image=coffee" in query and "target=5" in query for query in onward)
+    assert all("image=coffee" in query for query in onward)
+    uses = {page.path: page.uses for page in PAGES}
+    pages = [link.proto.page for link in at.get("page_link")][1:]
+    assert all(("target=5" in query) == ("target" in uses[page]) for page, query in zip(pages, onward, strict=True))
     assert [query for query in onward if "guided-backprop" in query] == onward[:1]
+    assert [query for query in onward if "lrp-epsilon&" in f"{query}&"] == [onward[pages.index("attribute", 1)]]
     run(widget(at, "segmented_control", "image").set_value("rocket"))
     assert at.query_params["image"] == "rocket"
 

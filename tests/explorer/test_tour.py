@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from support.simulator import maps, opened, run, widget
+from support.simulator import maps, opened, run, turn_to, widget
 
 from plugin.explorer.app import PAGES
 from plugin.explorer.choices.offered_methods import lrp_key
@@ -122,7 +122,9 @@ def test_page_goes_from_step_to_step_and_on_with_the_state_of_the_step():
     assert query["neuron"] == "4.3.3"
     linked = opened("deconvnet", **query)
     assert not linked.warning
-    assert linked.query_params == tour_steps.STEPS["switches"].settings.to_query()
+    wanted = tour_steps.STEPS["switches"].settings.to_query(next(p.uses for p in PAGES if p.path == "deconvnet"))
+    # The step shows another network than the visitor's, who keeps that on all other pages.
+    assert linked.query_params == wanted | {"alone": "1"}
     assert maps(linked)
     run(widget(at, "selectbox", "step").set_value("relu-rules"))
     assert at.query_params == {}
@@ -140,6 +142,10 @@ def test_unknown_step_gets_a_sentence():
 def test_tour_leaves_what_the_other_pages_show():
     at = opened("attribute", target="5", image="coffee")
     at._page_hash = opened("tour")._page_hash
+    at.query_params.clear()
+    run(at)
+    assert at.query_params == {"image": "coffee"}
+    turn_to(at, "attribute")
     at.query_params.clear()
     run(at)
     assert at.query_params == {"target": "5", "image": "coffee"}

@@ -9,6 +9,7 @@ meanwhile.
 import io
 import os
 import random
+import re
 import statistics
 import threading
 import time
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from plugin import models
 from plugin.attr.methods import METHODS
+from plugin.explorer.app import PAGES
 from plugin.explorer.inputs.offered_networks import DIGITS, digit_classifier
 from plugin.explorer.inputs.offered_pictures import sample
 from plugin.models import LoadedModel
@@ -149,15 +151,18 @@ class View:
     explain: str = "class"
     preset: str = PRESETS[0]
 
-    def shown_by(self, query: dict[str, str]) -> bool:
-        """Whether an address says the same."""
+    def shown_by(self, query: dict[str, str], page: str = "attribute") -> bool:
+        """Whether the address of a page says the same, as far as the page shows it."""
         asked = {"network": self.network, "image": self.image, "methods": ",".join(self.methods),
                  "explain": self.explain, "preset": self.preset}  # fmt: skip
         first = View()
         default = {"network": first.network, "image": first.image, "methods": ",".join(first.methods),
                    "explain": first.explain, "preset": first.preset}  # fmt: skip
         target = None if self.target is None else str(self.target)
-        return all(query.get(k, default[k]) == value for k, value in asked.items()) and query.get("target") == target
+        uses = {"network", "image", *next(each.uses for each in PAGES if each.path == page)}
+        if page == "lrp" or self.explain == "class":
+            asked["target"], default["target"] = str(target), str(None)
+        return all(query.get(k, default[k]) == value for k, value in asked.items() if k in uses)
 
 
 class Visitor(threading.Thread):
@@ -237,6 +242,9 @@ class Visitor(threading.Thread):
 
     def _come_back(self) -> None:
         query = self._session.query
+        # A link holds what its page shows.
+        target = None if self._view.explain == "neuron" else self._view.target
+        self._view = replace(self._view, preset=PRESETS[0], target=target)
         self._session.close()
         self._session = Session(self._address, "attribute", query)
         with self._report.lock:
@@ -245,17 +253,17 @@ class Visitor(threading.Thread):
     def _look_at_lrp(self) -> None:
         session, preset = self._session, self._random.choice(PRESETS)
         session.turn_to("lrp")
-        session.wait(lambda: self._view.shown_by(session.query))
+        session.wait(lambda: self._view.shown_by(session.query, "lrp"))
         self._view = replace(self._view, preset=preset)
         session.set("preset", METHODS[_lrp(preset)].label)
-        session.wait(lambda: self._view.shown_by(session.query))
+        session.wait(lambda: self._view.shown_by(session.query, "lrp"))
         self._check_maps((_lrp(preset),), of_class=True)
         session.turn_to("attribute")
 
     def _check_maps(self, methods: tuple[str, ...], of_class: bool = False) -> None:
         view, session, query = self._view, self._session, self._session.query
         maps = session.maps()
-        prefix = f"{view.network.replace(':', '-')}-"
+        prefix = f"{re.sub('[^A-Za-z0-9_-]', '-', view.network)}-"
         explained = methods
         if view.explain == "neuron" and not of_class:
             explained = tuple(method for method in methods if METHODS[method].explains_neuron)

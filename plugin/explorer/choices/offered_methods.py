@@ -11,7 +11,12 @@ UNPOOLING_LABELS = {name: {"center": "centre"}.get(name, name) for name in SWITC
 
 WITHOUT_SWITCHES = {
     f"deconvnet-{unpooling}": Method(
-        f"Deconvnet, {label}", "plugin.attr", "Deconvolution", "NeuronDeconvolution", construct={"unpooling": unpooling}
+        f"Deconvnet, {label}",
+        "plugin.attr",
+        "Deconvolution",
+        "NeuronDeconvolution",
+        construct={"unpooling": unpooling},
+        reading=_SHARED["deconvnet"].reading,
     )
     for unpooling, label in UNPOOLING_LABELS.items()
 }
@@ -20,6 +25,8 @@ WITHOUT_SWITCHES = {
 NO_IMAGE = "no-image"
 
 METHODS: dict[str, Method] = (
-    _SHARED | WITHOUT_SWITCHES | {NO_IMAGE: Method("Deconvnet, no picture", "plugin.attr", "", "DeconvNet")}
+    _SHARED
+    | WITHOUT_SWITCHES
+    | {NO_IMAGE: Method("Deconvnet, no picture", "plugin.attr", "", "DeconvNet", reading=_SHARED["deconvnet"].reading)}
 )
 OF_PICTURES = tuple(key for key in METHODS if key != NO_IMAGE)

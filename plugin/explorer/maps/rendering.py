@@ -15,6 +15,7 @@ from plugin import figures
 from ..inputs.offered_pictures import Picture
 from ..settings import Settings
 from .answers import Result
+from .map_names import map_digest
 from .questions import Question
 
 # Pixels that a colour picture does not need below it.
@@ -60,11 +61,17 @@ def npz(
     picture: Picture,
     limit: float,
     more: Mapping[str, NDArray[Any]] | None = None,
+    identity: str = "",
 ) -> bytes:
-    """An NPZ file with `attribution` (C, H, W), `map` as it is on screen, `more` arrays, settings and versions."""
+    """An NPZ file with `attribution` (C, H, W), `map` as it is on screen, `more` arrays, settings and versions.
+
+    The settings have a `digest` of all that the map depends on; `identity` is that of the network.
+    """
     recorded: dict[str, Any] = asdict(settings) | {
         "question": asdict(question),
+        "network_identity": identity,
         "image_sha256": picture.digest,
+        "digest": map_digest(identity, picture.digest, question),
         "limit": limit,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,

@@ -1,10 +1,15 @@
-"""Whether the browser that asked for something is still connected: what is made for it alone can end otherwise."""
+"""Whose browser asks, and whether it is still connected: what is made for it alone can end otherwise."""
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 
-from streamlit import runtime
+import streamlit as st
+from streamlit import config, runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_COOKIE = "_streamlit_xsrf"
 
 
 def connection_of_this_session() -> Callable[[], bool]:
@@ -16,3 +21,36 @@ def connection_of_this_session() -> Callable[[], bool]:
     if context is None or not runtime.exists():
         return lambda: True
     return partial(runtime.get_instance().is_active_session, context.session_id)
+
+
+def went_through_history() -> bool:
+    """Whether this run shows a page because someone went back or forward in the browser's history."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
+def serves_this_machine_only() -> bool:
+    """Whether the server is bound to the loopback interface: whoever asks sits at this machine."""
+    return config.get_option("server.address") in _LOOPBACK
+
+
+def owner_of_files() -> str | None:
+    """For whom this session's files are kept beyond it: all sessions of a server that serves this machine only, else
+    the browser; None where that is not known."""
+    if serves_this_machine_only():
+        return ""
+    return browser_of(st.context.cookies.get(_COOKIE, ""))
+
+
+def browser_of(cookie: str) -> str | None:
+    """A name for the browser that has this cookie against forged requests; None if it has none.
+
+    The cookie is `2|mask|masked token|time`; only the browser and the server know the token.
+    """
+    try:
+        version, mask, masked, _ = cookie.strip("\"'").split("|")
+        key, text = bytes.fromhex(mask), bytes.fromhex(masked)
+    except ValueError:
+        return None
+    token = bytes(byte ^ key[place % len(key)] for place, byte in enumerate(text)) if key else b""
+    return hashlib.sha256(token).hexdigest() if version == "2" and len(token) >= 16 else None

@@ -15,8 +15,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
+
+from .turns import Turns, ahead_of_this
 
 logger = logging.getLogger(__name__)
 
@@ -98,11 +101,17 @@ class Job(Generic[T]):
         present: whether the browser of the page is connected; asked by the worker. Work for a page that was closed ends
             within seconds.
         patience_seconds: how long the work goes on while nobody looks. Browsers let hidden pages ask once a minute.
+        turns: the queue in which the work waits before it begins; None begins at once.
     """
 
     def __init__(
-        self, work: Callable[[Task], T], present: Callable[[], bool] = lambda: True, patience_seconds: float = 150.0
+        self,
+        work: Callable[[Task], T],
+        present: Callable[[], bool] = lambda: True,
+        patience_seconds: float = 150.0,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns
         self._task, self._error, self._completed = Task(patience_seconds, present), "", False
         self._result: T | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
@@ -126,9 +135,14 @@ class Job(Generic[T]):
         self._thread.join(timeout)
         return self.look()
 
+    def _tell(self, ahead: int) -> None:
+        """Say on the page that the work waits; ends the waiting as `Task.report` ends the work."""
+        self._task.report(0.0, ahead_of_this(ahead))
+
     def _run(self, work: Callable[[Task], T]) -> None:
         try:
-            self._result = work(self._task)
+            with self._turns.turn(self._tell) if self._turns else nullcontext():
+                self._result = work(self._task)
             self._completed = True
         except Stopped:
             pass

@@ -7,6 +7,7 @@ import streamlit as st
 
 from ..server.connection import connection_of_this_session
 from ..server.jobs import Job, Task
+from ..server.turns import JOBS
 from ..untrusted_text import markdown_sentence
 from .page_state import key
 
@@ -16,7 +17,7 @@ _POLL_SECONDS = 0.5
 
 
 def work(
-    name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None, start: bool = False
+    name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None, heavy: bool = True
 ) -> Any:
     """A button that starts long work, then its progress with a button that stops it.
 
@@ -25,7 +26,7 @@ def work(
         label: on the button.
         task: the work, see `jobs.Job`. It must not use Streamlit.
         draw: draws what the work has shown so far, a `jobs.View`; called again and again while it runs, and at the end.
-        start: whether work that was not done yet starts without a click.
+        heavy: whether it takes turns with the other work of the server; what only waits for a network need not.
 
     Returns:
         What it made, or had shown when it was stopped, once it has ended; else None.
@@ -37,11 +38,10 @@ def work(
         if job is not None and job.look().error:
             st.error(markdown_sentence(job.look().error))
         button = st.empty()
-        clicked = button.button(label, key=key(f"start.{name}"), type="primary")
-        if not clicked and not (start and job is None):
+        if not button.button(label, key=key(f"start.{name}"), type="primary"):
             return _drawn(job, draw) if job is not None else None
         button.empty()
-        job = st.session_state[place] = Job(task, connection_of_this_session())
+        job = st.session_state[place] = Job(task, connection_of_this_session(), turns=JOBS if heavy else None)
         ended = False
     if ended:
         return _drawn(job, draw)

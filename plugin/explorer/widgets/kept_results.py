@@ -1,11 +1,13 @@
 """What is kept between runs of a page, for all sessions.
 
 Results are found by what they depend on: the identity of the network, the SHA-256 of the picture and the frozen
-question. Arguments that start with an underscore are no part of the key: Streamlit hashes large arrays from a sample,
-which would mix results up.
+question. Arguments that start with an underscore are no part of the key. What is not kept is computed when it is the
+session's turn, and the page says so meanwhile.
 """
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -21,74 +23,122 @@ from ..inputs.subject import Subject
 from ..maps import answers, ledgers, sanity_checks, zero_maps
 from ..maps.answers import Result
 from ..maps.questions import Asked, Look
+from ..server.kept_values import KeptValues
+from ..server.turns import MAPS, ahead_of_this
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def _of_network(subject: Subject) -> str:
-    return subject.identity
+def kept(most: int, key: Callable[P, Hashable], message: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A decorator that keeps what a function returns; whoever gets it does not change it.
+
+    Args:
+        most: how many values are kept.
+        key: what a value depends on, of the function's arguments.
+        message: on the page while a value is made; empty says nothing.
+    """
+
+    def decorated(make: Callable[P, T]) -> Callable[P, T]:
+        values: KeptValues[T] = KeptValues(most, MAPS)
+
+        @wraps(make)
+        def found(*args: P.args, **kwargs: P.kwargs) -> T:
+            return _waiting_for(values, key(*args, **kwargs), lambda: make(*args, **kwargs), message)
+
+        return found
+
+    return decorated
 
 
-def _of_look(look: Look) -> tuple[str, str]:
+def _waiting_for(values: KeptValues[T], key: Hashable, make: Callable[[], T], message: str) -> T:
+    """The value, while the page says what it waits for."""
+    places: list[st.delta_generator.DeltaGenerator] = []
+
+    def told(ahead: int) -> None:
+        if not places:
+            places.append(st.empty())
+        places[0].info(ahead_of_this(ahead))
+
+    def made() -> T:
+        for place in places:
+            place.empty()
+        if not message:
+            return make()
+        with st.spinner(message):
+            return make()
+
+    try:
+        return values.get(key, made, told)
+    finally:
+        for place in places:
+            place.empty()
+
+
+def _of_network(network: str, digest: str = "", _checkpoint: tuple[str, bytes] | None = None) -> tuple[str, ...]:
+    # The file's name stands in programs.
+    return network, digest, _checkpoint[0] if _checkpoint else ""
+
+
+def of_look(look: Look) -> tuple[str, str]:
+    """What tells a network that looks at a picture from others."""
     return look.subject.identity, look.picture.digest
 
 
-def _of_asked(asked: Asked) -> tuple[object, ...]:
+def _of_asked(asked: Asked) -> tuple[Hashable, ...]:
     # What needs no picture is the same for all of them.
     return asked.subject.identity, asked.picture.digest if asked.question.needs_picture else "", asked.question
 
 
-# How Streamlit finds what depends on these.
-BY_IDENTITY: dict[str | type[Any], Any] = {Subject: _of_network, Look: _of_look, Asked: _of_asked}
-
-
-@st.cache_resource(max_entries=4, show_spinner="Loading the network …")
+@kept(4, _of_network, "Loading the network …")
 def subject(network: str, digest: str = "", _checkpoint: tuple[str, bytes] | None = None) -> Subject:
     """See `offered_networks.open_network`; the digest stands for the checkpoint."""
     return offered_networks.open_network(network, _checkpoint)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Decoding the picture …")
+@kept(4, lambda digest, name, _data: (digest, name), "Decoding the picture …")
 def upload(digest: str, name: str, _data: bytes) -> Picture:
     """See `offered_pictures.uploaded`; the digest stands for the bytes."""
     return offered_pictures.uploaded(_data, name)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
+@kept(16, lambda digest, _image: digest)
 def square(digest: str, _image: Image.Image) -> bytes:
     """See `offered_pictures.square`: a page that is drawn again would spend half its time on it."""
     return offered_pictures.square(_image)
 
 
-@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=BY_IDENTITY)
+@kept(64, of_look)
 def probabilities(look: Look) -> NDArray[np.float32]:
     """See `answers.probabilities`."""
     return answers.probabilities(look.subject, look.picture.image)
 
 
-@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=BY_IDENTITY)
+@kept(16, lambda look, layer: (*of_look(look), layer))
 def responses(look: Look, layer: str) -> NDArray[np.float32]:
     """See `answers.responses`."""
     return answers.responses(look.subject, look.picture.image, layer)
 
 
-@st.cache_data(max_entries=256, show_spinner="Computing the map …", hash_funcs=BY_IDENTITY)
+@kept(256, _of_asked, "Computing the map …")
 def result(asked: Asked) -> Result:
     """See `answers.compute`."""
     return answers.compute(asked.subject, asked.picture.image, asked.question)
 
 
-@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=BY_IDENTITY)
+@kept(64, _of_asked)
 def zero_reason(asked: Asked) -> str:
     """See `zero_maps.reason`."""
     return zero_maps.reason(asked.subject, asked.picture.image, asked.question)
 
 
-@st.cache_data(max_entries=64, show_spinner="Making layers random …", hash_funcs=BY_IDENTITY)
+@kept(64, lambda asked, layers: (_of_asked(asked), layers), "Making layers random …")
 def randomised(asked: Asked, layers: int) -> RandomisationCheck:
     """See `sanity_checks.check`."""
     return sanity_checks.check(asked.subject, asked.picture.image, asked.question, layers)
 
 
-@st.cache_data(max_entries=64, show_spinner="Keeping the books …", hash_funcs=BY_IDENTITY)
+@kept(64, _of_asked, "Keeping the books …")
 def ledger(asked: Asked) -> Ledger:
     """See `ledgers.compute`."""
     return ledgers.compute(asked.subject, asked.picture.image, asked.question)

@@ -13,7 +13,7 @@ from plugin import figures
 
 from ..choices.offered_methods import METHODS
 from ..inputs.subject import Subject
-from ..maps import map_programs, rendering
+from ..maps import map_names, map_programs, rendering
 from ..maps.answers import Result
 from ..maps.questions import Asked, Question
 from ..maps.unit_pictures import Box
@@ -52,12 +52,17 @@ class Shown:
 
     @property
     def label(self) -> str:
-        """The method, for people."""
-        return METHODS[self.question.method].label
+        """The method, for people, and whether its rules were changed."""
+        return map_names.title(self.question)
+
+    @property
+    def file(self) -> str:
+        """The name of its files without their ending."""
+        return map_names.map_file(self.asked, self.settings, self.limit)
 
     @property
     def name(self) -> str:
-        """Tells the maps of a page apart, and is fit for a file and for a key."""
+        """Tells the maps of a page apart, and is fit for a key."""
         return re.sub(r"[^A-Za-z0-9_-]", "-", f"{self.settings.network}-{self.question.method}")
 
 
@@ -67,6 +72,7 @@ def map_column(
     note: str = "",
     focus: Box | None = None,
     more: Mapping[str, NDArray[Any]] | None = None,
+    several: bool = False,
 ) -> None:
     """One map with what it took, and its files.
 
@@ -76,10 +82,11 @@ def map_column(
         note: Markdown beneath it.
         focus: the rows and columns to which the figure is zoomed; None shows all.
         more: arrays that its NPZ file holds too.
+        several: whether the page has maps of several networks.
     """
     settings, picture, result, limit = shown.settings, shown.asked.picture, shown.result, shown.limit
     visible = shown.subject.model.visible(picture.image) if shown.question.needs_picture else None
-    st.markdown(f"**{shown.label}**")
+    st.markdown(f"**{shown.label}**", help=METHODS[shown.question.method].reading or None)
     figure = rendering.figure(result, settings, limit, visible, height)
     if focus:
         figures.focused(figure, *focus)
@@ -95,11 +102,12 @@ def map_column(
         st.caption(note)
     st.caption(cost(result), help=COST)
     png = partial(rendering.png, result, settings, limit, visible)
-    npz = partial(rendering.npz, result, settings, shown.question, picture, limit, more)
+    npz = partial(rendering.npz, result, settings, shown.question, picture, limit, more, shown.subject.identity)
+    name = f"{shown.label}, {shown.subject.name}" if several else shown.label
     with st.container(horizontal=True):
         for kind, make in (("PNG", png), ("NPZ", npz)):
-            file = f"{shown.name}-{settings.image}.{kind.lower()}"
-            download_button(kind, make, file, key(f"{kind}.{shown.name}"))
+            file = f"{shown.file}.{kind.lower()}"
+            download_button(f"{kind} of {name}", make, file, key(f"{kind}.{shown.name}"))
 
 
 def reproduce(settings: Settings, maps: Sequence[Shown], ledger: bool = False) -> None:

@@ -20,16 +20,23 @@ class Page:
         title: for people.
         purpose: what it is for, a part of a sentence.
         folder: of `plugin.explorer.pages`: the function `draw` of its `page.py` draws it.
+        uses: the fields of `Settings` that it has, beside those of `INPUTS`.
     """
 
     path: str
     title: str
     purpose: str
     folder: str
+    uses: tuple[str, ...] = ()
 
     def draw(self) -> None:
         """Draw it, which imports its module."""
-        import_module(f"{_EXPLORER}.pages.{self.folder}.page").draw()
+        import_module(self.module).draw()
+
+    @property
+    def module(self) -> str:
+        """The name of its `page.py` as a module."""
+        return f"{_EXPLORER}.pages.{self.folder}.page"
 
 
 def register(listed: Iterable[Page]) -> list[Any]:

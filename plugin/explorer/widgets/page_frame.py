@@ -1,7 +1,6 @@
 """What all pages have: the choice of network and picture, the header, and settings that come and go."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import streamlit as st
@@ -11,10 +10,10 @@ from ..fitting import fit
 from ..inputs import offered_pictures
 from ..inputs.subject import Subject
 from ..maps.questions import Look
-from ..settings import UPLOAD, Settings
-from . import kept_results
+from ..settings import Settings
+from . import kept_results, open_strip
 from .input_choice import network_choice, open_picture, open_subject, picture_choice
-from .page_state import put, recall, remember, show_notes
+from .page_state import key, put, recall, remember, show_notes, use_alone
 
 
 def frame(
@@ -26,7 +25,7 @@ def frame(
     """Draw the frame of a page about a network and a picture.
 
     Args:
-        page: its name.
+        page: its path.
         title: its header.
         fields: the settings, besides network and picture, whose widgets do not depend on the network.
         explore: draws the rest for valid settings, a network that looks at a picture and the probabilities
@@ -37,10 +36,10 @@ def frame(
     with st.sidebar:
         network_choice(settings)
         picture_choice(settings)
+    open_strip.draw(page, settings)
     st.header(title)
     subject, picture = open_subject(settings), open_picture(settings)
     if subject and picture:
-        settings = replace(settings, picture=picture.digest[:12] if settings.image == UPLOAD else "")
         settings, more = fit(settings, subject.model.classes, subject.layers, subject.channels)
         notes += more
     show_notes(notes)
@@ -56,20 +55,20 @@ def network_frame(
     title: str,
     fields: Sequence[str],
     explore: Callable[[Settings, Subject], Settings],
-    prepare: Callable[[Settings], Settings] = lambda settings: settings,
+    offered: str,
 ) -> None:
     """The same for a page that needs no picture; the one that was chosen elsewhere stays chosen.
 
     Args:
         page, title, fields: see `frame`.
         explore: draws the rest for valid settings and a network; returns the settings.
-        prepare: makes settings of other pages fit for this one.
+        offered: a network that the page can use alone while the chosen one cannot be opened.
     """
     settings, notes = recall(page, offered_pictures.samples())
-    settings = prepare(settings)
     put(settings, "network")
     with st.sidebar:
         network_choice(settings)
+    open_strip.draw(page, settings)
     st.header(title)
     if subject := open_subject(settings):
         settings, more = fit(settings, subject.model.classes, subject.layers, subject.channels)
@@ -78,4 +77,11 @@ def network_frame(
     if subject:
         put(settings, *fields)
         settings = explore(settings, subject)
+    else:
+        offer_alone(offered)
     remember(page, settings)
+
+
+def offer_alone(network: str) -> None:
+    """A button that shows another network on this page; the other pages keep theirs."""
+    st.button(f"Use {network} on this page alone", key=key("use_alone"), on_click=use_alone, args=(network,))

@@ -3,24 +3,35 @@
 A page, in `page_frame`, calls `recall`, makes the settings fit its network, `put`s them, and only then draws its
 widgets, whose return values it does not need: the browser's changes are in the session state before the page runs. At
 the end it calls `remember`. Widgets of one field have one key on all pages.
+
+The pages share their settings. A page may have settings of its own, because it cannot use the network of the others or
+because a link brought it another one: it is *alone* then, and the others keep what they show. Whoever chooses a network
+or a picture chooses it for all pages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from ..fitting import follow, with_suitable_picture
+from ..fitting import alone_with, follow, with_suitable_picture
 from ..inputs import offered_networks
-from ..settings import Settings, from_query
-from . import navigation
+from ..server import connection
+from ..settings import INPUTS, Settings, from_query
+from . import navigation, own_files
 
 # A list shows None as nothing chosen; this is its choice of leaving a class open.
 OPEN = -1
 
-_LAST, _WRITTEN, _PAGE = "attribute.last", "attribute.written", "attribute.page"
+_LAST, _PAGE = "attribute.last", "attribute.page"
+# Settings of pages that are alone, by their path; how each network was left; the links on the page drawn last.
+_ALONE, _LEFT, _OFFERED = "attribute.alone", "attribute.left", "attribute.offered"
+# The parameter of a link to a page that is alone.
+_ALONE_PARAMETER = "alone"
+# What means something for one network only.
+_OF_NETWORK = ("target", "contrast", "layer", "neuron", "rules")
 
 
 def key(name: str) -> str:
@@ -32,27 +43,42 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings of this run: the widgets', or the link's where it is new. And what in the link could not be used.
 
     Args:
-        page: name of the page.
+        page: its path.
         images: the samples that can be chosen.
     """
     query = st.query_params.to_dict()
-    last: Settings | None = st.session_state.get(_LAST)
-    if last is not None:
-        current = _from_widgets(last)
-        # A moved widget wins over a link that differs: the browser may not have seen the last link yet. With no widget
-        # moved, a link that differs means that someone went back in the browser's history.
-        # The titles at the top lead to the other pages without parameters: what is shown goes along.
-        came_over = not query and arrived(page)
-        if current != last or came_over or query == st.session_state.get(_WRITTEN):
-            same = offered_networks.family(current.network) == offered_networks.family(last.network)
-            followed = follow(current, last, same)
-            return followed if same else with_suitable_picture(followed), []
-    return from_query(query, offered_networks.choices(), images)
+    before: str | None = st.session_state.get(_PAGE)
+    notes: list[str] = []
+    # A link is read when a session begins, when someone goes back in the browser's history, and when one is followed
+    # that a page has offered. Any other address is older than what is shown: the browser has not seen the new one yet,
+    # or has dropped the parameters, as it does for the titles at the top. What is shown goes along then.
+    moved = before is not None and _take_widgets(before)
+    followed = (page, tuple(sorted(query.items()))) in st.session_state.get(_OFFERED, ())
+    if before is None or connection.went_through_history() or (followed and not moved):
+        notes = _take_link(page, query, images)
+    st.session_state[_OFFERED] = set()
+    if before is not None and _scope(before) != _scope(page):
+        _forget_widgets()
+    # Kept at once: this run may be cut short by the next one.
+    st.session_state[_PAGE] = page
+    return settings_of(page), notes
 
 
-def arrived(page: str) -> bool:
-    """Before `recall`: whether this page was not the one that was drawn last."""
-    return bool(st.session_state.get(_PAGE) != page)
+def settings_of(page: str) -> Settings:
+    """What a page shows: its own settings if it is alone, else those of all pages."""
+    found: Settings = _alone().get(page) or shared()
+    return found
+
+
+def shared() -> Settings:
+    """The settings of the pages that are not alone."""
+    found: Settings = st.session_state.get(_LAST) or Settings()
+    return found
+
+
+def is_alone(page: str) -> bool:
+    """Whether a page has settings of its own."""
+    return page in _alone()
 
 
 def put(settings: Settings, *names: str) -> None:
@@ -67,38 +93,135 @@ def put(settings: Settings, *names: str) -> None:
 
 def remember(page: str, settings: Settings) -> None:
     """Keep the settings for the next run, and in the URL."""
-    query = settings.to_query()
-    st.session_state.update({_LAST: settings, _WRITTEN: query, _PAGE: page})
-    st.query_params.from_dict(query)
+    _keep(page, settings)
+    st.query_params.from_dict(_query(page, settings, is_alone(page)))
 
 
 def last_settings() -> Settings:
     """In a callback: the settings of the run before."""
-    settings: Settings = st.session_state[_LAST]
-    return settings
+    return settings_of(st.session_state[_PAGE])
 
 
 def change(**changes: Any) -> None:
     """In a callback: change settings that have no widget on this page."""
-    st.session_state[_LAST] = replace(last_settings(), **changes)
+    _choose(st.session_state[_PAGE], replace(last_settings(), **changes))
+
+
+def use_alone(network: str) -> None:
+    """In a callback: show another network on this page alone."""
+    page = st.session_state[_PAGE]
+    _alone()[page] = alone_with(last_settings(), network)
+    _forget_widgets()
+
+
+def join() -> None:
+    """In a callback: show on this page what the others show."""
+    _alone().pop(st.session_state[_PAGE], None)
+    _forget_widgets()
 
 
 def go_on(path: str, label: str, settings: Settings) -> None:
-    """A link to the page with this path that opens with these settings."""
-    # Without any parameter it would be as the titles at the top are, which take along what is shown.
-    navigation.link(path, label, settings.to_query() or {"network": settings.network})
+    """A link to the page with this path that opens with these settings, there alone if their network or picture is not
+    that of the pages."""
+    if path in navigation.pages():
+        alone = _inputs(settings) != _inputs(shared())
+        # Without any parameter it would be as the titles at the top are, which take along what is shown.
+        query = _query(path, settings, alone) or {"network": settings.network}
+        st.session_state[_OFFERED].add((path, tuple(sorted(query.items()))))
+        navigation.link(path, label, query)
 
 
 def link(settings: Settings) -> str:
-    """The address that shows these settings again."""
+    """The address that shows these settings again on the page that is drawn now."""
+    page = st.session_state[_PAGE]
     address = (st.context.url or "/").partition("?")[0]
-    return f"{address}?{urlencode(settings.to_query(), safe=',:')}"
+    return f"{address}?{urlencode(_query(page, settings, is_alone(page)), safe=',:')}"
 
 
 def show_notes(notes: Sequence[str]) -> None:
     """What in a link could not be used, if anything."""
     if notes:
         st.warning("  \n".join(notes))
+
+
+def _alone() -> dict[str, Settings]:
+    found: dict[str, Settings] = st.session_state.setdefault(_ALONE, {})
+    return found
+
+
+def _scope(page: str) -> str | None:
+    """The path of a page that is alone; None stands for all others, which share their settings."""
+    return page if is_alone(page) else None
+
+
+def _keep(page: str, settings: Settings) -> None:
+    if is_alone(page):
+        _alone()[page] = settings
+    else:
+        st.session_state[_LAST] = settings
+
+
+def _choose(page: str, settings: Settings) -> None:
+    """Take what the user has changed on a page: a network or a picture for all pages."""
+    if _inputs(settings) != _inputs(settings_of(page)):
+        _alone().pop(page, None)
+    _keep(page, settings)
+
+
+def _inputs(settings: Settings) -> tuple[str, ...]:
+    """Which network and which picture are looked at."""
+    used = settings.used(())
+    return tuple(getattr(settings, name) if name in used else "" for name in INPUTS if not name.endswith("_name"))
+
+
+def _query(page: str, settings: Settings, alone: bool) -> dict[str, str]:
+    query = settings.to_query(navigation.pages()[page].uses)
+    return query | {_ALONE_PARAMETER: "1"} if alone else query
+
+
+def _take_widgets(page: str) -> bool:
+    """Take the widgets' values of the page that was drawn last; whether one was moved."""
+    last = settings_of(page)
+    current = _from_widgets(last)
+    if current == last:
+        return False
+    known: dict[str, Settings] = st.session_state.setdefault(_LEFT, {})
+    left = known.get(current.network) if current.network != last.network else None
+    same = offered_networks.family(current.network) == offered_networks.family(last.network)
+    own_classes = last.checkpoint or (left is not None and left.checkpoint)
+    followed = follow(current, last, same and not own_classes, left)
+    if current.network != last.network:
+        known[last.network] = last
+    _choose(page, followed if same else with_suitable_picture(followed, left))
+    return True
+
+
+def _take_link(page: str, query: Mapping[str, str], images: Sequence[str]) -> list[str]:
+    """Take the settings of a link: those that the page uses, and those that it names. What could not be used."""
+    linked, notes = from_query(query, offered_networks.choices(), images)
+    alone = query.get(_ALONE_PARAMETER) == "1"
+    base = settings_of(page) if alone else shared()
+    taken = linked.used(navigation.pages()[page].uses) | query.keys()
+    if (linked.network, linked.checkpoint) != (base.network, base.checkpoint):
+        taken |= {*_OF_NETWORK}
+    names = [field.name for field in fields(Settings) if field.name in taken]
+    settings = replace(base, **{name: getattr(linked, name) for name in names})
+    if alone:
+        _alone()[page] = settings
+    else:
+        _alone().pop(page, None)
+        st.session_state[_LAST] = settings
+    own_files.expect(settings)
+    _forget_widgets()
+    return notes
+
+
+def _forget_widgets() -> None:
+    """Forget the widgets' values, which are those of other settings."""
+    names = [key(field.name) for field in fields(Settings)]
+    neurons = [str(name) for name in st.session_state if str(name).startswith(key("neuron."))]
+    for name in (*names, *neurons):
+        st.session_state.pop(name, None)
 
 
 def _from_widgets(last: Settings) -> Settings:

@@ -15,7 +15,7 @@ from ...server.download_button import download_button
 from ...server.jobs import View
 from ...settings import Settings
 from ...untrusted_text import markdown_sentence, quoted
-from ...widgets import chart_options, page_state
+from ...widgets import chart_options, open_strip, page_state
 from ...widgets.background_work import work
 from ...widgets.page_state import key
 from . import benchmark_charts, measuring_here
@@ -45,6 +45,7 @@ def draw() -> None:
             st.selectbox("Machine", list(files), key=key("results"))
         st.selectbox("Network", list(NAMES), format_func=NAMES.__getitem__, key=key("measured"))
         st.segmented_control("Images per call", batches, key=key("batch"), required=True)
+    open_strip.draw("benchmarks", settings)
     st.header("How fast is it, and how much memory does it take?")
     page_state.show_notes(notes)
     st.markdown(_FLOOR)
@@ -122,4 +123,6 @@ def _charts(found: Results, settings: Settings, name: str) -> None:
         alt="The same numbers as a table",
     )  # fmt: skip
     file = f"{settings.measured}-{settings.batch}-{name}.npz"
-    download_button("NPZ", partial(benchmark_charts.npz, found, measurements), file, key(f"NPZ.{name}"))
+    results_of = {"stored": "the stored results", "here": "what was measured here"}[name]
+    make = partial(benchmark_charts.npz, found, measurements)
+    download_button(f"NPZ of {results_of}", make, file, key(f"NPZ.{name}"))

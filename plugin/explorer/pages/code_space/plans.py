@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ...fitting import generator_of
 from ...inputs.layer_outputs import has_channels, middle, place
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import PIXELS
@@ -18,6 +19,7 @@ class Plan:
 
     Attributes:
         network: name of the network whose unit it is.
+        identity: tells it from networks of the same name with other weights.
         generator: "dcgan-mnist", "gan-mnist", or `PIXELS`.
         layer: of the unit; empty is the output.
         target: as `gan.CodeSpaceAM.maximize` takes it: a class, a channel in the mean over its positions, or an index.
@@ -27,6 +29,7 @@ class Plan:
     """
 
     network: str
+    identity: str
     generator: str
     layer: str
     target: int | tuple[int, ...]
@@ -44,15 +47,16 @@ class Plan:
 
 def plan_of(settings: Settings, subject: Subject) -> Plan:
     """The plan that valid settings ask for; an open class is the first, an open neuron the first in the middle."""
-    unit = settings.explain == "neuron"
+    unit, generator = settings.explain == "neuron", generator_of(settings)
     side = max(subject.input_shape[1:])
     runs = settings.runs if side <= _SMALL_SIDE else min(settings.runs, _MOST_LARGE_RUNS)
     return Plan(
         network=subject.name,
-        generator=settings.generator,
+        identity=subject.identity,
+        generator=generator,
         layer=settings.layer if unit else "",
         target=_unit(settings, subject.layers[settings.layer]) if unit else settings.target or 0,
-        prior="" if settings.generator == PIXELS else settings.prior,
+        prior="" if generator == PIXELS else settings.prior,
         runs=runs,
         seed=settings.seed,
         steps=settings.steps,

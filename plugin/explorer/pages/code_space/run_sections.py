@@ -4,6 +4,7 @@ from functools import partial
 
 import streamlit as st
 
+from ...maps.map_names import file_name
 from ...server.download_button import download_button
 from ...server.jobs import View
 from ...server.meter import COST, cost
@@ -33,12 +34,12 @@ def runs(outcome: Outcome, unit: str, running: bool) -> None:
         st.caption(cost(outcome), help=COST)
 
 
-def files(outcome: Outcome) -> None:
+def files(outcome: Outcome, unit: str) -> None:
     """Buttons that download them, and a table with a line per run."""
-    file = f"{outcome.plan.network}-{outcome.plan.generator}-{outcome.plan.name}"
+    file = file_name(outcome.plan.network, unit, outcome.plan.generator, outcome.plan.name)
     with st.container(horizontal=True):
         for kind, make in (("PNG", run_reports.png), ("GIF", run_reports.gif), ("NPZ", run_reports.npz)):
-            download_button(kind, partial(make, outcome), f"{file}.{kind.lower()}", key(kind))
+            download_button(f"{kind} of the runs", partial(make, outcome), f"{file}.{kind.lower()}", key(kind))
     with st.expander("Run by run"):
         st.dataframe(run_reports.rows(outcome), hide_index=True, alt="Seed, value and steps of each run")
 

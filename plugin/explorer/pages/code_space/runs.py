@@ -18,7 +18,7 @@ from ...server.meter import Meter
 from .plans import Plan
 
 if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages need not wait for
-    from gan.maximising.ascent import Result
+    from gan.maximising import Result
 
 
 @dataclass(frozen=True)

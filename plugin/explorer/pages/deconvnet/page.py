@@ -153,7 +153,7 @@ def _draw_maps(maps: Sequence[Shown], zoomed: bool) -> None:
     for start in range(0, len(maps), _PER_ROW):
         for column, shown in zip(st.columns(_PER_ROW), maps[start : start + _PER_ROW], strict=False):
             with column:
-                map_column(shown, _MAP_HEIGHT, _note(shown, maps[0]), focus)
+                map_column(shown, _MAP_HEIGHT, _note(shown, maps[0]), focus, several=True)
 
 
 def _note(shown: Shown, first: Shown) -> str:
@@ -167,13 +167,13 @@ def _note(shown: Shown, first: Shown) -> str:
     return text[:1].upper() + text[1:]
 
 
-@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=kept_results.BY_IDENTITY)
+@kept_results.kept(64, lambda subject, layer: (subject.identity, layer))
 def _pooled(subject: Subject, layer: str) -> bool:
     """See `unit_pictures.is_pooled`."""
     return unit_pictures.is_pooled(subject, layer)
 
 
-@st.cache_data(max_entries=256, show_spinner=False, hash_funcs=kept_results.BY_IDENTITY)
+@kept_results.kept(256, lambda look, question, _result: (*kept_results.of_look(look), question))
 def _excitation(look: Look, question: Question, _result: Result) -> float | None:
     """See `unit_pictures.excitation`."""
     return unit_pictures.excitation(look.subject, look.picture.image, question.layer, question.neuron, _result)

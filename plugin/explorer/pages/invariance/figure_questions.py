@@ -7,6 +7,7 @@ import torch
 
 from plugin.experiments.units import layers_with_units
 
+from ...fitting import generator_of
 from ...inputs import image_sets
 from ...inputs.subject import Subject
 from ...server.jobs import name_of
@@ -122,7 +123,7 @@ def question_of(figure: str, settings: Settings, subject: Subject, data: str) ->
         count=settings.count,
         layer=settings.layer,
         channel=settings.neuron[0],
-        generator=settings.generator if maximises else "",
+        generator=generator_of(settings) if maximises else "",
         runs=max(2, min(settings.runs, MOST_RUNS)) if figure == "C" else 0,
         steps=settings.ascent if maximises else 0,
         seed=settings.seed,

@@ -1,14 +1,16 @@
 """The Invariance page: what does invariant representation mean? Three figures, measured while one looks."""
 
+from dataclasses import replace
 from functools import partial
 
 import streamlit as st
 
-from ...fitting import to_be_maximised, with_suitable_generator
+from ...fitting import generator_of, to_be_maximised
 from ...inputs import image_sets
 from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import PIXELS
+from ...maps.map_names import file_name
 from ...server.download_button import download_button
 from ...server.jobs import View
 from ...server.meter import COST, cost
@@ -16,7 +18,7 @@ from ...settings import GENERATORS, LEAST_IMAGES, MOST_IMAGES, MOST_STEPS, Setti
 from ...untrusted_text import escaped
 from ...widgets import chart_options, controls, page_state
 from ...widgets.background_work import forget_work, work
-from ...widgets.page_frame import network_frame
+from ...widgets.page_frame import network_frame, offer_alone
 from ...widgets.page_state import key
 from . import figure_programs, figure_questions, figure_reports
 from .figure_findings import Findings, measure
@@ -30,11 +32,8 @@ _TEXT = (
 
 def draw() -> None:
     """Draw the page."""
-    arrived = page_state.arrived("invariance")
-    network_frame(
-        "invariance", "What does invariant representation mean?", ("generator", "count", "runs", "ascent", "seed"),
-        _explore, partial(with_suitable_generator, arrived=arrived),
-    )  # fmt: skip
+    fields = ("count", "runs", "ascent", "seed")
+    network_frame("invariance", "What does invariant representation mean?", fields, _explore, DIGITS)
 
 
 def _explore(settings: Settings, subject: Subject) -> Settings:
@@ -42,8 +41,11 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     st.markdown(_TEXT)
     if sentence := figure_questions.refusal(subject):
         st.info(sentence)
+        offer_alone(DIGITS)
         return settings
     layers = figure_questions.layers_of(subject)
+    if subject.name == DIGITS and settings.generator == PIXELS:
+        settings = replace(settings, generator=Settings.generator)
     settings = figure_questions.with_unit(settings, subject, layers)
     data, note = figure_questions.data_of(settings, subject)
     if note:
@@ -55,6 +57,8 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     st.caption(f"{image_sets.LABELS[data]}; chosen unit: {escaped(settings.layer)}, channel {settings.neuron[0]}")
     for figure in figure_questions.FIGURES:
         _section(figure, settings, subject, data)
+    if subject.name != DIGITS:
+        offer_alone(DIGITS)
     with st.expander("Link to this view"):
         st.code(page_state.link(settings), language=None)
     page_state.go_on("deconvnet", "Reconstruct the chosen unit without a picture", settings)
@@ -69,8 +73,10 @@ def _widgets(settings: Settings, subject: Subject, layers: list[str]) -> None:
     st.selectbox("Layer", layers, key=key("layer"))
     size = subject.layers[settings.layer][0]
     st.number_input("Channel", 0, size - 1, key=key("neuron.0"), help=f"0 to {size - 1}")
-    generators = {name: label for name, label in GENERATORS.items() if (name == PIXELS) == (subject.name != DIGITS)}
-    controls.switch("Maximised in the codes of", generators, "generator")
+    if subject.name == DIGITS:
+        generators = {name: label for name, label in GENERATORS.items() if name != PIXELS}
+        page_state.put(settings, "generator")
+        controls.switch("Maximised in the codes of", generators, "generator")
     left, right = st.columns(2)
     runs = f"For each unit of C, 2 to {figure_questions.MOST_RUNS}."
     left.number_input("Runs", 1, 64, key=key("runs"), help=runs)
@@ -82,8 +88,8 @@ def _section(figure: str, settings: Settings, subject: Subject, data: str) -> No
     """One figure: what it is, and how it is measured where it can be."""
     st.subheader(figure_questions.TITLES[figure])
     st.markdown(figure_questions.TEXTS[figure])
-    if figure == "C" and settings.generator == PIXELS:
-        st.info(f"Solutions are linked through the codes of a generator. The shipped ones draw digits: see {DIGITS}.")
+    if figure == "C" and generator_of(settings) == PIXELS:
+        st.info(f"Solutions are linked through the codes of a generator. The shipped ones draw digits, for {DIGITS}.")
     else:
         _measurement(figure_questions.question_of(figure, settings, subject, data), subject)
 
@@ -100,8 +106,10 @@ def _measurement(question: FigureQuestion, subject: Subject) -> None:
 
     findings = work(name, f"Measure {figure}", partial(measure, question=question, subject=subject), show)
     if findings is not None:
-        file = f"invariance-{figure}-{question.name}.npz"
-        download_button("NPZ", partial(figure_reports.npz, findings), file, key(f"NPZ.{figure}"))
+        file = file_name(subject.name, f"invariance-{figure}", question.name)
+        download_button(
+            f"NPZ of figure {figure}", partial(figure_reports.npz, findings), f"{file}.npz", key(f"NPZ.{figure}")
+        )
         with st.expander(f"Program for {figure}"):
             st.code(figure_programs.program(question, subject))
 

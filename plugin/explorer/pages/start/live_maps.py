@@ -88,6 +88,11 @@ def statement(settings: Settings, classes: Sequence[str], probabilities: NDArray
     """What the maps explain, and how to read them, in Markdown."""
     share = f"{probabilities[target]:.0%}"
     return (
-        f"{escaped(settings.network)} gives {escaped(classes[target])} a probability of {share}. Red pixels speak for "
-        "it, blue ones against it, white ones have no say; the pages have the numbers."
+        f"{escaped(settings.network)} gives {escaped(classes[target])} a probability of {share}. Red is positive, blue "
+        "negative, white zero; what that means depends on the method:"
     )
+
+
+def readings(methods: Sequence[str]) -> str:
+    """What the colours say in the map of each method, as a list in Markdown."""
+    return "\n".join(f"* **{METHODS[method].label}**: {METHODS[method].reading}" for method in methods)

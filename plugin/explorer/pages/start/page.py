@@ -22,13 +22,15 @@ def draw() -> None:
     st.header("What made the network say so?")
     st.markdown(_TEXT)
     navigation.link("tour", "Take the tour", {})
-    live, below = st.container(), st.container()
+    opened, live, below = st.container(), st.container(), st.container()
     from ...inputs import offered_pictures
-    from ...widgets import page_state
+    from ...widgets import open_strip, page_state
 
-    settings, notes = page_state.recall("home", offered_pictures.samples())
+    settings, notes = page_state.recall("", offered_pictures.samples())
     page_state.show_notes(notes)
     page_state.put(settings, "image")
+    with opened:
+        open_strip.draw("", settings)
     with live:
         _live(settings)
     with below:
@@ -39,7 +41,7 @@ def draw() -> None:
                 with st.container(horizontal=True, vertical_alignment="center"):
                     page_state.go_on(path, target.title, settings)
                     st.caption(target.purpose, width="content")
-    page_state.remember("home", settings)
+    page_state.remember("", settings)
 
 
 def _live(settings: "Settings") -> None:
@@ -67,5 +69,6 @@ def _live(settings: "Settings") -> None:
         both = live_maps.paired(*pair)
         column.image(both.image, both.caption, width="stretch", alt=both.alternative)
     st.caption(live_maps.statement(shown, subject.model.classes, probabilities, target))
+    st.markdown(live_maps.readings(shown.methods))
     in_full = live_maps.in_full(settings, shown)
     page_state.go_on("attribute", "These maps with their numbers, files and programs", in_full)

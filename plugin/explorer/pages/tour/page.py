@@ -8,7 +8,7 @@ from ...inputs import offered_pictures
 from ...server.download_button import download_button
 from ...server.meter import COST, cost
 from ...settings import TOUR
-from ...widgets import chart_options, kept_results, navigation, page_state
+from ...widgets import chart_options, kept_results, navigation, open_strip, page_state
 from ...widgets.page_state import key
 from . import tour_steps
 from .step_findings import Found
@@ -18,6 +18,7 @@ def draw() -> None:
     """Draw the page."""
     settings, notes = page_state.recall("tour", offered_pictures.samples())
     page_state.put(settings, "step")
+    open_strip.draw("tour", settings)
     st.header("Guided tour")
     page_state.show_notes(notes)
     titles = {name: f"{index}. {tour_steps.STEPS[name].title}" for index, name in enumerate(TOUR, start=1)}
@@ -41,7 +42,7 @@ def draw() -> None:
     page_state.remember("tour", settings)
 
 
-@st.cache_resource(max_entries=len(TOUR), show_spinner="Computing the figure …")
+@kept_results.kept(len(TOUR), lambda step: step, "Computing the figure …")
 def _found(step: str) -> Found:
     """See `tour_steps.compute`. The figure is shared by all sessions, and nobody changes it."""
     return tour_steps.compute(step, kept_results.subject)
@@ -53,7 +54,9 @@ def _figure(name: str, finding: "st.delta_generator.DeltaGenerator") -> None:
     st.plotly_chart(found.figure, key=key(f"tour.{name}"), config=chart_options.SAVED, alt=found.alternative)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(cost(found), help=COST)
-        download_button("NPZ", partial(tour_steps.npz, name, found), f"tour-{name}.npz", key(f"NPZ.tour.{name}"))
+        download_button(
+            "NPZ of this step", partial(tour_steps.npz, name, found), f"tour-{name}.npz", key(f"NPZ.tour.{name}")
+        )
 
 
 def _turn_pages(name: str) -> None:

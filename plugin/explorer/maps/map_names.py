@@ -1,0 +1,68 @@
+"""Names of maps: a title for people, a name for files, and a digest. Two maps with one name are one map."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict
+
+from ..choices.offered_methods import METHODS
+from ..settings import DRAWING, UPLOAD, Settings
+from .questions import Asked, Question
+
+_LONGEST_PART = 40
+
+
+def title(question: Question) -> str:
+    """The method, and how many rules were changed."""
+    count, label = len(question.rules), METHODS[question.method].label
+    return f"{label}, {count} rule{'s' * (count != 1)} changed" if count else label
+
+
+def map_digest(identity: str, picture: str, question: Question) -> str:
+    """SHA-256 in hexadecimal of all that a map depends on.
+
+    Args:
+        identity: of the network, with its weights.
+        picture: the digest of the picture.
+        question: what is asked.
+    """
+    asked = [identity, picture if question.needs_picture else "", asdict(question)]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def map_file(asked: Asked, settings: Settings, limit: float) -> str:
+    """A file's name without its ending: network, picture, class or unit, method, and a digest of the map as drawn."""
+    question = asked.question
+    drawn = [
+        map_digest(asked.subject.identity, asked.picture.digest, question),
+        settings.view, settings.opacity, limit,
+    ]  # fmt: skip
+    short = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:8]
+    weights = [settings.checkpoint_name.rpartition(".")[0]] if settings.checkpoint else []
+    picture = [picture_name(settings)] if question.needs_picture else []
+    changed = [title(question).rpartition(", ")[2]] if question.rules else []
+    return file_name(
+        asked.subject.name, *weights, *picture, _explained(asked), question.method, question.unpooling, *changed, short
+    )
+
+
+def file_name(*parts: str) -> str:
+    """Parts of a name, as a file's name without its ending; empty ones are left out."""
+    cleaned = (re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")[:_LONGEST_PART].strip("-.") for part in parts)
+    return "-".join(part for part in cleaned if part)
+
+
+def picture_name(settings: Settings) -> str:
+    """What the chosen picture is called in the name of a file."""
+    if settings.image == UPLOAD:
+        return settings.picture_name.rpartition(".")[0] or UPLOAD
+    return DRAWING if settings.image == DRAWING else settings.image
+
+
+def _explained(asked: Asked) -> str:
+    """The class with its name, or the neuron."""
+    question, classes = asked.question, asked.subject.model.classes
+    if question.target is None:
+        return f"{question.layer}-{'.'.join(map(str, question.neuron))}"
+    named = f"{question.target}-{classes[question.target]}"
+    return named if question.contrast is None else f"{named[:28]}-minus-{question.contrast}"

@@ -1,0 +1,57 @@
+"""Values that are kept by what they depend on, for all sessions, and made by one thread at a time."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar, cast
+
+from .turns import Turns
+
+T = TypeVar("T")
+_NOTHING = object()
+
+
+class KeptValues(Generic[T]):
+    """A bounded number of values by their key; those not asked for longest go first.
+
+    Whoever asks shares the value, and does not change it.
+
+    Args:
+        most: how many are kept.
+        turns: the queue in which a value that is not kept waits before it is made.
+    """
+
+    def __init__(self, most: int, turns: Turns) -> None:
+        self._most, self._turns = most, turns
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T], told: Callable[[int], None] = lambda ahead: None) -> T:
+        """The value of a key, made now if it is not kept.
+
+        Args:
+            key: what it depends on.
+            make: makes it. What it raises is not kept.
+            told: of `Turns.turn`.
+        """
+        found = self._kept(key)
+        if found is _NOTHING:
+            with self._turns.turn(told):
+                found = self._kept(key)  # another session may have asked for it too
+                if found is _NOTHING:
+                    found = self._keep(key, make())
+        return cast(T, found)
+
+    def _kept(self, key: Hashable) -> object:
+        with self._lock:
+            if key not in self._values:
+                return _NOTHING
+            self._values.move_to_end(key)
+            return self._values[key]
+
+    def _keep(self, key: Hashable, value: T) -> T:
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return value

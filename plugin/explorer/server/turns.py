@@ -1,0 +1,85 @@
+"""Heavy work takes turns: so many at a time, the others wait in the order in which they came, and are told so.
+
+>>> turns = Turns(most=1)
+>>> with turns.turn(told=lambda ahead: print(f"{ahead} before this one")):
+...     pass  # nobody else is in here
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_TELL_SECONDS = 0.3
+
+
+class Turns:
+    """A queue in front of work of one kind.
+
+    Args:
+        most: how much of it is done at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._changed = threading.Condition()
+        self._waiting: list[object] = []
+        self._working: list[int] = []
+
+    @contextmanager
+    def turn(self, told: Callable[[int], None] = lambda ahead: None) -> Iterator[None]:
+        """A context that begins when it is this thread's turn. Inside another of the same thread it begins at once.
+
+        Args:
+            told: called again and again while this waits, with how many are before it: those at work and those that
+                came earlier. It may raise, which leaves the queue.
+        """
+        thread = threading.get_ident()
+        if thread in self._working:
+            yield
+            return
+        self._wait(thread, told)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working.remove(thread)
+                self._changed.notify_all()
+
+    def _wait(self, thread: int, told: Callable[[int], None]) -> None:
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+        try:
+            while (ahead := self._enter(ticket, thread)) is not None:
+                told(ahead)  # without the lock: it may take its time
+        finally:
+            with self._changed:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                    self._changed.notify_all()
+
+    def _enter(self, ticket: object, thread: int) -> int | None:
+        """None if it is this ticket's turn, which starts; else how many are before it, a moment later."""
+        with self._changed:
+            for last in (False, True):
+                before = self._waiting.index(ticket)
+                if len(self._working) + before < self.most:
+                    self._waiting.remove(ticket)
+                    self._working.append(thread)
+                    return None
+                if not last:
+                    self._changed.wait(_TELL_SECONDS)
+            return len(self._working) + self._waiting.index(ticket)
+
+
+def ahead_of_this(ahead: int) -> str:
+    """What a page says to one who waits."""
+    return f"Waiting for its turn: {ahead} {'others are' if ahead > 1 else 'other is'} before this …"
+
+
+_CORES = os.cpu_count() or 1
+# Of a page's own work: each uses several cores by itself.
+MAPS = Turns(max(1, min(4, _CORES // 2)))
+# Of runs and measurements, which take minutes: a page's map does not wait for them, and they do not wait for all maps.
+JOBS = Turns(max(1, min(4, _CORES // 2)) + 1)

@@ -1,0 +1,78 @@
+"""The explorer from the command line, also for networks of your own."""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from plugin.errors import MissingExtraError
+from plugin.extras import require
+
+from ..inputs import image_sets, offered_networks
+
+# In a folder without a neighbour called `pages`: Streamlit would take that for pages of its own kind.
+_SCRIPT = Path(__file__).with_name("streamlit_script.py")
+# What pages import when they are drawn.
+_IMPORTED_LATE = ("plugin.explorer.pages.start.live_maps", "torchvision.models", "gan")
+# Those of `.streamlit/config.toml`, which the server finds only where the repository is.
+OPTIONS: dict[str, Any] = {
+    "server.address": "127.0.0.1",
+    "server.headless": True,
+    "server.enableCORS": True,
+    "server.enableXsrfProtection": True,
+    "server.allowedHosts": ["127.0.0.1", "localhost"],
+    "server.maxUploadSize": 200,
+    "browser.gatherUsageStats": False,
+    "client.showErrorDetails": "type",
+    "client.toolbarMode": "viewer",
+    "runner.postScriptGC": False,
+    "theme.light.primaryColor": "#2166ac",
+    "theme.dark.primaryColor": "#6aa5dc",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the explorer; all others are for `streamlit run`."""
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="package.module:factory",
+        help="a function that takes nothing and returns a module, or a plugin.models.LoadedModel; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="FOLDER",
+        help="a folder with MNIST or CIFAR-10 that the pages may measure with; may be repeated",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace, others: list[str]) -> int:
+    """Serve the explorer, with `others` as options of `streamlit run`. Returns the exit code."""
+    try:
+        for name in options.model:
+            offered_networks.add(name)
+        for folder in options.data:
+            image_sets.add_folder(folder)
+        streamlit = require("streamlit.web.cli", extra="app", purpose="the explorer")
+    except (ValueError, MissingExtraError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    import_pages()
+    flags = [f"--{name}={item}" for name, value in OPTIONS.items() for item in _items(value)]
+    # The server runs in this process, so that its pages find the networks that were just added.
+    streamlit.main(["run", str(_SCRIPT), *flags, *others])
+    return 0
+
+
+def import_pages() -> None:
+    """Import what pages need, PyTorch above all, so that the first visitor does not wait for it."""
+    from ..app import PAGES  # needs Streamlit, whose absence `run` reports
+
+    for page in PAGES:
+        import_module(page.module)
+    for name in _IMPORTED_LATE:
+        import_module(name)
+
+
+def _items(value: Any) -> list[str]:
+    """A value as the command line takes it: once, or once for each item of a list."""
+    values = value if isinstance(value, list) else [value]
+    return [str(item).lower() if isinstance(item, bool) else str(item) for item in values]

@@ -1,0 +1,36 @@
+"""The line at the top of each page that says what is open: the network, the file of its weights, and the picture."""
+
+import streamlit as st
+
+from ..settings import DRAWING, UPLOAD, Settings
+from ..untrusted_text import escaped, quoted
+from . import page_state
+from .page_state import key
+
+
+def draw(page: str, settings: Settings) -> None:
+    """Draw the line for what a page shows; where it is alone, a button that ends this."""
+    text = f"Open: {described(settings)}"
+    if not page_state.is_alone(page):
+        st.caption(text)
+        return
+    st.caption(f"{text}, on this page alone. The other pages have {described(page_state.shared())}.")
+    st.button("Show here what the other pages show", key=key("join"), on_click=page_state.join)
+
+
+def described(settings: Settings) -> str:
+    """Network, checkpoint and picture, as Markdown."""
+    parts = [f"network {escaped(settings.network)}"]
+    if settings.checkpoint:
+        parts.append(f"weights {_file(settings.checkpoint_name, settings.checkpoint)}")
+    picture = escaped(settings.image)
+    if settings.image == UPLOAD:
+        picture = _file(settings.picture_name, settings.picture)
+    elif settings.image == DRAWING:
+        picture = "your drawing"
+    return ", ".join([*parts, f"picture {picture}"])
+
+
+def _file(name: str, short: str) -> str:
+    """A file's name, or what is known of it."""
+    return quoted(name) if name else f"{short}…" if short else "none yet"

@@ -1,0 +1,124 @@
+"""One's own checkpoint and photograph in a real browser: over all pages, back and forth, and after a reload.
+
+Needs Playwright's Python package and Debian's chromium; skips without them.
+"""
+
+import pytest
+import torch
+from support.browser import CHROMIUM, PATIENCE_MS, launched, map_titles, settle, until, watched
+from support.views import drawn
+
+from plugin import models
+from plugin.explorer.app import PAGES
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.timeout(1200),
+]
+LOADS = 4
+
+
+@pytest.fixture(scope="module")
+def window():
+    with launched() as browser:
+        yield browser.new_context(viewport={"width": 1400, "height": 1080})
+
+
+@pytest.fixture
+def page(window):
+    with watched(window.new_page()) as page:
+        yield page
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A checkpoint for All-CNN-C and a photograph."""
+    state = models.load("all-cnn-c").network.state_dict()
+    torch.save({name: 2 * value for name, value in state.items()}, tmp_path / "mine.pt")
+    models.sample_images()["astronaut"].save(tmp_path / "koala.jpg")
+    return tmp_path
+
+
+def send(page, selector, file, url):
+    until(page, lambda: page.set_input_files(f"{selector} input[type=file]", file), url=url)
+
+
+def turn_to(page, title, path):
+    """Click the title of a page at the top."""
+    link = page.get_by_role("link", name=title, exact=True).first
+    until(page, link.click, url=lambda url: f"/{path}" in url.partition("?")[0])
+    drawn(page)
+
+
+def test_own_checkpoint_and_photograph_survive_every_page_and_a_reload(page, address, files):
+    page.goto(f"{address}attribute?methods=gradient&target=3")
+    settle(page)
+    send(page, "[class*='st-key-attribute-weights']", files / "mine.pt", "checkpoint=")
+    send(page, ".st-key-attribute-file", files / "koala.jpg", "picture=")
+    map_titles(page, ["Gradient"])
+    opened, strip = page.url, page.get_by_text("Open: network").inner_text()
+    assert "mine.pt" in strip
+    assert "koala.jpg" in strip
+    titles = [page.title()]
+    for listed in (each for each in PAGES if each.path not in ("", "attribute")):
+        turn_to(page, listed.title, listed.path)
+        sync_api.expect(page.get_by_text("Open: network")).to_have_text(strip)
+        titles.append(page.title())
+        turn_to(page, "Attribute", "attribute")
+        assert page.url == opened, listed.title
+    assert len({*titles}) == len(titles)
+    assert all(title.endswith("Attribution explorer") for title in titles)
+    page.reload()
+    settle(page)
+    map_titles(page, ["Gradient"])
+    sync_api.expect(page.get_by_text("Open: network")).to_have_text(strip)
+    assert page.url == opened
+    assert page.get_by_text("This link needs").count() == 0
+    until(page, page.go_back, url=lambda url: url != opened)
+    settle(page)
+    sync_api.expect(page.get_by_text("Open: network")).to_contain_text("mine.pt")
+
+
+@pytest.mark.parametrize("path", ["code-space", "invariance"])
+def test_page_by_its_address_is_always_drawn_on_a_slow_line(window, address, path):
+    """No load may end on another view than the one that the address asks for."""
+    for _ in range(LOADS):
+        with watched(window.new_page()) as page:
+            client = window.new_cdp_session(page)
+            client.send("Network.emulateNetworkConditions", {
+                "offline": False, "latency": 150, "downloadThroughput": 400_000, "uploadThroughput": 100_000,
+            })  # fmt: skip
+            client.send("Emulation.setCPUThrottlingRate", {"rate": 3})
+            page.goto(f"{address}{path}?network=mnist-classifier&image=digit-3&target=3", timeout=PATIENCE_MS)
+            settle(page)
+            sync_api.expect(page.get_by_text("Open: network")).to_contain_text("mnist-classifier")
+            start = {"code-space": "Maximise with", "invariance": "Measure A"}[path]
+            page.get_by_role("button", name=start).wait_for()
+            assert "network=mnist-classifier" in page.url
+            assert page.get_by_role("button", name="Stop", exact=True).count() == 0
+
+
+def test_view_is_kept_when_its_work_ends(page, address):
+    """The run that follows work is no step in the history, whatever address it was started from."""
+    page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&runs=2&steps=3&target=7")
+    settle(page)
+    page.get_by_role("button", name="Maximise with").click()
+    page.get_by_text("Reproduce this view").wait_for()
+    settle(page)
+    assert "target=7" in page.url
+    assert page.get_by_role("button", name="NPZ of the runs").is_visible()
+
+
+def test_page_offers_another_network_for_itself_alone(page, address):
+    page.goto(f"{address}attribute?methods=gradient&target=5&image=coffee")
+    settle(page)
+    turn_to(page, "Code space", "code-space")
+    sync_api.expect(page.get_by_text("Open: network")).to_have_text("Open: network all-cnn-c, picture coffee")
+    until(page, page.get_by_role("button", name="Use mnist-classifier on this page").click, url="alone=1")
+    sync_api.expect(page.get_by_text("on this page alone")).to_contain_text("The other pages have network all-cnn-c")
+    turn_to(page, "Attribute", "attribute")
+    assert "image=coffee" in page.url
+    assert "target=5" in page.url
+    assert "network=" not in page.url
