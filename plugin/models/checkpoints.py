@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..files import write_bytes
-from .state_dicts import state_dicts
+from .state_dicts import NO_STATE_DICT, state_dicts
 from .tensor_files import read_tensors
 
 
@@ -55,7 +55,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """
     found = state_dicts(read_tensors(path))
     if not found:
-        raise ValueError(f"{Path(path).name} holds no state dict: save it with torch.save(model.state_dict(), path)")
+        raise ValueError(f"the checkpoint {Path(path).name} {NO_STATE_DICT}")
     return {name: value.float() if value.is_floating_point() else value for name, value in found[0].items()}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .checkpoints import load_weights, read_metadata
 from .networks import NETWORKS, known_names
 from .preprocessing import IMAGENET_PREPROCESSING, Preprocessing
-from .state_dicts import differing_classes, fitted, guess, state_dicts
+from .state_dicts import NO_STATE_DICT, differing_classes, fitted, guess, state_dicts
 from .tensor_files import read_tensors
 
 
@@ -148,7 +148,7 @@ def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> L
     """The network with the weights of a file, for the number of classes in the file."""
     candidates = state_dicts(read_tensors(path))
     if not candidates:
-        raise ValueError(f"{path.name} holds no state dict: save it with torch.save(model.state_dict(), path)")
+        raise ValueError(f"the checkpoint {path.name} {NO_STATE_DICT}")
     weights = fitted(candidates, found.network)
     count = differing_classes(weights, found.network) if weights is not None and is_torchvisions else None
     if count is not None:
@@ -159,15 +159,17 @@ def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> L
     try:
         found.network.load_state_dict(candidates[0] if weights is None else weights)
     except RuntimeError as error:
-        raise ValueError(f"{path.name} does not fit {found.name}: {_reason(candidates[0], error)}") from error
+        raise ValueError(
+            f"the checkpoint {path.name} does not fit {found.name}: {_reason(found.name, candidates[0], error)}"
+        ) from error
     if not all(bool(parameter.isfinite().all()) for parameter in found.network.parameters()):
-        raise ValueError(f"{path.name} holds weights that are not finite")
+        raise ValueError(f"the checkpoint {path.name} holds weights that are not finite")
     return found
 
 
-def _reason(weights: dict[str, Tensor], error: RuntimeError) -> str:
+def _reason(name: str, weights: dict[str, Tensor], error: RuntimeError) -> str:
     likely = guess(weights)
-    if likely is not None:
+    if likely is not None and likely[0] != name:
         return f"it holds a {likely[0]} with {likely[1]} classes: load that"
     reason = str(error).splitlines()[-1].strip()
     return reason if len(reason) < 200 else reason[:200] + " ..."

@@ -27,6 +27,9 @@ _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.
 _ADDED = ("num_batches_tracked", "n_averaged", "total_ops", "total_params", "_extra_state")
 
 
+NO_STATE_DICT = "holds no state dict: save it with torch.save(model.state_dict(), path)"
+
+
 def state_dicts(content: Any) -> list[Weights]:
     """Every state dict in the content of a file, the likeliest first."""
     found = list(_found(content, ()))

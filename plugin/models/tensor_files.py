@@ -23,6 +23,11 @@ _LARGEST_STRUCTURE = 64 * 2**20
 _DEEPEST = 6
 # These allocate as much memory as a number in the file asks for.
 _MAKES_MEMORY = frozenset({"builtins.bytearray", "__builtin__.bytearray"})
+# Objects of a training program are never made by these: they act.
+_ACTING_MODULES = frozenset(
+    "os posix nt sys io subprocess shutil socket ctypes importlib runpy pty webbrowser multiprocessing".split()
+)
+_ACTING = frozenset({"open", "exec", "eval", "compile", "__import__", "input", "breakpoint"})
 _lock = threading.Lock()
 
 
@@ -68,11 +73,15 @@ def _safetensors(source: Path) -> dict[str, Tensor]:
     try:
         return load_file(source)
     except Exception as error:  # parsers of damaged files raise errors of any type
-        raise _unreadable(source, error) from error
+        raise _unreadable(source, type(error).__name__) from error
 
 
-def _unreadable(source: Path, error: Exception) -> ValueError:
-    return ValueError(f"{source.name} is not a checkpoint that can be read safely ({type(error).__name__}): {_REMEDY}")
+class UnreadableCheckpoint(ValueError):
+    """A file is damaged, or cannot be read without running what is in it."""
+
+
+def _unreadable(source: Path, reason: str) -> UnreadableCheckpoint:
+    return UnreadableCheckpoint(f"{source.name} is not a checkpoint that can be read safely ({reason}): {_REMEDY}")
 
 
 def _check_archive(source: Path) -> None:
@@ -82,36 +91,52 @@ def _check_archive(source: Path) -> None:
         names = [entry.filename for entry in entries]
         if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
             raise ValueError(
-                f"{source.name} is a TorchScript program, whose operations cannot be seen: save its weights with "
-                f"torch.save(torch.jit.load({source.name!r}).state_dict(), 'weights.pt')"
+                f"the checkpoint {source.name} is a TorchScript program, whose operations cannot be seen: "
+                f"save its weights with torch.save(torch.jit.load({source.name!r}).state_dict(), 'weights.pt')"
             )
         if not any(name.endswith("data.pkl") for name in names) or any("/models/" in name for name in names):
             raise ValueError(
-                f"{source.name} is a program of torch.export, or no checkpoint: explain "
+                f"the file {source.name} is a program of torch.export, or no checkpoint: explain "
                 f"torch.export.load({source.name!r}).module(), or save its state_dict()"
             )
         unpacked = sum(entry.file_size for entry in entries)
         if unpacked > 1.1 * source.stat().st_size + 2**20:
-            raise ValueError(f"{source.name} unpacks to {unpacked / 2**20:.0f} MB, many times its size: {_REMEDY}")
+            raise ValueError(
+                f"the checkpoint {source.name} unpacks to {unpacked / 2**20:.0f} MB, many times its size: {_REMEDY}"
+            )
         structure = next(entry for entry in entries if entry.filename.endswith("data.pkl"))
         if structure.file_size > _LARGEST_STRUCTURE:
-            raise ValueError(f"{source.name} describes {structure.file_size / 2**20:.0f} MB of objects: {_REMEDY}")
+            raise ValueError(
+                f"the checkpoint {source.name} describes {structure.file_size / 2**20:.0f} MB of objects: {_REMEDY}"
+            )
         called = {
             str(argument).replace(" ", ".") for operation, argument, _ in pickletools.genops(archive.read(structure))
             if operation.name == "GLOBAL"
         }  # fmt: skip
     if called & _MAKES_MEMORY:
-        raise ValueError(f"{source.name} asks for memory as no checkpoint does: {_REMEDY}")
+        raise ValueError(f"the checkpoint {source.name} asks for memory as no other does: {_REMEDY}")
 
 
 def _pickled(source: Path) -> Any:
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(source) if zipfile.is_zipfile(source) else []
+        acting = next((name for name in unknown if _acts(name)), None)
+        if acting is not None:
+            raise _unreadable(source, f"it calls {acting}")
         # The list applies to the whole process: no other thread may take these classes for safe meanwhile.
         with _lock, torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
             return torch.load(source, "cpu", weights_only=True)
+    except UnreadableCheckpoint:
+        raise
     except Exception as error:  # parsers of damaged files raise errors of any type
-        raise _unreadable(source, error) from error
+        raise _unreadable(source, type(error).__name__) from error
+
+
+def _acts(name: str) -> bool:
+    module, _, function = name.rpartition(".")
+    return module.partition(".")[0] in _ACTING_MODULES or (
+        module in ("builtins", "__builtin__") and function in _ACTING
+    )
 
 
 def tensors_of(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
@@ -138,5 +163,5 @@ def _check_tensor(file: str, name: str, tensor: Tensor) -> None:
         kind = f"has shape {tuple(tensor.shape)}, and the file holds fewer values"
     if kind is not None:
         raise ValueError(
-            f"the tensor {name!r} in {file} {kind}: save model.state_dict() of a plain floating point model"
+            f"the tensor {name!r} in the checkpoint {file} {kind}: save the state dict of a floating point model"
         )

@@ -605,7 +605,7 @@ def test_a_product_of_two_signals_is_halved(pictures) -> None:
     "norm", [nn.LayerNorm(8), nn.GroupNorm(3, 3), nn.InstanceNorm2d(3, affine=True), nn.RMSNorm(8)]
 )
 def test_norms_are_linear_with_constant_deviation(norm, pictures) -> None:
-    net = nn.Sequential(norm, nn.Flatten(), nn.Linear(192, 2, bias=False))
+    net = nn.Sequential(norm, nn.Flatten(), nn.Linear(192, 2, bias=False)).eval()
     relevance, delta = LRPTranspose(net, "lrp_0").attribute(pictures, 1, return_convergence_delta=True)
     assert delta.abs().max() < 1e-4, "without biases a norm conserves"
     assert relevance.any()
@@ -626,7 +626,7 @@ STATISTICS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int,
 def test_norms_give_what_their_gradient_gives_at_constant_deviation(name, pictures) -> None:
     """Each entry of the map, and what the norm returns; the mean is linear, and its part of the gradient stays."""
     make, dims, shape, centre = STATISTICS[name]
-    norm = make().double()
+    norm = make().double().eval()
     torch.manual_seed(0)
     nn.init.normal_(norm.weight)
     if getattr(norm, "bias", None) is not None:

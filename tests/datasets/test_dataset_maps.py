@@ -66,9 +66,9 @@ def test_store_holds_the_map_of_every_picture_and_says_what_it_is(folder, tmp_pa
         assert stored["error"][row] == ""
         assert stored["bytes"][row] == (folder / name).stat().st_size
     settings = group.attrs["settings"]
-    assert settings["model"] == "tiny"
-    assert settings["method"] == "guided-backprop"
-    assert settings["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert settings["model"] == "tiny"  # type: ignore[call-overload]
+    assert settings["method"] == "guided-backprop"  # type: ignore[call-overload]
+    assert settings["versions"]["torch"] == torch.__version__.split("+")[0]  # type: ignore[call-overload]
     assert group.attrs["classes"] == list(CLASSES)
     assert group.attrs["finished"] is True
 
@@ -85,7 +85,7 @@ def test_hash_is_that_of_the_weights(folder, tmp_path):
 
     def stored_hash(out: str) -> str:
         attribute_folder(model, folder, tmp_path / out, "gradient", progress=False)
-        return zarr.open_group(tmp_path / out, mode="r").attrs["settings"]["weights_sha256"]
+        return zarr.open_group(tmp_path / out, mode="r").attrs["settings"]["weights_sha256"]  # type: ignore[call-overload]
 
     digest = hashlib.sha256()
     for name, tensor in sorted(model.network.state_dict().items()):
@@ -144,7 +144,7 @@ def test_network_by_factory_with_a_checkpoint(folder, tmp_path):
     name = NETWORK
     attribute_folder(name, folder, tmp_path / "factory", "gradient", checkpoint=tmp_path / "trained.pt", progress=False)
     np.testing.assert_array_equal(arrays(tmp_path / "factory")["maps"], arrays(tmp_path / "direct")["maps"])
-    assert zarr.open_group(tmp_path / "factory", mode="r").attrs["settings"]["model"] == name
+    assert zarr.open_group(tmp_path / "factory", mode="r").attrs["settings"]["model"] == name  # type: ignore[call-overload]
 
 
 # Labels

@@ -214,9 +214,8 @@ BAD_CHECKPOINTS = {
     "wrong shapes": ("a.safetensors", save({name: torch.zeros(3) for name in STATE})),
     "one wrong shape": ("a.safetensors", save({**STATE, NAME: torch.zeros(5, 512, 3, 3)})),
     "two numbers of classes": ("a.safetensors", save({**STATE, NAME: torch.zeros(6, 512, 1, 1)})),
-    "other names": ("a.safetensors", save({f"module.{name}": value for name, value in STATE.items()})),
+    "other names": ("a.safetensors", save({f"layer{i}.weight": value for i, value in enumerate(STATE.values())})),
     "not finite": ("a.safetensors", save({**STATE, NAME: torch.full((5, 512, 1, 1), torch.nan)})),
-    "safetensors named .pt": ("a.pt", save(STATE)),
 }
 
 
@@ -229,6 +228,14 @@ def test_bad_checkpoint_gets_a_sentence_and_is_not_run(name, tmp_path, monkeypat
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
     assert not Path("attacked").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [save(STATE), save({f"module.{name}": value for name, value in STATE.items()})], ids=["name", "prefix"]
+)
+def test_a_name_or_a_prefix_does_not_matter(content):
+    opened = uploaded_checkpoint.opened("squeezenet1_1", "../a.pt", content)
+    assert torch.equal(opened.model.network.state_dict()[NAME], STATE[NAME])
 
 
 # Links

@@ -304,6 +304,7 @@ def test_priors_move_codes_as_their_equations_say() -> None:
     torch.testing.assert_close(ppgn(0.4).move(codes, 1.0, noise), 0.6 * codes + 0.8 * noise)
 
 
+@pytest.mark.filterwarnings("ignore:the Unflatten's images lie")
 def test_on_a_linear_network_the_code_points_along_the_weights() -> None:
     weights = nn.Sequential(nn.Flatten(), nn.Linear(9, 2, bias=False))
     generator = nn.Unflatten(1, (1, 3, 3))
@@ -414,7 +415,7 @@ def test_both_networks_are_left_as_they_were(training: bool, layer: str | None) 
     next(frames), next(frames)
     for network, state in zip(networks, before, strict=True):
         assert_unchanged(state, network)
-    frames.close()
+    frames.close()  # type: ignore[attr-defined]
     if layer is None:
         with pytest.raises(ArithmeticError):
             am.maximize(fail_later(), runs=2, steps=9)
@@ -580,7 +581,8 @@ def test_a_grid_shows_every_image_once(tmp_path: Path) -> None:
     assert picture.size == (1 + 3 * 9, 1 + 2 * 9)
     assert [picture.getpixel((1 + 9 * (i % 3), 1 + 9 * (i // 3)))[0] for i in range(5)] == [0, 64, 128, 191, 255]
     save_grid(images, tmp_path / "deep" / "grid.png")
-    assert Image.open(tmp_path / "deep" / "grid.png").mode == "RGB"
+    with Image.open(tmp_path / "deep" / "grid.png") as picture:
+        assert picture.mode == "RGB"
     with pytest.raises(ValueError, match=r"not \(5, 4, 4\)"):
         grid(images[:, 0])
 
@@ -588,10 +590,10 @@ def test_a_grid_shows_every_image_once(tmp_path: Path) -> None:
 def test_a_gif_plays_the_frames(am: CodeSpaceAM, tmp_path: Path) -> None:
     path = save_gif(am.iterate(1, runs=4, steps=6, least_steps=6), tmp_path / "run.gif")
     with Image.open(path) as film:
-        assert film.n_frames == 6
+        assert film.n_frames == 6  # type: ignore[attr-defined]
     colour = [torch.rand(2, 3, 4, 4) for _ in range(3)]
     with Image.open(save_gif(colour, tmp_path / "colour.gif")) as film:
-        assert film.n_frames == 3
+        assert film.n_frames == 3  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="at least one frame"):
         save_gif([], tmp_path / "none.gif")
 

@@ -259,6 +259,7 @@ def test_runs_that_stop_at_what_data_reach_are_judged_and_timed(real: tuple[Tens
     assert card["speedup"]["maximised"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:2 of 2 runs did not reach")
 def test_everything_may_be_made_in_inference_mode(real: tuple[Tensor, Tensor]) -> None:
     classifier = brighter_half()
     with torch.inference_mode():

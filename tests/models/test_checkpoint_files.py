@@ -89,7 +89,7 @@ WRAPPED: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "torchvision's reference script": ("checkpoint.pth", reference_script),
     "timm's training script": ("model_best.pth.tar", timm_style),
     "averaged": ("ema.pt", lambda path: torch.save(AveragedModel(network()).state_dict(), path)),
-    "compiled": ("compiled.pt", lambda path: torch.save(torch.compile(network()).state_dict(), path)),
+    "compiled": ("compiled.pt", lambda path: torch.save(torch.compile(network()).state_dict(), path)),  # type: ignore[attr-defined]
     "compiled in DataParallel": ("c.pt", lambda path: torch.save(prefixed("_orig_mod.module."), path)),
     "backbone": ("backbone.pt", lambda path: torch.save(prefixed("backbone."), path)),
     "before zip files": ("legacy.pth", legacy),
@@ -124,7 +124,7 @@ def test_an_architecture_is_recognised(name: str, classes: int, tmp_path: Path) 
     assert guess({f"model.{key}": value for key, value in state.items()}) == (name, classes)
     torch.save(state, tmp_path / "mine.pt")
     with pytest.raises(
-        ValueError, match=rf"^mine\.pt does not fit {NETWORK}: it holds a {name} with {classes} classes"
+        ValueError, match=rf"^the checkpoint mine\.pt does not fit {NETWORK}: it holds a {name} with {classes} classes"
     ):
         models.load(NETWORK, checkpoint=tmp_path / "mine.pt")
 
@@ -169,7 +169,7 @@ class Command:
 REFUSED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "TorchScript": ("script.pt", scripted, r"script\.pt is a TorchScript program.*torch\.jit\.load"),
     "torch.export": ("program.pt2", exported, r"program\.pt2 is a program of torch\.export.*torch\.export\.load"),
-    "expanded": ("small.pt", expanded, r"'weight' in small\.pt has shape \(100000, 100000\).*fewer values"),
+    "expanded": ("small.pt", expanded, r"'weight' in the checkpoint small\.pt has shape \(100000, 100000\).*fewer"),
     "sparse": ("sp.pt", lambda path: torch.save({"w": torch.eye(3).to_sparse()}, path), r"sp\.pt is not strided"),
     "quantised": ("q.pt", lambda path: torch.save({"w": torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8)},
                                                   path), r"q\.pt is quantised"),
