@@ -1,6 +1,7 @@
 """Fixtures of all tests: where real data lies, two small images, and the explorer being served."""
 
 import os
+import sys
 
 # Of several test processes at once each keeps to its own core, with what it starts: two threads each would wait for one
 # another, and take ten times as long. PyTorch reads this when it is imported.
@@ -25,6 +26,14 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}: set REAL_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Streamlit's simulator takes the place of `__main__`, which other processes would run when they start."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
 
 
 @pytest.fixture

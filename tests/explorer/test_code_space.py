@@ -73,6 +73,7 @@ def test_program_and_file_give_the_images_on_screen(name, digit_classifier, tmp_
     assert (tmp_path / "maximized.png").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
 def test_pixels_of_a_network_that_normalises_its_input(tmp_path, monkeypatch):
     subject = offered_networks.open_network("all-cnn-c")
     outcome = maximized(Settings(generator=PIXELS, runs=2, steps=3, target=3), subject)

@@ -76,9 +76,10 @@ def test_own_checkpoint_and_photograph_survive_every_page_and_a_reload(page, add
     sync_api.expect(page.get_by_text("Open: network")).to_have_text(strip)
     assert page.url == opened
     assert page.get_by_text("This link needs").count() == 0
-    until(page, page.go_back, url=lambda url: url != opened)
+    page.go_back()  # once: a second time would leave the view before
+    page.wait_for_url(lambda url: url != opened)
     settle(page)
-    sync_api.expect(page.get_by_text("Open: network")).to_contain_text("mine.pt")
+    sync_api.expect(page.get_by_text("Open: network")).to_contain_text("mine.pt", timeout=PATIENCE_MS)
 
 
 @pytest.mark.parametrize("path", ["code-space", "invariance"])

@@ -3,6 +3,7 @@
 Every function is pure. The first state of a network (trained) has solid lines, the second dotted ones.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
@@ -176,7 +177,7 @@ def _by_layer(
     column: int,
 ) -> None:
     layers = [short(group[0].layer) for group in groups]
-    medians = [float(np.nanmedian([measure(found) for found in group])) for group in groups]
+    medians = [_median([measure(found) for found in group]) for group in groups]
     figure.add_trace(
         go.Scatter(x=layers, y=medians, mode="lines", name=name, line={"color": colour, "dash": dash}),
         row=1, col=column,
@@ -211,3 +212,9 @@ def _line_with_band(
 
 def _finished(figure: go.Figure, height: int) -> go.Figure:
     return figure.update_layout(height=height, margin=_MARGIN, template="plotly_white", hovermode="closest")
+
+
+def _median(values: Sequence[float]) -> float:
+    """The median of the values that are known; nan if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else math.nan
