@@ -319,12 +319,21 @@ class Maximiser(threading.Thread):
         while not any("NPZ" in button.label for button in session.find("download_button")):
             time.sleep(0.2)
             session.look_again()
-        with np.load(io.BytesIO(session.download("NPZ"))) as arrays:
+        with np.load(io.BytesIO(self._downloaded(session))) as arrays:
             self._report.compare(f"the images of seed {seed}", arrays["images"], maximised(seed))
         with self._report.lock:
             self._report.runs += 2
             self._report.failures += session.exceptions
         session.close()
+
+    def _downloaded(self, session: Session) -> bytes:
+        """The file. When the run has ended the page may be drawn once more, with another button in its place."""
+        for _ in range(5):
+            try:
+                return session.download("NPZ")
+            except AssertionError:
+                session.look_again()
+        return session.download("NPZ")
 
 
 def maximised(seed: int) -> NDArray[Any]:
