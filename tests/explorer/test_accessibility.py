@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from support.browser import CHROMIUM, launched, settle, watched
+from support.browser import CHROMIUM, launched, settle
 from support.views import VARIANTS, VIEWS, drawn, open_view
 
 from plugin.explorer.app import PAGES
@@ -62,12 +62,6 @@ _SMALLEST_TEXT = """() => {
 def window():
     with launched() as browser:
         yield browser.new_context()
-
-
-@pytest.fixture
-def page(window):
-    with watched(window.new_page()) as page:
-        yield page
 
 
 def test_every_page_is_in_the_screenshots():

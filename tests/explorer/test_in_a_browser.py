@@ -18,12 +18,10 @@ from support.browser import (
     choose,
     choose_in_table,
     click_mark,
-    launched,
     map_titles,
     screenshot,
     settle,
     until,
-    watched,
 )
 
 from plugin import figures, models
@@ -34,19 +32,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.timeout(1200),
 ]
-
-
-@pytest.fixture(scope="module")
-def window():
-    """A browser with one profile, so that only the first page has to fetch the scripts."""
-    with launched() as browser:
-        yield browser.new_context(viewport={"width": 1400, "height": 1080})
-
-
-@pytest.fixture
-def page(window):
-    with watched(window.new_page()) as page:
-        yield page
 
 
 def test_attribute_page(page, address, tmp_path):

@@ -5,7 +5,7 @@ Needs Playwright's Python package and Debian's chromium; skips without them.
 
 import pytest
 import torch
-from support.browser import CHROMIUM, PATIENCE_MS, launched, map_titles, settle, until, watched
+from support.browser import CHROMIUM, PATIENCE_MS, map_titles, settle, until, watched
 from support.views import drawn
 
 from plugin import models
@@ -18,18 +18,6 @@ pytestmark = [
     pytest.mark.timeout(1200),
 ]
 LOADS = 4
-
-
-@pytest.fixture(scope="module")
-def window():
-    with launched() as browser:
-        yield browser.new_context(viewport={"width": 1400, "height": 1080})
-
-
-@pytest.fixture
-def page(window):
-    with watched(window.new_page()) as page:
-        yield page
 
 
 @pytest.fixture

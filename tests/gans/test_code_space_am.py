@@ -1,7 +1,7 @@
 """Activation maximisation: runs are independent, frozen, reproducible, and leave both networks as they were."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,6 @@ from plugin.models.data import cifar10, normalise
 CLASSES, CODE = 4, 6
 # Most tests look at a few steps only, after which no run has reached anything.
 pytestmark = pytest.mark.filterwarnings("ignore:.*did not reach stop_at")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more by sharing their work than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Generator(nn.Module):

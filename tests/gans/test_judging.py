@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,6 @@ from gan.judging.scorecards import BEST, MEASURES, OWN, PIXEL, REAL
 from plugin.statistics import vendi_score
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*did not reach stop_at")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more by sharing their work than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +25,6 @@ from plugin.models.checkpoints import load_weights, read_metadata
 TINY_MLP = Recipe("mlp", {"hidden": (32, 32), "code_size": 6}, steps=14, batch_size=16)
 TINY_DCGAN = Recipe("dcgan", {"width": 8, "code_size": 6}, steps=14, batch_size=16)
 TINY = pytest.mark.parametrize("recipe", [TINY_MLP, TINY_DCGAN], ids=["mlp", "dcgan"])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more by sharing their work than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
