@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from plugin.propagation.in_place import in_place_form
+from plugin.propagation.operations import operation_of
+
 _PASSED = 0.1
-_CLIPPED = (F.hardtanh, F.relu6)
-_RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, *_CLIPPED)
-_IN_PLACE = (F.relu_, torch.relu_, Tensor.relu_)
+# Rows of the table of operations: functions that are the identity, or constant.
+_RELUS = frozenset({"relu", "relu6", "hardtanh"})
 
 
 class _Open(torch.autograd.Function):
@@ -39,13 +40,17 @@ class OpenRelus(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func not in _RELUS:
+        kwargs = dict(kwargs or {})
+        form = in_place_form(func)
+        function = func if form is None else form.functional
+        row = operation_of(function)
+        if row is None or row.name not in _RELUS:
             return func(*args, **kwargs)
-        inputs, *others = args or (kwargs["input"],)
-        in_place = func in _IN_PLACE or kwargs.get("inplace") or (bool(others) and others[-1] is True)
-        bounds = others[:2] if func is F.hardtanh else [0.0, 6.0] if func is F.relu6 else [0.0, torch.inf]
-        low = kwargs.get("min_val", bounds[0] if bounds else -1.0)
-        high = kwargs.get("max_val", bounds[1] if len(bounds) > 1 else 1.0)
-        opened = _Open.apply(inputs.clone(), inputs.detach().clamp(low, high))
-        return inputs.copy_(opened) if in_place else opened
+        overwrites = form is not None and form.requested(args, kwargs)
+        if form is not None:
+            args, kwargs = form.out_of_place(args, kwargs)
+        inputs, *others = args or (kwargs.pop("input"),)
+        with torch.no_grad():
+            outputs = function(inputs, *others, **kwargs)
+        opened = _Open.apply(inputs.clone(), outputs)
+        return inputs.copy_(opened) if overwrites else opened
