@@ -16,7 +16,7 @@ HEADS = (LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID)
 # Operations that only arrange the numbers that they are given.
 _ARRANGING = (
     *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Permute", "T"),
-    *("Clone", "ToCopy", "Alias"),
+    *("Clone", "ToCopy", "Alias", "AsStrided"),
 )
 # Operations that make logits, wherever these lie.
 _LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Linear", "Convolution", "Mean")

@@ -1,7 +1,7 @@
 """Activation maximisation with generators and classifiers as people bring them."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,6 @@ from torch import Tensor, nn
 from gan import CodeSpaceAM, PixelAM
 
 CLASSES, CODE = 4, 6
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Generator(nn.Module):
@@ -329,3 +321,11 @@ def test_an_int_in_a_layer_of_tokens_is_told() -> None:
         warnings.simplefilter("error")
         result = am.maximize((slice(None), 2), runs=2, steps=10)
     assert (result.scores[-1] > result.scores[0]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pooled_head_is_logits_in_either_memory_format() -> None:
+    """Class maps behind a ReLU, averaged: in [0, 1] for small weights, and no probabilities."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert PixelAM(network, (1, 8, 8)).activations.head == "logits"
