@@ -1,7 +1,6 @@
 """From the bytes of pictures to their maps and everything else that is stored of them."""
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from ..attr import LRPTranspose
 from ..attr.methods import METHODS
+from ..devices import choose_device
 from ..models import LoadedModel, Preprocessing, load
 from ..models.pictures import decode
 from ..rules.presets import epsilon_gamma_box
@@ -133,7 +133,7 @@ class Explain:
             needs = "needs a layer: name one of the last convolutions" if layer is None else "takes no layer"
             raise ValueError(f"{method} {needs}")
         self.model = load_model(model, checkpoint)
-        self.device = torch.device(device or _default_device())
+        self.device = choose_device(device)
         self.model.network.to(self.device)
         self._attribution = self._construct()
         self.settings: dict[str, Any] = {
@@ -291,10 +291,6 @@ class _Selection:
         if wrong is not None:
             raise ValueError(f"target {wrong} is out of range: the network has {outputs} outputs")
         return chosen
-
-
-def _default_device() -> str:
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 def _as_json(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from time import perf_counter
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,12 @@ def rows_of(
     return {"id": np.array([record.id for record in block.records], object), "sha256": hashes} | rows
 
 
+def progress_bar(blocks: Iterable[Block], title: str) -> Any:
+    """A progress bar of pictures; it is not shown without a title, or where nothing is left."""
+    total = sum(len(block.records) for block in blocks) if isinstance(blocks, list) else None
+    return tqdm(total=total, desc=title, unit="file", disable=not title or total == 0)
+
+
 @dataclass
 class LocalEngine:
     """Explains blocks in this process.
@@ -128,11 +134,10 @@ class LocalEngine:
             TooManyErrors: the limit is passed; blocks until then are written.
             OSError: the source or the sink fails; what was written is kept.
         """
-        total = sum(len(block.records) for block in blocks) if isinstance(blocks, list) else None
         with (
             ThreadPoolExecutor(self.workers, "read") as readers,
             ThreadPoolExecutor(1, "write") as writer,
-            tqdm(total=total, desc=self.progress, unit="file", disable=not self.progress or total == 0) as bar,
+            progress_bar(blocks, self.progress) as bar,
         ):
             written: Future[None] | None = None
             for block, pictures in self._read_ahead(readers, source, blocks):

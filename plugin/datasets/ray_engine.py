@@ -18,13 +18,12 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..extras import require
 from ..models import Preprocessing
 from .explain import Explain
 from .labels import Labels
-from .local_engine import STEPS, ErrorLimit, Picture, Seconds, read_picture, rows_of
+from .local_engine import STEPS, ErrorLimit, Picture, Seconds, progress_bar, read_picture, rows_of
 from .records import Block, Sink, Source
 
 # Blocks of a wave. An actor loads the network once in a wave.
@@ -65,9 +64,8 @@ class RayEngine:
             TooManyErrors: the limit is passed; blocks until then are written.
             OSError: the source or the sink fails; what was written is kept.
         """
-        total = sum(len(block.records) for block in blocks) if isinstance(blocks, list) else None
         waiting = iter(blocks)
-        with tqdm(total=total, desc=self.progress, unit="file", disable=not self.progress or total == 0) as bar:
+        with progress_bar(blocks, self.progress) as bar:
             while wave := list(islice(waiting, _WAVE)):
                 for done in self._wave(wave, source, sink, labels):
                     bar.update(done["rows"])
