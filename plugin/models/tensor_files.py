@@ -61,9 +61,10 @@ def read_tensors(path: str | Path) -> Any:
     if source.suffix == ".safetensors" or not (start[:2] == b"PK" or start[:1] == b"\x80"):
         content: Any = _safetensors(source)
     else:
-        if zipfile.is_zipfile(source):
+        is_archive = zipfile.is_zipfile(source)
+        if is_archive:
             _check_archive(source)
-        content = _pickled(source)
+        content = _pickled(source, is_archive)
     for name, tensor in tensors_of(content):
         _check_tensor(source.name, name, tensor)
     return content
@@ -117,9 +118,9 @@ def _check_archive(source: Path) -> None:
         raise ValueError(f"the checkpoint {source.name} asks for memory as no other does: {_REMEDY}")
 
 
-def _pickled(source: Path) -> Any:
+def _pickled(source: Path, is_archive: bool) -> Any:
     try:
-        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(source) if zipfile.is_zipfile(source) else []
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(source) if is_archive else []
         acting = next((name for name in unknown if _acts(name)), None)
         if acting is not None:
             raise _unreadable(source, f"it calls {acting}")

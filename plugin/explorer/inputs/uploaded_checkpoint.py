@@ -7,7 +7,10 @@ from pathlib import Path
 from plugin import models
 from plugin.models import LoadedModel
 
+from ..server.files import link_name
+
 MAX_BYTES = 200 * 2**20
+_LONGEST_NAME = 60
 EXTENSIONS = ("safetensors", "ckpt", "pt", "pth", "bin")
 
 
@@ -38,13 +41,8 @@ def opened(architecture: str, file_name: str, data: bytes) -> Opened:
     if len(data) > MAX_BYTES:
         raise ValueError(f"The checkpoint is too large: at most {MAX_BYTES // 2**20} MB are read.")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _plain_name(file_name)
+        # Short: of other scripts a character has up to four bytes, and a name at most 255.
+        path = Path(folder) / link_name(file_name)[-_LONGEST_NAME:]
         path.write_bytes(data)
         model = models.load(architecture, checkpoint=path)
     return Opened(model, f"models.load({architecture!r}, checkpoint={file_name!r})")
-
-
-def _plain_name(file_name: str) -> str:
-    """The name of a file, for messages, without anything by which it could lie elsewhere."""
-    kept = "".join(character for character in file_name if character.isalnum() or character in "._- ")
-    return kept[-100:].lstrip(". ") or "checkpoint"
