@@ -26,12 +26,14 @@ class View:
         path: of the page, as in `plugin.explorer.app.PAGES`.
         query: the state, as in a link.
         height: of the light picture at most, in pixels.
+        button: the start of the label of the button that computes what the page is for; empty where nothing waits.
     """
 
     name: str
     path: str
     query: str
     height: int
+    button: str
 
 
 # By the path of the page; the others are as they open.
@@ -43,9 +45,17 @@ QUERIES = {
     "code-space": "network=mnist-classifier&image=digit-3",
     "invariance": "network=mnist-classifier&image=digit-3",
 }
-HEIGHTS = {"lrp": 1100, "invariance": 1100}
+HEIGHTS = {"lrp": 1100, "invariance": 1400}
+BUTTONS = {"code-space": "Maximise with", "invariance": "Measure A"}
 VIEWS = tuple(
-    View(page.path or "start", page.path, QUERIES.get(page.path, ""), HEIGHTS.get(page.path, 1000)) for page in PAGES
+    View(
+        page.path or "start",
+        page.path,
+        QUERIES.get(page.path, ""),
+        HEIGHTS.get(page.path, 1000),
+        BUTTONS.get(page.path, ""),
+    )
+    for page in PAGES
 )
 # Suffix of the file, colour scheme, width.
 VARIANTS = (("", "light", 1280), ("-dark", "dark", 1280), ("-narrow", "light", 390))
