@@ -83,6 +83,16 @@ def test_a_visit_to_any_page_leaves_the_users_network_checkpoint_class_and_pictu
         assert (programs(at), dict(at.query_params)) == before, page.title
 
 
+def test_going_back_over_a_title_keeps_what_is_open(doubled):
+    """A title at the top leaves an address without parameters in the history, which was never shown as a view."""
+    at = own(doubled, methods="gradient")
+    before = strip(at)
+    assert "mine.pt" in before
+    title(at, "lrp")
+    assert strip(go_to(at)) == before
+    assert "checkpoint" in at.query_params
+
+
 def test_page_that_cannot_use_a_network_says_so_and_offers_another_for_itself_alone(four_classes):
     at = own(four_classes, "squeezenet1_1", methods="gradient", target="3")
     before = programs(at)

@@ -28,6 +28,8 @@ OPEN = -1
 _LAST, _PAGE = "attribute.last", "attribute.page"
 # Settings of pages that are alone, by their path; how each network was left; the links on the page drawn last.
 _ALONE, _LEFT, _OFFERED = "attribute.alone", "attribute.left", "attribute.offered"
+# Pages that were shown without any parameter, each with the network and picture that it had.
+_PLAIN = "attribute.plain"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
 # What means something for one network only.
@@ -51,10 +53,12 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
     notes: list[str] = []
     # A link is read when a session begins, when someone goes back in the browser's history, and when one is followed
     # that a page has offered. Any other address is older than what is shown: the browser has not seen the new one yet,
-    # or has dropped the parameters, as it does for the titles at the top. What is shown goes along then.
+    # or has dropped the parameters, as it does for the titles at the top. What is shown goes along then. A title leaves
+    # an address without parameters in the history, too, which nobody has seen as a view.
     moved = before is not None and _take_widgets(before)
     followed = (page, tuple(sorted(query.items()))) in st.session_state.get(_OFFERED, ())
-    if before is None or connection.went_through_history() or (followed and not moved):
+    seen = bool(query) or (page, _inputs(settings_of(page))) in st.session_state.get(_PLAIN, ())
+    if before is None or (connection.went_through_history() and seen) or (followed and not moved):
         notes = _take_link(page, query, images)
     st.session_state[_OFFERED] = set()
     if before is not None and _scope(before) != _scope(page):
@@ -94,7 +98,10 @@ def put(settings: Settings, *names: str) -> None:
 def remember(page: str, settings: Settings) -> None:
     """Keep the settings for the next run, and in the URL."""
     _keep(page, settings)
-    st.query_params.from_dict(_query(page, settings, is_alone(page)))
+    query = _query(page, settings, is_alone(page))
+    if not query:
+        st.session_state.setdefault(_PLAIN, set()).add((page, _inputs(settings)))
+    st.query_params.from_dict(query)
 
 
 def last_settings() -> Settings:
