@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -165,9 +166,10 @@ def test_twenty_sessions_at_once_do_not_compute_twenty_maps_in_parallel(monkeypa
     assert {*crowd.order} == {*questions}
 
 
-def test_page_says_that_it_waits():
-    # Opened before: it may take longer than the others hold the queue.
-    look = Look(offered_networks.open_network("all-cnn-c"), offered_pictures.sample("rocket"))
+def test_page_says_that_it_waits(monkeypatch):
+    # A picture that nobody has looked at: what is kept waits for nothing.
+    picture = replace(offered_pictures.sample("rocket"), digest="of this test alone")
+    look = Look(offered_networks.open_network("all-cnn-c"), picture)
     queue_free, seen = threading.Event(), []
 
     def holder():
@@ -179,23 +181,17 @@ def test_page_says_that_it_waits():
         thread.start()
     while len(MAPS._working) < MAPS.most:
         time.sleep(0.001)
-    place = kept_results.st.empty
-    release = threading.Timer(1.0, queue_free.set)
-    release.start()
 
     class Placeholder:
         def info(self, text):
             seen.append(text)
+            queue_free.set()
 
         def empty(self):
             seen.append("")
 
-    kept_results.st.empty = Placeholder
-    try:
-        kept_results.probabilities(look)
-    finally:
-        kept_results.st.empty = place
-        release.join()
+    monkeypatch.setattr(kept_results.st, "empty", Placeholder)
+    kept_results.probabilities(look)
     assert seen[0] == turns.ahead_of_this(MAPS.most)
     assert seen[-1] == ""
 

@@ -74,7 +74,11 @@ class Session:
         self._rerun(pressed=self._widget(name).id)
 
     def press_labelled(self, start: str) -> None:
-        """Press the button whose label starts so, and do not wait."""
+        """Press the button whose label starts so, and do not wait.
+
+        `wait` before `look_again`: else that ends with this run of the script, and its own goes on behind the caller's
+        back, where it replaces the files on the page.
+        """
         button = next(button for button in self.find("button") if button.label.startswith(start))
         self._rerun(pressed=button.id)
 

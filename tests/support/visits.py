@@ -316,24 +316,16 @@ class Maximiser(threading.Thread):
         query = {"network": DIGITS, "image": DRAWN[0], "runs": "2", "steps": "4", "seed": str(seed), "target": "3"}
         session = Session(self._address, "code-space", query)
         session.press_labelled("Maximise with")
+        session.wait(lambda: True)
         while not any("NPZ" in button.label for button in session.find("download_button")):
             time.sleep(0.2)
             session.look_again()
-        with np.load(io.BytesIO(self._downloaded(session))) as arrays:
+        with np.load(io.BytesIO(session.download("NPZ"))) as arrays:
             self._report.compare(f"the images of seed {seed}", arrays["images"], maximised(seed))
         with self._report.lock:
             self._report.runs += 2
             self._report.failures += session.exceptions
         session.close()
-
-    def _downloaded(self, session: Session) -> bytes:
-        """The file. When the run has ended the page may be drawn once more, with another button in its place."""
-        for _ in range(5):
-            try:
-                return session.download("NPZ")
-            except AssertionError:
-                session.look_again()
-        return session.download("NPZ")
 
 
 def maximised(seed: int) -> NDArray[Any]:
