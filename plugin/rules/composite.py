@@ -33,6 +33,8 @@ class Layer:
         index: position among the linear layers in the order of the forward pass, from 0.
         count: how many linear layers there are.
         reads_input: whether the layer's input is an input of the model.
+        operation: the class of module that computes the same product, such as `nn.Conv2d` for `F.conv2d`; None if there
+            is none.
     """
 
     name: str
@@ -40,6 +42,14 @@ class Layer:
     index: int
     count: int
     reads_input: bool
+    operation: type[nn.Module] | None = None
+
+    @property
+    def kind(self) -> type[nn.Module]:
+        """The class that a selector sees: a module of one's own that calls `F.conv2d` counts as a convolution."""
+        if self.operation is None or isinstance(self.module, LINEAR_MODULES):
+            return type(self.module)
+        return self.operation
 
     @property
     def depth(self) -> float:
@@ -54,9 +64,9 @@ class Composite:
     """A rule for every linear layer.
 
     Args:
-        entries: pairs of selector and rule; the first match wins. A selector is a module type or a tuple of them, a
-            name pattern with `*` and `?`, an index in the order of the forward pass (negative from the end), or a
-            predicate of `Layer`.
+        entries: pairs of selector and rule; the first match wins. A selector is a module type or a tuple of them
+            (also for calls of `F.conv2d` and its like outside of such a module), a name pattern with `*` and `?`, an
+            index in the order of the forward pass (negative from the end), or a predicate of `Layer`.
         first: the rule for any layer that reads the input, before any entry.
         last: the rule for the last linear layer, before any entry.
         default: the rule where no entry matches.
@@ -132,7 +142,7 @@ class Assignment:
 
     def __str__(self) -> str:
         cells = [("layer", "type", "rule")]
-        cells += [(layer.name, type(layer.module).__name__, str(rule)) for layer, rule in self.rows]
+        cells += [(layer.name, layer.kind.__name__, str(rule)) for layer, rule in self.rows]
         widths = [max(len(row[column]) for row in cells) for column in range(3)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
@@ -147,7 +157,7 @@ def _check_rule(rule: object) -> None:
 
 def _matches(selector: Selector, layer: Layer) -> bool:
     if isinstance(selector, (type, tuple)):
-        return isinstance(layer.module, selector)
+        return isinstance(layer.module, selector) or issubclass(layer.kind, selector)
     if isinstance(selector, str):
         return fnmatch.fnmatchcase(layer.name, selector)
     if isinstance(selector, int):

@@ -697,6 +697,38 @@ def test_convolutions(row) -> None:
     assert_same_maps(LINEAR_METHODS, network, IMAGES, expected_of_convolution())
 
 
+class OwnLayer(nn.Module):
+    """A layer as users write them: parameters, and a call of the function in `forward`."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        return F.linear(values, self.weight, self.bias)
+
+
+# By type, as the presets select.
+BY_TYPE = Composite([(nn.Conv2d, AlphaBeta(2, 1)), (nn.Linear, Gamma(0.25))], default=Epsilon(0.0))
+
+
+@pytest.mark.parametrize("row", CONVOLUTIONS, ids=identify)
+def test_convolutions_whose_kernel_a_module_of_ones_own_holds(row) -> None:
+    network = ConvolutionNet(row[1]).eval()
+    for name in ("first", "second", "head"):
+        setattr(network, name, OwnLayer(getattr(network, name)))
+    assert_same_maps(LINEAR_METHODS, network, IMAGES, expected_of_convolution())
+
+
+@pytest.mark.parametrize("rules", [BY_TYPE, "epsilon_plus_flat", "epsilon_gamma_box"], ids=str)
+def test_rules_by_type_reach_the_layers_of_an_exported_network(rules) -> None:
+    network = ConvolutionNet(lambda v, m: m(v)).eval()
+    exported = torch.export.export(network, (IMAGES,)).module()
+    expected = by_lrp(network, IMAGES, rules)
+    torch.testing.assert_close(by_lrp(exported, IMAGES, rules), expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(by_lrp(network, IMAGES, "epsilon"), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("row", PADDED, ids=identify)
 def test_convolutions_with_padding_before_them(row) -> None:
     methods = {

@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from ...errors import OptionTypeError
+from ...kernels.linear import Convolution, LinearMap, Scaling
 from ...observing import describe
-from ...rules.composite import Layer
+from ...rules.composite import CONVOLUTIONS, Layer
 from ..calls import Call, with_tensors
 from ..tensors import map_tensors, tensors_in
 from .trail import Absorption
@@ -20,7 +23,7 @@ def assign_rules(mode: RelevancePropagation) -> None:
     """Give every layer its rule, now that the forward pass is over."""
     count = len(mode.trail.layers)
     for index, record in enumerate(mode.trail.layers):
-        layer = Layer(record.name, record.module, index, count, record.reads_input)
+        layer = Layer(record.name, record.module, index, count, record.reads_input, operation_of(record.linear))
         own = mode.layer_rules.get(record.module)
         if own is None and (outside := mode.module_rules.get(record.module)) is not None:
             raise OptionTypeError(
@@ -38,6 +41,16 @@ def assign_rules(mode: RelevancePropagation) -> None:
         before.rule = record.rule
     for record in mode.trail.passed:
         record.account, record.repeated = mode.account, mode.repeated
+
+
+def operation_of(linear: LinearMap) -> type[nn.Module] | None:
+    """See `Layer.operation`."""
+    if isinstance(linear, Scaling):
+        return None
+    if isinstance(linear, Convolution):
+        plain, transposed = CONVOLUTIONS[:3], CONVOLUTIONS[3:]
+        return (transposed if linear.transposed else plain)[len(linear.stride) - 1]
+    return nn.Linear
 
 
 def run_watched(mode: RelevancePropagation, call: Call) -> Any:
