@@ -114,7 +114,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
             def note(output: Any) -> Tensor:
                 tensors = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
                 for tensor in tensors:
-                    found.extend(unruled(tensor, propagation.refusals))
+                    found.extend(unruled(tensor, propagation.refusals, propagation.handled))
                 return torch.zeros(0)
 
             self._forward(propagation, as_tuple(inputs), additional_forward_args, note)
@@ -159,7 +159,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         selected = select(_below_log_softmax(propagation, output))
         _warn_if_saturated(propagation, output, selected)
         if self.unknown == "raise":
-            check_all_ruled(selected, propagation.refusals)
+            check_all_ruled(selected, propagation.refusals, propagation.handled)
         return leaves, carriers, selected
 
 

@@ -14,6 +14,7 @@ from ..errors import ModelError, NoRuleError, UnseenOperationError
 from ..observing import describe
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
+from .tensors import tensors_in
 
 # Backward nodes of activations, and of operations that LRP computes by a rule: linear layers, norms, and activations
 # that are not piecewise linear. Nodes shared by several kinds of operations, such as hardtanh and clamp, are in
@@ -123,26 +124,28 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
         )
 
 
-def unruled(output: Tensor, refusals: Mapping[Any, Refusal]) -> list[Refusal]:
+def unruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> list[Refusal]:
     """The operations without a rule that relevance would reach, each once.
 
     Args:
         output: the tensor that is explained.
         refusals: those that the function mode saw, by autograd node; those that it did not see are found here.
+        handled: the autograd nodes of PyTorch's own that a rule runs through, such as those of a product of signals.
     """
     found = dict.fromkeys(refusals[node] for node in _nodes(output) if node in refusals) if refusals else {}
     for node in _suspects(output, _RULED_NODES):
-        found[Refusal(_kind(node.name()).removesuffix("Backward"), "", _UNSEEN)] = None
+        if node not in handled:
+            found[Refusal(_kind(node.name()).removesuffix("Backward"), "", _UNSEEN)] = None
     return list(found)
 
 
-def check_all_ruled(output: Tensor, refusals: Mapping[Any, Refusal]) -> None:
+def check_all_ruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> None:
     """Refuse a graph of LRP in which the plain gradient stands in for a rule; arguments as for `unruled`.
 
     Raises:
         NoRuleError: an operation has no rule, or ran where the function mode does not see it.
     """
-    found = unruled(output, refusals)
+    found = unruled(output, refusals, handled)
     if found:
         others = "" if len(found) == 1 else f"; and {len(found) - 1} more: check(inputs) lists them"
         raise NoRuleError(f"{found[0]}{others}")
@@ -154,10 +157,17 @@ def _suspects(output: Tensor, kinds: frozenset[str]) -> Iterator[Any]:
     return (node for node in _nodes(output) if _is_suspect(kind(node), node.name(), kinds))
 
 
-def _nodes(output: Tensor) -> Iterator[Any]:
-    """The nodes of the output's graph, each once."""
-    found = [] if output.grad_fn is None else [output.grad_fn]
-    met = set(found)
+def nodes_of_call(result: Any, signals: Collection[Tensor]) -> Iterator[Any]:
+    """The nodes that a call has added to the graph of the signals that it received."""
+    before = {signal.grad_fn for signal in signals}
+    for tensor in tensors_in(result):
+        yield from _nodes(tensor, before)
+
+
+def _nodes(output: Tensor, before: Collection[Any] = ()) -> Iterator[Any]:
+    """The nodes of the output's graph, each once, down to those `before`."""
+    found = [] if output.grad_fn is None or output.grad_fn in before else [output.grad_fn]
+    met = {*found, *before}
     for node in found:  # the list grows meanwhile
         yield node
         for function, _ in node.next_functions:

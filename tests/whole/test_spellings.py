@@ -1019,6 +1019,45 @@ def test_the_same_gate_has_the_same_map(row) -> None:
     assert_same_maps(METHODS, GateNet(rewriting, held=False).eval(), IMAGES, expected, tolerance(name))
 
 
+# -- products of two signals -------------------------------------------------------------------------------------------
+
+
+def by_matrices(product: Gated) -> Gated:
+    """A product of a matrix made of `a` with one made of `z`, as channels and positions."""
+    return lambda a, z: product(a.reshape(8, 16), z[0].reshape(16, 4)).view(2, 4, 2, 2)
+
+
+def by_kernels(product: Gated) -> Gated:
+    """A convolution of `a` with a kernel `(2, 4, 2, 2)` made of `z`."""
+    return lambda a, z: product(a, z[:, :, :2, :2]).repeat(1, 2, 1, 1)
+
+
+of_matrices = by_matrices(lambda m, k: (m[:, :, None] * k).sum(1))
+of_kernels = by_kernels(lambda a, k: (F.unfold(a, 2)[:, None] * k.flatten(1)[..., None]).sum(2).view(2, 2, 3, 3))
+PRODUCTS: list[tuple[str, Gated, Gated]] = [
+    ("@", of_matrices, by_matrices(lambda m, k: m @ k)),
+    ("torch.mm", of_matrices, by_matrices(torch.mm)),
+    ("F.linear", of_matrices, by_matrices(lambda m, k: F.linear(m, k.t()))),
+    ("F.linear of tokens", of_matrices, by_matrices(lambda m, k: F.linear(m.view(2, 4, 16), k.t()))),
+    ("einsum", of_matrices, by_matrices(lambda m, k: torch.einsum("ij,jk->ik", m, k))),
+    ("torch.addmm", of_matrices, by_matrices(lambda m, k: torch.addmm(m.new_zeros(8, 4), m, k))),
+    ("F.conv1d", of_matrices, by_matrices(lambda m, k: F.conv1d(m[..., None], k.t()[..., None])[..., 0])),
+    ("F.conv2d", of_kernels, by_kernels(F.conv2d)),
+    ("F.conv_transpose2d", of_kernels, by_kernels(lambda a, k: F.conv_transpose2d(
+        a, k.flip(2, 3).transpose(0, 1))[:, :, 1:-1, 1:-1])),
+    ("aten.convolution.default", of_kernels, by_kernels(lambda a, k: aten.convolution.default(
+        a, k, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1))),
+    ("F.conv2d of a gate", lambda a, z: of_kernels(a, sigmoid(z)), lambda a, z: by_kernels(F.conv2d)(a, sigmoid(z))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PRODUCTS, ids=identify)
+def test_products_of_two_signals(row) -> None:
+    _, reference, rewriting = row
+    expected = maps(METHODS, GateNet(reference, held=False).eval(), IMAGES)
+    assert_same_maps(METHODS, GateNet(rewriting, held=False).eval(), IMAGES, expected)
+
+
 # -- norms -------------------------------------------------------------------------------------------------------------
 
 

@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 def contraction(mode: RelevancePropagation, call: Call) -> Any:
     """A product that sums over a dimension: a linear layer if one signal meets constants, else a product."""
     if len(call.signals) != 1:
-        return mode.product(call)
+        return mode.by_autograd(call, mode.product(call))
     value = call.signals[0]
     if call.name == "vecdot" and len(call.given) == 2:
         (weight,) = [tensor for tensor in call.given if tensor is not value]
         shape = torch.broadcast_shapes(value.shape, weight.shape)
         layer = _summed(mode, call, shape, value, weight, {int(call.kwargs.get("dim", -1)) % len(shape)})
-        return mode.as_it_is(call) if layer is None else layer
+        return _in_proportion(mode, call) if layer is None else layer
     written = letters(call)
     constants = [] if written is None else [tensor for tensor in written[0] if tensor is not value]
     if written is None or len(constants) + 1 != len(written[0]) or not constants:
-        return mode.as_it_is(call)
+        return _in_proportion(mode, call)
     tensors, indices, output = written
     of_value = next(index for tensor, index in zip(tensors, indices, strict=True) if tensor is value)
     rest = [index for tensor, index in zip(tensors, indices, strict=True) if tensor is not value]
     if any(len(set(index)) < len(index) for index in (of_value, *rest)):
-        return mode.as_it_is(call)  # a diagonal
+        return _in_proportion(mode, call)  # a diagonal
     weight, of_weight = constants[0], rest[0]
     if len(constants) > 1:
         of_weight = "".join(dict.fromkeys(letter for index in rest for letter in index if letter in of_value + output))
@@ -67,8 +67,13 @@ def contracted(
     if any(x.shape[d] == 1 and letter in of_w for d, letter in enumerate(of_x)) and not all(
         w.shape[of_w.index(letter)] == 1 for d, letter in enumerate(of_x) if x.shape[d] == 1 and letter in of_w
     ):
-        return mode.as_it_is(call)
+        return _in_proportion(mode, call)
     return linear_layer(mode, call, x, Contraction(of_x, of_w, output), w, None, compute)
+
+
+def _in_proportion(mode: RelevancePropagation, call: Call) -> Any:
+    """A product of one signal in a form without a rule of its own: LRP-0."""
+    return mode.by_autograd(call, mode.as_it_is(call))
 
 
 def letters(call: Call) -> tuple[list[Tensor], list[str], str] | None:

@@ -31,7 +31,7 @@ from ..operations import OWN_GRADIENT
 from ..pointwise import Reading
 from ..reading import first_tensor
 from ..tensors import tensors_in
-from ..visibility import Refusal
+from ..visibility import Refusal, nodes_of_call
 from ..whole import Opaque
 from . import pointwise, products, whole
 from .assigning import assign_rules, run_watched
@@ -67,6 +67,7 @@ class RelevancePropagation(Propagation):
 
     Attributes:
         refusals: the autograd nodes that relevance must not reach, each with the reason.
+        handled: the autograd nodes of PyTorch's own through which a rule passes relevance.
         parameters: the module of each parameter and buffer, and of the constants that stand for them, by identity.
     """
 
@@ -97,6 +98,7 @@ class RelevancePropagation(Propagation):
         self.trail = Trail()
         self.watch: Absorption | None = None
         self.refusals: dict[Any, Refusal] = {}
+        self.handled: set[Any] = set()
         self.names = {module: name for name, module in model.named_modules()}
         self.parameters = {
             id(tensor): module
@@ -260,8 +262,13 @@ class RelevancePropagation(Propagation):
     def bilinear(self, call: Call, input: Tensor, weight: Tensor) -> Any:
         """A convolution or matrix product whose weight is computed from the input."""
         if self.note(weight).weight and any(input is signal for signal in call.signals):
-            return call.run_with({id(weight): weight.detach()})
-        return products.shared(call) if len(call.signals) > 1 else self.as_it_is(call)
+            return self.by_autograd(call, call.run_with({id(weight): weight.detach()}))
+        return self.by_autograd(call, products.shared(call) if len(call.signals) > 1 else self.as_it_is(call))
+
+    def by_autograd(self, call: Call, result: Any) -> Any:
+        """The result of a call whose own vector-Jacobian product is the rule, in nodes that else are linear layers'."""
+        self.handled.update(nodes_of_call(result, call.signals))
+        return result
 
     def product(self, call: Call) -> Any:
         """A product of signals."""
