@@ -143,6 +143,7 @@ class Shape:
         falls: it nowhere rises, and is not constant.
         gate: it rises between two bounds, the lower one not below 0, and is above it at 0: a weight, such as a sigmoid.
         finite: it has no pole.
+        rises_above: it is finite and nowhere falls from 0 on, such as log(1 + x).
     """
 
     name: str = ""
@@ -152,6 +153,7 @@ class Shape:
     falls: bool = False
     gate: bool = False
     finite: bool = True
+    rises_above: bool = False
 
 
 _FAR = 1e4
@@ -209,6 +211,7 @@ def _look(x: Tensor, y: Tensor) -> Shape:
         and float(y[x == 0]) > float(y[0])
         and float(y[-1] - y[-2]) < 1e-6 * float(y[-1]),
         finite=not bool(y[near].isinf().any()),
+        rises_above=bool(y[x >= 0].isfinite().all()) and bool((y[x >= 0].diff() >= 0).all()),
     )
 
 

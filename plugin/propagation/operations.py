@@ -83,6 +83,8 @@ def _structure() -> Iterator[Operation]:
                     keeps_signs=True)
     yield from _row("clone contiguous alias detach detach_copy positive to type float double half bfloat16 "
                     "cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
+    yield from _row("view_as_real view_as_complex real imag complex conj conj_physical resolve_conj resolve_neg "
+                    "fftshift ifftshift", Kind.MOVEMENT, homes=(*_HOMES, torch.fft))
     yield from _row("type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
     yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag pad "
                     "constant_pad_nd", Kind.MOVEMENT, keeps_signs=True, adds_constants=True)
@@ -100,6 +102,12 @@ def _sums() -> Iterator[Operation]:
                     "index_add scatter_reduce scatter masked_scatter index_fill index_copy slice_scatter "
                     "select_scatter diff segment_reduce max_unpool1d max_unpool2d max_unpool3d",
                     Kind.LINEAR, keeps_signs=True, adds_constants=True)
+    yield from _row("fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn", Kind.LINEAR,
+                    homes=(torch.fft,))
+    yield from _row("stft istft _fft_r2c _fft_c2c _fft_c2r", Kind.LINEAR)
+    # Rounding to a grid is a constant that is added, as its gradient says.
+    yield from _row("fake_quantize_per_tensor_affine fake_quantize_per_channel_affine "
+                    "fused_moving_avg_obs_fake_quant", Kind.LINEAR, adds_constants=True)
     yield from _row("grid_sample", Kind.SAMPLING, linear_in="input", arguments="input grid")
     yield from _row("roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d", Kind.SAMPLING, homes=(_VISION,),
                     arguments="input", linear_in="input")
@@ -145,7 +153,7 @@ def _activations() -> Iterator[Operation]:
                     Kind.POINTWISE)
     yield from _row("abs", Kind.POINTWISE, "absolute __abs__", non_negative=True, even=True)
     yield from _row("square", Kind.POINTWISE, non_negative=True, even=True)
-    yield from _row("pow", Kind.POINTWISE, "__pow__ float_power", even=True)
+    yield from _row("pow", Kind.POINTWISE, "__pow__ float_power", arguments="input exponent")
     yield from _row("exp exp2", Kind.POINTWISE, non_negative=True, weight=True, even=True,
                     remedy="explain the values before the exponential, such as logits before a softmax")
     yield from _row("rpow", Kind.POINTWISE, "__rpow__", non_negative=True, weight=True, even=True,
@@ -169,6 +177,7 @@ def _products() -> Iterator[Operation]:
     yield from _row("matmul", Kind.CONTRACTION, "__matmul__", nodes="Mm Bmm")
     yield from _row("rmatmul", Kind.CONTRACTION, "__rmatmul__")
     yield from _row("mm bmm mv dot vdot inner outer ger vecdot kron einsum tensordot", Kind.CONTRACTION)
+    yield from _row("sparse_mm", Kind.CONTRACTION, "mm", homes=(torch.sparse,))
     yield from _row("bilinear", Kind.BILINEAR)
     yield from _parts("addmm addmv addbmm baddbmm addr multi_dot convolution")
     yield from _parts("addcmul addcdiv lerp", activations=True)  # activations can be written with them

@@ -14,7 +14,7 @@ from .activation import Activation
 from .calls import Call
 from .chains import ROOT, Link, Shape, Slot, Step
 from .kinds import Kind, Operation
-from .notes import Notes
+from .notes import Note, Notes
 from .operations import operation_of
 from .tensors import PLAIN
 
@@ -83,6 +83,8 @@ class Pointwise:
         root, rest = args[0], args[1:]
         if not isinstance(root, Tensor) or not root.requires_grad or isinstance(root, nn.Parameter):
             return None
+        if root.is_complex():
+            return Reading()
         step = _step(function, rest, kwargs)
         if step is None:
             return None
@@ -106,16 +108,17 @@ class Pointwise:
         activation = Activation(row.name, root, step, row.non_decreasing, row.non_negative, weight)
         return Reading(Link(root, step, complete=True), activation)
 
-    def read(self, call: Call) -> Reading:
-        """The reading of a call of a pointwise operation."""
+    def read(self, call: Call, of_statistic: bool = False) -> Reading:
+        """The reading of a call of a pointwise operation; `of_statistic` reads a statistic like any other signal."""
         operands = self._operands(call)
         if not operands:
             return Reading()
         kind = call.operation.kind if call.operation is not None else Kind.POINTWISE
-        if any(self._note(operand).statistic for operand in operands):
+        if not of_statistic and any(self._note(operand).statistic for operand in operands):
             return Reading(statistic=True)
         root = chains.common_root(operands, self._link)
-        if root is None or not self._is_elementwise(call, kind, operands, root):
+        # Complex numbers do not rise or fall.
+        if root is None or root.is_complex() or not self._is_elementwise(call, kind, operands, root):
             return Reading()
         times = sum(tensor is operands[0] for tensor in call.given)
         if kind in _LINEAR and (len(operands) > 1 or times == 1) and not _divides(call, operands):
@@ -230,7 +233,7 @@ class Pointwise:
         canonical = self._canonical(begin, shape)
         if canonical is not None:
             return canonical
-        remedy = self._remedy(call, kind, operands, shape)
+        remedy = self._remedy(call, kind, operands, shape, self._note(begin))
         link = Link(begin, step, remedy=remedy)
         if shape is not None and shape.falls and self._turns:
             # As relu(-x) is ReLU of -x, any falling function is a rising function of -x.
@@ -274,9 +277,16 @@ class Pointwise:
         slots = {id(operand): Slot(chains.steps_to(operand, begin, self._link)) for operand in operands}
         return chains.step_of(call.function, call.args, call.kwargs, slots, self.number)
 
-    def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None) -> str:
+    def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None, begin: Note) -> str:
         """The reason for which the function has no meaning by itself; empty if it has one."""
         own = call.operation.remedy if call.operation is not None else ""
+        if (
+            kind is Kind.POINTWISE
+            and shape is not None
+            and shape.rises_above
+            and (begin.non_negative or begin.statistic)
+        ):
+            return ""  # a logarithm of energies
         if shape is not None and not shape.finite:
             return own or _POLE
         inner = self._link(operands[0]) if len(operands) == 1 else None

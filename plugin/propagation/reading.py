@@ -144,17 +144,17 @@ class ReadingMode(FunctionalMode):
                     activation.value = first_tensor(call.run())
             result = self.activation(activation, call, reading)
         if isinstance(result, Tensor):
-            self._note_link(reading, result)
+            self.note_link(reading, result)
             self._note_plain(call, result)
         return result
 
     def as_activation(self, call: Call | None, reading: Reading, activation: Activation) -> Any:
         """An activation used unchanged."""
         result = self.activation(activation, call, reading)
-        self._note_link(reading, result)
+        self.note_link(reading, result)
         return result
 
-    def _note_link(self, reading: Reading, result: Tensor) -> None:
+    def note_link(self, reading: Reading, result: Tensor) -> None:
         """Note the way from the root to the result of a pointwise call."""
         link = reading.link
         if link is not None and link.root is not result and link.root is not None:
@@ -165,9 +165,7 @@ class ReadingMode(FunctionalMode):
         if len(call.signals) == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
             noted = self.noted(result)
             noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
-        row = call.operation
-        even = row is not None and (row.even or (row.kind is Kind.PRODUCT and _is_repeated(call.signals)))
-        if even or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
+        if _is_even(call) or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
             self.noted(result).plain = partial(self.plainly, call)
 
     def plainly(self, call: Call) -> Tensor:
@@ -204,6 +202,20 @@ class ReadingMode(FunctionalMode):
 def first_tensor(result: Any) -> Tensor:
     """The tensor that an operation returned, or the first of several: a maximum, without its positions."""
     return result if isinstance(result, Tensor) else tensors_in(result)[0]
+
+
+def exponent_of(call: Call) -> float | None:
+    """The number p of a call that computes x ** p; None for other calls."""
+    exponent = call.argument("exponent") if call.name == "pow" else None
+    return float(exponent) if isinstance(exponent, (int, float)) else None
+
+
+def _is_even(call: Call) -> bool:
+    """Whether it squares, or f(x) = f(-x) or an exponential: sums of its results are statistics."""
+    row = call.operation
+    if row is None or (call.signals and call.signals[0].is_complex()):
+        return False
+    return row.even or exponent_of(call) == 2 or (row.kind is Kind.PRODUCT and _is_repeated(call.signals))
 
 
 def _is_repeated(signals: Sequence[Tensor]) -> bool:

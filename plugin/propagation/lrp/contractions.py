@@ -30,6 +30,8 @@ def contraction(mode: RelevancePropagation, call: Call) -> Any:
         shape = torch.broadcast_shapes(value.shape, weight.shape)
         layer = _summed(mode, call, shape, value, weight, {int(call.kwargs.get("dim", -1)) % len(shape)})
         return _in_proportion(mode, call) if layer is None else layer
+    if any(tensor.layout is not torch.strided for tensor in call.given):
+        return _in_proportion(mode, call)
     written = letters(call)
     constants = [] if written is None else [tensor for tensor in written[0] if tensor is not value]
     if written is None or len(constants) + 1 != len(written[0]) or not constants:

@@ -61,6 +61,8 @@ def linear_layer(
         begins: it may be the first layer, if only affine steps stand before it.
     """
     mode.pointwise.forget()
+    if value.is_complex():  # the rules speak of signs, which complex numbers have not: LRP-0
+        return cast(Tensor, mode.by_autograd(call, (compute or call.run)()))
     owner, weight, note = mode.owner(call), mode.cache.constant(weight), mode.note(value)
     record = LayerRecord(
         name=mode.names.get(owner, ""),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from ...observing import describe
+from ...observing import describe, running_module
 from ..activation import Activation
 from ..calls import Call
 from ..kinds import Kind
@@ -49,7 +49,14 @@ def _activated(mode: RelevancePropagation, operation: Activation) -> Tensor:
         return linear.fold(mode, operation.input, operation.function, layer, record)
     if operation.name in _PIECEWISE_LINEAR:
         return operation.function(operation.input)
-    return cast(Tensor, ActivationLayer.apply(operation.input, operation, mode.repeated))
+    if not mode.account:
+        return cast(Tensor, ActivationLayer.apply(operation.input, operation, mode.repeated))
+    # At x = 0 relevance cannot be passed as a multiple of x: where f(0) is not 0, it stays here.
+    absorption = Absorption(f"{operation.name or 'activation'} in {describe(mode.model, running_module(mode.model))}")
+    mode.trail.absorptions.append(absorption)
+    result = ActivationLayer.apply(absorption.watch_signal(operation.input), operation, mode.repeated)
+    absorption.watch_result(result)
+    return cast(Tensor, result)
 
 
 def otherwise(mode: RelevancePropagation, call: Call) -> Any:
@@ -57,7 +64,8 @@ def otherwise(mode: RelevancePropagation, call: Call) -> Any:
     kind = None if call.operation is None else call.operation.kind
     if kind is Kind.STEP and call.signals:
         return map_tensors(Tensor.detach, call.run())
-    if not call.signals or kind in (Kind.MOVEMENT, Kind.MASK):
+    length = call.name == "abs" and call.signals and call.signals[0].is_complex()
+    if not call.signals or length or kind in (Kind.MOVEMENT, Kind.MASK):
         return mode.as_it_is(call)
     if kind is Kind.SUM:
         folded = folding.fold_affine(mode, call, scales=False) if len(call.signals) == 1 else None
@@ -68,19 +76,31 @@ def otherwise(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def of_statistic(mode: RelevancePropagation, call: Call, compute: Callable[[Call], Any]) -> Any:
-    """A root of a sum of squares, or its reciprocal, is a weight; `compute` computes calls that divide no signal."""
+    """A function of a sum of squares, such as a root or its reciprocal, is a weight; explained itself, an activation.
+
+    `compute` computes calls that divide no signal.
+    """
     kind = None if call.operation is None else call.operation.kind
     notes = [mode.note(signal) for signal in call.signals]
     plain = all(note.statistic or note.plain is not None for note in notes)
     if kind is Kind.QUOTIENT and len(notes) > 1 and not plain:
         return otherwise(mode, call)
-    result = compute(call)
-    if kind is Kind.POINTWISE:
+    weighs = kind is Kind.POINTWISE or call.name == "rdiv"
+    reading = mode.pointwise.read(call, of_statistic=True) if len(call.signals) == 1 else Reading()
+    if not weighs:
+        result = compute(call)
+    elif kind is Kind.POINTWISE and reading.activation is not None and not reading.remedy:
+        reading.activation.value = first_tensor(call.run()).detach()
+        result = activation(mode, reading.activation, call, reading)
+    else:
+        result = compute(call)
+        mode.refuse(result, call)
+    if isinstance(result, Tensor):
+        mode.note_link(reading, result)
+    if weighs:
         noted = mode.noted(first_tensor(result))
         noted.weight = noted.statistic = True
         noted.plain = partial(mode.plainly, call)
-        if call.name != "sqrt":
-            mode.refuse(result, call)
     return result
 
 

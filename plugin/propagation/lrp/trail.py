@@ -45,7 +45,10 @@ class Absorption:
         if multiplier is None:  # a user's function passes none down
             return
         # Masked attention scores are -inf, and receive nothing.
-        relevance = torch.where(multiplier == 0, 0.0, values.double() * multiplier)
+        if values.is_complex():
+            relevance = (values.conj() * multiplier).real.double()
+        else:
+            relevance = torch.where(multiplier == 0, 0.0, values.double() * multiplier)
         if result:
             self.entered += float(relevance.sum())
             self.magnitude += float(relevance.abs().sum())
