@@ -1,6 +1,7 @@
 """Loading of networks for attribution: bundled, torchvision's, or the user's own."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .checkpoints import load_weights, read_metadata
+from .exported_programs import ENDING, open_program
 from .networks import NETWORKS, known_names
 from .preprocessing import IMAGENET_PREPROCESSING, Preprocessing
 from .state_dicts import NO_STATE_DICT, differing_classes, fitted, guess, state_dicts
@@ -19,6 +21,19 @@ from .tensor_files import read_tensors
 
 class WeightsUnavailable(RuntimeError):
     """There are no weights on this machine, and none can be downloaded now."""
+
+
+class OtherArchitecture(ValueError):
+    """A checkpoint holds another network of torchvision's than the one it was given for.
+
+    Attributes:
+        architecture: its name.
+        classes: how many classes it has.
+    """
+
+    def __init__(self, message: str, architecture: str, classes: int) -> None:
+        super().__init__(message)
+        self.architecture, self.classes = architecture, classes
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class LoadedModel:
 
 
 def load(
-    model: str | nn.Module,
+    model: str | Path | nn.Module,
     weights: str | None = "DEFAULT",
     checkpoint: str | Path | None = None,
     classes: Sequence[str] | None = None,
@@ -58,30 +73,35 @@ def load(
     """Load a network for attribution.
 
     Args:
-        model: a name of `known_names()`, the name of a torchvision classification model, or a module of your own,
-            which is put in eval mode.
+        model: a name of `known_names()`, the name of a torchvision classification model, a module of your own, which
+            is put in eval mode, or the path of a program of `torch.export` (`.pt2`). Such a file can run code: open
+            only what you trust.
         weights: torchvision weights; downloaded unless cached. None leaves a torchvision model at its random start.
         checkpoint: weights to load instead: a `.safetensors` file, or one of `torch.save`, such as a state dict, a
             checkpoint of a training program (Lightning's, torchvision's, timm's; nested, with prefixes, beside an
             optimiser's state) or a whole module. Nothing in it is executed. For a torchvision network it may have
-            another number of classes.
+            another number of classes. Of a `.pt2` file the weights are read, and its program is not.
         classes: names of the outputs, if they are not known.
         preprocessing: from pictures to inputs; by default the network's own if it has a name, else ImageNet's.
 
     Raises:
-        ValueError: unknown name, not a classification model, or a checkpoint that does not fit.
+        ValueError: unknown name, not a classification model, or a checkpoint that does not fit; `OtherArchitecture` if
+            it fits another network of torchvision's.
         WeightsUnavailable: there are no weights for this name without `checkpoint`, or torchvision's are not cached and
             there is no network.
     """
     if isinstance(model, nn.Module):
-        found = LoadedModel(type(model).__name__, model, preprocessing or IMAGENET_PREPROCESSING, tuple(classes or ()))
+        found = LoadedModel(type(model).__name__, model, IMAGENET_PREPROCESSING, ())
+    elif isinstance(model, Path) or model.endswith(ENDING):
+        found = LoadedModel(Path(model).name, open_program(Path(model)), IMAGENET_PREPROCESSING, ())
     elif model in NETWORKS:
         found = _by_name(model, read_weights=checkpoint is None)
     else:
         found = _from_torchvision(model, weights if checkpoint is None else None)
     if checkpoint is not None:
         found = _with_checkpoint(found, Path(checkpoint), isinstance(model, str) and model not in NETWORKS)
-    found.network.eval()
+    with suppress(NotImplementedError):  # a program of torch.export has no modes
+        found.network.eval()
     return LoadedModel(
         found.name,
         found.network,
@@ -159,17 +179,22 @@ def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> L
     try:
         found.network.load_state_dict(candidates[0] if weights is None else weights)
     except RuntimeError as error:
-        raise ValueError(
-            f"the checkpoint {path.name} does not fit {found.name}: {_reason(found.name, candidates[0], error)}"
-        ) from error
+        raise _unfit(found.name, path, candidates, error) from error
     if not all(bool(parameter.isfinite().all()) for parameter in found.network.parameters()):
         raise ValueError(f"the checkpoint {path.name} holds weights that are not finite")
     return found
 
 
-def _reason(name: str, weights: dict[str, Tensor], error: RuntimeError) -> str:
-    likely = guess(weights)
-    if likely is not None and likely[0] != name:
-        return f"it holds a {likely[0]} with {likely[1]} classes: load that"
-    reason = str(error).splitlines()[-1].strip()
-    return reason if len(reason) < 200 else reason[:200] + " ..."
+def _unfit(name: str, path: Path, candidates: list[dict[str, Tensor]], error: RuntimeError) -> ValueError:
+    """The error for weights that are not those of a network."""
+    start = f"the checkpoint {path.name} does not fit {name}: "
+    architecture, classes = next(filter(None, map(guess, candidates)), (name, 0))
+    if architecture != name:
+        return OtherArchitecture(
+            f"{start}it holds a {architecture} with {classes} classes: load that", architecture, classes
+        )
+    if path.suffix == ENDING:
+        return ValueError(f"{start}open its program with models.load({path.name!r}) if you trust the file")
+    reason = str(error).splitlines()[-1].strip().rstrip(".")
+    reason = reason if len(reason) < 200 else reason[:200] + " ..."
+    return ValueError(f"{start}{reason}: give your own module to models.load, with the checkpoint")

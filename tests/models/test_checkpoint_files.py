@@ -4,6 +4,7 @@ import argparse
 import collections
 import os
 import pickle
+import re
 import sys
 import types
 import zipfile
@@ -19,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models import get_model
 
 from plugin import models
+from plugin.attr import LRPTranspose
 from plugin.models.state_dicts import guess, state_dicts
 from plugin.models.tensor_files import read_tensors
 
@@ -75,6 +77,10 @@ def legacy(path: Path) -> None:
     torch.save(network().state_dict(), path, _use_new_zipfile_serialization=False)
 
 
+def program(path: Path) -> None:
+    torch.export.save(torch.export.export(network().eval(), (torch.zeros(1, 3, 64, 64),)), path)
+
+
 def prefixed(prefix: str, classes: int = 1000) -> dict[str, Tensor]:
     return {f"{prefix}{name}": value for name, value in network(classes).state_dict().items()}
 
@@ -93,6 +99,7 @@ WRAPPED: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "compiled in DataParallel": ("c.pt", lambda path: torch.save(prefixed("_orig_mod.module."), path)),
     "backbone": ("backbone.pt", lambda path: torch.save(prefixed("backbone."), path)),
     "before zip files": ("legacy.pth", legacy),
+    "program of torch.export": ("program.pt2", program),
     "whole pickle": ("whole.pt", lambda path: torch.save(network(), path)),
     "whole pickle in a dictionary": ("whole.ckpt", lambda path: torch.save({"net": network(), "epoch": 1}, path)),
 }  # fmt: skip
@@ -122,11 +129,13 @@ def test_another_number_of_classes(tmp_path: Path) -> None:
 def test_an_architecture_is_recognised(name: str, classes: int, tmp_path: Path) -> None:
     state = get_model(name, weights=None, num_classes=classes).state_dict()
     assert guess({f"model.{key}": value for key, value in state.items()}) == (name, classes)
-    torch.save(state, tmp_path / "mine.pt")
-    with pytest.raises(
-        ValueError, match=rf"^the checkpoint mine\.pt does not fit {NETWORK}: it holds a {name} with {classes} classes"
-    ):
-        models.load(NETWORK, checkpoint=tmp_path / "mine.pt")
+    lightning_like = {f"model.{key}": value for key, value in state.items()} | {"loss.weight": torch.ones(classes)}
+    for content in (state, {"epoch": 1, "state_dict": lightning_like}):
+        torch.save(content, tmp_path / "mine.pt")
+        message = rf"^the checkpoint mine\.pt does not fit {NETWORK}: it holds a {name} with {classes} classes"
+        with pytest.raises(models.OtherArchitecture, match=message) as caught:
+            models.load(NETWORK, checkpoint=tmp_path / "mine.pt")
+        assert (caught.value.architecture, caught.value.classes) == (name, classes)
 
 
 def scripted(path: Path) -> None:
@@ -135,6 +144,26 @@ def scripted(path: Path) -> None:
 
 def exported(path: Path) -> None:
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
+
+
+def archive_of_text(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+
+
+def rewritten(path: Path, ending: str, change: Callable[[str], str]) -> None:
+    """Write an archive again with other text in the entries of this ending."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, change(content.decode()).encode() if name.endswith(ending) else content)
+
+
+def torn(path: Path) -> None:
+    """A program whose first weight is said to be larger than its values."""
+    exported(path)
+    rewritten(path, "_weights_config.json", lambda text: text.replace('"as_int": 2', '"as_int": 99999', 1))
 
 
 def expanded(path: Path) -> None:
@@ -168,7 +197,9 @@ class Command:
 
 REFUSED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "TorchScript": ("script.pt", scripted, r"script\.pt is a TorchScript program.*torch\.jit\.load"),
-    "torch.export": ("program.pt2", exported, r"program\.pt2 is a program of torch\.export.*torch\.export\.load"),
+    "torch.export": ("program.pt2", exported, r"program\.pt2 does not fit .*models\.load\('program\.pt2'\)"),
+    "no checkpoint": ("many.pt", archive_of_text, r"many\.pt is an archive without a checkpoint"),
+    "damaged program": ("torn.pt2", torn, r"torn\.pt2 is not a checkpoint"),
     "expanded": ("small.pt", expanded, r"'weight' in the checkpoint small\.pt has shape \(100000, 100000\).*fewer"),
     "sparse": ("sp.pt", lambda path: torch.save({"w": torch.eye(3).to_sparse()}, path), r"sp\.pt is not strided"),
     "quantised": ("q.pt", lambda path: torch.save({"w": torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8)},
@@ -208,6 +239,43 @@ def test_nothing_in_a_file_is_run(zipped: bool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"evil\.pt is not a checkpoint that can be read safely"):
         models.load(NETWORK, checkpoint=tmp_path / "evil.pt")
     assert not trace.exists()
+
+
+def test_expression_in_a_program_is_not_evaluated(tmp_path: Path) -> None:
+    """`torch.export.load` would run it."""
+    trace, path = tmp_path / "trace", tmp_path / "evil.pt2"
+    batch = {0: torch.export.Dim("batch", min=1)}
+    linear = nn.Sequential(nn.Linear(2, 2))
+    torch.export.save(torch.export.export(linear, (torch.zeros(3, 2),), dynamic_shapes={"input": batch}), path)
+    command = f"__import__('os').system('touch {trace}')"
+    rewritten(path, "model.json", lambda text: re.sub('"expr_str": "[^"]*"', f'"expr_str": "{command}"', text))
+    loaded = models.load(nn.Sequential(nn.Linear(2, 2)), checkpoint=path)
+    assert torch.equal(loaded.network.state_dict()["0.weight"], linear[0].weight)
+    assert not trace.exists()
+
+
+def test_a_program_opens_and_is_explained_as_its_network(tmp_path: Path) -> None:
+    own = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten(), nn.Linear(144, 5))
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.export.save(torch.export.export(own.eval(), (images,)), tmp_path / "own.pt2")
+    loaded = models.load(tmp_path / "own.pt2", classes="abcde")
+    assert (loaded.name, loaded.classes) == ("own.pt2", tuple("abcde"))
+    expected = LRPTranspose(own).attribute(images, target=1)
+    torch.testing.assert_close(LRPTranspose(models.load(str(tmp_path / "own.pt2")).network).attribute(images, target=1),
+                               expected)  # fmt: skip
+
+
+def test_a_program_of_training_and_a_damaged_one_get_a_sentence(tmp_path: Path) -> None:
+    images = (torch.randn(2, 4),)
+    training = nn.Sequential(nn.Linear(4, 4), nn.Dropout()).train()
+    torch.export.save(torch.export.export(training, images), tmp_path / "training.pt2")
+    with pytest.raises(ValueError, match=r"training\.pt2 was exported while training.*model\.eval"):
+        models.load(tmp_path / "training.pt2")
+    (tmp_path / "text.pt2").write_text("hello")
+    with pytest.raises(ValueError, match=r"text\.pt2 is not a program"):
+        models.load(tmp_path / "text.pt2")
+    with pytest.raises(FileNotFoundError, match=r"none\.pt2"):
+        models.load(tmp_path / "none.pt2")
 
 
 def test_of_several_state_dicts_the_usual_one_comes_first() -> None:
