@@ -125,25 +125,55 @@ def _by_name(name: str, read_weights: bool) -> LoadedModel:
     return LoadedModel(name, network, known.preprocessing, known.classes, read_metadata(known.weights))
 
 
-def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
-    from torchvision import models
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms._presets import ImageClassification
+def preprocessing_of(name: str) -> Preprocessing:
+    """From pictures to inputs of a network that `load` knows by name; its weights are not needed.
+
+    Raises:
+        ValueError: unknown name, or not a classification model.
+    """
+    return NETWORKS[name].preprocessing if name in NETWORKS else _preprocessing(name, _weights_of(name)["DEFAULT"])
+
+
+def _weights_of(name: str) -> Any:
+    """Torchvision's weights of a network, by their names."""
+    from torchvision.models import get_model_weights
 
     try:
-        choices = models.get_model_weights(name)
+        return get_model_weights(name)
     except ValueError as error:
         known = ", ".join(known_names())
         raise ValueError(f"unknown network {name!r}: give one of {known}, or a torchvision model's name") from error
+
+
+def _preprocessing(name: str, described: Any) -> Preprocessing:
+    """That of torchvision's weights."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms._presets import ImageClassification
+
+    transform = described.transforms()
+    if not isinstance(transform, ImageClassification):
+        raise ValueError(f"{name} is not an image classification network")
+    bicubic = transform.interpolation == InterpolationMode.BICUBIC
+    return Preprocessing(
+        transform.resize_size[0],
+        transform.crop_size[0],
+        tuple(transform.mean),
+        tuple(transform.std),
+        Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR,
+    )
+
+
+def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
+    from torchvision import models
+
+    choices = _weights_of(name)
     try:
         chosen = choices[weights] if weights is not None else None
     except KeyError as error:
         available = ", ".join(choices.__members__)
         raise ValueError(f"{name} has no weights {weights!r}: choose among {available}") from error
     described = chosen or choices["DEFAULT"]
-    transform = described.transforms()
-    if not isinstance(transform, ImageClassification):
-        raise ValueError(f"{name} is not an image classification network")
+    steps = _preprocessing(name, described)
     try:
         network = models.get_model(name, weights=chosen)
     except (URLError, OSError) as error:
@@ -152,14 +182,6 @@ def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
             f"the weights of {name} are not in {folder} and cannot be downloaded ({error}): "
             "connect once, or pass checkpoint= with a file of yours"
         ) from error
-    bicubic = transform.interpolation == InterpolationMode.BICUBIC
-    steps = Preprocessing(
-        transform.resize_size[0],
-        transform.crop_size[0],
-        tuple(transform.mean),
-        tuple(transform.std),
-        Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR,
-    )
     metadata = {"weights": str(chosen)} if chosen else {}
     return LoadedModel(name, network.requires_grad_(False), steps, tuple(described.meta["categories"]), metadata)
 

@@ -53,8 +53,8 @@ def read_tensors(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is none of these, is damaged, or holds a program instead of weights; or a tensor in it is sparse,
-            quantised, or larger than the values that the file has for it. One sentence names the file and the
+        ValueError: the file is none of these, is damaged, or holds a program instead of weights; or a tensor in it is
+            sparse, quantised, or larger than the values that the file has for it. One sentence names the file and the
             remedy.
     """
     source = Path(path)
