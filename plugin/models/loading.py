@@ -216,7 +216,10 @@ def _unfit(name: str, path: Path, candidates: list[dict[str, Tensor]], error: Ru
             f"{start}it holds a {architecture} with {classes} classes: load that", architecture, classes
         )
     if path.suffix == ENDING:
-        return ValueError(f"{start}open its program with models.load({path.name!r}) if you trust the file")
+        return ValueError(
+            f"{start}if you trust the file, open its program with models.load({path.name!r}), or start the explorer "
+            f"with --model {path.name}"
+        )
     reason = str(error).splitlines()[-1].strip().rstrip(".")
     reason = reason if len(reason) < 200 else reason[:200] + " ..."
     return ValueError(f"{start}{reason}: give your own module to models.load, with the checkpoint")

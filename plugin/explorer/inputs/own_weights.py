@@ -15,7 +15,7 @@ from ..server.meter import available_memory
 
 # Of a file that a browser sends; one that is opened by its path is bounded by memory.
 MAX_BYTES = 200 * 2**20
-EXTENSIONS = ("safetensors", "ckpt", "pt", "pth", "bin", "pt2")
+EXTENSIONS = ("safetensors", "ckpt", "pt", "pth", "bin", "tar", "pt2")  # timm's are called .pth.tar
 # The file, the network and the weights that it had before are in memory at once.
 _COPIES = 3
 
