@@ -1,10 +1,11 @@
 """Loading of networks for attribution: bundled, torchvision's, or the user's own."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import torch
@@ -15,7 +16,7 @@ from .checkpoints import load_weights, read_metadata
 from .exported_programs import ENDING, open_program
 from .networks import NETWORKS, known_names
 from .preprocessing import IMAGENET_PREPROCESSING, Preprocessing
-from .state_dicts import NO_STATE_DICT, differing_classes, fitted, guess, state_dicts
+from .state_dicts import NO_STATE_DICT, differing_classes, fitted, guess, of_version, state_dicts
 from .tensor_files import read_tensors
 
 
@@ -97,7 +98,7 @@ def load(
     elif model in NETWORKS:
         found = _by_name(model, read_weights=checkpoint is None)
     else:
-        found = _from_torchvision(model, weights if checkpoint is None else None)
+        found = _from_torchvision(model, weights) if checkpoint is None else _awaiting_weights(model)
     if checkpoint is not None:
         found = _with_checkpoint(found, Path(checkpoint), isinstance(model, str) and model not in NETWORKS)
     with suppress(NotImplementedError):  # a program of torch.export has no modes
@@ -186,6 +187,28 @@ def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
     return LoadedModel(name, network.requires_grad_(False), steps, tuple(described.meta["categories"]), metadata)
 
 
+def _awaiting_weights(name: str) -> LoadedModel:
+    """A network of torchvision's for the weights of a file."""
+    described = _weights_of(name)["DEFAULT"]
+    steps = _preprocessing(name, described)
+    return LoadedModel(name, _without_values(name), steps, tuple(described.meta["categories"]))
+
+
+def _without_values(name: str, **options: Any) -> nn.Module:
+    """A network of torchvision's whose values are arbitrary: drawing random ones takes seconds where there are many."""
+    from torchvision.models import get_model
+
+    try:
+        with torch.device("meta"):
+            network: nn.Module = get_model(name, weights=None, **options)
+    except NotImplementedError:  # it computes with its values while it is built
+        return cast(nn.Module, get_model(name, weights=None, **options)).requires_grad_(False)
+    network = network.to_empty(device="cpu").requires_grad_(False)
+    for buffer in network.buffers():
+        buffer.zero_()  # files without the counters of batch norm are common
+    return network
+
+
 def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> LoadedModel:
     """The network with the weights of a file, for the number of classes in the file."""
     candidates = state_dicts(read_tensors(path))
@@ -194,15 +217,16 @@ def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> L
     weights = fitted(candidates, found.network)
     count = differing_classes(weights, found.network) if weights is not None and is_torchvisions else None
     if count is not None:
-        from torchvision.models import get_model
-
-        network = get_model(found.name, weights=None, num_classes=count).requires_grad_(False)
-        found = replace(found, network=network, classes=())
+        found = replace(found, network=_without_values(found.name, num_classes=count), classes=())
     try:
-        found.network.load_state_dict(candidates[0] if weights is None else weights)
+        found.network.load_state_dict(of_version(candidates[0] if weights is None else weights, found.network))
     except RuntimeError as error:
         raise _unfit(found.name, path, candidates, error) from error
-    if not all(bool(parameter.isfinite().all()) for parameter in found.network.parameters()):
+    # Not a number is both the smallest and the largest value.
+    ends = (
+        end for parameter in found.network.parameters() if parameter.numel() for end in parameter.detach().aminmax()
+    )
+    if not all(map(math.isfinite, ends)):
         raise ValueError(f"the checkpoint {path.name} holds weights that are not finite")
     return found
 

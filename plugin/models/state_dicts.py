@@ -6,6 +6,7 @@ contents, and its prefix by the network that it is for.
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -98,6 +99,16 @@ def fitted(candidates: list[Weights], network: nn.Module) -> Weights | None:
                 counters = {name: value for name, value in own.items() if name not in needed}
                 return counters | {name: value for name, value in inside.items() if name in own}
     return None
+
+
+def of_version(weights: Weights, network: nn.Module) -> Weights:
+    """Weights that say of which version of a network's modules they are: of those that are installed.
+
+    Some modules, such as MNASNet, load no others.
+    """
+    found = OrderedDict(weights)
+    found._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    return found
 
 
 def differing_classes(weights: Weights, network: nn.Module) -> int | None:
