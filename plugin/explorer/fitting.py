@@ -71,6 +71,9 @@ def fit(
     if settings.view not in views(channels):
         notes.append(f"{settings.network} sees grey values: there is no view {quoted(settings.view)}.")
         settings = replace(settings, view="sum")
+    if settings.explain == "neuron" and not layers:
+        notes.append(f"{settings.network} has no layer whose neurons can be chosen.")
+        settings = replace(settings, explain="class")
     if settings.layer and settings.layer not in layers:
         notes.append(f"{settings.network} has no layer {quoted(settings.layer)}.")
         settings = replace(settings, layer="", neuron=())

@@ -88,5 +88,6 @@ def open_program(path: Path) -> nn.Module:
                 f"{path.name} was exported while training ({node.target} in it): call model.eval() before "
                 "torch.export.export"
             )
-    module: nn.Module = program.module()
+    # With the modules of the network that was exported, so that its layers can be named.
+    module: nn.Module = torch.export.unflatten(program)
     return module.requires_grad_(False)

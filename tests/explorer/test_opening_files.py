@@ -250,10 +250,17 @@ def test_program_of_the_person_at_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(offered_networks, "_own", {})
     with pytest.raises(ValueError, match=r"none\.pt2 is no file"):
         offered_networks.add("none.pt2")
-    program(tmp_path / "own.pt2", side=224)
-    offered_networks.add(str(tmp_path / "own.pt2"))
-    at = opened(network=str(tmp_path / "own.pt2"), **MAP)
+    own, fixed = str(tmp_path / "own.pt2"), str(tmp_path / "fixed.pt2")
+    program(tmp_path / "own.pt2", side=224, batch=torch.export.Dim.DYNAMIC)
+    program(tmp_path / "fixed.pt2", side=224)
+    offered_networks.add(own)
+    offered_networks.add(fixed)
+    assert "fixed.pt2 cannot process a picture" in errors(opened(network=fixed, **MAP)).replace("\\", "")
+    assert not opened("deconvnet", network=own).error
+    at = opened(network=own, **MAP)
     assert not at.error
+    layers = widget(opened(network=own, **MAP, explain="neuron"), "selectbox", "layer").options
+    assert "features.12.expand3x3  (256 x 13 x 13)" in layers
     torch.testing.assert_close(torch.from_numpy(outcome(programs(at)[0])), gradient_of(network()), rtol=1e-4, atol=1e-6)
 
 

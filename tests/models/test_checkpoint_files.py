@@ -93,6 +93,7 @@ def test_a_program_opens_and_is_explained_as_its_network(tmp_path: Path) -> None
     loaded = models.load(tmp_path / "own.pt2", classes="abcde")
     assert (loaded.name, loaded.classes) == ("own.pt2", tuple("abcde"))
     expected = LRPTranspose(own).attribute(images, target=1)
+    assert [name for name, _ in loaded.network.named_children()] == [name for name, _ in own.named_children()]
     torch.testing.assert_close(LRPTranspose(models.load(str(tmp_path / "own.pt2")).network).attribute(images, target=1),
                                expected)  # fmt: skip
 

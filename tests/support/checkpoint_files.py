@@ -69,8 +69,9 @@ def legacy(path: Path) -> None:
     torch.save(network().state_dict(), path, _use_new_zipfile_serialization=False)
 
 
-def program(path: Path, side: int = 64) -> None:
-    torch.export.save(torch.export.export(network().eval(), (torch.zeros(1, 3, side, side),)), path)
+def program(path: Path, side: int = 64, batch: Any = None) -> None:
+    images = torch.zeros(2, 3, side, side)
+    torch.export.save(torch.export.export(network().eval(), (images,), dynamic_shapes=({0: batch},)), path)
 
 
 def prefixed(prefix: str, classes: int = 1000) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+import torch
+from PIL import Image
 from torch import nn
 
 from plugin import models
@@ -96,6 +98,8 @@ def open_network(name: str, weights: OwnWeights | None = None) -> Subject:
         raise RuntimeError(f"The weights of {name} cannot be read: {error}.") from error
     try:
         layers, outputs = layer_shapes(opened.model)
+        if name.endswith(PROGRAM):
+            _check_batches(opened.model)
     except Exception as error:  # the user's own network may fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(f"{name} cannot process a picture: {reason}.") from error
@@ -108,6 +112,18 @@ def open_network(name: str, weights: OwnWeights | None = None) -> Subject:
     identity = f"{name}@{weights.identity}" if weights else name
     model = replace(opened.model, classes=names)
     return Subject(name, model, layers, opened.source, opened.imports, identity)
+
+
+def _check_batches(model: LoadedModel) -> None:
+    """Refuse a program that was exported for one picture at a time: pages ask for several."""
+    pictures = model.preprocess(Image.new("RGB", (64, 64), "grey")).repeat(2, 1, 1, 1)
+    try:
+        with torch.no_grad():
+            model.network(pictures)
+    except Exception as error:  # whatever the program raises
+        raise ValueError(
+            "it takes one batch size only; give dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) to torch.export.export"
+        ) from error
 
 
 def _open(name: str, weights: OwnWeights | None) -> Opened:

@@ -18,6 +18,7 @@ class Wanted:
 
     Attributes:
         label: of the widget, such as "Checkpoint for vgg16".
+        kind: of file, such as "checkpoint".
         endings: of the files that can be sent.
         most_sent: the largest length of a file that is sent, in bytes.
         most_named: the same of one that is named by its path; None is any.
@@ -25,6 +26,7 @@ class Wanted:
     """
 
     label: str
+    kind: str
     endings: Sequence[str]
     most_sent: int
     most_named: int | None
@@ -47,12 +49,15 @@ def draw(name: str, wanted: Wanted, use: Callable[[OwnFile | None], None]) -> No
     if not own_paths.allowed():
         return
     where = ", ".join(map(str, own_paths.folders()))
-    with st.form(f"{typed}.form", border=False):
+    # Streamlit's advice to press Enter would cover the end of a path.
+    with st.form(f"{typed}.form", border=False, enter_to_submit=False):
         st.text_input(
-            f"{wanted.label}: or its path", key=typed, placeholder="/path/to/file",
+            f"Path of a {wanted.kind}", key=typed, placeholder="/path/to/file",
             help=f"On the server's machine, in {where}." if where else "On this machine. The file stays where it is.",
         )  # fmt: skip
-        st.form_submit_button("Open path", key=f"{typed}.open", on_click=_take_typed, args=(typed, wanted, use))
+        st.form_submit_button(
+            f"Open the {wanted.kind}", key=f"{typed}.open", on_click=_take_typed, args=(typed, wanted, use)
+        )
     if refused := st.session_state.get(_refused(typed)):
         st.error(refused)
 

@@ -19,7 +19,7 @@ from .background_work import work
 from .file_choice import Wanted
 from .page_state import change, key, open_weights_as
 
-_PICTURE = Wanted("Upload", EXTENSIONS, MAX_BYTES, MAX_BYTES)
+_PICTURE = Wanted("Upload", "picture", EXTENSIONS, MAX_BYTES, MAX_BYTES)
 
 
 def network_choice(settings: Settings) -> None:

@@ -26,7 +26,7 @@ def draw(settings: Settings) -> None:
     network = settings.network
     with st.expander("Your own weights", expanded=bool(settings.checkpoint)):
         checkpoint = Wanted(
-            f"Checkpoint for {network}", own_weights.EXTENSIONS, own_weights.MAX_BYTES, None,
+            f"Checkpoint for {network}", "checkpoint", own_weights.EXTENSIONS, own_weights.MAX_BYTES, None,
             "Tensors only: safetensors, a file of torch.save, or the weights of a program of torch.export. Nothing in "
             "the file is run.",
         )  # fmt: skip
@@ -35,7 +35,7 @@ def draw(settings: Settings) -> None:
             st.caption(f"In use: {quoted(settings.checkpoint_name)}")
             st.button(f"Use the weights of {network} again", on_click=_drop_checkpoint)
     if settings.checkpoint:
-        with st.expander("Its classes and its pictures", expanded=bool(settings.class_names)):
+        with st.expander("Its classes and its pictures"):
             _names(settings)
             _preprocessing(settings, network)
 
@@ -53,8 +53,9 @@ def opened(settings: Settings) -> OwnWeights | None:
 
 
 def _names(settings: Settings) -> None:
+    most = class_name_files.MAX_BYTES
     names = Wanted(
-        "Names of the classes", class_name_files.EXTENSIONS, class_name_files.MAX_BYTES, class_name_files.MAX_BYTES,
+        "Names of the classes", "list of names", class_name_files.EXTENSIONS, most, most,
         "A text file with a name a line, or JSON: a list of names, or an object of numbers and names.",
     )  # fmt: skip
     file_choice.draw(f"class_names.{settings.network}", names, _use_names)
