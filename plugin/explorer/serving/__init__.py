@@ -10,6 +10,7 @@ from plugin.errors import MissingExtraError
 from plugin.extras import require
 
 from ..inputs import image_sets, offered_networks
+from ..server import own_paths
 
 # In a folder without a neighbour called `pages`: Streamlit would take that for pages of its own kind.
 _SCRIPT = Path(__file__).with_name("streamlit_script.py")
@@ -36,11 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the explorer; all others are for `streamlit run`."""
     parser.add_argument(
         "--model", action="append", default=[], metavar="package.module:factory",
-        help="a function that takes nothing and returns a module, or a plugin.models.LoadedModel; may be repeated",
+        help="a function that takes nothing and returns a module, or a plugin.models.LoadedModel; or a program of "
+        "torch.export (FILE.pt2) that you trust; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--data", action="append", default=[], metavar="FOLDER",
         help="a folder with MNIST or CIFAR-10 that the pages may measure with; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", action="append", default=[], metavar="FOLDER",
+        help="a folder whose files may be opened by their path, and no others; may be repeated. Without it any path of "
+        "this machine can be given, unless --server.address lets other machines ask",
     )  # fmt: skip
 
 
@@ -51,6 +58,8 @@ def run(options: argparse.Namespace, others: list[str]) -> int:
             offered_networks.add(name)
         for folder in options.data:
             image_sets.add_folder(folder)
+        for folder in options.folder:
+            own_paths.add_folder(folder)
         streamlit = require("streamlit.web.cli", extra="app", purpose="the explorer")
     except (ValueError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
