@@ -53,8 +53,8 @@ def row(method: str, found: RandomisationCheck) -> dict[str, str | float]:
     return {
         "Method": METHODS[method].label,
         "Made random": ", ".join(step.layer for step in found.steps),
-        "With signs": round(last.signed, 3),
-        "Without signs": round(last.magnitude, 3),
+        "With signs": round(last.similarity.signed, 3),
+        "Without signs": round(last.similarity.magnitude, 3),
         "The map": "hardly changes" if found.hardly_changes else "changes",
     }
 
