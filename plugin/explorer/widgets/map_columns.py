@@ -20,7 +20,7 @@ from ..maps.unit_pictures import Box
 from ..server.download_button import download_button
 from ..server.meter import COST, cost
 from ..settings import Settings
-from . import chart_options, kept_results, page_state
+from . import chart_options, kept_results, map_badges, page_state
 from .page_state import key
 
 
@@ -100,6 +100,7 @@ def map_column(
         note = kept_results.zero_reason(shown.asked)
     if note:
         st.caption(note)
+    map_badges.draw(shown.asked, result, shown.name)
     st.caption(cost(result), help=COST)
     png = partial(rendering.png, result, settings, limit, visible)
     npz = partial(rendering.npz, result, settings, shown.question, picture, limit, more, shown.subject.identity)
