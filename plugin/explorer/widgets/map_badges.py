@@ -12,7 +12,7 @@ import streamlit as st
 from plugin import figures
 from plugin.experiments.faithfulness import RemovalCurves
 
-from ..maps import badges
+from ..maps import badges, map_names
 from ..maps.answers import Result
 from ..maps.badges import Badge, Level
 from ..maps.questions import Asked
@@ -56,7 +56,7 @@ def draw(asked: Asked, result: Result, name: str = "") -> None:
     st.markdown(_coloured(badge))
     if not name or not badges.verdicts(badge):
         return
-    with st.expander("How far this map can be trusted"):
+    with st.expander(f"How far to trust {escaped(map_names.title(asked.question))}"):
         st.markdown("\n".join(f"* {escaped(sentence)}" for sentence in badges.sentences(badge)))
         if badge.removal is not None:
             _curves(badge.removal, name)
