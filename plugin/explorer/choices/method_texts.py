@@ -8,7 +8,7 @@ from .offered_methods import METHODS
 def about(method: str) -> str:
     """One method, by its key, as a paragraph in Markdown."""
     label, guide = METHODS[method].label, METHODS[method].guide
-    parts = [f"**{label}**"]
+    parts = [f"*{label}*"]
     if guide.formula:
         parts.append(f"`{guide.formula}`")
     if guide.use:
