@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..rules.presets import PRESETS
+from .method_guides import GUIDES, Guide
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Method:
         construct: keyword arguments of the constructors.
         call: keyword arguments of the first `attribute`.
         preset: the preset of `plugin.rules.presets` that the constructors take as `rules`; empty if they take none.
-        reading: the meaning of a map's colours, in sentences; red is positive, blue negative.
+        guide: how to read its map, and when to choose it.
     """
 
     label: str
@@ -34,7 +35,12 @@ class Method:
     construct: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
     preset: str = ""
-    reading: str = ""
+    guide: Guide = field(default_factory=Guide)
+
+    @property
+    def reading(self) -> str:
+        """The meaning of a map's colours, in sentences; empty where it is not known."""
+        return self.guide.reading
 
     def attribution_class(self, neuron: bool) -> Any:
         """The class to construct, for a neuron or for a class score."""
@@ -70,28 +76,6 @@ def lrp_key(preset: str) -> str:
     return "lrp-" + preset.removeprefix("lrp_").replace("_", "-")
 
 
-_GRADIENT = (
-    "A slightly larger value of a red pixel raises the score, one of a blue pixel lowers it. It says nothing of larger "
-    "changes, such as removing the pixel."
-)
-_DECONVNET = (
-    "The map draws the pattern that is found by following positive signal down from the score. Its signs are those of "
-    "the pattern, not votes for or against the class."
-)
-_GUIDED_BACKPROP = (
-    "The map draws the pattern that excited the units that lead to the score. Its signs are those of the pattern, not "
-    "votes for or against the class, and another class often has nearly the same map."
-)
-_GUIDED_GRAD_CAM = (
-    "Guided backprop, kept where a layer's weighted channels support the class and zero elsewhere. Its signs are those "
-    "of the pattern, not votes for or against the class."
-)
-_LRP = (
-    "The score is divided among the pixels by the rules: red shares are positive, blue ones negative, and together "
-    "with what biases and stabilisers absorb they add up to the score. A share is not the loss of score without "
-    "the pixel."
-)
-
 METHODS: dict[str, Method] = {
     "gradient": Method(
         "Gradient",
@@ -99,14 +83,14 @@ METHODS: dict[str, Method] = {
         "ModifiedBackprop",
         "NeuronModifiedBackprop",
         construct={"rule": "gradient"},
-        reading=_GRADIENT,
+        guide=GUIDES["gradient"],
     ),
-    "deconvnet": Method("Deconvnet", "plugin.attr", "Deconvolution", "NeuronDeconvolution", reading=_DECONVNET),
+    "deconvnet": Method("Deconvnet", "plugin.attr", "Deconvolution", "NeuronDeconvolution", guide=GUIDES["deconvnet"]),
     "guided-backprop": Method(
-        "Guided backprop", "plugin.attr", "GuidedBackprop", "NeuronGuidedBackprop", reading=_GUIDED_BACKPROP
+        "Guided backprop", "plugin.attr", "GuidedBackprop", "NeuronGuidedBackprop", guide=GUIDES["guided-backprop"]
     ),
     "guided-grad-cam": Method(
-        "Guided Grad-CAM", "plugin.attr", "GuidedGradCam", needs_layer=True, reading=_GUIDED_GRAD_CAM
+        "Guided Grad-CAM", "plugin.attr", "GuidedGradCam", needs_layer=True, guide=GUIDES["guided-grad-cam"]
     ),
 } | {
     lrp_key(name): Method(
@@ -115,7 +99,7 @@ METHODS: dict[str, Method] = {
         "LRPTranspose",
         "NeuronLRPTranspose",
         preset=name,
-        reading=_LRP,
+        guide=GUIDES.get(lrp_key(name), Guide()),
     )
     for name in PRESETS
 }

@@ -1,12 +1,13 @@
-"""Does a map depend on the trained weights? (Adebayo et al. 2018, "Sanity checks for saliency maps".)
+"""Does a map depend on the trained weights, and on the class? (Adebayo et al. 2018, "Sanity checks for saliency maps".)
 
 The weights of the last layers are replaced by random ones of the same mean and deviation, from the output down, one
-more layer each time. A map that explains the network must change. The measure is the rank correlation (Spearman) of
-the map before and after, once with signs and once of the absolute values; 1 means no change. Maps of
-methods that mostly show edges change little in absolute value, independent of the weights.
+more layer each time. A map that explains the network must change, and so must one that explains another class. The
+measure is the rank correlation (Spearman) of the map before and after, once with signs and once of the absolute values;
+1 means no change. Maps of methods that mostly show edges change little, independent of the weights.
 
 >>> check = randomisation_check(GuidedBackprop, model, images, target=3, layers=2)
->>> check.steps[-1].magnitude                                                       # between -1 and 1
+>>> check.steps[-1].similarity.magnitude                                            # between -1 and 1
+>>> class_check(GuidedBackprop, model, images, target=3, other=5).unchanged
 """
 
 import copy
@@ -30,19 +31,40 @@ class Attributing(Protocol):
     def attribute(self, inputs: Tensor, *, target: TARGET) -> Tensor: ...
 
 
+# Above this rank correlation two maps count as nearly the same: with 0.7, the ranks of the one explain half of the
+# variance of the ranks of the other (0.7 squared is 0.49).
+NEARLY_THE_SAME = 0.7
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How alike two maps of the same inputs are.
+
+    Attributes:
+        signed: rank correlation of their values, in [-1, 1], mean over the examples; -1 if one is the other's negative.
+        magnitude: the same of their absolute values; 1 also if one is the other's negative.
+    """
+
+    signed: float
+    magnitude: float
+
+    @property
+    def unchanged(self) -> float:
+        """The smaller of the two, in [-1, 1]: a map is the same only if its strengths are, and its signs as well."""
+        return min(self.signed, self.magnitude)
+
+
 @dataclass(frozen=True)
 class Step:
     """The effect of one more random layer.
 
     Attributes:
         layer: the layer that was randomised, in addition to those of earlier steps.
-        signed: rank correlation with the map of the untouched network, in [-1, 1], mean over the examples.
-        magnitude: the same of absolute values.
+        similarity: to the map of the untouched network.
     """
 
     layer: str
-    signed: float
-    magnitude: float
+    similarity: Similarity
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,7 @@ class RandomisationCheck:
     Attributes:
         steps: one per layer.
         maps: the map before, and after each step `(steps + 1, *inputs.shape)`.
-        threshold: magnitude above which a map counts as hardly changed.
+        threshold: rank correlation above which a map counts as hardly changed, with signs and without.
     """
 
     steps: tuple[Step, ...]
@@ -62,7 +84,7 @@ class RandomisationCheck:
     @property
     def hardly_changes(self) -> bool:
         """Whether the map is still nearly the same when all of the layers are random."""
-        return self.steps[-1].magnitude > self.threshold
+        return self.steps[-1].similarity.unchanged > self.threshold
 
     @property
     def summary(self) -> str:
@@ -74,7 +96,7 @@ class RandomisationCheck:
             if self.hardly_changes
             else "it depends on what they have learned"
         )
-        return f"rank correlation {last.magnitude:.2f} with the map before {layers} random: {verdict}"
+        return f"rank correlation {last.similarity.unchanged:.2f} with the map before {layers} random: {verdict}"
 
 
 def randomisation_check(
@@ -84,7 +106,7 @@ def randomisation_check(
     target: TARGET = None,
     layers: int | Sequence[str] = 1,
     seed: int = 0,
-    threshold: float = 0.7,
+    threshold: float = NEARLY_THE_SAME,
 ) -> RandomisationCheck:
     """Randomise the last layers of a copy, and compare its maps with the model's.
 
@@ -96,7 +118,7 @@ def randomisation_check(
         target: output to explain, as `attribute` takes it.
         layers: the number of last layers with weights, in the order they run; or their names, from the output down.
         seed: decides the random weights.
-        threshold: rank correlation of absolute values above which there is a warning.
+        threshold: rank correlation above which there is a warning: of the values and of the absolute values.
 
     Returns:
         The correlations and the maps after each step.
@@ -108,24 +130,38 @@ def randomisation_check(
         UserWarning: the map is nearly the same with all of the layers random.
     """
     names = _last_layers(model, inputs, layers) if isinstance(layers, int) else list(layers)
-    network = copy.deepcopy(model)
-    modules = dict(network.named_modules())
+    modules = dict(model.named_modules())
     unknown = [name for name in names if name not in modules]
     if unknown or not names:
         missing = f"has no layer {unknown[0]!r}" if unknown else "cannot be randomised without a layer"
         raise ValueError(f"{type(model).__name__} {missing}: name layers with weights, from the output down")
+    network = _copied(model, [modules[name] for name in names])
+    modules = dict(network.named_modules())
     random = torch.Generator().manual_seed(seed)
     maps, steps = [method(model).attribute(inputs, target=target)], []
     for name in names:
         _randomise(modules[name], random)
         maps.append(method(network).attribute(inputs, target=target))
-        signed = rank_correlation(maps[0], maps[-1])
-        magnitude = rank_correlation(maps[0].abs(), maps[-1].abs())
-        steps.append(Step(name, float(signed.mean()), float(magnitude.mean())))
+        steps.append(Step(name, similarity(maps[0], maps[-1])))
     check = RandomisationCheck(tuple(steps), torch.stack(maps), threshold)
     if check.hardly_changes:
         warnings.warn(check.summary, stacklevel=2)
     return check
+
+
+def class_check(
+    method: Callable[[nn.Module], Attributing], model: nn.Module, inputs: Tensor, target: TARGET, other: TARGET
+) -> Similarity:
+    """Compare the map of one class with that of another, by the same method.
+
+    Args:
+        method: makes the attribution of a network, as for `randomisation_check`.
+        model: the network.
+        inputs: examples `(N, ...)`.
+        target, other: the two outputs, as `attribute` takes them.
+    """
+    attribution = method(model)
+    return similarity(attribution.attribute(inputs, target=target), attribution.attribute(inputs, target=other))
 
 
 def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -149,6 +185,12 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
     return copied
+
+
+def similarity(first: Tensor, second: Tensor) -> Similarity:
+    """How alike two sets of maps `(N, ...)` of the same inputs are; means over the N examples."""
+    signed, magnitude = rank_correlation(first, second), rank_correlation(first.abs(), second.abs())
+    return Similarity(float(signed.mean()), float(magnitude.mean()))
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -184,6 +226,12 @@ def _last_layers(model: nn.Module, inputs: Tensor, count: int) -> list[str]:
     if not 1 <= count <= len(found):
         raise ValueError(f"layers={count}: {type(model).__name__} has {len(found)} layers with weights")
     return found[:count]
+
+
+def _copied(model: nn.Module, changed: Sequence[nn.Module]) -> nn.Module:
+    """A copy that shares the parameters of all modules but those that will be changed: a large one costs no memory."""
+    own = {id(parameter) for module in changed for parameter in module.parameters()}
+    return copy.deepcopy(model, {id(shared): shared for shared in model.parameters() if id(shared) not in own})
 
 
 @torch.no_grad()

@@ -63,3 +63,7 @@ def main() -> None:
     chosen = st.navigation(navigation.register(PAGES), position="top")
     st.set_page_config(page_title=f"{chosen.title} · Attribution explorer", layout="wide")
     chosen.run()
+    # Not before: this needs PyTorch, which the first page imports when its text is on the screen.
+    from .widgets import map_badges
+
+    map_badges.check()

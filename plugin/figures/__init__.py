@@ -5,7 +5,7 @@ white at zero, red for positive and blue for negative (the colour-blind-safe sca
 so that the same shade means the same magnitude on both sides.
 """
 
-from .charts import ascent_curves, ledger_bars, top_k_bars, unit_squares
+from .charts import ascent_curves, ledger_bars, score_curves, top_k_bars, unit_squares
 from .colours import SIGNED_COLOURS, Array, as_image, reduce_channels, signed_colours, symmetric_limit
 from .encoding import to_npz, to_png
 from .maps import ZERO_MESSAGE, colour_map, focused, image_figure, side_by_side, signed_map
@@ -21,6 +21,7 @@ __all__ = [
     "image_figure",
     "ledger_bars",
     "reduce_channels",
+    "score_curves",
     "side_by_side",
     "signed_colours",
     "signed_map",

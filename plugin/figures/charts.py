@@ -1,7 +1,8 @@
 """Charts beside the maps: units as squares, classes and relevance as bars, ascents as curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import cycle
 
 import numpy as np
 import plotly.graph_objects as go
@@ -218,5 +219,36 @@ def ascent_curves(scores: Array, names: Sequence[str], ends: Array, label: str, 
     figure.update_yaxes(title=label, automargin=True)
     return figure.update_layout(
         height=height, margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+    )  # fmt: skip
+
+
+def score_curves(shares: Array, curves: Mapping[str, Array], label: str, height: int = 260) -> go.Figure:
+    """A score against the share of a picture that was changed, a line each; lines differ in dashes too.
+
+    Args:
+        shares: from 0 to 1 `(n,)`.
+        curves: scores `(n,)` by the name of the line.
+        label: label of the score.
+        height: height of the figure in pixels.
+
+    Raises:
+        ValueError: there is no curve, or one has another length than `shares`.
+    """
+    lengths = {name: len(values) for name, values in curves.items()}
+    if not lengths or {*lengths.values()} != {len(shares)}:
+        raise ValueError(f"{len(shares)} shares need curves of as many scores, not {lengths}")
+    styles = ((_RUN, "solid"), (_PART_COLOURS[1], "dash"), (_MARK, "dot"), (_MARK, "dashdot"))
+    figure = go.Figure()
+    for (name, values), (colour, dash) in zip(curves.items(), cycle(styles), strict=False):
+        figure.add_scatter(
+            x=np.asarray(shares), y=np.asarray(values), name=name, mode="lines",
+            line={"color": colour, "dash": dash, "width": 2.5},
+            hovertemplate=f"{name}<br>%{{x:.0%}}: <b>%{{y:.4g}}</b><extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title="share of the picture", tickformat=".0%", range=[0, 1], automargin=True, fixedrange=True)
+    figure.update_yaxes(title=label, automargin=True, fixedrange=True)
+    return figure.update_layout(
+        height=height, margin={"l": 0, "r": 0, "t": 0, "b": 0}, dragmode=False,
         legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
     )  # fmt: skip

@@ -23,6 +23,7 @@ def signed_map(
     limit: float | None = None,
     title: str = "",
     height: int = 360,
+    quantity: str = "",
 ) -> go.Figure:
     """A zero-centred heatmap, over the photograph if one is given. Hovering shows the values before clipping.
 
@@ -34,6 +35,7 @@ def signed_map(
         limit: the magnitude of the deepest red and blue, for maps that share a scale.
         title: title above the map.
         height: height of the figure in pixels.
+        quantity: what the values are, for the colour bar.
 
     Raises:
         ValueError: the map has another shape, or an opacity, percentile or limit is out of range.
@@ -52,7 +54,7 @@ def signed_map(
             zmax=limit or 1.0,
             colorscale=SIGNED_COLOURS,
             opacity=checked_opacity(opacity),
-            colorbar=_colour_bar(limit, clipped=not reached),
+            colorbar=_colour_bar(limit, not reached, quantity),
             showscale=limit > 0,
             hoverongaps=False,
             hovertemplate="row %{y}, column %{x}<br><b>%{z:.5g}</b><extra></extra>",
@@ -155,13 +157,14 @@ def _canvas(shape: tuple[int, ...], image: Image.Image | None, title: str, heigh
     return go.Figure(traces, layout)
 
 
-def _colour_bar(limit: float, clipped: bool) -> dict[str, Any]:
-    """Three labels; if values were clipped, those at the ends show that they stand for more."""
+def _colour_bar(limit: float, clipped: bool, quantity: str) -> dict[str, Any]:
+    """Three labels; if values were clipped, those at the ends show that they stand for more. The quantity below."""
     end = f"{limit:.2g}"
     labels = [f"≤ -{end}", "0", f"≥ {end}"] if clipped else [f"-{end}", "0", end]
     return {
         "orientation": "h", "thickness": 8, "outlinewidth": 0, "y": 0, "yanchor": "top", "ypad": 6, "len": 0.84,
         "tickvals": [-limit, 0, limit], "ticktext": labels, "ticklabeloverflow": "allow",
+        "title": {"text": quantity, "side": "bottom", "font": {"size": 12}},
     }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def test_a_map_that_ignores_the_network_is_found_out(network: nn.Module, images:
     with pytest.warns(UserWarning, match="rank correlation 1.00 .* hardly depends"):
         check = randomisation_check(Edges, network, images, target=1, layers=3)
     assert check.hardly_changes
-    assert [step.magnitude for step in check.steps] == pytest.approx([1, 1, 1])
+    assert [step.similarity.magnitude for step in check.steps] == pytest.approx([1, 1, 1])
     assert check.maps.shape == (4, *images.shape)
 
 
@@ -50,8 +50,8 @@ def test_a_map_that_is_the_weights_changes_wholly() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check = randomisation_check(lambda net: ModifiedBackprop(net, "gradient"), linear, inputs, target=2)
-    assert abs(check.steps[0].signed) < 0.1
-    assert abs(check.steps[0].magnitude) < 0.1
+    assert abs(check.steps[0].similarity.signed) < 0.1
+    assert abs(check.steps[0].similarity.magnitude) < 0.1
     assert "depends on what they have learned" in check.summary
 
 

@@ -39,6 +39,9 @@ def test_attribute_page(page, address, tmp_path):
     settle(page)
     map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
     screenshot(page, "attribute", 1080)
+    badges = page.get_by_text("Depends on the weights:")
+    sync_api.expect(badges).to_have_count(3, timeout=PATIENCE_MS)  # unasked
+    settle(page)
     hover_and_download(page)
 
     choose(page, "Methods", "Guided Grad-CAM", url="methods=")

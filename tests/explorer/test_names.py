@@ -8,15 +8,18 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from support.browser import ROOT
 from support.simulator import maps, opened, png, run, turn_to
 
 from plugin import models
+from plugin.attr.method_guides import PAPERS
 from plugin.explorer.app import PAGES
-from plugin.explorer.choices.offered_methods import METHODS
+from plugin.explorer.choices.method_texts import about
+from plugin.explorer.choices.offered_methods import FIRST, METHODS, OF_PICTURES
 from plugin.explorer.fitting import alone_with
 from plugin.explorer.inputs import offered_networks, offered_pictures
 from plugin.explorer.inputs.own_weights import OwnWeights
-from plugin.explorer.maps import map_names, rendering
+from plugin.explorer.maps import answers, map_names, rendering
 from plugin.explorer.maps.answers import Result
 from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.pages.start import live_maps
@@ -168,6 +171,52 @@ def test_every_method_says_what_its_colours_mean():
     for method in METHODS.values():
         assert "speak" not in method.reading
         assert "no say" not in method.reading
+
+
+def test_every_method_is_explained_with_a_paper_that_the_bibliography_has():
+    bibliography = (ROOT / "docs" / "bibliography.md").read_text()
+    for key, method in METHODS.items():
+        guide = method.guide
+        assert all((guide.reading, guide.quantity, guide.formula, guide.use, guide.avoid)), key
+        assert PAPERS[guide.paper] in bibliography
+        text = about(key)
+        assert all(part in text for part in (method.label, guide.formula, guide.use, guide.avoid, PAPERS[guide.paper]))
+    assert set(FIRST) < set(OF_PICTURES)
+    assert OF_PICTURES[: len(FIRST)] == FIRST
+
+
+@pytest.mark.parametrize("method", ["lrp-epsilon-plus", "lrp-epsilon-plus-flat", "lrp-excitation-backprop"])
+def test_maps_that_draw_no_evidence_against_the_class_say_so(method):
+    result = answers.compute(SUBJECT, CAT.image, Question(method, target=3))
+    assert (result.attribution >= 0).all()
+    assert "against the class is not drawn" in METHODS[method].reading
+
+
+def test_map_of_fixed_amounts_may_be_mostly_blue():
+    values = answers.compute(SUBJECT, CAT.image, Question("lrp-epsilon-alpha2-beta1", target=3)).attribution
+    assert values.sum() < 0
+    assert "may be mostly blue" in METHODS["lrp-epsilon-alpha2-beta1"].reading
+
+
+def test_colour_bar_says_its_quantity():
+    at = opened(methods="gradient,lrp-epsilon")
+    bars = [json.loads(chart.proto.spec)["data"][-1]["colorbar"]["title"]["text"] for chart in maps(at)]
+    assert bars == [METHODS[method].guide.quantity for method in ("gradient", "lrp-epsilon")]
+
+
+def test_reading_stands_beneath_each_map():
+    shown = {"attribute": ("gradient", "deconvnet", "guided-backprop"), "lrp": ("lrp-epsilon-plus-flat",)}
+    for page, methods in shown.items():
+        at = opened(page)
+        captions = [caption.value for caption in at.caption]
+        assert all(METHODS[method].reading in captions for method in methods)
+        assert any(about(methods[0]) in text.value for text in at.markdown)
+
+
+def test_maps_that_are_equal_are_said_to_be():
+    at = opened(methods="lrp-0,gradient,lrp-attn-lrp")
+    assert [info.value for info in at.info] == ["LRP-0 and AttnLRP give the same map here, bit by bit."]
+    assert not opened(methods="gradient,lrp-epsilon").info
 
 
 def test_opening_page_says_of_each_map_what_is_true_of_its_method():

@@ -230,3 +230,27 @@ main([])
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert found.stdout.split() == ["True"] * 3, found.stderr
+
+
+def test_jobs_end_before_the_process_does():
+    """A thread that computes while Python shuts down would make PyTorch abort the process."""
+    program = """
+from plugin.explorer.server.jobs import Job
+import threading
+
+begun = threading.Event()
+
+def work(task):
+    try:
+        while True:
+            begun.set()
+            task.report(0.5)
+    finally:
+        print("cleaned up", flush=True)
+
+job = Job(work)
+begun.wait()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "cleaned up\n"

@@ -184,3 +184,19 @@ def test_ledger_bars_cut_long_names_and_grow_with_their_number():
     assert max(map(len, figure.layout.yaxis.ticktext)) < 35
     assert figure.layout.height > 1000
     assert figure.data[0].customdata[0] == "a" * 60
+
+
+def test_score_curves_are_told_apart_without_colour():
+    shares = np.linspace(0, 1, 3)
+    figure = figures.score_curves(shares, {"deletion": [3, 1, 0], "insertion": [0, 2, 3]}, "logit")
+    assert [trace.name for trace in figure.data] == ["deletion", "insertion"]
+    np.testing.assert_array_equal(figure.data[1].y, [0, 2, 3])
+    assert len({trace.line.dash for trace in figure.data}) == 2
+    assert figure.layout.yaxis.title.text == "logit"
+    for curves in ({}, {"deletion": [3, 1]}):
+        with pytest.raises(ValueError, match="3 shares need curves"):
+            figures.score_curves(shares, curves, "logit")
+
+
+def test_colour_bar_names_the_quantity():
+    assert heatmap(figures.signed_map(MAP, quantity="share of the score")).colorbar.title.text == "share of the score"

@@ -4,7 +4,7 @@ from plugin.attr.methods import METHODS as _SHARED
 from plugin.attr.methods import Method, lrp_key
 from plugin.rules import SWITCH_FREE
 
-__all__ = ["METHODS", "NO_IMAGE", "OF_PICTURES", "UNPOOLING_LABELS", "WITHOUT_SWITCHES", "Method", "lrp_key"]
+__all__ = ["FIRST", "METHODS", "NO_IMAGE", "OF_PICTURES", "UNPOOLING_LABELS", "WITHOUT_SWITCHES", "Method", "lrp_key"]
 
 # Where max-pooling hands its signal when no switch tells.
 UNPOOLING_LABELS = {name: {"center": "centre"}.get(name, name) for name in SWITCH_FREE}
@@ -16,7 +16,7 @@ WITHOUT_SWITCHES = {
         "Deconvolution",
         "NeuronDeconvolution",
         construct={"unpooling": unpooling},
-        reading=_SHARED["deconvnet"].reading,
+        guide=_SHARED["deconvnet"].guide,
     )
     for unpooling, label in UNPOOLING_LABELS.items()
 }
@@ -27,6 +27,8 @@ NO_IMAGE = "no-image"
 METHODS: dict[str, Method] = (
     _SHARED
     | WITHOUT_SWITCHES
-    | {NO_IMAGE: Method("Deconvnet, no picture", "plugin.attr", "", "DeconvNet", reading=_SHARED["deconvnet"].reading)}
+    | {NO_IMAGE: Method("Deconvnet, no picture", "plugin.attr", "", "DeconvNet", guide=_SHARED["deconvnet"].guide)}
 )
-OF_PICTURES = tuple(key for key in METHODS if key != NO_IMAGE)
+# The first to try, one of each kind; lists begin with them.
+FIRST = ("gradient", "guided-backprop", "guided-grad-cam", "deconvnet", "lrp-epsilon", "lrp-epsilon-plus-flat")
+OF_PICTURES = (*FIRST, *(key for key in METHODS if key not in (*FIRST, NO_IMAGE)))

@@ -69,6 +69,14 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Result:
     return Result(attribution[0].numpy().astype(np.float32), meter.seconds, meter.peak_bytes)
 
 
+def equal_maps(results: Mapping[str, Result]) -> list[list[str]]:
+    """Groups of keys whose maps are equal bit by bit, in the order given; a map without its equal is in no group."""
+    groups: dict[bytes, list[str]] = {}
+    for key, result in results.items():
+        groups.setdefault(result.attribution.tobytes(), []).append(key)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 @contextmanager
 def answering(subject: Subject, question: Question) -> Iterator[None]:
     """A context in which any failure becomes a `ValueError` of one sentence."""

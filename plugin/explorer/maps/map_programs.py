@@ -103,7 +103,7 @@ def _drawing(settings: Settings, limit: float, question: Question) -> list[str]:
     else:
         drawn = [
             f"values = figures.reduce_channels(attribution, {channel_choice(settings.view)!r})",
-            f"figure = figures.signed_map(values, {arguments})",
+            f"figure = figures.signed_map(values, quantity={METHODS[question.method].guide.quantity!r}, {arguments})",
         ]
     return [*drawn, "figure.show()"]
 

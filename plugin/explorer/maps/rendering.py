@@ -38,12 +38,14 @@ def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
     return {key: figures.symmetric_limit([values], settings.percentile) for key, values in shown.items()}
 
 
-def figure(result: Result, settings: Settings, limit: float, visible: Image.Image | None, height: int) -> go.Figure:
-    """The map over what the network saw (`visible`), or alone."""
+def figure(
+    result: Result, settings: Settings, limit: float, visible: Image.Image | None, height: int, quantity: str = ""
+) -> go.Figure:
+    """The map over what the network saw (`visible`), or alone; `quantity` is the unit of its values."""
     values, opacity = _signed(result, settings), settings.opacity if visible else 1.0
     if settings.view == "colour":
         return figures.colour_map(values, visible, opacity, limit=limit, height=height - _COLOUR_BAR)
-    return figures.signed_map(values, visible, opacity, limit=limit, height=height)
+    return figures.signed_map(values, visible, opacity, limit=limit, height=height, quantity=quantity)
 
 
 def png(result: Result, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:

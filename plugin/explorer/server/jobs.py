@@ -9,11 +9,13 @@ The worker knows nothing of Streamlit. It tells its `Task` how far it is, and le
 at any more, is told to end.
 """
 
+import atexit
 import hashlib
 import json
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -25,8 +27,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_jobs: weakref.WeakSet[Any] = weakref.WeakSet()
 # For how long a connection may be lost before the page counts as closed: browsers come back from a short break.
 _ABSENCE_SECONDS = 10.0
+# How long the end of the process waits for one job.
+_END_SECONDS = 10.0
 
 
 def name_of(asked: Any) -> str:
@@ -115,6 +120,7 @@ class Job(Generic[T]):
         self._task, self._error, self._completed = Task(patience_seconds, present), "", False
         self._result: T | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        _jobs.add(self)
         self._thread.start()
 
     def look(self) -> View[T]:
@@ -149,3 +155,13 @@ class Job(Generic[T]):
         except Exception as error:  # whatever it met becomes a sentence on the page
             logger.info("a job failed", exc_info=True)
             self._error = str(error) or type(error).__name__
+
+
+@atexit.register
+def _end_all() -> None:
+    """Let no job run on into the end of the process: PyTorch would abort it."""
+    running = [job for job in _jobs if job.look().running]
+    for job in running:
+        job.stop()
+    for job in running:
+        job.wait(_END_SECONDS)

@@ -26,6 +26,11 @@ class KeptValues(Generic[T]):
         self._values: OrderedDict[Hashable, T] = OrderedDict()
         self._lock = threading.Lock()
 
+    def peek(self, key: Hashable) -> T | None:
+        """The value of a key if it is kept; never waits."""
+        found = self._kept(key)
+        return None if found is _NOTHING else cast(T, found)
+
     def get(self, key: Hashable, make: Callable[[], T], told: Callable[[int], None] = lambda ahead: None) -> T:
         """The value of a key, made now if it is not kept.
 

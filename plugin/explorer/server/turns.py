@@ -83,3 +83,5 @@ _CORES = os.cpu_count() or 1
 MAPS = Turns(max(1, min(4, _CORES // 2)))
 # Of runs and measurements, which take minutes: a page's map does not wait for them, and they do not wait for all maps.
 JOBS = Turns(max(1, min(4, _CORES // 2)) + 1)
+# Of what nobody asked for: one at a time, and neither maps nor runs wait for it.
+CHECKS = Turns(1)

@@ -23,13 +23,17 @@ from ..inputs.own_weights import OwnWeights
 from ..inputs.subject import Subject
 from ..maps import answers, ledgers, sanity_checks, zero_maps
 from ..maps.answers import Result
+from ..maps.badges import Badge
 from ..maps.questions import Asked, Look
 from ..server.files import OwnFile
 from ..server.kept_values import KeptValues
-from ..server.turns import MAPS, ahead_of_this
+from ..server.turns import CHECKS, MAPS, ahead_of_this
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# Of maps, by `of_asked`; measured in the background, see `map_badges`.
+badges: KeptValues[Badge] = KeptValues(256, CHECKS)
 
 
 def kept(most: int, key: Callable[P, Hashable], message: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -87,8 +91,8 @@ def of_look(look: Look) -> tuple[str, str]:
     return look.subject.identity, look.picture.digest
 
 
-def _of_asked(asked: Asked) -> tuple[Hashable, ...]:
-    # What needs no picture is the same for all of them.
+def of_asked(asked: Asked) -> tuple[Hashable, ...]:
+    """What a map depends on. What needs no picture is the same for all of them."""
     return asked.subject.identity, asked.picture.digest if asked.question.needs_picture else "", asked.question
 
 
@@ -122,25 +126,25 @@ def responses(look: Look, layer: str) -> NDArray[np.float32]:
     return answers.responses(look.subject, look.picture.image, layer)
 
 
-@kept(256, _of_asked, "Computing the map …")
+@kept(256, of_asked, "Computing the map …")
 def result(asked: Asked) -> Result:
     """See `answers.compute`."""
     return answers.compute(asked.subject, asked.picture.image, asked.question)
 
 
-@kept(64, _of_asked)
+@kept(64, of_asked)
 def zero_reason(asked: Asked) -> str:
     """See `zero_maps.reason`."""
     return zero_maps.reason(asked.subject, asked.picture.image, asked.question)
 
 
-@kept(64, lambda asked, layers: (_of_asked(asked), layers), "Making layers random …")
+@kept(64, lambda asked, layers: (of_asked(asked), layers), "Making layers random …")
 def randomised(asked: Asked, layers: int) -> RandomisationCheck:
     """See `sanity_checks.check`."""
     return sanity_checks.check(asked.subject, asked.picture.image, asked.question, layers)
 
 
-@kept(64, _of_asked, "Keeping the books …")
+@kept(64, of_asked, "Keeping the books …")
 def ledger(asked: Asked) -> Ledger:
     """See `ledgers.compute`."""
     return ledgers.compute(asked.subject, asked.picture.image, asked.question)

@@ -20,7 +20,7 @@ from ..maps.unit_pictures import Box
 from ..server.download_button import download_button
 from ..server.meter import COST, cost
 from ..settings import Settings
-from . import chart_options, kept_results, page_state
+from . import chart_options, kept_results, map_badges, page_state
 from .page_state import key
 
 
@@ -73,6 +73,7 @@ def map_column(
     focus: Box | None = None,
     more: Mapping[str, NDArray[Any]] | None = None,
     several: bool = False,
+    read: bool = False,
 ) -> None:
     """One map with what it took, and its files.
 
@@ -83,11 +84,13 @@ def map_column(
         focus: the rows and columns to which the figure is zoomed; None shows all.
         more: arrays that its NPZ file holds too.
         several: whether the page has maps of several networks.
+        read: whether the meaning of its colours stands beneath it; else it is the title's help.
     """
     settings, picture, result, limit = shown.settings, shown.asked.picture, shown.result, shown.limit
     visible = shown.subject.model.visible(picture.image) if shown.question.needs_picture else None
-    st.markdown(f"**{shown.label}**", help=METHODS[shown.question.method].reading or None)
-    figure = rendering.figure(result, settings, limit, visible, height)
+    guide = METHODS[shown.question.method].guide
+    st.markdown(f"**{shown.label}**", help=None if read else guide.reading or None)
+    figure = rendering.figure(result, settings, limit, visible, height, guide.quantity)
     if focus:
         figures.focused(figure, *focus)
     st.plotly_chart(
@@ -100,6 +103,9 @@ def map_column(
         note = kept_results.zero_reason(shown.asked)
     if note:
         st.caption(note)
+    if read and guide.reading:
+        st.caption(guide.reading)
+    map_badges.draw(shown.asked, result, shown.name)
     st.caption(cost(result), help=COST)
     png = partial(rendering.png, result, settings, limit, visible)
     npz = partial(rendering.npz, result, settings, shown.question, picture, limit, more, shown.subject.identity)

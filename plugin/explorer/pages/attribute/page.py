@@ -13,11 +13,12 @@ from ...choices.offered_methods import METHODS, OF_PICTURES
 from ...fitting import to_be_maximised
 from ...inputs.subject import Subject
 from ...maps import rendering, sanity_checks
-from ...maps.answers import Result, largest
+from ...maps.answers import Result, equal_maps, largest
 from ...maps.questions import Asked, Look, question_of
 from ...settings import EXPLAIN, MOST_RANDOM_LAYERS, SCALES, Settings
 from ...untrusted_text import markdown_sentence
 from ...widgets import controls, kept_results, page_state
+from ...widgets.about_methods import about_methods
 from ...widgets.map_columns import Shown, map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
@@ -50,6 +51,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     if maps:
         _onward(settings, chosen)
         _check(settings, maps)
+        about_methods([shown.question.method for shown in maps])
         reproduce(settings, maps)
     return settings
 
@@ -80,6 +82,8 @@ def _answers(settings: Settings, look: Look, top: int) -> list[Shown]:
         except ValueError as error:
             st.warning(markdown_sentence(error))
     _remarks(settings, unmoved, top)
+    for group in equal_maps({name: result for name, (_, result) in answers.items()}):
+        st.info(f"{' and '.join(METHODS[name].label for name in group)} give the same map here, bit by bit.")
     limits = rendering.limits({name: result for name, (_, result) in answers.items()}, settings)
     return [Shown(settings, *answer, limits[name]) for name, answer in answers.items()]
 
@@ -102,7 +106,7 @@ def _draw_maps(maps: Sequence[Shown]) -> None:
         per_row = -(-len(maps) // rows)
         for column, shown in zip(st.columns(per_row), maps[row * per_row : (row + 1) * per_row], strict=False):
             with column:
-                map_column(shown, _HEIGHTS[per_row])
+                map_column(shown, _HEIGHTS[per_row], read=True)
 
 
 def _onward(settings: Settings, chosen: int) -> None:

@@ -18,6 +18,7 @@ from ...maps.questions import Look, Question, lrp_question
 from ...settings import Settings
 from ...untrusted_text import markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
+from ...widgets.about_methods import about_methods
 from ...widgets.map_columns import Shown, map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
@@ -62,10 +63,11 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     shown = Shown(settings, asked, result, rendering.limits({method: result}, settings)[method])
     left, chart = st.columns([1, 1])
     with left:
-        map_column(shown, _MAP_HEIGHT, more=ledgers.arrays(ledger))
+        map_column(shown, _MAP_HEIGHT, more=ledgers.arrays(ledger), read=True)
     with chart:
         _chart(ledger, asked.question)
     _table(ledger, settings, look.subject)
+    about_methods([method])
     reproduce(settings, [shown], ledger=True)
     return settings
 

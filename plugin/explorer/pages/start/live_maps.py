@@ -93,6 +93,6 @@ def statement(settings: Settings, classes: Sequence[str], probabilities: NDArray
     )
 
 
-def readings(methods: Sequence[str]) -> str:
-    """What the colours say in the map of each method, as a list in Markdown."""
-    return "\n".join(f"* **{METHODS[method].label}**: {METHODS[method].reading}" for method in methods)
+def reading(method: str) -> str:
+    """What the colours say in the map of a method, in Markdown."""
+    return f"**{METHODS[method].label}**: {METHODS[method].reading}"

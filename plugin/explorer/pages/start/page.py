@@ -49,7 +49,7 @@ def _live(settings: "Settings") -> None:
     from ...fitting import fit
     from ...inputs import offered_pictures
     from ...maps.questions import Look, question_of
-    from ...widgets import kept_results, page_state
+    from ...widgets import kept_results, map_badges, page_state
     from . import live_maps
 
     shown = live_maps.live(settings)
@@ -61,14 +61,16 @@ def _live(settings: "Settings") -> None:
     top = int(probabilities.argmax())
     target = top if shown.target is None else shown.target
     st.segmented_control("Picture", live_maps.choices(settings), key=page_state.key("image"), required=True)
-    tiles = [live_maps.given(subject, picture.image)]
-    for method in shown.methods:
-        result = kept_results.result(look.ask(question_of(shown, method, top)))
-        tiles.append(live_maps.tile(method, result, shown))
+    asked = {method: look.ask(question_of(shown, method, top)) for method in shown.methods}
+    results = {method: kept_results.result(each) for method, each in asked.items()}
+    maps = [live_maps.tile(method, result, shown) for method, result in results.items()]
+    tiles = [live_maps.given(subject, picture.image), *maps]
     for column, pair in zip(st.columns(2), (tiles[:2], tiles[2:]), strict=True):
         both = live_maps.paired(*pair)
         column.image(both.image, both.caption, width="stretch", alt=both.alternative)
     st.caption(live_maps.statement(shown, subject.model.classes, probabilities, target))
-    st.markdown(live_maps.readings(shown.methods))
+    for method, each in asked.items():
+        st.markdown(live_maps.reading(method))
+        map_badges.draw(each, results[method])
     in_full = live_maps.in_full(settings, shown)
     page_state.go_on("attribute", "These maps with their numbers, files and programs", in_full)

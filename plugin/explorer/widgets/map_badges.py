@@ -1,0 +1,132 @@
+"""A badge under each map: how far it can be trusted. It comes unasked, and after the maps.
+
+A page calls `draw` under each map, which shows the badge if it is kept. When the page is drawn, `check` measures the
+others in the background, one after the other, and draws the page again when there is a new one. Work for a page or a
+view that is not shown any more is stopped.
+"""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from plugin import figures
+from plugin.experiments.faithfulness import RemovalCurves
+
+from ..maps import badges, map_names
+from ..maps.answers import Result
+from ..maps.badges import Badge, Level
+from ..maps.questions import Asked
+from ..server.connection import connection_of_this_session
+from ..server.jobs import Job, Task
+from ..server.turns import ahead_of_this
+from ..untrusted_text import escaped, markdown_sentence
+from . import chart_options, kept_results
+from .page_state import key
+
+# A colour and a sign for each level: nobody has to tell colours apart.
+_SIGNS = {
+    Level.GOOD: ("green", "✓"),
+    Level.MEDIUM: ("orange", "~"),
+    Level.BAD: ("red", "✗"),
+    Level.UNKNOWN: ("gray", "?"),
+}
+_WAITING = "How far can this map be trusted? It is being checked …"
+_POLL_SECONDS = 1.0
+# How long the work goes on for a page that does not ask. Browsers let hidden pages ask once a minute; for these it
+# begins again when they are seen.
+_PATIENCE_SECONDS = 20.0
+# The maps that the page lacks a badge of, and what was begun for them: the keys of all maps, and the job.
+_WANTED, _JOB = key("badges.wanted"), key("badges.job")
+_CURVES = "Score while parts of the picture are removed or put back, by the map and in random order"
+
+
+def draw(asked: Asked, result: Result, name: str = "") -> None:
+    """The badge of a map; that it is being checked if there is none yet.
+
+    Args:
+        asked: what the map answers.
+        result: the map.
+        name: tells the maps of a page apart, and is fit for a key; without one the badge has no details.
+    """
+    badge = _kept(asked)
+    if badge is None:
+        st.session_state.setdefault(_WANTED, []).append((asked, result))
+        st.caption(_WAITING)
+        return
+    st.markdown(_coloured(badge))
+    if not name or not badges.verdicts(badge):
+        return
+    with st.expander(f"How far to trust {escaped(map_names.title(asked.question))}"):
+        st.markdown("\n".join(f"* {escaped(sentence)}" for sentence in badges.sentences(badge)))
+        if badge.removal is not None:
+            _curves(badge.removal, name)
+
+
+def check() -> None:
+    """Begin to measure the badges that the page lacks, and go on or stop what was begun before. Called last of all."""
+    missing: list[tuple[Asked, Result]] = st.session_state.pop(_WANTED, [])
+    wanted = {kept_results.of_asked(asked) for asked, _ in missing}
+    begun, job = st.session_state.pop(_JOB, (set(), None))
+    if job is not None and not (wanted and wanted <= begun):
+        job.stop()
+        job = None
+    if not missing:
+        return
+    if job is not None and job.look().error:
+        st.session_state[_JOB] = begun, job
+        st.warning(markdown_sentence(f"The maps could not be checked: {job.look().error}"))
+        return
+    if job is None or not job.look().running:  # the latter was too long without a look from the page
+        begun = wanted
+        job = Job(lambda task: _measure(missing, task), connection_of_this_session(), _PATIENCE_SECONDS)
+    st.session_state[_JOB] = begun, job
+    _watch(job, [asked for asked, _ in missing])
+
+
+@st.fragment(run_every=_POLL_SECONDS)
+def _watch(job: Job[None], missing: Sequence[Asked]) -> None:
+    running = job.look().running
+    if not running or any(_kept(asked) is not None for asked in missing):
+        st.rerun()
+
+
+def _kept(asked: Asked) -> Badge | None:
+    return kept_results.badges.peek(kept_results.of_asked(asked))
+
+
+def _measure(maps: Sequence[tuple[Asked, Result]], task: Task) -> None:
+    """The work: one badge after the other."""
+    for done, (asked, result) in enumerate(maps):
+
+        def report(progress: float = done / len(maps)) -> None:
+            task.report(progress)
+
+        kept_results.badges.get(
+            kept_results.of_asked(asked),
+            lambda asked=asked, result=result, report=report: badges.measure(asked, result, report),  # type: ignore[misc]
+            lambda ahead: task.report(0.0, ahead_of_this(ahead)),
+        )
+
+
+def _coloured(badge: Badge) -> str:
+    """`badges.short_text` in Markdown, each answer on its colour and with its sign."""
+    parts = []
+    for verdict in badges.verdicts(badge):
+        colour, sign = _SIGNS[verdict.level]
+        parts.append(f":{colour}-background[{escaped(f'{sign} {verdict.short}')}]")
+    rest = escaped(badges.unchecked(badge))
+    return " · ".join([*parts, *filter(None, [rest])])
+
+
+def _curves(removal: RemovalCurves, name: str) -> None:
+    figure = figures.score_curves(removal.shares.numpy(), badges.curves(removal), "score")
+    st.plotly_chart(figure, key=key(f"removal.{name}"), config=chart_options.SAVED, alt=_CURVES)
+    st.dataframe(
+        [{"Curve": line, "Area": round(area, 3)} for line, area in badges.areas(removal).items()],
+        hide_index=True, alt="Area under each curve",
+    )  # fmt: skip
+    st.caption(
+        "The score is the explained output. Deletion removes the most positive parts first and should fall early; "
+        "insertion puts them back in the same order and should rise early (Petsiuk et al. 2018; Samek et al. 2017). "
+        "Areas are mean heights."
+    )
