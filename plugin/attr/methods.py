@@ -24,6 +24,7 @@ class Method:
         call: keyword arguments of the first `attribute`.
         preset: the preset of `plugin.rules.presets` that the constructors take as `rules`; empty if they take none.
         reading: the meaning of a map's colours, in sentences; red is positive, blue negative.
+        quantity: what the numbers of a map are, in which `{score}` stands for what is explained.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Method:
     call: Mapping[str, Any] = field(default_factory=dict)
     preset: str = ""
     reading: str = ""
+    quantity: str = ""
 
     def attribution_class(self, neuron: bool) -> Any:
         """The class to construct, for a neuron or for a class score."""
@@ -100,13 +102,31 @@ METHODS: dict[str, Method] = {
         "NeuronModifiedBackprop",
         construct={"rule": "gradient"},
         reading=_GRADIENT,
+        quantity="change of the {score} per unit of the normalised input",
     ),
-    "deconvnet": Method("Deconvnet", "plugin.attr", "Deconvolution", "NeuronDeconvolution", reading=_DECONVNET),
+    "deconvnet": Method(
+        "Deconvnet",
+        "plugin.attr",
+        "Deconvolution",
+        "NeuronDeconvolution",
+        reading=_DECONVNET,
+        quantity="deconvnet signal of the {score}",
+    ),
     "guided-backprop": Method(
-        "Guided backprop", "plugin.attr", "GuidedBackprop", "NeuronGuidedBackprop", reading=_GUIDED_BACKPROP
+        "Guided backprop",
+        "plugin.attr",
+        "GuidedBackprop",
+        "NeuronGuidedBackprop",
+        reading=_GUIDED_BACKPROP,
+        quantity="guided gradient of the {score}",
     ),
     "guided-grad-cam": Method(
-        "Guided Grad-CAM", "plugin.attr", "GuidedGradCam", needs_layer=True, reading=_GUIDED_GRAD_CAM
+        "Guided Grad-CAM",
+        "plugin.attr",
+        "GuidedGradCam",
+        needs_layer=True,
+        reading=_GUIDED_GRAD_CAM,
+        quantity="guided gradient of the {score} times its Grad-CAM",
     ),
 } | {
     lrp_key(name): Method(
@@ -116,6 +136,7 @@ METHODS: dict[str, Method] = {
         "NeuronLRPTranspose",
         preset=name,
         reading=_LRP,
+        quantity="relevance, in units of the {score}",
     )
     for name in PRESETS
 }

@@ -34,11 +34,21 @@ class Result:
     peak_bytes: int | None
 
 
+def logits(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
+    """The outputs of the network, `(classes,)`."""
+    with torch.no_grad():
+        outputs = subject.model.network(subject.model.preprocess(image))
+    return np.asarray(outputs[0].numpy())
+
+
+def softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits, both `(classes,)`."""
+    return np.asarray(torch.from_numpy(values).softmax(0).numpy())
+
+
 def probabilities(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
     """The softmax of the logits, `(classes,)`."""
-    with torch.no_grad():
-        logits = subject.model.network(subject.model.preprocess(image))
-    return np.asarray(logits[0].softmax(0).numpy())
+    return softmax(logits(subject, image))
 
 
 def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:

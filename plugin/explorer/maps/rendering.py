@@ -13,10 +13,11 @@ from PIL import Image
 from plugin import figures
 
 from ..inputs.offered_pictures import Picture
-from ..settings import Settings
+from ..settings import VIEWS, Settings
+from . import map_names
 from .answers import Result
-from .map_names import map_digest
 from .questions import Question
+from .shown_maps import Shown
 
 # Pixels that a colour picture does not need below it.
 _COLOUR_BAR = 45
@@ -54,6 +55,26 @@ def png(result: Result, settings: Settings, limit: float, visible: Image.Image |
     return figures.to_png(colours, visible, settings.opacity)
 
 
+def titled(shown: Shown) -> figures.TitledMap:
+    """The map with its title and its colour bar, for files."""
+    settings, limit = shown.settings, shown.limit
+    values, colour = _signed(shown.result, settings), settings.view == "colour"
+    colours = figures.as_image(values, limit=limit) if colour else figures.signed_colours(values, limit)
+    picture = figures.blended(colours, shown.visible, settings.opacity)
+    opened = map_names.network_label(settings)
+    if shown.question.needs_picture:
+        opened = f"{opened}; picture {map_names.picture_label(settings)}"
+    return figures.TitledMap(
+        np.asarray(picture),
+        limit if values.any() else 0.0,
+        shown.label,
+        (map_names.explained(shown.asked), opened),
+        f"{map_names.quantity(shown.question)} ({VIEWS[settings.view].lower()})",
+        clipped=bool(np.abs(values).max() > limit),
+        signed=not colour,
+    )
+
+
 def npz(
     result: Result,
     settings: Settings,
@@ -71,7 +92,7 @@ def npz(
         "question": asdict(question),
         "network_identity": identity,
         "image_sha256": picture.digest,
-        "digest": map_digest(identity, picture.digest, question),
+        "digest": map_names.map_digest(identity, picture.digest, question),
         "limit": limit,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,

@@ -1,8 +1,6 @@
 """Maps side by side on a page: each with what it took and its files, and below them how to have them again."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,12 +8,12 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from plugin import figures
+from plugin.propagation.lrp.ledger import Ledger
 
 from ..choices.offered_methods import METHODS
-from ..inputs.subject import Subject
-from ..maps import map_names, map_programs, rendering
-from ..maps.answers import Result
-from ..maps.questions import Asked, Question
+from ..maps import map_programs, rendering, reports
+from ..maps.reports import Line, Table, View
+from ..maps.shown_maps import Shown
 from ..maps.unit_pictures import Box
 from ..server.download_button import download_button
 from ..server.meter import COST, cost
@@ -24,52 +22,9 @@ from . import chart_options, kept_results, page_state
 from .page_state import key
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A map on the page.
-
-    Attributes:
-        settings: how it is drawn.
-        asked: what it answers.
-        result: the answer.
-        limit: where its colours end.
-    """
-
-    settings: Settings
-    asked: Asked
-    result: Result
-    limit: float
-
-    @property
-    def question(self) -> Question:
-        """What is asked."""
-        return self.asked.question
-
-    @property
-    def subject(self) -> Subject:
-        """The network."""
-        return self.asked.subject
-
-    @property
-    def label(self) -> str:
-        """The method, for people, and whether its rules were changed."""
-        return map_names.title(self.question)
-
-    @property
-    def file(self) -> str:
-        """The name of its files without their ending."""
-        return map_names.map_file(self.asked, self.settings, self.limit)
-
-    @property
-    def name(self) -> str:
-        """Tells the maps of a page apart, and is fit for a key."""
-        return re.sub(r"[^A-Za-z0-9_-]", "-", f"{self.settings.network}-{self.question.method}")
-
-
 def map_column(
     shown: Shown,
     height: int,
-    note: str = "",
     focus: Box | None = None,
     more: Mapping[str, NDArray[Any]] | None = None,
     several: bool = False,
@@ -79,13 +34,12 @@ def map_column(
     Args:
         shown: the map.
         height: of the figure in pixels.
-        note: Markdown beneath it.
         focus: the rows and columns to which the figure is zoomed; None shows all.
         more: arrays that its NPZ file holds too.
         several: whether the page has maps of several networks.
     """
     settings, picture, result, limit = shown.settings, shown.asked.picture, shown.result, shown.limit
-    visible = shown.subject.model.visible(picture.image) if shown.question.needs_picture else None
+    visible = shown.visible
     st.markdown(f"**{shown.label}**", help=METHODS[shown.question.method].reading or None)
     figure = rendering.figure(result, settings, limit, visible, height)
     if focus:
@@ -96,22 +50,44 @@ def map_column(
         config=chart_options.MAP,
         alt=rendering.alternative(shown.label, result, settings),
     )
-    if not result.attribution.any():
-        note = kept_results.zero_reason(shown.asked)
-    if note:
+    if note := _note(shown):
         st.caption(note)
     st.caption(cost(result), help=COST)
     png = partial(rendering.png, result, settings, limit, visible)
     npz = partial(rendering.npz, result, settings, shown.question, picture, limit, more, shown.subject.identity)
     name = f"{shown.label}, {shown.subject.name}" if several else shown.label
     with st.container(horizontal=True):
-        for kind, make in (("PNG", png), ("NPZ", npz)):
-            file = f"{shown.file}.{kind.lower()}"
-            download_button(f"{kind} of {name}", make, file, key(f"{kind}.{shown.name}"))
+        for kind, ending, make in (
+            ("PNG", ".png", lambda: rendering.titled(shown).png()),
+            ("SVG", ".svg", lambda: rendering.titled(shown).svg()),
+            ("Bare PNG", "-bare.png", png),
+            ("NPZ", ".npz", npz),
+        ):
+            download_button(f"{kind} of {name}", make, shown.file + ending, key(f"{kind}.{shown.name}"))
 
 
-def reproduce(settings: Settings, maps: Sequence[Shown], ledger: bool = False) -> None:
-    """The maps in numbers, the link to this view, and the program of each map, with its `ledger` on request."""
+def _note(shown: Shown) -> str:
+    """What is said below a map, as Markdown."""
+    return shown.note if shown.result.attribution.any() else kept_results.zero_reason(shown.asked)
+
+
+def _lines(shown: Shown) -> list[Line]:
+    """What the page says about a map, by name, for reports. Not for the page: here Streamlit is not at hand."""
+    note = _note(shown).replace("`", "")
+    return [*([("Note", note)] if note else []), ("Took", cost(shown.result))]
+
+
+def reproduce(
+    settings: Settings, maps: Sequence[Shown], ledger: Ledger | None = None, tables: Sequence[Table] = ()
+) -> None:
+    """The maps in numbers, the report, the link to this view, and the program of each map.
+
+    Args:
+        settings: of the page.
+        maps: that are shown, at least one.
+        ledger: of the only map; its program makes it, too.
+        tables: what else the page says in numbers.
+    """
     several = len({shown.settings.network for shown in maps}) > 1
     with st.expander("The maps in numbers"):
         st.dataframe(
@@ -125,6 +101,8 @@ def reproduce(settings: Settings, maps: Sequence[Shown], ledger: bool = False) -
             ],
             hide_index=True, alt="Sum, positive share and strongest pixels of each map",
         )  # fmt: skip
+    view = View(page_state.title(), page_state.link(settings), tuple(maps), ledger, tuple(tables))
+    download_button("Report of this view", partial(reports.html, view, _lines), f"{view.file}.html", key("report"))
     with st.expander("Reproduce this view"):
         st.caption("Link")
         st.code(page_state.link(settings), language=None)
@@ -132,5 +110,7 @@ def reproduce(settings: Settings, maps: Sequence[Shown], ledger: bool = False) -
         for tab, shown in zip(st.tabs(labels), maps, strict=True):
             asked = shown.asked
             tab.code(
-                map_programs.program(shown.settings, asked.question, asked.picture, shown.limit, asked.subject, ledger)
+                map_programs.program(
+                    shown.settings, asked.question, asked.picture, shown.limit, asked.subject, ledger is not None
+                )
             )

@@ -138,6 +138,11 @@ def go_on(path: str, label: str, settings: Settings) -> None:
         navigation.link(path, label, query)
 
 
+def title() -> str:
+    """The title of the page that is drawn now."""
+    return navigation.pages()[st.session_state[_PAGE]].title
+
+
 def link(settings: Settings) -> str:
     """The address that shows these settings again on the page that is drawn now."""
     page = st.session_state[_PAGE]

@@ -15,10 +15,11 @@ from ...choices.offered_rules import RULES
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
 from ...maps.questions import Look, Question, lrp_question
+from ...maps.shown_maps import Shown
 from ...settings import Settings
 from ...untrusted_text import markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
-from ...widgets.map_columns import Shown, map_column, reproduce
+from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
 from ...widgets.picture_overview import overview
@@ -66,7 +67,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with chart:
         _chart(ledger, asked.question)
     _table(ledger, settings, look.subject)
-    reproduce(settings, [shown], ledger=True)
+    reproduce(settings, [shown], ledger)
     return settings
 
 
