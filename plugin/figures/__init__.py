@@ -7,6 +7,7 @@ so that the same shade means the same magnitude on both sides.
 
 from .charts import ascent_curves, ledger_bars, top_k_bars, unit_squares
 from .colours import SIGNED_COLOURS, ZERO_MESSAGE, Array, as_image, reduce_channels, signed_colours, symmetric_limit
+from .comparing import common_size, difference, linked_maps
 from .encoding import blended, to_npz, to_png
 from .maps import colour_map, focused, image_figure, side_by_side, signed_map
 from .titled import TitledMap
@@ -20,9 +21,12 @@ __all__ = [
     "ascent_curves",
     "blended",
     "colour_map",
+    "common_size",
+    "difference",
     "focused",
     "image_figure",
     "ledger_bars",
+    "linked_maps",
     "reduce_channels",
     "side_by_side",
     "signed_colours",

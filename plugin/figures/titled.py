@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,11 +58,14 @@ class TitledMap:
         import matplotlib as mpl  # as late as it is needed
 
         file = io.BytesIO()
-        style = {"svg.fonttype": "none", "svg.hashsalt": "titled", "font.size": _TEXT_POINTS}
-        with _drawing, mpl.rc_context(style), warnings.catch_warnings():
+        metadata = {"Date": None} if kind == "svg" else None
+        # A stranger's file or class may be called "$x$", which is no formula.
+        style = mpl.rc_context({
+            "svg.fonttype": "none", "svg.hashsalt": "titled", "font.size": _TEXT_POINTS, "text.parse_math": False,
+        })  # fmt: skip
+        with _drawing, style, warnings.catch_warnings():
             # A letter that the font does not have is drawn as a box; SVG keeps it.
             warnings.filterwarnings("ignore", "Glyph .* missing from")
-            metadata = {"Date": None} if kind == "svg" else None
             self._draw().savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
         return file.getvalue()
 
@@ -77,8 +80,7 @@ class TitledMap:
         bar = 3.9 * _BAR if self._has_bar else _BAR
         total = above + high + bar + _LINE * len(below) + _MARGIN
         figure = Figure(figsize=(_WIDTH, total))
-        # A stranger's file or class may be called "$x$", which is no formula.
-        style = {"va": "top", "linespacing": 1.35, "parse_math": False}
+        style: dict[str, Any] = {"va": "top", "linespacing": 1.35}
         figure.text(_MARGIN / _WIDTH, 1 - 0.6 * _MARGIN / total, "\n".join(title), size=_TITLE_POINTS, weight="bold",
                     **style)  # fmt: skip
         top = 0.6 * _MARGIN + 1.4 * _LINE * len(title)

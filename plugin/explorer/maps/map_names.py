@@ -47,10 +47,11 @@ def map_file(asked: Asked, settings: Settings, limit: float) -> str:
     )
 
 
-def report_file(asked: Asked, settings: Settings, files: Sequence[str]) -> str:
-    """The name of a report on maps with these files: the network and the picture of the first, and a digest of all."""
+def file_of_several(kind: str, asked: Asked, settings: Settings, files: Sequence[str]) -> str:
+    """The name of what was made of the maps with these files: network, picture and class of the first, the kind, and a
+    digest of all."""
     short = hashlib.sha256("\n".join(files).encode()).hexdigest()[:8]
-    return file_name(*_network(asked, settings), picture_name(settings), _explained(asked), "report", short)
+    return file_name(*_network(asked, settings), picture_name(settings), _explained(asked), kind, short)
 
 
 def file_name(*parts: str) -> str:
@@ -74,6 +75,11 @@ def network_label(settings: Settings) -> str:
 def picture_label(settings: Settings) -> str:
     """The picture, for people: a file's whole name."""
     return settings.picture_name or UPLOAD if settings.image == UPLOAD else settings.image
+
+
+def opened(settings: Settings) -> str:
+    """Both."""
+    return f"{network_label(settings)}; picture {picture_label(settings)}"
 
 
 def explained(asked: Asked) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plugin.attr import LRPTranspose
+from plugin.figures import TitledMap
 from plugin.figures.encoding import png
 from plugin.models import Preprocessing
 from plugin.propagation.lrp.checking import LayerRule
@@ -39,6 +40,23 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Added:
+    """What a page has beside its maps.
+
+    Attributes:
+        ledger: of its only map, whose program makes it, too.
+        tables: what it says in numbers.
+        figures: others than the maps, with a sentence on each.
+        programs: others than those of the maps, with their labels.
+    """
+
+    ledger: Ledger | None = None
+    tables: tuple[Table, ...] = ()
+    figures: tuple[tuple[TitledMap, str], ...] = ()
+    programs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class View:
     """What a page shows.
 
@@ -46,20 +64,20 @@ class View:
         title: of the page.
         link: that shows it again.
         maps: at least one.
-        ledger: of the only map, where the page has one.
-        tables: what else the page says in numbers.
+        added: what else there is.
     """
 
     title: str
     link: str
     maps: tuple[Shown, ...]
-    ledger: Ledger | None = None
-    tables: tuple[Table, ...] = ()
+    added: Added
 
     @property
     def file(self) -> str:
         """The name of the report."""
-        return map_names.report_file(self.maps[0].asked, self.maps[0].settings, [shown.file for shown in self.maps])
+        return map_names.file_of_several(
+            "report", self.maps[0].asked, self.maps[0].settings, [shown.file for shown in self.maps]
+        )
 
 
 def html(view: View, lines: Callable[[Shown], Sequence[Line]]) -> bytes:
@@ -83,9 +101,10 @@ def html(view: View, lines: Callable[[Shown], Sequence[Line]]) -> bytes:
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         versions=rendering.versions(),
         looks=[_look(maps, logits[look]) for look, maps in looks.items()],
-        maps=[_map(shown, logits[shown.asked.look], lines(shown), view.ledger is not None) for shown in view.maps],
+        maps=[_map(shown, logits[shown.asked.look], lines(shown), view.added.ledger) for shown in view.maps],
+        figures=[(figure.title, _vector(figure), text) for figure, text in view.added.figures],
         numbers=Table("", [{"Map": _named(shown, len(looks)), **_numbers(shown)} for shown in view.maps]),
-        ledger=_ledger(view) if view.ledger else None,
+        ledger=_ledger(view.added.ledger, view.maps[0]) if view.added.ledger else None,
     )
     return text.encode()
 
@@ -110,7 +129,7 @@ def _look(maps: Sequence[Shown], logits: NDArray[np.float32]) -> dict[str, Any]:
     order = [*np.argsort(-logits, kind="stable")[:_MOST_CLASSES].tolist(), *chosen]
     shares = answers.softmax(logits)
     return {
-        "name": f"{map_names.network_label(settings)}; picture {map_names.picture_label(settings)}",
+        "name": map_names.opened(settings),
         "facts": facts,
         "given": _address(_small(given)),
         "seen": _address(visible.convert("RGB")),
@@ -141,7 +160,7 @@ def _checkpoint(shown: Shown) -> list[Line]:
     return [("Checkpoint", shown.settings.checkpoint_name), ("SHA-256 of the checkpoint", digest)]
 
 
-def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledger: bool) -> dict[str, Any]:
+def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledger: Ledger | None) -> dict[str, Any]:
     """A map with its lines, the rules of its layers and its program."""
     asked, settings = shown.asked, shown.settings
     method = METHODS[shown.question.method]
@@ -149,7 +168,7 @@ def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledge
     return {
         "label": shown.label,
         "network": map_names.network_label(settings),
-        "figure": "data:image/svg+xml;base64," + base64.b64encode(rendering.titled(shown).svg()).decode(),
+        "figure": _vector(rendering.titled(shown)),
         "alternative": rendering.alternative(shown.label, shown.result, settings),
         "lines": [
             ("Explained", map_names.explained(asked)),
@@ -165,7 +184,7 @@ def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledge
             ("Files", f"{shown.file}.png, .svg, .npz"),
         ],
         "rules": _layer_rules(asked),
-        "program": map_programs.program(settings, shown.question, asked.picture, shown.limit, shown.subject, ledger),
+        "program": map_programs.program_of(shown, ledger is not None),
     }  # fmt: skip
 
 
@@ -226,11 +245,9 @@ def _named(shown: Shown, looks: int) -> str:
     return f"{map_names.network_label(shown.settings)}: {shown.label}" if looks > 1 else shown.label
 
 
-def _ledger(view: View) -> dict[str, Any]:
+def _ledger(ledger: Ledger, shown: Shown) -> dict[str, Any]:
     """The ledger with a bar for each layer: pieces `(kind, start, width)` in percent of the widest bar."""
-    assert view.ledger is not None
-    shown = view.maps[0]
-    rows = ledgers.rows(view.ledger, shown.subject)
+    rows = ledgers.rows(ledger, shown.subject)
     parts = [{"left": row.left, "bias": row.to_bias, "stabiliser": row.to_stabiliser} for row in rows]
     lowest = min(sum(value for value in each.values() if value < 0) for each in parts)
     highest = max(sum(value for value in each.values() if value > 0) for each in parts)
@@ -246,8 +263,8 @@ def _ledger(view: View) -> dict[str, Any]:
         return found
 
     return {
-        "balance": ledgers.balance(view.ledger, shown.question),
-        "remainder": ledgers.remainder(view.ledger),
+        "balance": ledgers.balance(ledger, shown.question),
+        "remainder": ledgers.remainder(ledger),
         "zero": 100 * -lowest / width,
         "rows": [(row, pieces(part)) for row, part in zip(rows, parts, strict=True)],
     }
@@ -261,3 +278,7 @@ def _small(image: Image.Image) -> Image.Image:
 
 def _address(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(png(image)).decode()
+
+
+def _vector(figure: TitledMap) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(figure.svg()).decode()

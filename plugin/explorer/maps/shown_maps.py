@@ -22,6 +22,7 @@ class Shown:
         result: the answer.
         limit: where its colours end.
         note: a sentence below it, as Markdown whose only marks are those of code.
+        side: "A" or "B" in a comparison.
     """
 
     settings: Settings
@@ -29,6 +30,7 @@ class Shown:
     result: Result
     limit: float
     note: str = ""
+    side: str = ""
 
     @property
     def question(self) -> Question:
@@ -47,8 +49,9 @@ class Shown:
 
     @property
     def label(self) -> str:
-        """The method, for people, and whether its rules were changed."""
-        return map_names.title(self.question)
+        """The method, for people, and whether its rules were changed; after the side."""
+        title = map_names.title(self.question)
+        return f"{self.side}: {title}" if self.side else title
 
     @property
     def file(self) -> str:
@@ -58,4 +61,4 @@ class Shown:
     @property
     def name(self) -> str:
         """Tells the maps of a page apart, and is fit for a key."""
-        return re.sub(r"[^A-Za-z0-9_-]", "-", f"{self.settings.network}-{self.question.method}")
+        return re.sub(r"[^A-Za-z0-9_-]", "-", f"{self.side}{self.settings.network}-{self.question.method}")

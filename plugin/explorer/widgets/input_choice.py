@@ -10,41 +10,54 @@ from ..inputs import offered_networks, offered_pictures, uploaded_checkpoint, we
 from ..inputs.offered_pictures import Picture
 from ..inputs.subject import Subject
 from ..server.files import SentFile, link_name
-from ..settings import DRAWING, UPLOAD, Settings
+from ..settings import DRAWING, UPLOAD, B, Settings
 from ..untrusted_text import markdown_sentence, quoted
 from . import digit_sheet, kept_results, own_files
 from .background_work import work
 from .page_state import change, key
 
+# What the labels of each side's widgets end with.
+_OF = {"": "", B: " of B"}
 
-def network_choice(settings: Settings) -> None:
-    """Widgets for the network and its weights."""
-    st.selectbox("Network", offered_networks.choices(), key=key("network"))
+
+def network_choice(settings: Settings, side: str = "") -> None:
+    """Widgets for the network and its weights.
+
+    Args:
+        settings: of this side.
+        side: `settings.B` for B of a comparison.
+    """
+    st.selectbox(f"Network{_OF[side]}", offered_networks.choices(), key=key(f"{side}network"))
     if settings.network not in offered_networks.architectures():
         return
-    uploader = key(f"weights.{settings.network}")
-    with st.expander("Your own weights", expanded=bool(settings.checkpoint)):
+    uploader = key(f"{side}weights.{settings.network}")
+    with st.expander(f"Your own weights{_OF[side]}", expanded=bool(settings.checkpoint)):
         st.file_uploader(
             f"Checkpoint for {settings.network}", uploaded_checkpoint.EXTENSIONS, key=uploader,
-            on_change=_choose_checkpoint, args=(uploader,), max_upload_size=uploaded_checkpoint.MAX_BYTES // 2**20,
+            on_change=_choose_checkpoint, args=(uploader, side), max_upload_size=uploaded_checkpoint.MAX_BYTES // 2**20,
             help="Tensors only: safetensors, or a state dict saved by torch.save. Nothing in the file is run.",
         )  # fmt: skip
         if settings.checkpoint:
             st.caption(f"In use: {quoted(settings.checkpoint_name)}")
-            st.button(f"Use the weights of {settings.network} again", on_click=_drop_checkpoint)
+            again = f"Use the weights of {settings.network} again{_OF[side]}"
+            st.button(again, key=key(f"{side}again"), on_click=_drop_checkpoint, args=(side,))
 
 
-def picture_choice(settings: Settings) -> None:
-    """Widgets for the picture."""
-    st.selectbox("Picture", [*offered_pictures.samples(), DRAWING, UPLOAD], key=key("image"))
+def picture_choice(settings: Settings, side: str = "") -> None:
+    """Widgets for the picture, as for the network."""
+    # There is one sheet to draw on, which is A's.
+    drawing = [] if side else [DRAWING]
+    st.selectbox(f"Picture{_OF[side]}", [*offered_pictures.samples(), *drawing, UPLOAD], key=key(f"{side}image"))
     st.file_uploader(
-        "Upload", EXTENSIONS, key=key("file"), on_change=_choose_upload, max_upload_size=MAX_BYTES // 2**20
-    )
-    if settings.image == UPLOAD and st.session_state[key("file")] is None and own_files.find(settings.picture):
+        f"Upload{_OF[side]}", EXTENSIONS, key=key(f"{side}file"), on_change=_choose_upload, args=(side,),
+        max_upload_size=MAX_BYTES // 2**20,
+    )  # fmt: skip
+    given = st.session_state[key(f"{side}file")]
+    if settings.image == UPLOAD and given is None and own_files.find(settings.picture):
         st.caption(f"Uploaded before: {quoted(settings.picture_name)}")
 
 
-def open_subject(settings: Settings) -> Subject | None:
+def open_subject(settings: Settings, side: str = "") -> Subject | None:
     """The network, or None after saying why there is none. Nothing is downloaded before a button was pressed."""
     name = settings.network
     file: SentFile | None = None
@@ -68,10 +81,10 @@ def open_subject(settings: Settings) -> Subject | None:
         st.error(markdown_sentence(error))
         return None
     finally:
-        own_files.show_difference("checkpoint", settings)
+        own_files.show_difference("checkpoint", settings, side)
 
 
-def open_picture(settings: Settings) -> Picture | None:
+def open_picture(settings: Settings, side: str = "") -> Picture | None:
     """The sample, the drawing or the upload, or None after saying why there is none."""
     if settings.image == DRAWING:
         digit_sheet.draw(settings.drawing)
@@ -83,7 +96,7 @@ def open_picture(settings: Settings) -> Picture | None:
         wanted = own_files.request("picture", settings.picture, settings.picture_name)
         st.info(wanted or "Upload a picture in the sidebar.")
         return None
-    own_files.show_difference("picture", settings)
+    own_files.show_difference("picture", settings, side)
     try:
         return kept_results.upload(file.digest, file.name, file.data)
     except ValueError as error:
@@ -91,25 +104,25 @@ def open_picture(settings: Settings) -> Picture | None:
         return None
 
 
-def _choose_upload() -> None:
+def _choose_upload(side: str) -> None:
     """Callback of the uploader: show the new picture, or a sample again when it was taken away."""
-    file = st.session_state[key("file")]
-    st.session_state[key("image")] = UPLOAD if file is not None else Settings.image
+    file = st.session_state[key(f"{side}file")]
+    st.session_state[key(f"{side}image")] = UPLOAD if file is not None else Settings.image
     if file is not None:
         kept = own_files.keep(file)
-        change(picture=kept.short, picture_name=link_name(kept.name))
+        change(side, picture=kept.short, picture_name=link_name(kept.name))
 
 
-def _choose_checkpoint(uploader: str) -> None:
+def _choose_checkpoint(uploader: str, side: str) -> None:
     """Callback of the uploader of checkpoints: use the weights, or the network's own when they were taken away."""
     file = st.session_state[uploader]
     if file is None:
-        _drop_checkpoint()
+        _drop_checkpoint(side)
         return
     kept = own_files.keep(file)
-    change(checkpoint=kept.short, checkpoint_name=link_name(kept.name))
+    change(side, checkpoint=kept.short, checkpoint_name=link_name(kept.name))
 
 
-def _drop_checkpoint() -> None:
+def _drop_checkpoint(side: str) -> None:
     """Callback: use the weights that come with the network."""
-    change(checkpoint="", checkpoint_name="")
+    change(side, checkpoint="", checkpoint_name="")

@@ -8,11 +8,10 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from plugin import figures
-from plugin.propagation.lrp.ledger import Ledger
 
 from ..choices.offered_methods import METHODS
 from ..maps import map_programs, rendering, reports
-from ..maps.reports import Line, Table, View
+from ..maps.reports import Added, Line, View
 from ..maps.shown_maps import Shown
 from ..maps.unit_pictures import Box
 from ..server.download_button import download_button
@@ -38,10 +37,9 @@ def map_column(
         more: arrays that its NPZ file holds too.
         several: whether the page has maps of several networks.
     """
-    settings, picture, result, limit = shown.settings, shown.asked.picture, shown.result, shown.limit
-    visible = shown.visible
+    settings, result = shown.settings, shown.result
     st.markdown(f"**{shown.label}**", help=METHODS[shown.question.method].reading or None)
-    figure = rendering.figure(result, settings, limit, visible, height)
+    figure = rendering.figure(result, settings, shown.limit, shown.visible, height)
     if focus:
         figures.focused(figure, *focus)
     st.plotly_chart(
@@ -50,19 +48,25 @@ def map_column(
         config=chart_options.MAP,
         alt=rendering.alternative(shown.label, result, settings),
     )
+    map_files(shown, more, several)
+
+
+def map_files(shown: Shown, more: Mapping[str, NDArray[Any]] | None = None, several: bool = False) -> None:
+    """What is said of a map, what it took, and its files; `more` and `several` as for `map_column`."""
+    settings, picture, result, limit = shown.settings, shown.asked.picture, shown.result, shown.limit
     if note := _note(shown):
         st.caption(note)
     st.caption(cost(result), help=COST)
-    png = partial(rendering.png, result, settings, limit, visible)
-    npz = partial(rendering.npz, result, settings, shown.question, picture, limit, more, shown.subject.identity)
     name = f"{shown.label}, {shown.subject.name}" if several else shown.label
     with st.container(horizontal=True):
         for kind, ending, make in (
             ("PNG", ".png", lambda: rendering.titled(shown).png()),
             ("SVG", ".svg", lambda: rendering.titled(shown).svg()),
-            ("Bare PNG", "-bare.png", png),
-            ("NPZ", ".npz", npz),
-        ):
+            ("Bare PNG", "-bare.png", partial(rendering.png, result, settings, limit, shown.visible)),
+            ("NPZ", ".npz", partial(
+                rendering.npz, result, settings, shown.question, picture, limit, more, shown.subject.identity
+            )),
+        ):  # fmt: skip
             download_button(f"{kind} of {name}", make, shown.file + ending, key(f"{kind}.{shown.name}"))
 
 
@@ -77,17 +81,15 @@ def _lines(shown: Shown) -> list[Line]:
     return [*([("Note", note)] if note else []), ("Took", cost(shown.result))]
 
 
-def reproduce(
-    settings: Settings, maps: Sequence[Shown], ledger: Ledger | None = None, tables: Sequence[Table] = ()
-) -> None:
+def reproduce(settings: Settings, maps: Sequence[Shown], added: Added | None = None) -> None:
     """The maps in numbers, the report, the link to this view, and the program of each map.
 
     Args:
         settings: of the page.
         maps: that are shown, at least one.
-        ledger: of the only map; its program makes it, too.
-        tables: what else the page says in numbers.
+        added: what else the page has.
     """
+    added = added or Added()
     several = len({shown.settings.network for shown in maps}) > 1
     with st.expander("The maps in numbers"):
         st.dataframe(
@@ -101,16 +103,18 @@ def reproduce(
             ],
             hide_index=True, alt="Sum, positive share and strongest pixels of each map",
         )  # fmt: skip
-    view = View(page_state.title(), page_state.link(settings), tuple(maps), ledger, tuple(tables))
+    view = View(page_state.title(), page_state.link(settings), tuple(maps), added)
     download_button("Report of this view", partial(reports.html, view, _lines), f"{view.file}.html", key("report"))
     with st.expander("Reproduce this view"):
         st.caption("Link")
         st.code(page_state.link(settings), language=None)
-        labels = [f"{shown.settings.network}: {shown.label}" if several else shown.label for shown in maps]
-        for tab, shown in zip(st.tabs(labels), maps, strict=True):
-            asked = shown.asked
-            tab.code(
-                map_programs.program(
-                    shown.settings, asked.question, asked.picture, shown.limit, asked.subject, ledger is not None
-                )
+        programs = [
+            (
+                f"{shown.settings.network}: {shown.label}" if several and not shown.side else shown.label,
+                map_programs.program_of(shown, ledger=added.ledger is not None),
             )
+            for shown in maps
+        ]
+        programs += added.programs
+        for tab, (_, code) in zip(st.tabs([label for label, _ in programs]), programs, strict=True):
+            tab.code(code)

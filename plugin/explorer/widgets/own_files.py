@@ -9,7 +9,7 @@ import streamlit as st
 
 from ..server.connection import owner_of_files
 from ..server.files import FileStore, SentFile, sent
-from ..settings import UPLOAD, Settings
+from ..settings import UPLOAD, B, Settings
 from ..untrusted_text import quoted
 
 _SESSION, _EXPECTED = "attribute.files", "attribute.expected_files"
@@ -38,12 +38,12 @@ def find(short: str) -> SentFile | None:
 
 def expect(settings: Settings) -> None:
     """Note which files a link needs that are not here."""
-    needed = {"checkpoint": (settings.checkpoint, settings.checkpoint_name)}
-    if settings.image == UPLOAD:
-        needed["picture"] = settings.picture, settings.picture_name
-    st.session_state[_EXPECTED] = {
-        kind: (settings.network, *file) for kind, file in needed.items() if file[0] and find(file[0]) is None
-    }
+    needed = {}
+    for side, each in (("", settings), (B, settings.beside)):
+        needed[side, "checkpoint"] = each.network, each.checkpoint, each.checkpoint_name
+        if each.image == UPLOAD:
+            needed[side, "picture"] = each.network, each.picture, each.picture_name
+    st.session_state[_EXPECTED] = {kind: file for kind, file in needed.items() if file[1] and find(file[1]) is None}
 
 
 def request(kind: str, short: str, name: str) -> str:
@@ -54,16 +54,16 @@ def request(kind: str, short: str, name: str) -> str:
     return f"This link needs the {kind}{called} whose SHA-256 starts with {short}: upload it in the sidebar."
 
 
-def show_difference(kind: str, settings: Settings) -> None:
-    """Warn if the link needed another file than the one that is shown."""
+def show_difference(kind: str, settings: Settings, side: str = "") -> None:
+    """Warn if the link needed another file than the one that is shown; `side` is `settings.B` for those of B."""
     expected = st.session_state.get(_EXPECTED, {})
-    if kind not in expected:
+    if (side, kind) not in expected:
         return
-    network, short, name = expected[kind]
+    network, short, name = expected[side, kind]
     given, given_name = getattr(settings, kind), getattr(settings, f"{kind}_name")
     dropped = not given or (kind == "picture" and settings.image != UPLOAD)
     if given == short or dropped or (kind == "checkpoint" and settings.network != network):
-        del expected[kind]
+        del expected[side, kind]
         return
     called = f"{quoted(name)} (SHA-256 {short}…)" if name else f"the {kind} whose SHA-256 starts with {short}"
     st.warning(

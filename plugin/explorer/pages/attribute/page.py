@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from plugin.experiments.sanity import RandomisationCheck
 
 from ...choices.offered_methods import METHODS, OF_PICTURES
-from ...fitting import to_be_maximised
+from ...fitting import to_be_compared, to_be_maximised
 from ...inputs.subject import Subject
 from ...maps import rendering, sanity_checks
 from ...maps.answers import Result, largest
 from ...maps.questions import Asked, Look, question_of
-from ...maps.reports import Table
+from ...maps.reports import Added, Table
 from ...maps.shown_maps import Shown
 from ...settings import EXPLAIN, MOST_RANDOM_LAYERS, SCALES, Settings
 from ...untrusted_text import markdown_sentence
@@ -52,7 +52,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     _draw_maps(maps)
     if maps:
         _onward(settings, chosen)
-        reproduce(settings, maps, tables=_check(settings, maps))
+        reproduce(settings, maps, Added(tables=_check(settings, maps)))
     return settings
 
 
@@ -113,26 +113,27 @@ def _onward(settings: Settings, chosen: int) -> None:
         page_state.go_on("code-space", "Maximise this unit", to_be_maximised(settings))
     else:
         page_state.go_on("code-space", "Maximise this class", to_be_maximised(settings, chosen))
+        page_state.go_on("compare", "Compare with another method, class, network or picture", to_be_compared(settings))
 
 
-def _check(settings: Settings, maps: Sequence[Shown]) -> list[Table]:
+def _check(settings: Settings, maps: Sequence[Shown]) -> tuple[Table, ...]:
     """On request: do the maps depend on what the last layers have learned? What was found, for the report."""
     with st.expander("Sanity check: do the maps depend on what was learned?", expanded=settings.randomise > 0):
         st.number_input(
             "Last layers to make random (0 is no check)", 0, MOST_RANDOM_LAYERS, key=key("randomise"), width=320
         )
         if not settings.randomise:
-            return []
+            return ()
         if settings.explain == "neuron":
             st.info("The check is for classes: what comes after a neuron has no part in its map.")
-            return []
+            return ()
         found: dict[str, RandomisationCheck] = {}
         for shown in maps:
             try:
                 found[shown.question.method] = kept_results.randomised(shown.asked, settings.randomise)
             except ValueError as error:
                 st.warning(markdown_sentence(error))
-        return [_checked(found)] if found else []
+        return (_checked(found),) if found else ()
 
 
 def _checked(found: dict[str, RandomisationCheck]) -> Table:

@@ -15,6 +15,7 @@ from ...choices.offered_rules import RULES
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
 from ...maps.questions import Look, Question, lrp_question
+from ...maps.reports import Added
 from ...maps.shown_maps import Shown
 from ...settings import Settings
 from ...untrusted_text import markdown_sentence
@@ -67,7 +68,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with chart:
         _chart(ledger, asked.question)
     _table(ledger, settings, look.subject)
-    reproduce(settings, [shown], ledger)
+    reproduce(settings, [shown], Added(ledger))
     return settings
 
 
