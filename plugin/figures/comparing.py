@@ -11,6 +11,8 @@ from .colours import Array, symmetric_limit
 from .maps import signed_map
 
 _GAP = 0.03
+# For the names and the colour bars, in pixels.
+_ABOVE = 62
 
 
 def common_size(first: Array, second: Array) -> tuple[Array, Array]:
@@ -53,7 +55,7 @@ def linked_maps(
     images: Sequence[Image.Image | None] = (),
     opacity: float = 1.0,
     clip_percentile: float = 99.0,
-    height: int = 420,
+    height: int = 380,
 ) -> go.Figure:
     """Maps of one size in a row, each on its own scale. To zoom one zooms all; hovering tells the values of all.
 
@@ -84,14 +86,16 @@ def linked_maps(
         for trace in drawn.data:
             if trace.type == "heatmap":
                 middle = column * (width + _GAP) + width / 2
-                trace.colorbar.update(x=middle, xanchor="center", len=0.84 * width)
+                # Above the map: below it there is room that depends on the width of the page.
+                trace.colorbar.update(x=middle, xanchor="center", len=0.7 * width, y=1, yanchor="bottom", ypad=2)
                 trace.update(customdata=at_pixel, hovertemplate=f"row %{{y}}, column %{{x}}{told}<extra></extra>")
             figure.add_trace(trace, row=1, col=column + 1)
     rows, columns = shapes.pop()
     figure.update_xaxes(visible=False, constrain="domain", range=[-0.5, columns - 0.5])
     figure.update_yaxes(visible=False, constrain="domain", constraintoward="top", range=[rows - 0.5, -0.5])
     figure.update_yaxes(scaleanchor="x", row=1, col=1)
-    return figure.update_layout(height=height, margin={"l": 0, "r": 0, "t": 28, "b": 0})
+    figure.update_annotations(yshift=_ABOVE - 26)
+    return figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": _ABOVE, "b": 0})
 
 
 def _averaged(values: Array, rows: int, columns: int) -> Array:

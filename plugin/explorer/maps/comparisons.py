@@ -100,7 +100,9 @@ def measures(found: Comparison) -> list[dict[str, str]]:
 
 
 def _row(measure: str, value: float | None, meaning: str) -> dict[str, str]:
-    return {"Measure": measure, "A and B": "not defined" if value is None else f"{value:.3f}", "Meaning": meaning}
+    # Without the minus of -0.000.
+    written = "not defined" if value is None else f"{round(value, 3) + 0.0:.3f}"
+    return {"Measure": measure, "A and B": written, "Meaning": meaning}
 
 
 def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:

@@ -57,7 +57,7 @@ def map_files(shown: Shown, more: Mapping[str, NDArray[Any]] | None = None, seve
     if note := _note(shown):
         st.caption(note)
     st.caption(cost(result), help=COST)
-    name = f"{shown.label}, {shown.subject.name}" if several else shown.label
+    name = shown.side or (f"{shown.label}, {shown.subject.name}" if several else shown.label)
     with st.container(horizontal=True):
         for kind, ending, make in (
             ("PNG", ".png", lambda: rendering.titled(shown).png()),

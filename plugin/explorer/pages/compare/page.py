@@ -20,9 +20,11 @@ from ...widgets.input_choice import network_choice, open_picture, open_subject, 
 from ...widgets.map_columns import map_files, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
+from ...widgets.picture_overview import what_it_sees
 from . import sides
 
-_HEIGHT = 420
+# In pixels: the height of the maps, and the width of the pictures.
+_HEIGHT, _SEEN = 380, 128
 
 
 def draw() -> None:
@@ -130,6 +132,7 @@ def _side(shown: Shown) -> None:
     text = sides.summary(look, target, logits, float(shares[target]))
     st.caption(escaped(f"{shown.subject.name}, {text}"))
     map_files(shown)
+    what_it_sees(look, _SEEN)
 
 
 def _difference(found: Comparison, a: Shown, b: Shown, percentile: float) -> None:
