@@ -76,7 +76,7 @@ def linked_maps(
         rows=1, cols=len(maps), subplot_titles=list(maps), horizontal_spacing=_GAP, shared_xaxes="all",
         shared_yaxes="all",
     )  # fmt: skip
-    at_pixel = np.stack([np.asarray(values, dtype=np.float64) for values in maps.values()], axis=-1)
+    at_pixel = np.stack([np.asarray(values, dtype=np.float32) for values in maps.values()], axis=-1)
     told = "".join(f"<br>{name} <b>%{{customdata[{index}]:.5g}}</b>" for index, name in enumerate(maps))
     width = (1 - _GAP * (len(maps) - 1)) / len(maps)
     beneath = [*images, *[None] * (len(maps) - len(images))]

@@ -37,7 +37,7 @@ def test_linked_maps_share_their_axes_and_tell_all_values():
     assert len(figure.data) == len(drawn) + 1
     for trace, values in zip(drawn, maps.values(), strict=True):
         np.testing.assert_array_equal(trace.z, values)
-        np.testing.assert_array_equal(trace.customdata, np.stack([*maps.values()], -1))
+        np.testing.assert_allclose(trace.customdata, np.stack([*maps.values()], -1), rtol=1e-6)
         assert all(f"{name} <b>%{{customdata[{index}]" in trace.hovertemplate for index, name in enumerate(maps))
         assert trace.zmax == -trace.zmin == np.abs(values).max()
     assert [trace.opacity for trace in drawn] == [0.5, 1.0, 1.0]

@@ -41,14 +41,9 @@ def logits(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(outputs[0].numpy())
 
 
-def softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of logits, both `(classes,)`."""
-    return np.asarray(torch.from_numpy(values).softmax(0).numpy())
-
-
-def probabilities(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
-    """The softmax of the logits, `(classes,)`."""
-    return softmax(logits(subject, image))
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The softmax of logits, both `(classes,)`."""
+    return np.asarray(torch.from_numpy(logits).softmax(0).numpy())
 
 
 def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from plugin.attr import LRPTranspose
 from plugin.figures import TitledMap
 from plugin.figures.encoding import png
 from plugin.models import Preprocessing
@@ -127,7 +126,7 @@ def _look(maps: Sequence[Shown], logits: NDArray[np.float32]) -> dict[str, Any]:
     ]
     chosen = [index for each in maps for index in (each.question.target, each.question.contrast) if index is not None]
     order = [*np.argsort(-logits, kind="stable")[:_MOST_CLASSES].tolist(), *chosen]
-    shares = answers.softmax(logits)
+    shares = answers.probabilities(logits)
     return {
         "name": map_names.opened(settings),
         "facts": facts,
@@ -196,7 +195,7 @@ def _values(shown: Shown, logits: NDArray[np.float32]) -> list[Line]:
             return []
         response = answers.responses(shown.subject, shown.asked.picture.image, question.layer)[question.neuron]
         return [("Value", f"{float(response):.6g}")]
-    shares = answers.softmax(logits)
+    shares = answers.probabilities(logits)
     found = [("Logit", f"{logits[question.target]:.6g}"), ("Probability", f"{shares[question.target]:.2%}")]
     if question.contrast is not None:
         found += [
@@ -220,21 +219,17 @@ def _parameters(asked: Asked) -> list[Line]:
 def _layer_rules(asked: Asked) -> list[LayerRule]:
     """Which rule of LRP each layer has; empty for other methods."""
     question, model = asked.question, asked.subject.model
-    if not METHODS[question.method].preset:
+    method = METHODS[question.method]
+    if not method.preset:
         return []
     with answers.answering(asked.subject, question):
         network, _ = explained(model.network, question)
-        check = LRPTranspose(network, constructed(model, question)["rules"]).check(
-            model.preprocess(asked.picture.image)
-        )
-    return [
-        LayerRule(
-            row.layer.removeprefix(LogitDifference.PREFIX) if question.contrast is not None else row.layer,
-            row.type,
-            row.rule,
-        )
-        for row in check.layers
-    ]
+        layer = [network.get_submodule(question.layer)] if question.layer else []
+        attribution = method.attribution_class(bool(question.neuron))(network, *layer, **constructed(model, question))
+        rules: Sequence[LayerRule] = attribution.check(model.preprocess(asked.picture.image)).layers
+    if question.contrast is None:
+        return list(rules)
+    return [replace(rule, layer=rule.layer.removeprefix(LogitDifference.PREFIX)) for rule in rules]
 
 
 def _numbers(shown: Shown) -> dict[str, str | float]:

@@ -115,8 +115,8 @@ def logits(look: Look) -> NDArray[np.float32]:
 
 
 def probabilities(look: Look) -> NDArray[np.float32]:
-    """Their softmax, `(classes,)`."""
-    return answers.softmax(logits(look))
+    """See `answers.probabilities`, `(classes,)`."""
+    return answers.probabilities(logits(look))
 
 
 @kept(16, lambda look, layer: (*of_look(look), layer))

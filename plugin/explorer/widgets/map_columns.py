@@ -16,6 +16,7 @@ from ..maps.shown_maps import Shown
 from ..maps.unit_pictures import Box
 from ..server.download_button import download_button
 from ..server.meter import COST, cost
+from ..server.turns import MAPS
 from ..settings import Settings
 from . import chart_options, kept_results, page_state
 from .page_state import key
@@ -81,6 +82,12 @@ def _lines(shown: Shown) -> list[Line]:
     return [*([("Note", note)] if note else []), ("Took", cost(shown.result))]
 
 
+def _report(view: View) -> bytes:
+    # The networks look at their pictures again.
+    with MAPS.turn():
+        return reports.html(view, _lines)
+
+
 def reproduce(settings: Settings, maps: Sequence[Shown], added: Added | None = None) -> None:
     """The maps in numbers, the report, the link to this view, and the program of each map.
 
@@ -104,7 +111,7 @@ def reproduce(settings: Settings, maps: Sequence[Shown], added: Added | None = N
             hide_index=True, alt="Sum, positive share and strongest pixels of each map",
         )  # fmt: skip
     view = View(page_state.title(), page_state.link(settings), tuple(maps), added)
-    download_button("Report of this view", partial(reports.html, view, _lines), f"{view.file}.html", key("report"))
+    download_button("Report of this view", partial(_report, view), f"{view.file}.html", key("report"))
     with st.expander("Reproduce this view"):
         st.caption("Link")
         st.code(page_state.link(settings), language=None)

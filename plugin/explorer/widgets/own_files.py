@@ -39,9 +39,11 @@ def find(short: str) -> SentFile | None:
 def expect(settings: Settings) -> None:
     """Note which files a link needs that are not here."""
     needed = {}
-    for side, each in (("", settings), (B, settings.beside)):
-        needed[side, "checkpoint"] = each.network, each.checkpoint, each.checkpoint_name
-        if each.image == UPLOAD:
+    # Of B's files only those that it has of its own.
+    for side, each, own in (("", settings, {"checkpoint", "picture"}), (B, settings.beside, {*dict(settings.b)})):
+        if "checkpoint" in own:
+            needed[side, "checkpoint"] = each.network, each.checkpoint, each.checkpoint_name
+        if "picture" in own and each.image == UPLOAD:
             needed[side, "picture"] = each.network, each.picture, each.picture_name
     st.session_state[_EXPECTED] = {kind: file for kind, file in needed.items() if file[1] and find(file[1]) is None}
 

@@ -57,14 +57,12 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
 
 def _widgets(settings: Settings, look: Look, top: int) -> None:
     names = look.subject.model.classes
-    st.selectbox("Method", OF_PICTURES, format_func=lambda name: METHODS[name].label, key=key("method"))
+    _method_list("Method", "method")
     controls.class_list("Class", names, f"most probable: {names[top]}", "target")
     st.divider()
     controls.switch("B differs in", DIFFERENCES, "differs", "B is a copy of A in everything else.")
     if settings.differs == "method":
-        st.selectbox(
-            "Method of B", OF_PICTURES, format_func=lambda name: METHODS[name].label, key=key(f"{B}method")
-        )  # fmt: skip
+        _method_list("Method of B", f"{B}method")
     elif settings.differs == "target":
         controls.class_list("Class of B", names, "", f"{B}target")
     elif settings.differs == "network":
@@ -73,6 +71,10 @@ def _widgets(settings: Settings, look: Look, top: int) -> None:
         picture_choice(settings.beside, B)
     st.divider()
     controls.colours()
+
+
+def _method_list(label: str, field: str) -> None:
+    st.selectbox(label, OF_PICTURES, format_func=lambda name: METHODS[name].label, key=key(field))
 
 
 def _shown(settings: Settings, look: Look, target: int, side: str) -> Shown | None:
