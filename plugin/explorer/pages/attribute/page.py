@@ -113,7 +113,7 @@ def _onward(settings: Settings, chosen: int) -> None:
         page_state.go_on("code-space", "Maximise this unit", to_be_maximised(settings))
     else:
         page_state.go_on("code-space", "Maximise this class", to_be_maximised(settings, chosen))
-        page_state.go_on("compare", "Compare with another method, class, network or picture", to_be_compared(settings))
+        page_state.go_on("compare", "Compare with another map", to_be_compared(settings))
 
 
 def _check(settings: Settings, maps: Sequence[Shown]) -> tuple[Table, ...]:
