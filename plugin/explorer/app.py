@@ -35,6 +35,13 @@ PAGES: tuple[Page, ...] = (
         (*_DRAWN, "opacity", "target", "contrast", "preset", "rules"),
     ),
     Page(
+        "compare",
+        "Compare",
+        "two methods, classes, networks, checkpoints or pictures, and the difference of their maps",
+        "compare",
+        ("percentile", "opacity", "method", "target", "differs", "b"),
+    ),
+    Page(
         "code-space",
         "Code space",
         "pictures that excite a class or a unit most, in the code space of a GAN or in pixels",

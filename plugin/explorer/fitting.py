@@ -34,6 +34,9 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings = with_weights(replace(settings, layer="", rules=()), left)
         if not same_classes:
             settings = replace(settings, target=left.target, contrast=left.contrast)
+    own = dict(settings.b)
+    if "network" in own and own["network"] != dict(before.b).get("network"):
+        settings = replace(settings, b=tuple((own | {name: getattr(Settings, name) for name in OWN_WEIGHTS}).items()))
     if settings.preset != before.preset:
         settings = replace(settings, rules=())
     if settings.layer != before.layer:
@@ -121,3 +124,8 @@ def alone_with(settings: Settings, network: str) -> Settings:
 def to_be_maximised(settings: Settings, target: int | None = None) -> Settings:
     """The settings with which pages lead to Code space: their class or unit, drawn by what suits their network."""
     return replace(settings, generator=generator_of(settings), target=settings.target if target is None else target)
+
+
+def to_be_compared(settings: Settings) -> Settings:
+    """The settings with which pages lead to Compare: A has the first of their methods."""
+    return replace(settings, method=settings.methods[0], b=())

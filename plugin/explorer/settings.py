@@ -55,6 +55,17 @@ MOST_PIXELS = 1024
 OWN_WEIGHTS = (
     "checkpoint", "checkpoint_name", "class_names", "class_names_name", "resize", "crop", "mean", "std",
 )  # fmt: skip
+# What B of a comparison has of its own, with its label.
+DIFFERENCES = {"method": "Method", "target": "Class", "network": "Network or weights", "image": "Picture"}
+# The settings that belong to it; that of the same name always has a value.
+OWN_OF_B = {
+    "method": ("method",),
+    "target": ("target",),
+    "network": ("network", *OWN_WEIGHTS),
+    "image": ("image", "picture", "picture_name"),
+}
+# Stands before the names of B's settings, in links and in the keys of widgets.
+B = "b."
 # Which network and which picture are looked at: every page has them, also where it shows something else.
 INPUTS = ("network", *OWN_WEIGHTS, "image", "picture", "picture_name", "drawing")
 
@@ -122,6 +133,13 @@ class Settings:
     rules: tuple[tuple[str, str], ...] = setting(
         (), links.by_layer(RULES, "rule"), "pairs of a layer and a key of `RULES` that replace the preset's rule there"
     )
+    method: str = setting("gradient", links.one_of(OF_PICTURES), "a key of `METHODS`, where one method is shown")
+    differs: str = setting(
+        "method", links.one_of(DIFFERENCES), "what B of a comparison has of its own; the rest is A's"
+    )
+    b: tuple[tuple[str, Any], ...] = setting(
+        (), None, "all settings of `OWN_OF_B[differs]` with their values; empty leaves the choice to the page"
+    )
     results: str = setting(
         "", links.matching(r"[a-z0-9-]{1,80}", "the name of results"), "the machine of stored results; empty: the first"
     )
@@ -148,11 +166,25 @@ class Settings:
             page: the settings that the page has, of which those are written that it uses now; None is all settings.
         """
         names = None if page is None else self.used(page)
-        return {
+        written = {
             declared.name: _form(declared, ()).write(getattr(self, declared.name))
             for declared in fields(self)
-            if getattr(self, declared.name) != declared.default and (names is None or declared.name in names)
+            if declared.name != "b"
+            and getattr(self, declared.name) != declared.default
+            and (names is None or declared.name in names)
         }
+        if names is None or "b" in names:
+            written |= {
+                B + declared.name: _form(declared, ()).write(value)
+                for declared, value in ((_DECLARED[name], value) for name, value in self.b)
+                if value != declared.default or declared.name == self.differs
+            }
+        return written
+
+    @property
+    def beside(self) -> "Settings":
+        """The settings of B: those of A, but for what it has of its own."""
+        return replace(self, b=(), **dict(self.b))
 
     def used(self, page: Collection[str]) -> set[str]:
         """Of the settings that a page has, those on which it depends now: without a drawing, there is none to name."""
@@ -175,6 +207,7 @@ class Settings:
         return self.explain == "neuron" or any(METHODS[key].needs_layer for key in self.methods)
 
 
+_DECLARED = {declared.name: declared for declared in fields(Settings)}
 Settings.__doc__ = "\n".join([
     str(Settings.__doc__), "", "Attributes:",
     *(f"    {declared.name}: {declared.metadata['explanation']}." for declared in fields(Settings)),
@@ -194,17 +227,27 @@ def from_query(
     Returns:
         The settings, and one sentence for each value that could not be used.
     """
-    names = {"network": networks, "image": [*images, UPLOAD, DRAWING]}
-    values: dict[str, Any] = {}
-    notes = []
-    for declared in fields(Settings):
-        if (text := query.get(declared.name)) is None:
-            continue
-        try:
-            values[declared.name] = _form(declared, names.get(declared.name, ())).read(text)
-        except ValueError as reason:
-            notes.append(f"The link's {declared.name} {quoted(text)} {reason}; the default is used.")
-    return replace(Settings(), **values), notes
+    # There is one sheet to draw on, which is A's.
+    names = {"network": networks, "image": [*images, UPLOAD, DRAWING], f"{B}image": [*images, UPLOAD]}
+    notes: list[str] = []
+
+    def read(known: Collection[str], prefix: str = "") -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name in known:
+            if (text := query.get(prefix + name)) is None:
+                continue
+            try:
+                values[name] = _form(_DECLARED[name], names.get(prefix + name, names.get(name, ()))).read(text)
+            except ValueError as reason:
+                notes.append(f"The link's {prefix}{name} {quoted(text)} {reason}; the default is used.")
+        return values
+
+    settings = replace(Settings(), **read([name for name in _DECLARED if name != "b"]))
+    group = OWN_OF_B[settings.differs]
+    own = read(group, B)
+    if settings.differs not in own:
+        return settings, notes
+    return replace(settings, b=tuple((name, own.get(name, _DECLARED[name].default)) for name in group)), notes
 
 
 def _form(declared: Field[Any], names: Collection[str]) -> Form:

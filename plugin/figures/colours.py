@@ -1,6 +1,6 @@
 """From attributions to colours: the channels that are summed, the limits of a scale, and the shades of a picture."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from plotly.colors import diverging, unlabel_rgb
 Array = NDArray[Any]
 
 SIGNED_COLOURS: list[str] = list(diverging.RdBu_r)
+ZERO_MESSAGE = "zero everywhere"
 # The bounds to which `reduce_channels` clips a sum.
 _PARTS: dict[str | int, tuple[float | None, float | None]] = {
     "sum": (None, None), "positive": (0, None), "negative": (None, 0),
@@ -89,7 +90,7 @@ def signed_colours(values: Array, limit: float) -> NDArray[np.uint8]:
     Returns:
         `(H, W, 3)`.
     """
-    stops = np.array([unlabel_rgb(colour) for colour in SIGNED_COLOURS])
+    stops = stops_of(SIGNED_COLOURS)
     scaled = np.nan_to_num(np.asarray(values, dtype=np.float64)) / (limit or 1.0)
     positions = (np.clip(scaled, -1, 1) + 1) / 2
     along = np.linspace(0, 1, len(stops))
@@ -118,3 +119,14 @@ def as_image(attribution: Array, clip_percentile: float = 99.0, limit: float | N
     limit = chosen_limit(values, clip_percentile, limit)
     scaled = np.nan_to_num(values) / (limit or 1.0)
     return np.rint(128 + 127 * np.clip(scaled, -1, 1)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def stops_of(colours: Sequence[str]) -> Array:
+    """Plotly's names of colours, such as "rgb(5, 48, 97)", as an array (n, 3), 0 to 255."""
+    return np.array([unlabel_rgb(colour) for colour in colours])
+
+
+def colour_bar_labels(limit: float, clipped: bool) -> list[str]:
+    """Labels at -limit, 0 and limit; if values were clipped, those at the ends show that they stand for more."""
+    end = f"{limit:.2g}"
+    return [f"≤ -{end}", "0", f"≥ {end}"] if clipped else [f"-{end}", "0", end]

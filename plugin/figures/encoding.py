@@ -23,13 +23,19 @@ def to_png(
         opacity: opacity of the picture over the image, 0 to 1.
         side: small pictures are enlarged by a whole number, without smoothing, to at least this many pixels.
     """
-    above = Image.fromarray(picture)
-    if image is not None:
-        beneath = image.convert("RGB").resize(above.size, Image.Resampling.BICUBIC)
-        above = Image.blend(beneath, above, checked_opacity(opacity))
+    above = blended(picture, image, opacity)
     factor = max(1, -(-side // max(above.size)))
     above = above.resize((above.width * factor, above.height * factor), Image.Resampling.NEAREST)
     return png(above)
+
+
+def blended(picture: NDArray[np.uint8], image: Image.Image | None, opacity: float) -> Image.Image:
+    """The colours of a map `(H, W, 3)` over an image, if there is one, which is stretched to their size."""
+    above = Image.fromarray(picture)
+    if image is None:
+        return above
+    beneath = image.convert("RGB").resize(above.size, Image.Resampling.BICUBIC)
+    return Image.blend(beneath, above, checked_opacity(opacity))
 
 
 def to_npz(arrays: Mapping[str, Array], settings: Mapping[str, Any], versions: Mapping[str, str]) -> bytes:

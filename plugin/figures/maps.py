@@ -9,10 +9,8 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.subplots import make_subplots
 
-from .colours import SIGNED_COLOURS, Array, as_image, chosen_limit, symmetric_limit
+from .colours import SIGNED_COLOURS, ZERO_MESSAGE, Array, as_image, chosen_limit, colour_bar_labels, symmetric_limit
 from .encoding import checked_opacity, png
-
-ZERO_MESSAGE = "zero everywhere"
 
 
 def signed_map(
@@ -159,11 +157,9 @@ def _canvas(shape: tuple[int, ...], image: Image.Image | None, title: str, heigh
 
 def _colour_bar(limit: float, clipped: bool, quantity: str) -> dict[str, Any]:
     """Three labels; if values were clipped, those at the ends show that they stand for more. The quantity below."""
-    end = f"{limit:.2g}"
-    labels = [f"≤ -{end}", "0", f"≥ {end}"] if clipped else [f"-{end}", "0", end]
     return {
         "orientation": "h", "thickness": 8, "outlinewidth": 0, "y": 0, "yanchor": "top", "ypad": 6, "len": 0.84,
-        "tickvals": [-limit, 0, limit], "ticktext": labels, "ticklabeloverflow": "allow",
+        "tickvals": [-limit, 0, limit], "ticktext": colour_bar_labels(limit, clipped), "ticklabeloverflow": "allow",
         "title": {"text": quantity, "side": "bottom", "font": {"size": 12}},
     }  # fmt: skip
 

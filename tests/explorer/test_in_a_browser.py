@@ -98,7 +98,7 @@ def check_files(page):
     np.testing.assert_allclose(program["attribution"], arrays["attribution"], atol=1e-5 * largest)
     colours = figures.signed_colours(arrays["map"], limit=settings["limit"])
     picture = program["model"].visible(program["image"]) if "image" in program else None
-    assert saved(page, "PNG") == figures.to_png(colours, picture, settings["opacity"])
+    assert saved(page, "Bare PNG") == figures.to_png(colours, picture, settings["opacity"])
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,53 @@ def test_link_in_a_fresh_session_gives_the_same_files(page, address, link):
     for name in arrays.keys() - {"settings"}:  # they tell the time that a map took
         np.testing.assert_array_equal(same[name], arrays[name])
     stranger.close()
+
+
+def test_zoom_and_hover_of_a_comparison_are_linked(page, address):
+    page.goto(f"{address}compare?method=lrp-epsilon")
+    settle(page)
+    chart = page.locator("[class*='st-key-attribute-map']")
+    ranges = """() => {
+        const plot = document.querySelector("[class*='st-key-attribute-map'] .js-plotly-plot");
+        return ['xaxis', 'xaxis2', 'xaxis3', 'yaxis', 'yaxis2', 'yaxis3'].map(axis => plot._fullLayout[axis].range);
+    }"""
+    assert page.evaluate(ranges) == [[-0.5, 31.5]] * 3 + [[31.5, -0.5]] * 3
+    box = chart.locator(".nsewdrag").nth(1).bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.25)
+    sync_api.expect(chart.locator(".hoverlayer .hovertext").first).to_contain_text("B minus A")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5, steps=4)
+    page.mouse.up()
+    page.wait_for_function(f"() => ({ranges})()[0][1] < 25")
+    x, x2, x3, y, y2, y3 = page.evaluate(ranges)
+    assert x == x2 == x3
+    assert y == y2 == y3
+    assert 3 < x[0] < x[1] < 25
+    assert abs((x[1] - x[0]) - (y[0] - y[1])) < 0.5
+
+
+def test_report_prints_what_it_shows(page, address, tmp_path):
+    page.goto(f"{address}lrp?target=3")
+    settle(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report of this view").click()
+    file = tmp_path / "report.html"
+    download.value.save_as(file)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+    # As wide as the paper less its margins.
+    page.set_viewport_size({"width": 688, "height": 980})
+    page.emulate_media(media="print")
+    cut = """() => [...document.querySelectorAll('body *')].filter(element =>
+        element.getBoundingClientRect().right > innerWidth + 1).map(element => element.outerHTML.slice(0, 80))"""
+    assert page.evaluate(cut) == []
+    unbroken = page.evaluate("[...document.querySelectorAll('figure, tr')].map(e => getComputedStyle(e).breakInside)")
+    assert {*unbroken} == {"avoid"}
+    tallest = page.evaluate("Math.max(...[...document.querySelectorAll('.map')].map(map => map.offsetHeight))")
+    assert tallest < 980  # of one page
+    assert page.pdf(format="A4")[:5] == b"%PDF-"
 
 
 def test_benchmarks_page_measures_until_it_is_stopped(page, address):

@@ -302,7 +302,7 @@ def test_torchvision_network_by_name(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert weight_downloads.missing("squeezenet1_0") == ""
     subject = offered_networks.open_network("squeezenet1_0")
-    top = int(answers.probabilities(subject, CAT.image).argmax())
+    top = int(answers.logits(subject, CAT.image).argmax())
     assert "cat" in subject.model.classes[top]
     settings, _ = fit(Settings(methods=("guided-grad-cam",)), subject.model.classes, subject.layers)
     question = questions.question_of(settings, "guided-grad-cam", top)
@@ -382,7 +382,7 @@ def test_every_preset_is_a_method():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_conserves_on_the_bundled_networks(network, preset):
     subject = opened(network)
-    top = int(answers.probabilities(subject, CAT.image).argmax())
+    top = int(answers.logits(subject, CAT.image).argmax())
     question = questions.lrp_question(Settings(network, preset=preset), top)
     attribution = answers.compute(subject, CAT.image, question).attribution
     ledger = ledgers.compute(subject, CAT.image, question)

@@ -24,13 +24,14 @@ from plugin.explorer.maps.answers import Result
 from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.pages.start import live_maps
 from plugin.explorer.server.files import sent
-from plugin.explorer.settings import INPUTS, Settings
+from plugin.explorer.settings import INPUTS, B, Settings
 
 EVERYTHING = Settings(
     "model-c", image="coffee", methods=("lrp-epsilon",), target=3, contrast=5, layer="features.relu4", neuron=(1, 2, 3),
     view="positive", percentile=90.0, opacity=0.5, scale="shared", randomise=1, unpooling="uniform", frame="whole",
     preset="epsilon", rules=(("features.conv1", "flat"),), measured="resnet50", batch=16, generator="pixels",
     prior="box", runs=2, seed=3, steps=4, stop_at=0.5, data="crops", count=50, ascent=5, step="switches",
+    method="deconvnet", differs="target", b=(("target", 7),),
 )  # fmt: skip
 
 
@@ -40,7 +41,8 @@ EVERYTHING = Settings(
 @pytest.mark.parametrize("page", PAGES, ids=[page.title for page in PAGES])
 def test_link_of_a_page_has_what_the_page_uses_and_nothing_else(page):
     at = opened(page.path, **EVERYTHING.to_query())
-    assert {*at.query_params} - {"results"} <= {*INPUTS, *page.uses}
+    own = {name.partition(B)[0] or "b" for name in at.query_params}
+    assert own - {"results"} <= {*INPUTS, *page.uses}
     assert at.query_params == EVERYTHING.to_query(page.uses) | {
         name: value for name, value in at.query_params.items() if name in ("layer", "neuron", "generator", "results")
     }
@@ -87,7 +89,8 @@ def test_changed_rule_changes_title_file_name_and_digest():
         at = opened("lrp", target="3", **({"rules": changed} if changed else {}))
         title = titles(at)[0]
         assert [button.label for button in at.get("download_button")] == [
-            f"{kind} of {title.strip('*')}" for kind in ("PNG", "NPZ")
+            *(f"{kind} of {title.strip('*')}" for kind in ("PNG", "SVG", "Bare PNG", "NPZ")),
+            "Report of this view",
         ]
         seen.append(title)
     assert seen[0] == "**LRP epsilon, z+, flat**"

@@ -42,10 +42,11 @@ QUERIES = {
     "attribute": "methods=gradient,guided-backprop,lrp-epsilon-plus-flat",
     "deconvnet": "network=model-c&layer=features.relu4&view=colour",
     "lrp": "target=3",
+    "compare": "method=lrp-epsilon-plus-flat",
     "code-space": "network=mnist-classifier&image=digit-3",
     "invariance": "network=mnist-classifier&image=digit-3",
 }
-HEIGHTS = {"lrp": 1100, "invariance": 1400}
+HEIGHTS = {"lrp": 1100, "compare": 1100, "invariance": 1400}
 BUTTONS = {"code-space": "Maximise with", "invariance": "Measure A"}
 VIEWS = tuple(
     View(

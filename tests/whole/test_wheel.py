@@ -66,8 +66,10 @@ def python(script: str, folder: Path, cwd: Path) -> str:
 def test_wheel_holds_weights_pictures_results_and_types(sources: Path, wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     packages = [path for package in ("plugin", "gan") for path in (sources / package).rglob("*")]
-    wanted = [path for path in packages if path.suffix in (".py", ".safetensors", ".jpg", ".txt", ".json", ".typed")]
-    assert {path.suffix for path in wanted} == {".py", ".safetensors", ".jpg", ".txt", ".json", ".typed"}
+    wanted = [
+        path for path in packages if path.suffix in (".py", ".html", ".safetensors", ".jpg", ".txt", ".json", ".typed")
+    ]
+    assert {path.suffix for path in wanted} == {".py", ".html", ".safetensors", ".jpg", ".txt", ".json", ".typed"}
     assert {path.relative_to(sources).as_posix() for path in wanted} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"plugin", "gan"}
 

@@ -1,5 +1,7 @@
 """Methods by name: those of `plugin.attr.methods`, and deconvnets without switches or without a picture."""
 
+from dataclasses import replace
+
 from plugin.attr.methods import METHODS as _SHARED
 from plugin.attr.methods import Method, lrp_key
 from plugin.rules import SWITCH_FREE
@@ -10,13 +12,8 @@ __all__ = ["FIRST", "METHODS", "NO_IMAGE", "OF_PICTURES", "UNPOOLING_LABELS", "W
 UNPOOLING_LABELS = {name: {"center": "centre"}.get(name, name) for name in SWITCH_FREE}
 
 WITHOUT_SWITCHES = {
-    f"deconvnet-{unpooling}": Method(
-        f"Deconvnet, {label}",
-        "plugin.attr",
-        "Deconvolution",
-        "NeuronDeconvolution",
-        construct={"unpooling": unpooling},
-        guide=_SHARED["deconvnet"].guide,
+    f"deconvnet-{unpooling}": replace(
+        _SHARED["deconvnet"], label=f"Deconvnet, {label}", construct={"unpooling": unpooling}
     )
     for unpooling, label in UNPOOLING_LABELS.items()
 }
@@ -27,7 +24,11 @@ NO_IMAGE = "no-image"
 METHODS: dict[str, Method] = (
     _SHARED
     | WITHOUT_SWITCHES
-    | {NO_IMAGE: Method("Deconvnet, no picture", "plugin.attr", "", "DeconvNet", guide=_SHARED["deconvnet"].guide)}
+    | {
+        NO_IMAGE: replace(
+            _SHARED["deconvnet"], label="Deconvnet, no picture", explains_class="", explains_neuron="DeconvNet"
+        )
+    }
 )
 # The first to try, one of each kind; lists begin with them.
 FIRST = ("gradient", "guided-backprop", "guided-grad-cam", "deconvnet", "lrp-epsilon", "lrp-epsilon-plus-flat")

@@ -34,11 +34,16 @@ class Result:
     peak_bytes: int | None
 
 
-def probabilities(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
-    """The softmax of the logits, `(classes,)`."""
+def logits(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
+    """The outputs of the network, `(classes,)`."""
     with torch.no_grad():
-        logits = subject.model.network(subject.model.preprocess(image))
-    return np.asarray(logits[0].softmax(0).numpy())
+        outputs = subject.model.network(subject.model.preprocess(image))
+    return np.asarray(outputs[0].numpy())
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The softmax of logits, both `(classes,)`."""
+    return np.asarray(torch.from_numpy(logits).softmax(0).numpy())
 
 
 def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:

@@ -83,23 +83,30 @@ def figure(ledger: Ledger) -> go.Figure:
     )
 
 
-def statement(ledger: Ledger, question: Question) -> str:
-    """What the ledger comes to, as Markdown: the logit is the relevance of the input plus what was absorbed."""
-    biases, stabilisers = (sum(getattr(entry, name) for entry in ledger) for name in ("to_bias", "to_stabiliser"))
+def balance(ledger: Ledger, question: Question) -> str:
+    """The logit is the relevance of the input plus what was absorbed, in plain text."""
     named = "Logit" if question.contrast is None else "Difference of logits"
-    text = (
-        f"**{named} {ledger.output:.5g} = input relevance {ledger.input:.5g} + absorbed {ledger.absorbed:.5g}** "
-        f"(biases {biases:.5g}, stabilisers {stabilisers:.5g})"
-    )
+    return f"{named} {ledger.output:.5g} = input relevance {ledger.input:.5g} + absorbed {ledger.absorbed:.5g}"
+
+
+def remainder(ledger: Ledger) -> str:
+    """What was absorbed by what, and what is in no entry, in plain text."""
+    biases, stabilisers = (sum(getattr(entry, name) for entry in ledger) for name in ("to_bias", "to_stabiliser"))
+    text = f"(biases {biases:.5g}, stabilisers {stabilisers:.5g})"
     missing = ledger.output - ledger.input - ledger.absorbed
     # Rounding in float32 grows with what flows, which may be far more than the logit.
     flowing = max([abs(ledger.output), *(abs(entry.entered) for entry in ledger)])
     if abs(missing) <= 1e-3 * flowing:
         return text
     return (
-        f"{text}; {missing:.5g} is in no entry: it ended between layers, as in a softmax, or where `flat`, `w-square` "
-        "or `box` give relevance to units that are zero"
+        f"{text}; {missing:.5g} is in no entry: it ended between layers, as in a softmax, or where the rules flat, "
+        "w-square or box give relevance to units that are zero"
     )
+
+
+def statement(ledger: Ledger, question: Question) -> str:
+    """What the ledger comes to, as Markdown."""
+    return f"**{balance(ledger, question)}** {remainder(ledger)}"
 
 
 def idle(ledger: Ledger, rules: Sequence[tuple[str, str]]) -> str:

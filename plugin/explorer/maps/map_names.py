@@ -3,9 +3,11 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from ..choices.offered_methods import METHODS
+from ..inputs.layer_outputs import place
 from ..settings import DRAWING, UPLOAD, Settings
 from .questions import Asked, Question
 
@@ -38,12 +40,18 @@ def map_file(asked: Asked, settings: Settings, limit: float) -> str:
         settings.view, settings.opacity, limit,
     ]  # fmt: skip
     short = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:8]
-    weights = [settings.checkpoint_name.rpartition(".")[0]] if settings.checkpoint else []
     picture = [picture_name(settings)] if question.needs_picture else []
     changed = [title(question).rpartition(", ")[2]] if question.rules else []
     return file_name(
-        asked.subject.name, *weights, *picture, _explained(asked), question.method, question.unpooling, *changed, short
+        *_network(asked, settings), *picture, _explained(asked), question.method, question.unpooling, *changed, short
     )
+
+
+def file_of_several(kind: str, asked: Asked, settings: Settings, files: Sequence[str]) -> str:
+    """The name of what was made of the maps with these files: network, picture and class of the first, the kind, and a
+    digest of all."""
+    short = hashlib.sha256("\n".join(files).encode()).hexdigest()[:8]
+    return file_name(*_network(asked, settings), picture_name(settings), _explained(asked), kind, short)
 
 
 def file_name(*parts: str) -> str:
@@ -57,6 +65,40 @@ def picture_name(settings: Settings) -> str:
     if settings.image == UPLOAD:
         return settings.picture_name.rpartition(".")[0] or UPLOAD
     return DRAWING if settings.image == DRAWING else settings.image
+
+
+def network_label(settings: Settings) -> str:
+    """The network, for people, with the file of its weights."""
+    return f"{settings.network}, weights {settings.checkpoint_name}" if settings.checkpoint else settings.network
+
+
+def picture_label(settings: Settings) -> str:
+    """The picture, for people: a file's whole name."""
+    return settings.picture_name or UPLOAD if settings.image == UPLOAD else settings.image
+
+
+def opened(settings: Settings) -> str:
+    """Both."""
+    return f"{network_label(settings)}; picture {picture_label(settings)}"
+
+
+def explained(asked: Asked) -> str:
+    """The explained class, difference of classes or unit, for people."""
+    question, classes = asked.question, asked.subject.model.classes
+    if question.target is None:
+        return f"unit {place(question.layer, asked.subject.layers[question.layer], question.neuron)}"
+    named = f"class {question.target}, {classes[question.target]}"
+    return named if question.contrast is None else f"{named}, minus {question.contrast}, {classes[question.contrast]}"
+
+
+def quantity(question: Question) -> str:
+    """What the numbers of a map are."""
+    return METHODS[question.method].guide.quantity
+
+
+def _network(asked: Asked, settings: Settings) -> list[str]:
+    """The network, and the file of its weights."""
+    return [asked.subject.name, *([settings.checkpoint_name.rpartition(".")[0]] if settings.checkpoint else [])]
 
 
 def _explained(asked: Asked) -> str:

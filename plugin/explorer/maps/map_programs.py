@@ -10,6 +10,7 @@ from ..inputs.subject import Subject
 from ..settings import Settings
 from .questions import LogitDifference, Question, arguments
 from .rendering import channel_choice
+from .shown_maps import Shown
 
 
 def program(
@@ -31,6 +32,31 @@ def program(
         _drawing(settings, limit, question),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def program_of(shown: Shown, ledger: bool = False) -> str:
+    """The same for a map on a page."""
+    return program(shown.settings, shown.question, shown.asked.picture, shown.limit, shown.subject, ledger)
+
+
+def program_of_difference(a: Shown, b: Shown, scaled: bool) -> str:
+    """A program whose `difference` (H, W) and `figure` are those of a comparison.
+
+    Args:
+        a, b: the maps, each as `(H, W)`.
+        scaled: see `figures.difference`.
+    """
+    first, second = (program_of(shown).rpartition("figure = ")[0] for shown in (a, b))
+    seen = ["model.visible(image)" if shown.question.needs_picture else "None" for shown in (a, b)]
+    images, maps = f"[{seen[0]}]", '{"A": one, "B": other, "B minus A": difference}'
+    percentile = f"clip_percentile={a.settings.percentile!r}"
+    return (
+        f"{first}first, images = values, {images}\n\n\n{second}images.append({seen[1]})\n\n"
+        "one, other = figures.common_size(first, values)\n"
+        f"difference = figures.difference(first, values, scaled={scaled})\n"
+        f"maps = {maps}\n"
+        f"figure = figures.linked_maps(maps, images, {a.settings.opacity!r}, {percentile})\nfigure.show()\n"
+    )
 
 
 def _imports(question: Question, picture: Picture, subject: Subject) -> list[str]:

@@ -13,10 +13,11 @@ from PIL import Image
 from plugin import figures
 
 from ..inputs.offered_pictures import Picture
-from ..settings import Settings
+from ..settings import VIEWS, Settings
+from . import map_names
 from .answers import Result
-from .map_names import map_digest
 from .questions import Question
+from .shown_maps import Shown
 
 # Pixels that a colour picture does not need below it.
 _COLOUR_BAR = 45
@@ -31,7 +32,7 @@ def channel_choice(view: str) -> str | int:
 
 def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
     """Where the colours of each map end: on its own scale, or for all at the same magnitude."""
-    shown = {key: _signed(result, settings) for key, result in results.items()}
+    shown = {key: signed(result, settings) for key, result in results.items()}
     if settings.scale == "shared":
         shared = figures.symmetric_limit(shown.values(), settings.percentile)
         return dict.fromkeys(shown, shared)
@@ -42,7 +43,7 @@ def figure(
     result: Result, settings: Settings, limit: float, visible: Image.Image | None, height: int, quantity: str = ""
 ) -> go.Figure:
     """The map over what the network saw (`visible`), or alone; `quantity` is the unit of its values."""
-    values, opacity = _signed(result, settings), settings.opacity if visible else 1.0
+    values, opacity = signed(result, settings), settings.opacity if visible else 1.0
     if settings.view == "colour":
         return figures.colour_map(values, visible, opacity, limit=limit, height=height - _COLOUR_BAR)
     return figures.signed_map(values, visible, opacity, limit=limit, height=height, quantity=quantity)
@@ -50,10 +51,28 @@ def figure(
 
 def png(result: Result, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:
     """The same as a PNG file."""
-    values = _signed(result, settings)
+    values = signed(result, settings)
     paint = figures.signed_colours if settings.view != "colour" else figures.as_image
     colours = paint(values, limit=limit)
     return figures.to_png(colours, visible, settings.opacity)
+
+
+def titled(shown: Shown) -> figures.TitledMap:
+    """The map with its title and its colour bar, for files."""
+    settings, limit = shown.settings, shown.limit
+    values, colour = signed(shown.result, settings), settings.view == "colour"
+    colours = figures.as_image(values, limit=limit) if colour else figures.signed_colours(values, limit)
+    picture = figures.blended(colours, shown.visible, settings.opacity)
+    opened = map_names.opened if shown.question.needs_picture else map_names.network_label
+    return figures.TitledMap(
+        np.asarray(picture),
+        limit if values.any() else 0.0,
+        shown.label,
+        (map_names.explained(shown.asked), opened(settings)),
+        f"{map_names.quantity(shown.question)} ({VIEWS[settings.view].lower()})",
+        clipped=bool(np.abs(values).max() > limit),
+        signed=not colour,
+    )
 
 
 def npz(
@@ -73,12 +92,12 @@ def npz(
         "question": asdict(question),
         "network_identity": identity,
         "image_sha256": picture.digest,
-        "digest": map_digest(identity, picture.digest, question),
+        "digest": map_names.map_digest(identity, picture.digest, question),
         "limit": limit,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,
     }
-    arrays = {"attribution": result.attribution, "map": _signed(result, settings), **(more or {})}
+    arrays = {"attribution": result.attribution, "map": signed(result, settings), **(more or {})}
     return figures.to_npz(arrays, recorded, versions())
 
 
@@ -89,7 +108,7 @@ def versions() -> dict[str, str]:
 
 def alternative(label: str, result: Result, settings: Settings) -> str:
     """The map in words, for those who cannot see it: how much of it is positive, and where it is strongest."""
-    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else _signed(result, settings)
+    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else signed(result, settings)
     total = float(np.abs(values).sum())
     if not total:
         return f"{label}: zero everywhere"
@@ -103,7 +122,7 @@ def alternative(label: str, result: Result, settings: Settings) -> str:
 
 def numbers(result: Result, settings: Settings) -> dict[str, str | float]:
     """A line of a table for those who cannot see the map, or not its colours."""
-    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else _signed(result, settings)
+    values = figures.reduce_channels(result.attribution) if settings.view == "colour" else signed(result, settings)
     total = float(np.abs(values).sum())
     line: dict[str, str | float] = {
         "Sum": float(values.sum()),
@@ -115,7 +134,8 @@ def numbers(result: Result, settings: Settings) -> dict[str, str | float]:
     return line
 
 
-def _signed(result: Result, settings: Settings) -> NDArray[Any]:
+def signed(result: Result, settings: Settings) -> NDArray[Any]:
+    """The map as it is drawn: `(H, W)`, or `(3, H, W)` for the view "colour"."""
     if settings.view == "colour":
         return result.attribution
     return figures.reduce_channels(result.attribution, channel_choice(settings.view))

@@ -10,7 +10,7 @@ from streamlit import runtime
 # A browser fetches a file at once; this many may be on their way at a time. They stay in memory.
 _KEPT = 16
 _places = cycle(range(_KEPT))
-_TYPES = {"png": "image/png", "gif": "image/gif"}
+_TYPES = {"png": "image/png", "gif": "image/gif", "svg": "image/svg+xml", "html": "text/html"}
 
 
 def download_button(label: str, make: Callable[[], bytes], name: str, key: str) -> None:

@@ -38,8 +38,11 @@ def neuron_inputs(shape: tuple[int, ...]) -> None:
 
 
 def class_list(label: str, names: Sequence[str], open_choice: str, field: str) -> None:
-    """A list of classes for a field of `Settings`; the index tells apart classes of one name."""
-    labels = {OPEN: open_choice} | {index: f"{name} ({index})" for index, name in enumerate(names)}
+    """A list of classes for a field of `Settings`; the index tells apart classes of one name. Without `open_choice`
+    one of them is chosen."""
+    labels = ({OPEN: open_choice} if open_choice else {}) | {
+        index: f"{name} ({index})" for index, name in enumerate(names)
+    }
     st.selectbox(label, list(labels), format_func=labels.__getitem__, key=key(field))
 
 
@@ -53,6 +56,11 @@ def display(channels: int, opacity: bool = True) -> None:
     """How maps of a network with that many input channels are drawn; `opacity` where they lie over the picture."""
     st.divider()
     st.selectbox("Show", views(channels), format_func=VIEWS.__getitem__, key=key("view"))
+    colours(opacity)
+
+
+def colours(opacity: bool = True) -> None:
+    """Where the colours of maps end, and how much of the picture is seen through them."""
     st.slider("Colours end at percentile", 50.0, 100.0, step=0.5, format="%.1f", key=key("percentile"))
     if opacity:
         st.slider("Opacity over the picture", 0.0, 1.0, step=0.05, key=key("opacity"))

@@ -7,9 +7,13 @@ import streamlit as st
 
 from ..server import own_paths
 from ..server.files import OwnFile
+from ..settings import B
 from ..untrusted_text import markdown_sentence
 from . import own_files
 from .page_state import key
+
+# What the labels of the widgets of each side of a comparison end with.
+OF = {"": "", B: " of B"}
 
 
 @dataclass(frozen=True)

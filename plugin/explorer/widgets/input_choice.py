@@ -16,28 +16,35 @@ from ..settings import DRAWING, UPLOAD, Settings
 from ..untrusted_text import markdown_sentence, quoted
 from . import digit_sheet, file_choice, kept_results, own_files, own_weights_choice
 from .background_work import work
-from .file_choice import Wanted
+from .file_choice import OF, Wanted
 from .page_state import change, key, open_weights_as
 
-_PICTURE = Wanted("Upload", "picture", EXTENSIONS, MAX_BYTES, MAX_BYTES)
 
+def network_choice(settings: Settings, side: str = "") -> None:
+    """Widgets for the network and its weights.
 
-def network_choice(settings: Settings) -> None:
-    """Widgets for the network and its weights."""
-    st.selectbox("Network", offered_networks.choices(), key=key("network"))
+    Args:
+        settings: of this side.
+        side: `settings.B` for B of a comparison.
+    """
+    st.selectbox(f"Network{OF[side]}", offered_networks.choices(), key=key(f"{side}network"))
     if settings.network in offered_networks.architectures():
-        own_weights_choice.draw(settings)
+        own_weights_choice.draw(settings, side)
 
 
-def picture_choice(settings: Settings) -> None:
-    """Widgets for the picture."""
-    st.selectbox("Picture", [*offered_pictures.samples(), DRAWING, UPLOAD], key=key("image"))
-    file_choice.draw("file", _PICTURE, _use_picture)
-    if settings.image == UPLOAD and st.session_state[key("file")] is None and own_files.find(settings.picture):
+def picture_choice(settings: Settings, side: str = "") -> None:
+    """Widgets for the picture, as for the network."""
+    # There is one sheet to draw on, which is A's.
+    drawing = [] if side else [DRAWING]
+    st.selectbox(f"Picture{OF[side]}", [*offered_pictures.samples(), *drawing, UPLOAD], key=key(f"{side}image"))
+    wanted = Wanted(f"Upload{OF[side]}", f"picture{OF[side]}", EXTENSIONS, MAX_BYTES, MAX_BYTES)
+    file_choice.draw(f"{side}file", wanted, partial(_use_picture, side))
+    given = st.session_state[key(f"{side}file")]
+    if settings.image == UPLOAD and given is None and own_files.find(settings.picture):
         st.caption(f"Opened before: {quoted(settings.picture_name)}")
 
 
-def open_subject(settings: Settings) -> Subject | None:
+def open_subject(settings: Settings, side: str = "") -> Subject | None:
     """The network, or None after saying why there is none. Nothing is downloaded before a button was pressed."""
     name = settings.network
     weights: OwnWeights | None = None
@@ -58,7 +65,7 @@ def open_subject(settings: Settings) -> Subject | None:
         st.error(markdown_sentence(error))
         st.button(
             f"Open as {error.architecture} with {error.classes} classes",
-            key=key("open_as"), on_click=open_weights_as, args=(error.architecture,),
+            key=key(f"{side}open_as"), on_click=open_weights_as, args=(error.architecture, side),
         )  # fmt: skip
         return None
     except (ValueError, RuntimeError) as error:
@@ -66,10 +73,10 @@ def open_subject(settings: Settings) -> Subject | None:
         return None
     finally:
         for kind in ("checkpoint", "class_names"):
-            own_files.show_difference(kind, settings)
+            own_files.show_difference(kind, settings, side)
 
 
-def open_picture(settings: Settings) -> Picture | None:
+def open_picture(settings: Settings, side: str = "") -> Picture | None:
     """The sample, the drawing or the upload, or None after saying why there is none."""
     if settings.image == DRAWING:
         digit_sheet.draw(settings.drawing)
@@ -81,7 +88,7 @@ def open_picture(settings: Settings) -> Picture | None:
         wanted = own_files.request("picture", settings.picture, settings.picture_name)
         st.info(wanted or "Open a picture in the sidebar.")
         return None
-    own_files.show_difference("picture", settings)
+    own_files.show_difference("picture", settings, side)
     try:
         return kept_results.own_picture(file)
     except ValueError as error:
@@ -89,8 +96,8 @@ def open_picture(settings: Settings) -> Picture | None:
         return None
 
 
-def _use_picture(file: OwnFile | None) -> None:
+def _use_picture(side: str, file: OwnFile | None) -> None:
     """Callback: show the new picture, or a sample again when it was taken away."""
-    st.session_state[key("image")] = UPLOAD if file is not None else Settings.image
+    st.session_state[key(f"{side}image")] = UPLOAD if file is not None else Settings.image
     if file is not None:
-        change(picture=file.short, picture_name=link_name(file.name))
+        change(side, picture=file.short, picture_name=link_name(file.name))

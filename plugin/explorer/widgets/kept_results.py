@@ -115,9 +115,14 @@ def square(digest: str, _image: Image.Image) -> bytes:
 
 
 @kept(64, of_look)
+def logits(look: Look) -> NDArray[np.float32]:
+    """See `answers.logits`."""
+    return answers.logits(look.subject, look.picture.image)
+
+
 def probabilities(look: Look) -> NDArray[np.float32]:
-    """See `answers.probabilities`."""
-    return answers.probabilities(look.subject, look.picture.image)
+    """See `answers.probabilities`, `(classes,)`."""
+    return answers.probabilities(logits(look))
 
 
 @kept(16, lambda look, layer: (*of_look(look), layer))

@@ -10,11 +10,13 @@ import streamlit as st
 from ..server import own_paths
 from ..server.connection import owner_of_files
 from ..server.files import FileStore, OwnFile, local, sent
-from ..settings import UPLOAD, Settings
+from ..settings import UPLOAD, B, Settings
 from ..untrusted_text import quoted
 
 _SESSION, _EXPECTED = "attribute.files", "attribute.expected_files"
 _MOST_SESSION_BYTES, _MOST_SESSION_FILES = 256 * 2**20, 16
+# The settings that name a file.
+_KINDS = ("checkpoint", "class_names", "picture")
 # Of all sessions, for the life of the server.
 _store = FileStore()
 
@@ -61,14 +63,17 @@ def find(short: str) -> OwnFile | None:
 
 def expect(settings: Settings) -> None:
     """Note which files a link needs that are not here."""
-    needed = {"checkpoint": (settings.checkpoint, settings.checkpoint_name)}
-    if settings.checkpoint:
-        needed["class_names"] = settings.class_names, settings.class_names_name
-    if settings.image == UPLOAD:
-        needed["picture"] = settings.picture, settings.picture_name
-    st.session_state[_EXPECTED] = {
-        kind: (settings.network, *file) for kind, file in needed.items() if file[0] and find(file[0]) is None
-    }
+    needed = {}
+    # Of B's files only those that it has of its own.
+    for side, each, own in (("", settings, {*_KINDS}), (B, settings.beside, {*dict(settings.b)})):
+        used = {
+            "checkpoint",
+            *(["class_names"] if each.checkpoint else []),
+            *(["picture"] if each.image == UPLOAD else []),
+        }
+        for kind in own & used:
+            needed[side, kind] = each.network, getattr(each, kind), getattr(each, f"{kind}_name")
+    st.session_state[_EXPECTED] = {kind: file for kind, file in needed.items() if file[1] and find(file[1]) is None}
 
 
 def request(kind: str, short: str, name: str) -> str:
@@ -80,16 +85,16 @@ def request(kind: str, short: str, name: str) -> str:
     return f"This link needs the {_plain(kind)}{called} whose SHA-256 starts with {short}: {way} it in the sidebar."
 
 
-def show_difference(kind: str, settings: Settings) -> None:
-    """Warn if the link needed another file than the one that is shown."""
+def show_difference(kind: str, settings: Settings, side: str = "") -> None:
+    """Warn if the link needed another file than the one that is shown; `side` is `settings.B` for those of B."""
     expected = st.session_state.get(_EXPECTED, {})
-    if kind not in expected:
+    if (side, kind) not in expected:
         return
-    network, short, name = expected[kind]
+    network, short, name = expected[side, kind]
     given, given_name = getattr(settings, kind), getattr(settings, f"{kind}_name")
     dropped = not given or (kind == "picture" and settings.image != UPLOAD)
     if given == short or dropped or (kind != "picture" and settings.network != network):
-        del expected[kind]
+        del expected[side, kind]
         return
     called = f"{quoted(name)} (SHA-256 {short}…)" if name else f"the {_plain(kind)} whose SHA-256 starts with {short}"
     st.warning(

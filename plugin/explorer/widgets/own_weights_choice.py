@@ -1,5 +1,6 @@
 """Weights of the user's own for a network: the checkpoint, the names of its classes, and how pictures become inputs."""
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -14,30 +15,31 @@ from ..server.files import SHORT, OwnFile, digest, link_name
 from ..settings import MEAN, MOST_PIXELS, OWN_WEIGHTS, STD, Settings
 from ..untrusted_text import quoted
 from . import file_choice, own_files
-from .file_choice import Wanted
+from .file_choice import OF, Wanted
 from .page_state import change, key
 
 _NUMBERS = {"mean": MEAN, "std": STD}
 _REFUSED = "attribute.preprocessing.refused"
 
 
-def draw(settings: Settings) -> None:
-    """Draw the widgets for a network that takes a checkpoint."""
-    network = settings.network
-    with st.expander("Your own weights", expanded=bool(settings.checkpoint)):
+def draw(settings: Settings, side: str = "") -> None:
+    """Draw the widgets for a network that takes a checkpoint; `side` is `settings.B` for B of a comparison."""
+    network, of = settings.network, OF[side]
+    with st.expander(f"Your own weights{of}", expanded=bool(settings.checkpoint)):
         checkpoint = Wanted(
-            f"Checkpoint for {network}", "checkpoint", own_weights.EXTENSIONS, own_weights.MAX_BYTES, None,
+            f"Checkpoint for {network}{of}", f"checkpoint{of}", own_weights.EXTENSIONS, own_weights.MAX_BYTES, None,
             "Tensors only: safetensors, a file of torch.save, or the weights of a program of torch.export. Nothing in "
             "the file is run.",
         )  # fmt: skip
-        file_choice.draw(f"weights.{network}", checkpoint, _use_checkpoint)
+        file_choice.draw(f"{side}weights.{network}", checkpoint, partial(_use_checkpoint, side))
         if settings.checkpoint:
             st.caption(f"In use: {quoted(settings.checkpoint_name)}")
-            st.button(f"Use the weights of {network} again", on_click=_drop_checkpoint)
+            again = f"Use the weights of {network} again{of}"
+            st.button(again, key=key(f"{side}again"), on_click=_drop_checkpoint, args=(side,))
     if settings.checkpoint:
-        with st.expander("Its classes and its pictures"):
-            _names(settings)
-            _preprocessing(settings, network)
+        with st.expander(f"Its classes and its pictures{of}"):
+            _names(settings, side)
+            _preprocessing(settings, side)
 
 
 def opened(settings: Settings) -> OwnWeights | None:
@@ -52,39 +54,40 @@ def opened(settings: Settings) -> OwnWeights | None:
     return OwnWeights(file, names, settings.resize, settings.crop, settings.mean, settings.std)
 
 
-def _names(settings: Settings) -> None:
+def _names(settings: Settings, side: str) -> None:
     most = class_name_files.MAX_BYTES
     names = Wanted(
-        "Names of the classes", "list of names", class_name_files.EXTENSIONS, most, most,
+        f"Names of the classes{OF[side]}", f"list of names{OF[side]}", class_name_files.EXTENSIONS, most, most,
         "A text file with a name a line, or JSON: a list of names, or an object of numbers and names.",
     )  # fmt: skip
-    file_choice.draw(f"class_names.{settings.network}", names, _use_names)
+    file_choice.draw(f"{side}class_names.{settings.network}", names, partial(_use_names, side))
     if settings.class_names:
         st.caption(f"In use: {quoted(settings.class_names_name)}")
-        st.button("Number the classes again", on_click=_use_names, args=(None,))
+        again = f"Number the classes again{OF[side]}"
+        st.button(again, key=key(f"{side}number"), on_click=_use_names, args=(side, None))
 
 
-def _preprocessing(settings: Settings, network: str) -> None:
+def _preprocessing(settings: Settings, side: str) -> None:
     """What a picture goes through before the network sees it."""
-    own = models.preprocessing_of(network)
+    own = models.preprocessing_of(settings.network)
     used = Preprocessing(
         settings.resize or own.resize, settings.crop or own.crop, settings.mean or own.mean, settings.std or own.std
     )
     # Other widgets for other values: what is typed and not used yet stays.
-    form = key(f"preprocessing.{digest(repr(used).encode())[:SHORT]}")
+    form = key(f"{side}preprocessing.{digest(repr(used).encode())[:SHORT]}")
     with st.form(form, border=False):
         st.number_input("Shorter side scaled to, in pixels", 1, MOST_PIXELS, used.resize, key=f"{form}.resize")
         st.number_input("Side of the central square, in pixels", 1, MOST_PIXELS, used.crop, key=f"{form}.crop")
         st.text_input("Mean of red, green and blue, from 0 to 1", MEAN.write(used.mean), key=f"{form}.mean")
         st.text_input("Their standard deviations", STD.write(used.std), key=f"{form}.std")
         st.form_submit_button(
-            "Use for its pictures", key=f"{form}.use", on_click=_use_preprocessing, args=(form, own)
+            "Use for its pictures", key=f"{form}.use", on_click=_use_preprocessing, args=(side, form, own)
         )  # fmt: skip
     if refused := st.session_state.pop(_REFUSED, ""):
         st.error(refused)
 
 
-def _use_preprocessing(form: str, own: Preprocessing) -> None:
+def _use_preprocessing(side: str, form: str, own: Preprocessing) -> None:
     """Callback: see pictures as the form says; what is the network's own is not in the link."""
     given: dict[str, Any] = {name: st.session_state[f"{form}.{name}"] for name in ("resize", "crop")}
     try:
@@ -92,7 +95,7 @@ def _use_preprocessing(form: str, own: Preprocessing) -> None:
     except ValueError as error:
         st.session_state[_REFUSED] = str(error)
         return
-    change(**{
+    change(side, **{
         name: getattr(Settings, name) if value == getattr(own, name) else value for name, value in given.items()
     })  # fmt: skip
 
@@ -106,19 +109,19 @@ def _read(text: str, form: Form, name: str) -> Any:
         ) from error
 
 
-def _use_checkpoint(file: OwnFile | None) -> None:
+def _use_checkpoint(side: str, file: OwnFile | None) -> None:
     """Callback: use the weights, or the network's own when they were taken away."""
     if file is None:
-        _drop_checkpoint()
+        _drop_checkpoint(side)
     else:
-        change(checkpoint=file.short, checkpoint_name=link_name(file.name))
+        change(side, checkpoint=file.short, checkpoint_name=link_name(file.name))
 
 
-def _drop_checkpoint() -> None:
+def _drop_checkpoint(side: str) -> None:
     """Callback: use the weights that come with the network."""
-    change(**{name: getattr(Settings, name) for name in OWN_WEIGHTS})
+    change(side, **{name: getattr(Settings, name) for name in OWN_WEIGHTS})
 
 
-def _use_names(file: OwnFile | None) -> None:
+def _use_names(side: str, file: OwnFile | None) -> None:
     """Callback: name the classes as a file says, or number them."""
-    change(class_names=file.short if file else "", class_names_name=link_name(file.name) if file else "")
+    change(side, class_names=file.short if file else "", class_names_name=link_name(file.name) if file else "")

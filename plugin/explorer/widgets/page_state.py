@@ -19,7 +19,7 @@ import streamlit as st
 from ..fitting import alone_with, follow, with_suitable_picture, with_weights
 from ..inputs import offered_networks
 from ..server import connection
-from ..settings import INPUTS, Settings, from_query
+from ..settings import INPUTS, OWN_OF_B, B, Settings, from_query
 from . import navigation, own_files
 
 # A list shows None as nothing chosen; this is its choice of leaving a class open.
@@ -91,6 +91,9 @@ def put(settings: Settings, *names: str) -> None:
         value = getattr(settings, name)
         if name == "neuron":
             st.session_state.update({key(f"neuron.{axis}"): index for axis, index in enumerate(value)})
+        elif name == "b":
+            # Of a file there is no widget that shows which one it is.
+            st.session_state.update({key(B + part): own for part, own in value if part in OWN_OF_B})
         else:
             st.session_state[key(name)] = list(value) if isinstance(value, tuple) else OPEN if value is None else value
 
@@ -109,13 +112,21 @@ def last_settings() -> Settings:
     return settings_of(st.session_state[_PAGE])
 
 
-def change(**changes: Any) -> None:
-    """In a callback: change settings that have no widget on this page."""
-    _choose(st.session_state[_PAGE], replace(last_settings(), **changes))
+def change(side: str = "", **changes: Any) -> None:
+    """In a callback: change settings that have no widget on this page; `side` is `settings.B` for those of B."""
+    last = last_settings()
+    if side:
+        changes = {"b": tuple({**dict(last.b), **changes}.items())}
+    _choose(st.session_state[_PAGE], replace(last, **changes))
 
 
-def open_weights_as(network: str) -> None:
-    """In a callback: open the checkpoint that was given for one network as another's, on all pages."""
+def open_weights_as(network: str, side: str = "") -> None:
+    """In a callback: open the checkpoint that was given for one network as another's, on all pages; `side` as for
+    `change`."""
+    if side:
+        change(side, network=network)
+        st.session_state[key(f"{side}network")] = network
+        return
     last = last_settings()
     st.session_state.setdefault(_LEFT, {})[last.network] = with_weights(last, Settings())
     chosen = follow(replace(last, network=network), last, same_classes=False)
@@ -145,6 +156,11 @@ def go_on(path: str, label: str, settings: Settings) -> None:
         query = _query(path, settings, alone) or {"network": settings.network}
         st.session_state[_OFFERED].add((path, tuple(sorted(query.items()))))
         navigation.link(path, label, query)
+
+
+def title() -> str:
+    """The title of the page that is drawn now."""
+    return navigation.pages()[st.session_state[_PAGE]].title
 
 
 def link(settings: Settings) -> str:
@@ -235,8 +251,8 @@ def _take_link(page: str, query: Mapping[str, str], images: Sequence[str]) -> li
 def _forget_widgets() -> None:
     """Forget the widgets' values, which are those of other settings."""
     names = [key(field.name) for field in fields(Settings)]
-    neurons = [str(name) for name in st.session_state if str(name).startswith(key("neuron."))]
-    for name in (*names, *neurons):
+    parts = [str(name) for name in st.session_state if str(name).startswith((key("neuron."), key(B)))]
+    for name in (*names, *parts):
         st.session_state.pop(name, None)
 
 
@@ -247,4 +263,5 @@ def _from_widgets(last: Settings) -> Settings:
         value = st.session_state.get(key(name), getattr(last, name))
         values[name] = tuple(value) if isinstance(value, list) else None if value == OPEN else value
     values["neuron"] = tuple(st.session_state.get(key(f"neuron.{axis}"), i) for axis, i in enumerate(last.neuron))
+    values["b"] = tuple((name, st.session_state.get(key(B + name), value)) for name, value in last.b)
     return Settings(**values)

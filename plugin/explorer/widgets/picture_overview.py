@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -29,12 +30,8 @@ def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None)
     given.caption("Picture")
     # In a transparent square, so that an upright picture does not push the maps off the screen.
     given.image(kept_results.square(picture.digest, picture.image), width="stretch", alt="The picture as it was given")
-    visible = subject.model.visible(picture.image)
-    seen.caption(f"What the network sees, {visible.width} x {visible.height}")
-    # Enlarged here, because a browser would blur the pixels.
-    factor = max(1, 256 // visible.width)
-    enlarged = visible.resize((visible.width * factor, visible.height * factor), Image.Resampling.NEAREST)
-    seen.image(enlarged, width="stretch", alt="The part of the picture that the network sees, at its resolution")
+    with seen:
+        what_it_sees(look)
     # A new name for every choice forgets the last click: a second click on the same bar would otherwise only undo it.
     chart = key(f"bars.{subject.identity[:80]}.{picture.digest[:12]}.{chosen}")
     bars.caption("Most probable classes: click a bar to explain it")
@@ -46,6 +43,16 @@ def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None)
         config=chart_options.CLICKED,
         alt=_spoken(probabilities, subject.model.classes),
     )
+
+
+def what_it_sees(look: Look, width: int | Literal["stretch"] = "stretch") -> None:
+    """The part of the picture that the network sees, so many pixels wide."""
+    visible = look.subject.model.visible(look.picture.image)
+    st.caption(f"What the network sees, {visible.width} x {visible.height}")
+    # Enlarged here, because a browser would blur the pixels.
+    factor = max(1, 256 // visible.width)
+    enlarged = visible.resize((visible.width * factor, visible.height * factor), Image.Resampling.NEAREST)
+    st.image(enlarged, width=width, alt="The part of the picture that the network sees, at its resolution")
 
 
 def _spoken(probabilities: NDArray[np.float32], classes: Sequence[str]) -> str:

@@ -10,22 +10,25 @@ from numpy.typing import NDArray
 from plugin.experiments.sanity import RandomisationCheck
 
 from ...choices.offered_methods import METHODS, OF_PICTURES
-from ...fitting import to_be_maximised
+from ...fitting import to_be_compared, to_be_maximised
 from ...inputs.subject import Subject
 from ...maps import rendering, sanity_checks
 from ...maps.answers import Result, equal_maps, largest
 from ...maps.questions import Asked, Look, question_of
+from ...maps.reports import Added, Table
+from ...maps.shown_maps import Shown
 from ...settings import EXPLAIN, MOST_RANDOM_LAYERS, SCALES, Settings
 from ...untrusted_text import markdown_sentence
 from ...widgets import controls, kept_results, page_state
 from ...widgets.about_methods import about_methods
-from ...widgets.map_columns import Shown, map_column, reproduce
+from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
 from ...widgets.picture_overview import overview
 
 # Of a map in pixels, for one, two or three in a row.
 _HEIGHTS = {1: 560, 2: 500, 3: 350}
+_MEASURE = "Rank correlation of the map before and after layers are made random, 1 is no change (Adebayo et al. 2018)"
 
 
 def draw() -> None:
@@ -50,9 +53,9 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     _draw_maps(maps)
     if maps:
         _onward(settings, chosen)
-        _check(settings, maps)
+        checked = _check(settings, maps)
         about_methods([shown.question.method for shown in maps])
-        reproduce(settings, maps)
+        reproduce(settings, maps, Added(tables=checked))
     return settings
 
 
@@ -115,35 +118,37 @@ def _onward(settings: Settings, chosen: int) -> None:
         page_state.go_on("code-space", "Maximise this unit", to_be_maximised(settings))
     else:
         page_state.go_on("code-space", "Maximise this class", to_be_maximised(settings, chosen))
+        page_state.go_on("compare", "Compare with another map", to_be_compared(settings))
 
 
-def _check(settings: Settings, maps: Sequence[Shown]) -> None:
-    """On request: do the maps depend on what the last layers have learned?"""
+def _check(settings: Settings, maps: Sequence[Shown]) -> tuple[Table, ...]:
+    """On request: do the maps depend on what the last layers have learned? What was found, for the report."""
     with st.expander("Sanity check: do the maps depend on what was learned?", expanded=settings.randomise > 0):
         st.number_input(
             "Last layers to make random (0 is no check)", 0, MOST_RANDOM_LAYERS, key=key("randomise"), width=320
         )
         if not settings.randomise:
-            return
+            return ()
         if settings.explain == "neuron":
             st.info("The check is for classes: what comes after a neuron has no part in its map.")
-            return
+            return ()
         found: dict[str, RandomisationCheck] = {}
         for shown in maps:
             try:
                 found[shown.question.method] = kept_results.randomised(shown.asked, settings.randomise)
             except ValueError as error:
                 st.warning(markdown_sentence(error))
-        if found:
-            _checked(found)
+        return (_checked(found),) if found else ()
 
 
-def _checked(found: dict[str, RandomisationCheck]) -> None:
+def _checked(found: dict[str, RandomisationCheck]) -> Table:
+    table = Table(_MEASURE, [sanity_checks.row(name, each) for name, each in found.items()])
     st.dataframe(
-        [sanity_checks.row(name, each) for name, each in found.items()],
+        table.rows,
         hide_index=True,
         alt="Rank correlation of each map with that of the randomised network",
     )
-    st.caption("Rank correlation of the map before and after, 1 is no change (Adebayo et al. 2018).")
+    st.caption(f"{_MEASURE}.")
     if text := sanity_checks.warning(found):
         st.warning(text)
+    return table

@@ -19,10 +19,11 @@ from ...inputs.subject import Subject
 from ...maps import rendering, unit_pictures
 from ...maps.answers import Result, largest
 from ...maps.questions import Look, Question, unit_question
+from ...maps.shown_maps import Shown
 from ...settings import FRAMES, Settings
 from ...untrusted_text import escaped, markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
-from ...widgets.map_columns import Shown, map_column, reproduce
+from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
 from . import twin_networks, unit_squares
@@ -133,7 +134,7 @@ def _network(settings: Settings, look: Look) -> list[Shown]:
     except ValueError as error:
         st.warning(markdown_sentence(error))
         pooled, methods = False, twin_networks.CONDITIONED
-    maps = []
+    maps: list[Shown] = []
     for name in methods:
         asked = look.ask(unit_question(settings, name, pooled))
         try:
@@ -142,7 +143,8 @@ def _network(settings: Settings, look: Look) -> list[Shown]:
             st.warning(markdown_sentence(error))
             continue
         limit = rendering.limits({name: result}, settings)[name]
-        maps.append(Shown(replace(settings, opacity=1.0), asked, result, limit))
+        shown = Shown(replace(settings, opacity=1.0), asked, result, limit)
+        maps.append(replace(shown, note=_note(shown, maps[0] if maps else shown)))
     st.markdown(twin_networks.statement(maps[0].result if methods[0] == NO_IMAGE and maps else None, pooled))
     _draw_maps(maps, settings.frame == "unit")
     return maps
@@ -153,7 +155,7 @@ def _draw_maps(maps: Sequence[Shown], zoomed: bool) -> None:
     for start in range(0, len(maps), _PER_ROW):
         for column, shown in zip(st.columns(_PER_ROW), maps[start : start + _PER_ROW], strict=False):
             with column:
-                map_column(shown, _MAP_HEIGHT, _note(shown, maps[0]), focus, several=True)
+                map_column(shown, _MAP_HEIGHT, focus, several=True)
 
 
 def _note(shown: Shown, first: Shown) -> str:
@@ -162,7 +164,7 @@ def _note(shown: Shown, first: Shown) -> str:
     parts = [] if excites is None else [f"excites the unit {excites:.2f} times as much as the picture"]
     if shown is not first and not first.question.needs_picture and shown.result.attribution.any():
         likeness = unit_pictures.likeness(shown.result, first.result)
-        parts.append(f"cosine {likeness:.2f} with *{METHODS[NO_IMAGE].label}*")
+        parts.append(f"cosine {likeness:.2f} with “{METHODS[NO_IMAGE].label}”")
     text = "; ".join(parts)
     return text[:1].upper() + text[1:]
 

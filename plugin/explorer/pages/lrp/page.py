@@ -15,11 +15,13 @@ from ...choices.offered_rules import RULES
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
 from ...maps.questions import Look, Question, lrp_question
+from ...maps.reports import Added
+from ...maps.shown_maps import Shown
 from ...settings import Settings
 from ...untrusted_text import markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
 from ...widgets.about_methods import about_methods
-from ...widgets.map_columns import Shown, map_column, reproduce
+from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
 from ...widgets.picture_overview import overview
@@ -68,7 +70,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
         _chart(ledger, asked.question)
     _table(ledger, settings, look.subject)
     about_methods([method])
-    reproduce(settings, [shown], ledger=True)
+    reproduce(settings, [shown], Added(ledger))
     return settings
 
 

@@ -1,0 +1,1 @@
+"""Two views and the difference of their maps."""

@@ -1,0 +1,50 @@
+"""Two maps and their difference in one figure."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plugin import figures
+
+RNG = np.random.default_rng(1)
+ONE, OTHER = RNG.normal(size=(4, 6)), 3 * RNG.normal(size=(4, 6))
+LARGE = np.kron(OTHER, np.ones((2, 3)))
+
+
+def test_larger_map_is_averaged_to_the_size_of_the_smaller():
+    noisy = LARGE + np.tile([[1.0, -1.0, 0.0], [-1.0, 0.0, 1.0]], (4, 6))
+    one, other = figures.common_size(ONE, noisy)
+    np.testing.assert_array_equal(one, ONE)
+    np.testing.assert_allclose(other, OTHER, atol=1e-5)
+    assert figures.common_size(np.zeros((4, 8)), np.zeros((8, 4)))[0].shape == (4, 4)
+    with pytest.raises(ValueError, match=r"\(3, 4, 6\)"):
+        figures.common_size(ONE, np.zeros((3, 4, 6)))
+
+
+def test_difference_is_in_the_maps_unit_or_of_scaled_maps():
+    np.testing.assert_array_equal(figures.difference(ONE, OTHER, scaled=False), OTHER - ONE)
+    expected = OTHER / np.abs(OTHER).max() - ONE / np.abs(ONE).max()
+    np.testing.assert_allclose(figures.difference(ONE, OTHER, scaled=True), expected)
+    np.testing.assert_allclose(figures.difference(ONE, 7 * ONE, scaled=True), 0, atol=1e-12)
+    zero = np.zeros_like(ONE)
+    np.testing.assert_allclose(figures.difference(zero, ONE, scaled=True), ONE / np.abs(ONE).max())
+
+
+def test_linked_maps_share_their_axes_and_tell_all_values():
+    maps = {"A": ONE, "B": OTHER, "B minus A": OTHER - ONE}
+    figure = figures.linked_maps(maps, [Image.new("RGB", (6, 4)), None], opacity=0.5, clip_percentile=100)
+    drawn = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert len(figure.data) == len(drawn) + 1
+    for trace, values in zip(drawn, maps.values(), strict=True):
+        np.testing.assert_array_equal(trace.z, values)
+        np.testing.assert_allclose(trace.customdata, np.stack([*maps.values()], -1), rtol=1e-6)
+        assert all(f"{name} <b>%{{customdata[{index}]" in trace.hovertemplate for index, name in enumerate(maps))
+        assert trace.zmax == -trace.zmin == np.abs(values).max()
+    assert [trace.opacity for trace in drawn] == [0.5, 1.0, 1.0]
+    axes = figure.layout
+    assert axes.xaxis2.matches == axes.xaxis3.matches == "x"
+    assert axes.yaxis2.matches == axes.yaxis3.matches == "y"
+    with pytest.raises(ValueError, match="one size"):
+        figures.linked_maps({"A": ONE, "B": LARGE})
+    with pytest.raises(ValueError, match="none"):
+        figures.linked_maps({})
