@@ -8,9 +8,11 @@ from .inputs import offered_pictures
 from .inputs.layer_outputs import spatial
 from .inputs.offered_networks import DIGITS
 from .inputs.unit_maximizers import PIXELS
-from .settings import DRAWING, UPLOAD, VIEWS, Settings
+from .settings import CHOICE_OF_PICTURES, DRAWING, UPLOAD, VIEWS, Settings
 from .untrusted_text import quoted
 
+# Settings that are classes of the network, with their names in a sentence.
+OF_CLASSES = {"target": "target", "contrast": "contrast", "labelled": "label", "predicted": "prediction"}
 # Ways to show the maps of networks that see grey values.
 _GREY_VIEWS = ("sum", "positive", "negative")
 
@@ -35,11 +37,13 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
             settings, checkpoint=left.checkpoint, checkpoint_name=left.checkpoint_name, layer="", rules=()
         )
         if not same_classes:
-            settings = replace(settings, target=left.target, contrast=left.contrast)
+            settings = replace(settings, target=left.target, contrast=left.contrast, labelled=None, predicted=None)
     if settings.preset != before.preset:
         settings = replace(settings, rules=())
     if settings.layer != before.layer:
         settings = replace(settings, neuron=())
+    if any(getattr(settings, name) != getattr(before, name) for name in CHOICE_OF_PICTURES):
+        settings = replace(settings, sheet=1)
     return settings
 
 
@@ -58,10 +62,10 @@ def fit(
         The settings, and one sentence for each value that the network does not have.
     """
     notes = []
-    for name in ("target", "contrast"):
+    for name, called in OF_CLASSES.items():
         index = getattr(settings, name)
         if index is not None and index >= len(class_names):
-            notes.append(f"{settings.network} has classes 0 to {len(class_names) - 1}: there is no {name} {index}.")
+            notes.append(f"{settings.network} has classes 0 to {len(class_names) - 1}: there is no {called} {index}.")
             changes: dict[str, Any] = {name: None}
             settings = replace(settings, **changes)
     if settings.view not in views(channels):

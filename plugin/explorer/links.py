@@ -76,6 +76,20 @@ def number(lowest: float, highest: float) -> Form:
     return Form(read, "{:g}".format)
 
 
+def interval(lowest: float, highest: float) -> Form:
+    """Two numbers in these bounds with a dash between, the smaller one first: `0.2-0.9`."""
+    bound = number(lowest, highest)
+
+    def read(text: str) -> tuple[float, float]:
+        low, _, high = text.partition("-")
+        values = bound.read(low), bound.read(high)
+        if values[0] > values[1]:
+            raise ValueError("has the larger number first")
+        return values
+
+    return Form(read, lambda values: "-".join(map(bound.write, values)))
+
+
 def some_of(known: Collection[str], kind: str) -> Form:
     """Different names, each a `kind`, with commas between."""
 

@@ -4,7 +4,16 @@ from plugin.attr.methods import METHODS as _SHARED
 from plugin.attr.methods import Method, lrp_key
 from plugin.rules import SWITCH_FREE
 
-__all__ = ["METHODS", "NO_IMAGE", "OF_PICTURES", "UNPOOLING_LABELS", "WITHOUT_SWITCHES", "Method", "lrp_key"]
+__all__ = [
+    "METHODS",
+    "NO_IMAGE",
+    "OF_DATA_SETS",
+    "OF_PICTURES",
+    "UNPOOLING_LABELS",
+    "WITHOUT_SWITCHES",
+    "Method",
+    "lrp_key",
+]
 
 # Where max-pooling hands its signal when no switch tells.
 UNPOOLING_LABELS = {name: {"center": "centre"}.get(name, name) for name in SWITCH_FREE}
@@ -30,3 +39,5 @@ METHODS: dict[str, Method] = (
     | {NO_IMAGE: Method("Deconvnet, no picture", "plugin.attr", "", "DeconvNet", reading=_SHARED["deconvnet"].reading)}
 )
 OF_PICTURES = tuple(key for key in METHODS if key != NO_IMAGE)
+# Those that `plugin.datasets` makes maps with.
+OF_DATA_SETS = tuple(_SHARED)

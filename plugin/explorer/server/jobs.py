@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # For how long a connection may be lost before the page counts as closed: browsers come back from a short break.
 _ABSENCE_SECONDS = 10.0
+# For how long work goes on while nobody looks. Browsers let hidden pages ask once a minute.
+PATIENCE_SECONDS = 150.0
 
 
 def name_of(asked: Any) -> str:
@@ -100,7 +102,7 @@ class Job(Generic[T]):
         work: called with its `Task`. It ends soon after a `Task.report` that raises.
         present: whether the browser of the page is connected; asked by the worker. Work for a page that was closed ends
             within seconds.
-        patience_seconds: how long the work goes on while nobody looks. Browsers let hidden pages ask once a minute.
+        patience_seconds: how long the work goes on while nobody looks.
         turns: the queue in which the work waits before it begins; None begins at once.
     """
 
@@ -108,7 +110,7 @@ class Job(Generic[T]):
         self,
         work: Callable[[Task], T],
         present: Callable[[], bool] = lambda: True,
-        patience_seconds: float = 150.0,
+        patience_seconds: float = PATIENCE_SECONDS,
         turns: Turns | None = None,
     ) -> None:
         self._turns = turns

@@ -20,7 +20,11 @@ _store = FileStore()
 
 def keep(uploaded: Any) -> SentFile:
     """Keep a file of Streamlit's uploader."""
-    file = sent(uploaded.name, uploaded.getvalue())
+    return keep_file(sent(uploaded.name, uploaded.getvalue()))
+
+
+def keep_file(file: SentFile) -> SentFile:
+    """Keep a file of the user's."""
     _of_session().put("", file)
     owner = owner_of_files()
     if owner is not None:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from ..fitting import alone_with, follow, with_suitable_picture
+from ..fitting import OF_CLASSES, alone_with, follow, with_suitable_picture
 from ..inputs import offered_networks
 from ..server import connection
 from ..settings import INPUTS, Settings, from_query
@@ -33,7 +33,7 @@ _PLAIN = "attribute.plain"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
 # What means something for one network only.
-_OF_NETWORK = ("target", "contrast", "layer", "neuron", "rules")
+_OF_NETWORK = (*OF_CLASSES, "layer", "neuron", "rules")
 
 
 def key(name: str) -> str:
