@@ -39,7 +39,7 @@ FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
 GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", PIXELS: "Pixels"}
 # Pictures that are looked at together, which of them are shown, and in which order.
 SAMPLES, FOLDER = "samples", "folder"
-COLLECTIONS = {SAMPLES: "Samples", FOLDER: "A folder", UPLOAD: "Uploads"}
+COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads"}
 CORRECTNESS = {"all": "All", "wrong": "Wrong only"}
 ORDERS = {"name": "Name", "least": "Least confident first", "most": "Most confident first"}
 SPANS = {"position": "Itself", "channel": "Mean of its channel"}

@@ -10,7 +10,8 @@ from ...settings import Settings
 from .picture_choice import Confusion
 
 _CELL, _LARGEST, _LONGEST_NAME = 34, 64, 22
-_COLOURS = [[0, "rgba(33, 102, 172, 0.04)"], [1, "rgba(33, 102, 172, 0.9)"]]
+# Pale enough for the text of either theme.
+_COLOURS = [[0, "rgba(33, 102, 172, 0.04)"], [1, "rgba(33, 102, 172, 0.55)"]]
 
 
 def figure(found: Confusion, class_names: Sequence[str], settings: Settings) -> go.Figure:
@@ -36,7 +37,7 @@ def figure(found: Confusion, class_names: Sequence[str], settings: Settings) -> 
             for row, column in zip(rows, columns, strict=True)
         ],
         hoverinfo="text", marker={"symbol": "square", "size": _CELL - 4, "color": "rgba(0, 0, 0, 0)"},
-        unselected={"marker": {"opacity": 1}, "textfont": {"color": "rgba(122, 122, 122, 1)"}},
+        unselected={"marker": {"opacity": 1}},
     )  # fmt: skip
     table = go.Figure([shades, marks])
     for row in place if settings.labelled is not None or settings.predicted is not None else ():

@@ -50,7 +50,7 @@ class Findings:
     @property
     def known(self) -> NDArray[np.bool_]:
         """Which pictures have a prediction, `(N,)`."""
-        return np.asarray(self.predicted >= 0)
+        return self.predicted >= 0
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -60,7 +60,7 @@ class Findings:
     @property
     def wrong(self) -> NDArray[np.bool_]:
         """Which have a prediction that is not their label, `(N,)`."""
-        return self.judged & (self.predicted != self.labels)
+        return self.judged & np.not_equal(self.predicted, self.labels)
 
 
 class FolderPredictions:

@@ -94,7 +94,7 @@ def _chosen(settings: Settings, predictions: FolderPredictions) -> tuple[Setting
         st.info("No picture is as the sidebar asks.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if most > 1:
-            st.number_input(f"Page of {most}", 1, most, key=key("sheet"), width=140)
+            st.number_input(f"Page (of {most})", 1, most, key=key("sheet"), width=140)
         if any(getattr(settings, name) != getattr(Settings, name) for name in picture_choice.FILTERS):
             st.caption(f"{len(rows)} of {len(predictions)} pictures")
             st.button("Show all pictures", key=key("folder.all"), on_click=_show_all)
@@ -180,7 +180,7 @@ def _maps(settings: Settings, subject: Subject) -> None:
     label = "Go on with the maps" if out.exists() else "Make the maps"
     work(name, label, partial(folder_maps.attribute_all, maps=maps, subject=subject), _made, patience_seconds=math.inf)
     st.caption("The same from the command line, which goes on with what was made here")
-    st.code(maps.command, language=None)
+    st.code(maps.command, language=None, wrap_lines=True)
 
 
 def _output(folder: Path) -> str:

@@ -17,7 +17,7 @@ from .folder_predictions import Findings, FolderPredictions
 from .picture_collections import PictureCollection, SampleSource
 
 # Of a cell, and of the part of a name that fits into it.
-_WIDTH, _LONGEST_NAME = 160, 20
+_WIDTH, _LONGEST_NAME = 148, 17
 OPENED, _NOTE = key("folder.opened"), key("folder.note")
 
 
@@ -39,10 +39,11 @@ def grid(predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
     with st.container(horizontal=True, gap="small"):
         for row in rows:
             with st.container(width=_WIDTH, gap="small"):
-                pictures[row], texts[row] = st.empty(), st.empty()
+                pictures[row] = st.empty()
                 _picture(predictions, row, before, pictures[row])
-                texts[row].caption(_said(predictions, row, before))
                 _open_button(predictions.collection, row, before)
+                texts[row] = st.empty()
+                texts[row].caption(_said(predictions, row, before))
     if not unread:
         return before
 
