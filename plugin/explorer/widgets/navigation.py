@@ -53,11 +53,6 @@ def pages() -> dict[str, Page]:
     return found
 
 
-def turn_to(path: str) -> None:
-    """Show the page with this path in place of the one that is being drawn."""
-    st.switch_page(st.session_state[_STREAMLIT_PAGES][path])
-
-
 def link(path: str, label: str, query: Mapping[str, str]) -> None:
     """A link to the page with this path, with these query parameters; nothing if there is no such page."""
     if page := st.session_state[_STREAMLIT_PAGES].get(path):

@@ -3,6 +3,8 @@
 A link names a file by the start of its digest. Whatever is shown under that name is that file.
 """
 
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -12,7 +14,8 @@ from ..server.files import FileStore, SentFile, sent
 from ..settings import UPLOAD, Settings
 from ..untrusted_text import quoted
 
-_SESSION, _EXPECTED = "attribute.files", "attribute.expected_files"
+_SESSION, _EXPECTED, _OFFERED = "attribute.files", "attribute.expected_files", "attribute.offered_files"
+_MOST_OFFERED = 2000
 _MOST_SESSION_BYTES, _MOST_SESSION_FILES = 256 * 2**20, 16
 # Of all sessions, for the life of the server.
 _store = FileStore()
@@ -20,11 +23,10 @@ _store = FileStore()
 
 def keep(uploaded: Any) -> SentFile:
     """Keep a file of Streamlit's uploader."""
-    return keep_file(sent(uploaded.name, uploaded.getvalue()))
+    return _keep(sent(uploaded.name, uploaded.getvalue()))
 
 
-def keep_file(file: SentFile) -> SentFile:
-    """Keep a file of the user's."""
+def _keep(file: SentFile) -> SentFile:
     _of_session().put("", file)
     owner = owner_of_files()
     if owner is not None:
@@ -32,12 +34,40 @@ def keep_file(file: SentFile) -> SentFile:
     return file
 
 
+def offer(short: str, name: str, read: Callable[[], bytes]) -> None:
+    """Let this session find a file that is read when it is asked for.
+
+    Args:
+        short: the start of its digest. What is read is used only if its digest starts so.
+        name: of the file.
+        read: its content; may raise `OSError` or `ValueError`.
+    """
+    offered: OrderedDict[str, tuple[str, Callable[[], bytes]]] = st.session_state.setdefault(_OFFERED, OrderedDict())
+    offered[short] = name, read
+    offered.move_to_end(short)
+    while len(offered) > _MOST_OFFERED:
+        offered.popitem(last=False)
+
+
 def find(short: str) -> SentFile | None:
     """The file whose digest starts so; None if it is not here, or was dropped for newer ones."""
     if not short:
         return None
     owner = owner_of_files()
-    return _of_session().get("", short) or (_store.get(owner, short) if owner is not None else None)
+    kept = _of_session().get("", short) or (_store.get(owner, short) if owner is not None else None)
+    return kept or _read(short)
+
+
+def _read(short: str) -> SentFile | None:
+    """A file that was offered, which is kept from now on."""
+    if short not in (offered := st.session_state.get(_OFFERED, {})):
+        return None
+    name, read = offered[short]
+    try:
+        file = sent(name, read())
+    except (OSError, ValueError):  # gone, as a file that was dropped is
+        return None
+    return _keep(file) if file.short == short else None
 
 
 def expect(settings: Settings) -> None:

@@ -130,8 +130,17 @@ def join() -> None:
 def go_on(path: str, label: str, settings: Settings) -> None:
     """A link to the page with this path that opens with these settings, there alone if their network or picture is not
     that of the pages."""
+    _offer(path, label, settings, alone=_inputs(settings) != _inputs(shared()))
+
+
+def choose_on(path: str, label: str, settings: Settings) -> None:
+    """The same for a picture or network that the link says: whoever follows it chooses it, as in the sidebar, for all
+    pages, or if this page is alone, for that page alone."""
+    _offer(path, label, settings, alone=is_alone(st.session_state[_PAGE]))
+
+
+def _offer(path: str, label: str, settings: Settings, alone: bool) -> None:
     if path in navigation.pages():
-        alone = _inputs(settings) != _inputs(shared())
         # Without any parameter it would be as the titles at the top are, which take along what is shown.
         query = _query(path, settings, alone) or {"network": settings.network}
         st.session_state[_OFFERED].add((path, tuple(sorted(query.items()))))

@@ -18,6 +18,7 @@ from plugin.datasets.labels import labels_where_known
 from plugin.models.pictures import decode
 
 from ...inputs.subject import Subject
+from ...server.files import SHORT, digest
 from ...server.jobs import Task
 from .picture_collections import PictureCollection
 
@@ -81,6 +82,7 @@ class FolderPredictions:
         self._predicted, self._confidence = np.full(count, -1, np.int64), np.full(count, np.nan, np.float32)
         self._broken: dict[int, str] = {}
         self._thumbnails: OrderedDict[int, bytes] = OrderedDict()
+        self._digests: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -102,6 +104,11 @@ class FolderPredictions:
         with self._lock:
             return self._thumbnails.get(row)
 
+    def digest(self, row: int) -> str:
+        """The start of the SHA-256 of a picture's file, as links have it; empty if it was not read, or is broken."""
+        with self._lock:
+            return self._digests.get(row, "")
+
     def read(self, rows: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
         """Read and decode pictures: the pixels `(H, W, C)` that the network sees of each, in order, None of a broken
         one. Afterwards its thumbnail is there, or the reason why it is broken."""
@@ -120,6 +127,7 @@ class FolderPredictions:
         pixels = self.subject.model.preprocessing.pixels(image)
         thumbnail = _thumbnail(image)  # changes the image, which has served
         with self._lock:
+            self._digests[row] = digest(data)[:SHORT]
             self._thumbnails[row] = thumbnail
             while len(self._thumbnails) > _MOST_THUMBNAILS:
                 self._thumbnails.popitem(last=False)

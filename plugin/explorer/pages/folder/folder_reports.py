@@ -18,8 +18,13 @@ def summary(predictions: FolderPredictions, findings: Findings) -> str:
     files = len(findings.broken) + len(collection.skipped)
     parts = [f"**{len(predictions)} pictures** in {quoted(collection.name)}", tally(findings)]
     if files:
-        parts.append(f"{files} {'files' if files > 1 else 'file'} without a prediction, listed below")
+        parts.append(f"{without_prediction(files)}, listed below")
     return "; ".join(parts) + "."
+
+
+def without_prediction(files: int) -> str:
+    """So many files have none."""
+    return f"{files} {'files' if files > 1 else 'file'} without a prediction"
 
 
 def tally(findings: Findings) -> str:

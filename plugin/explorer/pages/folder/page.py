@@ -18,7 +18,7 @@ from ...server.files import SHORT, digest
 from ...server.jobs import View
 from ...settings import COLLECTIONS, CORRECTNESS, FOLDER, ORDERS, Settings
 from ...untrusted_text import escaped, markdown_sentence
-from ...widgets import chart_options, controls, navigation, page_state
+from ...widgets import chart_options, controls, page_state
 from ...widgets.background_work import forget_work, work
 from ...widgets.page_frame import network_frame
 from ...widgets.page_state import key
@@ -26,7 +26,7 @@ from . import confusion_table, folder_maps, folder_reports, open_folders, pictur
 from .folder_maps import FolderMaps
 from .folder_predictions import Findings, FolderPredictions, predict_all
 from .picture_collections import PictureCollection
-from .picture_grid import OPENED, grid
+from .picture_grid import grid
 
 _PREDICTIONS, _OUTPUTS = key("folder.predictions"), key("folder.outputs")
 _FIELDS = ("pictures", "correctness", "labelled", "predicted", "confidence", "order", "whole")
@@ -34,8 +34,6 @@ _FIELDS = ("pictures", "correctness", "labelled", "predicted", "confidence", "or
 
 def draw() -> None:
     """Draw the page."""
-    if st.session_state.pop(OPENED, False):
-        navigation.turn_to("attribute")
     network_frame("folder", "Which pictures does it get wrong?", _FIELDS, _explore, Settings.network)
 
 
@@ -49,7 +47,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     predictions = _predictions(subject, collection)
     summary, running = st.empty(), st.container()
     settings, rows = _chosen(settings, predictions)
-    findings = grid(predictions, rows)
+    findings = grid(settings, predictions, rows)
     summary.markdown(folder_reports.summary(predictions, findings))
     with running:
         _predict_all(predictions)
@@ -143,7 +141,7 @@ def _files(settings: Settings, predictions: FolderPredictions, findings: Finding
     """What was not looked at, and the files to take along."""
     collection = predictions.collection
     if broken := folder_reports.broken(predictions, findings):
-        with st.expander(f"{len(broken)} files without a prediction"):
+        with st.expander(folder_reports.without_prediction(len(broken))):
             st.dataframe(broken, hide_index=True, alt="Files that could not be read, each with the reason")
     if collection.cut:
         st.info(f"{escaped(collection.name)} holds more than {len(collection.files)} files: these are the first.")

@@ -1,27 +1,34 @@
-"""Thumbnails with what the network says of them; a click opens a picture on the Attribute page."""
+"""Thumbnails with what the network says of them; each has a link to its maps on the Attribute page."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from plugin.datasets.records import UnreadablePicture
-
-from ...server.files import link_name, sent
+from ...server.files import link_name
 from ...server.turns import MAPS, ahead_of_this
-from ...settings import UPLOAD
+from ...settings import UPLOAD, Settings
 from ...untrusted_text import escaped, markdown_sentence
-from ...widgets import own_files
-from ...widgets.page_state import change, key
+from ...widgets import own_files, page_state
 from .folder_predictions import Findings, FolderPredictions
-from .picture_collections import PictureCollection, SampleSource
+from .picture_collections import SampleSource
 
 # Of a cell, and of the part of a name that fits into it.
 _WIDTH, _LONGEST_NAME = 148, 17
-OPENED, _NOTE = key("folder.opened"), key("folder.note")
 
 
-def grid(predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
+@dataclass(frozen=True)
+class _Cell:
+    """Places on the page for what is shown of one picture."""
+
+    picture: DeltaGenerator
+    link: DeltaGenerator
+    text: DeltaGenerator
+
+
+def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
     """Draw these pictures, and ask the network about those of which nothing is known.
 
     The pictures appear one by one, and what the network says of them when it has said it.
@@ -29,21 +36,16 @@ def grid(predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
     Returns:
         What is known afterwards.
     """
-    if note := st.session_state.pop(_NOTE, ""):
-        st.error(markdown_sentence(note))
     before = predictions.findings()
-    unread = [row for row in rows if predictions.thumbnail(row) is None and row not in before.broken]
-    unread += [row for row in predictions.left(rows) if row not in unread]
-    pictures, texts = {}, {}
+    left = {*predictions.left(rows)}
+    unread = [row for row in rows if row in left or (predictions.thumbnail(row) is None and row not in before.broken)]
     waiting = st.empty()
+    cells = {}
     with st.container(horizontal=True, gap="small"):
         for row in rows:
             with st.container(width=_WIDTH, gap="small"):
-                pictures[row] = st.empty()
-                _picture(predictions, row, before, pictures[row])
-                _open_button(predictions.collection, row, before)
-                texts[row] = st.empty()
-                texts[row].caption(_said(predictions, row, before))
+                cells[row] = _Cell(st.empty(), st.empty(), st.empty())
+                _draw(cells[row], settings, predictions, row, before)
     if not unread:
         return before
 
@@ -54,24 +56,43 @@ def grid(predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
         waiting.empty()
         pixels = {}
         for row, seen in predictions.read(unread):
-            _picture(predictions, row, predictions.findings(), pictures[row])
+            _draw(cells[row], settings, predictions, row, predictions.findings())
             if seen is not None:
                 pixels[row] = seen
         predictions.predict(pixels)
     after = predictions.findings()
     for row in unread:
-        texts[row].caption(_said(predictions, row, after))
+        cells[row].text.caption(_said(predictions, row, after))
     return after
 
 
-def _picture(
-    predictions: FolderPredictions, row: int, findings: Findings, place: st.delta_generator.DeltaGenerator
-) -> None:
+def _draw(cell: _Cell, settings: Settings, predictions: FolderPredictions, row: int, findings: Findings) -> None:
+    """Draw what is known of a picture."""
     name = predictions.collection.records[row].id
     if row in findings.broken:
-        place.warning(markdown_sentence(findings.broken[row]))
+        cell.picture.warning(markdown_sentence(findings.broken[row]))
     elif thumbnail := predictions.thumbnail(row):
-        place.image(thumbnail, alt=name)
+        cell.picture.image(thumbnail, alt=name)
+    last = name.rpartition("/")[2]
+    label = escaped(last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 1]}…")
+    if chosen := _with_picture(settings, predictions, row):
+        with cell.link:
+            page_state.choose_on("attribute", label, chosen)
+    else:
+        cell.link.caption(label)
+    cell.text.caption(_said(predictions, row, findings))
+
+
+def _with_picture(settings: Settings, predictions: FolderPredictions, row: int) -> Settings | None:
+    """The settings with this picture in place of the one that is open; None if it was not read, or is broken."""
+    source, record = predictions.collection.source, predictions.collection.records[row]
+    if not (short := predictions.digest(row)):
+        return None
+    if isinstance(source, SampleSource):
+        return replace(settings, image=record.place)
+    name = record.id.rpartition("/")[2]
+    own_files.offer(short, name, partial(source.read, record))
+    return replace(settings, image=UPLOAD, picture=short, picture_name=link_name(name))
 
 
 def _said(predictions: FolderPredictions, row: int, findings: Findings) -> str:
@@ -85,29 +106,3 @@ def _said(predictions: FolderPredictions, row: int, findings: Findings) -> str:
     said = f"{escaped(classes[findings.predicted[row]])} {findings.confidence[row]:.0%}"
     mark = "" if label < 0 else "✗ " if findings.wrong[row] else "✓ "
     return f"**{mark}{said}**" + (f", {labelled}" if findings.wrong[row] else "")
-
-
-def _open_button(collection: PictureCollection, row: int, findings: Findings) -> None:
-    name = collection.records[row].id
-    last = name.rpartition("/")[2]
-    short = last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 1]}…"
-    st.button(
-        escaped(short), key=key(f"folder.open.{row}"), on_click=partial(_open, collection, row), type="tertiary",
-        icon=":material/arrow_forward:", help=f"Attribute {escaped(name)}", disabled=row in findings.broken,
-    )  # fmt: skip
-
-
-def _open(collection: PictureCollection, row: int) -> None:
-    """Callback: open a picture for all pages, as if it had been chosen or uploaded there, and turn to its maps."""
-    record = collection.records[row]
-    if isinstance(collection.source, SampleSource):
-        change(image=record.place)
-    else:
-        try:
-            content = collection.source.read(record)
-        except (UnreadablePicture, OSError) as error:
-            st.session_state[_NOTE] = str(error)
-            return
-        file = own_files.keep_file(sent(record.id.rpartition("/")[2], content))
-        change(image=UPLOAD, picture=file.short, picture_name=link_name(file.name))
-    st.session_state[OPENED] = True
