@@ -226,13 +226,17 @@ def test_stopped_predictions_stay_and_go_on_without_asking_again(predictions):
 
 def test_thumbnails_of_large_pictures_are_small_and_bounded_in_number(tmp_path, subject, monkeypatch):
     Image.effect_noise((3000, 2000), 90).save(tmp_path / "large.jpg")
-    Image.new("RGB", (20, 200), "red").save(tmp_path / "small.png")
+    Image.new("RGB", (10, 40), "red").save(tmp_path / "small.png")
     found = FolderPredictions(subject, picture_collections.of_folder(tmp_path))
     monkeypatch.setattr(folder_predictions, "_MOST_THUMBNAILS", 1)
     seen = dict(found.read([0, 1]))
     assert [pixels.shape for pixels in seen.values()] == [(32, 32, 3)] * 2
     (kept,) = [found.thumbnail(row) for row in (0, 1) if found.thumbnail(row)]
     assert len(kept) < 20_000
+    monkeypatch.setattr(folder_predictions, "_MOST_THUMBNAILS", 2)
+    assert len(dict(found.read([0, 1]))) == 2
+    sizes = [Image.open(io.BytesIO(found.thumbnail(row))).size for row in (0, 1)]
+    assert sizes == [(144, 96), (30, 120)]  # small ones are enlarged by a whole number
 
 
 # Filters, order, pages
@@ -351,8 +355,8 @@ def test_csv_says_what_was_found_and_holds_no_formula(tmp_path, subject):
 def test_summary_counts_right_and_broken(predictions):
     predict_all(Told(), predictions)
     text = folder_reports.summary(predictions, predictions.findings())
-    assert text.startswith("**34 pictures** in `photos`; 30 predicted, ")
-    assert "of 20 with a label right" in text
+    assert text.startswith("**34 pictures** in `photos`; 30 predicted; ")
+    assert "of the 20 with a label are right" in text
     assert "5 files without a prediction" in text
     reasons = {row["File"]: row["Reason"] for row in folder_reports.broken(predictions, predictions.findings())}
     assert {*reasons} == {*BROKEN, "notes.txt"}
@@ -467,7 +471,7 @@ def texts(at):
 def test_page_shows_the_samples_at_first():
     at = opened("folder")
     assert shown(at) == list(models.sample_images())
-    assert "**6 pictures** in `the bundled samples`; 6 predicted" in at.markdown[0].value
+    assert "**6 pictures** in `samples`; 6 predicted" in at.markdown[0].value
     assert at.query_params == {}
     assert not [*at.error, *at.warning, *at.info]
     follow(at, "coffee")
@@ -476,7 +480,7 @@ def test_page_shows_the_samples_at_first():
 
 def test_digits_are_shown_to_the_classifier_of_digits():
     at = opened("folder", network=offered_networks.DIGITS, image="digit-3")
-    assert "10 of 10 with a label right" in at.markdown[0].value
+    assert "10 of the 10 with a label are right" in at.markdown[0].value
 
 
 def test_folder_by_its_path_is_predicted_page_by_page_and_as_a_whole_on_request(photos):
@@ -490,7 +494,7 @@ def test_folder_by_its_path_is_predicted_page_by_page_and_as_a_whole_on_request(
     link = dict(at.query_params)
     press(at, "Predict the other 10 pictures")
     assert not finish(at, "folder-predictions").error
-    assert "30 predicted, " in at.markdown[0].value
+    assert "30 predicted; " in at.markdown[0].value
     assert not [button for button in at.button if button.label.startswith("Predict")]
     run(widget(at, "number_input", "sheet").set_value(2))
     assert len(shown(at)) == 10
@@ -558,10 +562,10 @@ def test_stop_keeps_what_was_found_and_the_button_goes_on(photos, monkeypatch):
     stopped.set()
     view = finish(at, "folder-predictions")
     assert (view.completed, view.error) == (False, "")
-    assert "24 predicted, " in at.markdown[0].value
+    assert "24 predicted; " in at.markdown[0].value
     press(at, "Predict the other 6")
     assert finish(at, "folder-predictions").completed
-    assert "30 predicted, " in at.markdown[0].value
+    assert "30 predicted; " in at.markdown[0].value
 
 
 def test_click_opens_the_picture_on_the_attribute_page_and_back_returns(photos):

@@ -42,6 +42,7 @@ QUERIES = {
     "attribute": "methods=gradient,guided-backprop,lrp-epsilon-plus-flat",
     "deconvnet": "network=model-c&layer=features.relu4&view=colour",
     "lrp": "target=3",
+    "folder": "network=mnist-classifier&image=digit-3",
     "code-space": "network=mnist-classifier&image=digit-3",
     "invariance": "network=mnist-classifier&image=digit-3",
 }

@@ -10,8 +10,9 @@ from ...settings import Settings
 from .picture_choice import Confusion
 
 _CELL, _LARGEST, _LONGEST_NAME = 34, 64, 22
-# Pale enough for the text of either theme.
-_COLOURS = [[0, "rgba(33, 102, 172, 0.04)"], [1, "rgba(33, 102, 172, 0.55)"]]
+_COLOURS = [[0, "#deebf7"], [1, "#2166ac"]]
+# Of the scale: up to here black is read better than white.
+_DARK_FROM = 0.85
 
 
 def figure(found: Confusion, class_names: Sequence[str], settings: Settings) -> go.Figure:
@@ -27,7 +28,11 @@ def figure(found: Confusion, class_names: Sequence[str], settings: Settings) -> 
     columns, rows = (values.ravel() for values in np.meshgrid(place, place))
     names = [_name(class_names, index) for index in found.classes]
     # Roots, so that a few errors are seen beside many right answers.
-    shades = go.Heatmap(z=np.sqrt(found.counts), colorscale=_COLOURS, showscale=False, hoverinfo="skip", xgap=1, ygap=1)
+    shades = np.sqrt(found.counts / max(1, found.counts.max(initial=0)))
+    colours = go.Heatmap(
+        z=np.where(shades > 0, shades, np.nan), colorscale=_COLOURS, zmin=0, zmax=1, showscale=False, hoverinfo="skip",
+        xgap=1, ygap=1,
+    )  # fmt: skip
     texts = [str(value) if value else "" for value in found.counts.ravel()]
     # Streamlit tells of clicks on marks, and of none on a heatmap.
     marks = go.Scatter(
@@ -37,9 +42,10 @@ def figure(found: Confusion, class_names: Sequence[str], settings: Settings) -> 
             for row, column in zip(rows, columns, strict=True)
         ],
         hoverinfo="text", marker={"symbol": "square", "size": _CELL - 4, "color": "rgba(0, 0, 0, 0)"},
+        textfont={"color": ["#fff" if shade > _DARK_FROM else "#111" for shade in shades.ravel()]},
         unselected={"marker": {"opacity": 1}},
     )  # fmt: skip
-    table = go.Figure([shades, marks])
+    table = go.Figure([colours, marks])
     for row in place if settings.labelled is not None or settings.predicted is not None else ():
         for column in place:
             if _is_chosen(settings, found.classes[row], found.classes[column]):

@@ -169,6 +169,10 @@ def _device(network: torch.nn.Module) -> torch.device:
 
 
 def _thumbnail(image: Image.Image) -> bytes:
+    """A JPEG file; a very small picture is enlarged by a whole number, because a browser would blur its pixels."""
+    factor = _SIDE // max(image.size)
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     image.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=_QUALITY)

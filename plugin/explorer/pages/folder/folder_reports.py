@@ -31,7 +31,8 @@ def tally(findings: Findings) -> str:
     """How many were predicted, and how many of those with a label rightly."""
     judged, wrong = int(findings.judged.sum()), int(findings.wrong.sum())
     text = f"{int(findings.known.sum())} predicted"
-    return f"{text}, {judged - wrong} of {judged} with a label right ({1 - wrong / judged:.1%})" if judged else text
+    right = f"{judged - wrong} of the {judged} with a label are right"
+    return f"{text}; {right} ({1 - wrong / judged:.1%})" if judged else text
 
 
 def broken(predictions: FolderPredictions, findings: Findings) -> list[dict[str, str]]:

@@ -147,12 +147,12 @@ def of_folder(folder: Path) -> PictureCollection:
 
 def of_samples(grey: bool) -> PictureCollection:
     """The bundled pictures: digits for a network that sees grey values, else photographs."""
-    return _listed("the bundled samples", SampleSource(grey))
+    return _listed("samples", SampleSource(grey))
 
 
 def of_uploads(files: Sequence[SentFile]) -> PictureCollection:
     """Pictures that a browser has sent."""
-    return _listed(f"{len(files)} uploads" if len(files) > 1 else "1 upload", UploadSource(files))
+    return _listed("uploads", UploadSource(files))
 
 
 def accepted(files: Sequence[SentFile]) -> tuple[tuple[SentFile, ...], str]:
