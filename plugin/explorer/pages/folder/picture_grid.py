@@ -1,6 +1,6 @@
 """Thumbnails with what the network says of them; each has a link to its maps on the Attribute page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +17,8 @@ from .picture_collections import SampleSource
 
 # Of a cell, and of the part of a name that fits into it.
 _WIDTH, _LONGEST_NAME = 148, 17
+# About what a first screen holds.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class _Cell:
 def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
     """Draw these pictures, and ask the network about those of which nothing is known.
 
-    The pictures appear one by one, and what the network says of them when it has said it.
+    The pictures appear one by one, and row by row what the network says of them.
 
     Returns:
         What is known afterwards.
@@ -54,16 +56,22 @@ def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]
 
     with MAPS.turn(told):
         waiting.empty()
-        pixels = {}
-        for row, seen in predictions.read(unread):
-            _draw(cells[row], settings, predictions, row, predictions.findings())
-            if seen is not None:
-                pixels[row] = seen
-        predictions.predict(pixels)
+        for start in range(0, len(unread), _AT_ONCE):
+            _ask(cells, settings, predictions, unread[start : start + _AT_ONCE])
+    return predictions.findings()
+
+
+def _ask(cells: Mapping[int, _Cell], settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> None:
+    """Read pictures and ask the network about them, and draw both as they come."""
+    pixels = {}
+    for row, seen in predictions.read(rows):
+        _draw(cells[row], settings, predictions, row, predictions.findings())
+        if seen is not None:
+            pixels[row] = seen
+    predictions.predict(pixels)
     after = predictions.findings()
-    for row in unread:
+    for row in pixels:
         cells[row].text.caption(_said(predictions, row, after))
-    return after
 
 
 def _draw(cell: _Cell, settings: Settings, predictions: FolderPredictions, row: int, findings: Findings) -> None:
