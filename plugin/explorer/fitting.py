@@ -8,7 +8,7 @@ from .inputs import offered_pictures
 from .inputs.layer_outputs import spatial
 from .inputs.offered_networks import DIGITS
 from .inputs.unit_maximizers import PIXELS
-from .settings import CHOICE_OF_PICTURES, DRAWING, UPLOAD, VIEWS, Settings
+from .settings import CHOICE_OF_PICTURES, DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
 from .untrusted_text import quoted
 
 # Settings that are classes of the network, with their names in a sentence.
@@ -29,13 +29,11 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings: after the change.
         before: before it.
         same_classes: whether class indices mean the same for both networks.
-        left: how the chosen network was left when it was shown last: its checkpoint and its class come back.
+        left: how the chosen network was left when it was shown last: its weights and its class come back.
     """
     if settings.network != before.network:
         left = left or Settings()
-        settings = replace(
-            settings, checkpoint=left.checkpoint, checkpoint_name=left.checkpoint_name, layer="", rules=()
-        )
+        settings = with_weights(replace(settings, layer="", rules=()), left)
         if not same_classes:
             settings = replace(settings, target=left.target, contrast=left.contrast, labelled=None, predicted=None)
     if settings.preset != before.preset:
@@ -45,6 +43,12 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
     if any(getattr(settings, name) != getattr(before, name) for name in CHOICE_OF_PICTURES):
         settings = replace(settings, sheet=1)
     return settings
+
+
+def with_weights(settings: Settings, other: Settings) -> Settings:
+    """The settings with the checkpoint of others, and with all that belongs to it."""
+    changes: dict[str, Any] = {name: getattr(other, name) for name in OWN_WEIGHTS}
+    return replace(settings, **changes)
 
 
 def fit(
@@ -71,6 +75,9 @@ def fit(
     if settings.view not in views(channels):
         notes.append(f"{settings.network} sees grey values: there is no view {quoted(settings.view)}.")
         settings = replace(settings, view="sum")
+    if settings.explain == "neuron" and not layers:
+        notes.append(f"{settings.network} has no layer whose neurons can be chosen.")
+        settings = replace(settings, explain="class")
     if settings.layer and settings.layer not in layers:
         notes.append(f"{settings.network} has no layer {quoted(settings.layer)}.")
         settings = replace(settings, layer="", neuron=())

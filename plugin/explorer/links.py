@@ -90,6 +90,20 @@ def interval(lowest: float, highest: float) -> Form:
     return Form(read, lambda values: "-".join(map(bound.write, values)))
 
 
+def numbers(count: int, lowest: float, highest: float) -> Form:
+    """So many numbers in these bounds, with commas between."""
+    form = number(lowest, highest)
+
+    def read(text: str) -> tuple[float, ...]:
+        parts = text.split(",")
+        if len(parts) != count:
+            raise ValueError(f"is not {count} numbers with commas between")
+        return tuple(form.read(part) for part in parts)
+
+    # All digits: another mean is another map.
+    return Form(read, lambda values: ",".join(repr(value).removesuffix(".0") for value in values))
+
+
 def some_of(known: Collection[str], kind: str) -> Form:
     """Different names, each a `kind`, with commas between."""
 

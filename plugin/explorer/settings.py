@@ -55,8 +55,15 @@ TOUR = (
 
 _FILE = links.matching(FILE_NAME, "the name of a file")
 _FOLDER = links.matching(FOLDER_NAME, "the name of a folder")
+# Of pixels from 0 to 1. Networks that were trained on values up to 255 have small deviations.
+MEAN, STD = links.numbers(3, 0, 1), links.numbers(3, 0.001, 10)
+MOST_PIXELS = 1024
+# The weights of the user's own, and how they are used.
+OWN_WEIGHTS = (
+    "checkpoint", "checkpoint_name", "class_names", "class_names_name", "resize", "crop", "mean", "std",
+)  # fmt: skip
 # Which network and which picture are looked at: every page has them, also where it shows something else.
-INPUTS = ("network", "checkpoint", "checkpoint_name", "image", "picture", "picture_name", "drawing")
+INPUTS = ("network", *OWN_WEIGHTS, "image", "picture", "picture_name", "drawing")
 # Which pictures of a collection are shown, and in which order: the pages of the grid are those of the choice.
 CHOICE_OF_PICTURES = ("pictures", "folder", "correctness", "labelled", "predicted", "confidence", "order")
 
@@ -81,6 +88,16 @@ class Settings:
         "", links.DIGEST, "the start of the SHA-256 of the file with its weights; empty if it has its own"
     )
     checkpoint_name: str = setting("", _FILE, "what that file is called")
+    class_names: str = setting("", links.DIGEST, "the start of the SHA-256 of a file with the names of its classes")
+    class_names_name: str = setting("", _FILE, "what that file is called")
+    resize: int = setting(
+        0, links.whole_number(MOST_PIXELS, 1), "to which its pictures' shorter side is scaled; 0 is the network's own"
+    )
+    crop: int = setting(
+        0, links.whole_number(MOST_PIXELS, 1), "the side of the central square that it sees; 0 as above"
+    )
+    mean: tuple[float, ...] = setting((), MEAN, "of red, green and blue in its training; empty is the network's own")
+    std: tuple[float, ...] = setting((), STD, "their standard deviations")
     image: str = setting("cat", None, "the name of a sample, `UPLOAD` or `DRAWING`")
     picture: str = setting("", links.DIGEST, "the start of an upload's SHA-256: a link says which file it needs")
     picture_name: str = setting("", _FILE, "what the upload is called")
@@ -164,7 +181,9 @@ class Settings:
         if self.image != DRAWING:
             unused.add("drawing")
         if not self.checkpoint:
-            unused.add("checkpoint_name")
+            unused |= {*OWN_WEIGHTS} - {"checkpoint"}
+        if not self.class_names:
+            unused.add("class_names_name")
         if self.pictures != FOLDER:
             unused |= {"folder", "folder_name", "whole"}
         if "whole" in page and ("whole" in unused or not METHODS[self.whole].needs_layer):

@@ -1,6 +1,7 @@
 """Charts beside the maps: units as squares, classes and relevance as bars, ascents as curves."""
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -87,6 +88,8 @@ def top_k_bars(
     if chosen is not None and chosen not in order and 0 <= chosen < len(probabilities):
         order.append(chosen)
     names = [class_names[index] if index < len(class_names) else f"class {index}" for index in order]
+    # Plotly would take a name from a file for markup.
+    names = [escape(name, quote=False) for name in names]
     names = [f"▸ {name}" if index == chosen else name for index, name in zip(order, names, strict=True)]
     shares = [float(probabilities[index]) for index in order]
     # Positions, not names, on the axis: two classes of ImageNet may share a name and would share a bar.

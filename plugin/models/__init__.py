@@ -1,7 +1,8 @@
 """Networks to explain: All-CNN-C and its max-pooling twin, torchvision's, and the user's own."""
 
 from .all_cnn import AllCNNC, ModelC
-from .loading import LoadedModel, WeightsUnavailable, load
+from .class_name_files import class_names
+from .loading import LoadedModel, OtherArchitecture, WeightsUnavailable, load, preprocessing_of
 from .networks import known_names, names
 from .preprocessing import Preprocessing
 from .samples import sample_images
@@ -10,10 +11,13 @@ __all__ = [
     "AllCNNC",
     "LoadedModel",
     "ModelC",
+    "OtherArchitecture",
     "Preprocessing",
     "WeightsUnavailable",
+    "class_names",
     "known_names",
     "load",
     "names",
+    "preprocessing_of",
     "sample_images",
 ]

@@ -1,9 +1,11 @@
 """Loading of networks for attribution: bundled, torchvision's, or the user's own."""
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import torch
@@ -11,14 +13,28 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .checkpoints import load_weights, read_metadata
+from .exported_programs import ENDING, open_program
 from .networks import NETWORKS, known_names
 from .preprocessing import IMAGENET_PREPROCESSING, Preprocessing
-from .state_dicts import NO_STATE_DICT, differing_classes, fitted, guess, state_dicts
+from .state_dicts import NO_STATE_DICT, differing_classes, fitted, guess, of_version, state_dicts
 from .tensor_files import read_tensors
 
 
 class WeightsUnavailable(RuntimeError):
     """There are no weights on this machine, and none can be downloaded now."""
+
+
+class OtherArchitecture(ValueError):
+    """A checkpoint holds another network of torchvision's than the one it was given for.
+
+    Attributes:
+        architecture: its name.
+        classes: how many classes it has.
+    """
+
+    def __init__(self, message: str, architecture: str, classes: int) -> None:
+        super().__init__(message)
+        self.architecture, self.classes = architecture, classes
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class LoadedModel:
 
 
 def load(
-    model: str | nn.Module,
+    model: str | Path | nn.Module,
     weights: str | None = "DEFAULT",
     checkpoint: str | Path | None = None,
     classes: Sequence[str] | None = None,
@@ -58,30 +74,35 @@ def load(
     """Load a network for attribution.
 
     Args:
-        model: a name of `known_names()`, the name of a torchvision classification model, or a module of your own,
-            which is put in eval mode.
+        model: a name of `known_names()`, the name of a torchvision classification model, a module of your own, which
+            is put in eval mode, or the path of a program of `torch.export` (`.pt2`). Such a file can run code: open
+            only what you trust.
         weights: torchvision weights; downloaded unless cached. None leaves a torchvision model at its random start.
         checkpoint: weights to load instead: a `.safetensors` file, or one of `torch.save`, such as a state dict, a
             checkpoint of a training program (Lightning's, torchvision's, timm's; nested, with prefixes, beside an
             optimiser's state) or a whole module. Nothing in it is executed. For a torchvision network it may have
-            another number of classes.
+            another number of classes. Of a `.pt2` file the weights are read, and its program is not.
         classes: names of the outputs, if they are not known.
         preprocessing: from pictures to inputs; by default the network's own if it has a name, else ImageNet's.
 
     Raises:
-        ValueError: unknown name, not a classification model, or a checkpoint that does not fit.
+        ValueError: unknown name, not a classification model, or a checkpoint that does not fit; `OtherArchitecture` if
+            it fits another network of torchvision's.
         WeightsUnavailable: there are no weights for this name without `checkpoint`, or torchvision's are not cached and
             there is no network.
     """
     if isinstance(model, nn.Module):
-        found = LoadedModel(type(model).__name__, model, preprocessing or IMAGENET_PREPROCESSING, tuple(classes or ()))
+        found = LoadedModel(type(model).__name__, model, IMAGENET_PREPROCESSING, ())
+    elif isinstance(model, Path) or model.endswith(ENDING):
+        found = LoadedModel(Path(model).name, open_program(Path(model)), IMAGENET_PREPROCESSING, ())
     elif model in NETWORKS:
         found = _by_name(model, read_weights=checkpoint is None)
     else:
-        found = _from_torchvision(model, weights if checkpoint is None else None)
+        found = _from_torchvision(model, weights) if checkpoint is None else _awaiting_weights(model)
     if checkpoint is not None:
         found = _with_checkpoint(found, Path(checkpoint), isinstance(model, str) and model not in NETWORKS)
-    found.network.eval()
+    with suppress(NotImplementedError):  # a program of torch.export has no modes
+        found.network.eval()
     return LoadedModel(
         found.name,
         found.network,
@@ -105,25 +126,55 @@ def _by_name(name: str, read_weights: bool) -> LoadedModel:
     return LoadedModel(name, network, known.preprocessing, known.classes, read_metadata(known.weights))
 
 
-def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
-    from torchvision import models
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms._presets import ImageClassification
+def preprocessing_of(name: str) -> Preprocessing:
+    """From pictures to inputs of a network that `load` knows by name; its weights are not needed.
+
+    Raises:
+        ValueError: unknown name, or not a classification model.
+    """
+    return NETWORKS[name].preprocessing if name in NETWORKS else _preprocessing(name, _weights_of(name)["DEFAULT"])
+
+
+def _weights_of(name: str) -> Any:
+    """Torchvision's weights of a network, by their names."""
+    from torchvision.models import get_model_weights
 
     try:
-        choices = models.get_model_weights(name)
+        return get_model_weights(name)
     except ValueError as error:
         known = ", ".join(known_names())
         raise ValueError(f"unknown network {name!r}: give one of {known}, or a torchvision model's name") from error
+
+
+def _preprocessing(name: str, described: Any) -> Preprocessing:
+    """That of torchvision's weights."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms._presets import ImageClassification
+
+    transform = described.transforms()
+    if not isinstance(transform, ImageClassification):
+        raise ValueError(f"{name} is not an image classification network")
+    bicubic = transform.interpolation == InterpolationMode.BICUBIC
+    return Preprocessing(
+        transform.resize_size[0],
+        transform.crop_size[0],
+        tuple(transform.mean),
+        tuple(transform.std),
+        Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR,
+    )
+
+
+def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
+    from torchvision import models
+
+    choices = _weights_of(name)
     try:
         chosen = choices[weights] if weights is not None else None
     except KeyError as error:
         available = ", ".join(choices.__members__)
         raise ValueError(f"{name} has no weights {weights!r}: choose among {available}") from error
     described = chosen or choices["DEFAULT"]
-    transform = described.transforms()
-    if not isinstance(transform, ImageClassification):
-        raise ValueError(f"{name} is not an image classification network")
+    steps = _preprocessing(name, described)
     try:
         network = models.get_model(name, weights=chosen)
     except (URLError, OSError) as error:
@@ -132,16 +183,30 @@ def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
             f"the weights of {name} are not in {folder} and cannot be downloaded ({error}): "
             "connect once, or pass checkpoint= with a file of yours"
         ) from error
-    bicubic = transform.interpolation == InterpolationMode.BICUBIC
-    steps = Preprocessing(
-        transform.resize_size[0],
-        transform.crop_size[0],
-        tuple(transform.mean),
-        tuple(transform.std),
-        Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR,
-    )
     metadata = {"weights": str(chosen)} if chosen else {}
     return LoadedModel(name, network.requires_grad_(False), steps, tuple(described.meta["categories"]), metadata)
+
+
+def _awaiting_weights(name: str) -> LoadedModel:
+    """A network of torchvision's for the weights of a file."""
+    described = _weights_of(name)["DEFAULT"]
+    steps = _preprocessing(name, described)
+    return LoadedModel(name, _without_values(name), steps, tuple(described.meta["categories"]))
+
+
+def _without_values(name: str, **options: Any) -> nn.Module:
+    """A network of torchvision's whose values are arbitrary: drawing random ones takes seconds where there are many."""
+    from torchvision.models import get_model
+
+    try:
+        with torch.device("meta"):
+            network: nn.Module = get_model(name, weights=None, **options)
+    except NotImplementedError:  # it computes with its values while it is built
+        return cast(nn.Module, get_model(name, weights=None, **options)).requires_grad_(False)
+    network = network.to_empty(device="cpu").requires_grad_(False)
+    for buffer in network.buffers():
+        buffer.zero_()  # files without the counters of batch norm are common
+    return network
 
 
 def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> LoadedModel:
@@ -152,24 +217,33 @@ def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> L
     weights = fitted(candidates, found.network)
     count = differing_classes(weights, found.network) if weights is not None and is_torchvisions else None
     if count is not None:
-        from torchvision.models import get_model
-
-        network = get_model(found.name, weights=None, num_classes=count).requires_grad_(False)
-        found = replace(found, network=network, classes=())
+        found = replace(found, network=_without_values(found.name, num_classes=count), classes=())
     try:
-        found.network.load_state_dict(candidates[0] if weights is None else weights)
+        found.network.load_state_dict(of_version(candidates[0] if weights is None else weights, found.network))
     except RuntimeError as error:
-        raise ValueError(
-            f"the checkpoint {path.name} does not fit {found.name}: {_reason(found.name, candidates[0], error)}"
-        ) from error
-    if not all(bool(parameter.isfinite().all()) for parameter in found.network.parameters()):
+        raise _unfit(found.name, path, candidates, error) from error
+    # Not a number is both the smallest and the largest value.
+    ends = (
+        end for parameter in found.network.parameters() if parameter.numel() for end in parameter.detach().aminmax()
+    )
+    if not all(map(math.isfinite, ends)):
         raise ValueError(f"the checkpoint {path.name} holds weights that are not finite")
     return found
 
 
-def _reason(name: str, weights: dict[str, Tensor], error: RuntimeError) -> str:
-    likely = guess(weights)
-    if likely is not None and likely[0] != name:
-        return f"it holds a {likely[0]} with {likely[1]} classes: load that"
-    reason = str(error).splitlines()[-1].strip()
-    return reason if len(reason) < 200 else reason[:200] + " ..."
+def _unfit(name: str, path: Path, candidates: list[dict[str, Tensor]], error: RuntimeError) -> ValueError:
+    """The error for weights that are not those of a network."""
+    start = f"the checkpoint {path.name} does not fit {name}: "
+    architecture, classes = next(filter(None, map(guess, candidates)), (name, 0))
+    if architecture != name:
+        return OtherArchitecture(
+            f"{start}it holds a {architecture} with {classes} classes: load that", architecture, classes
+        )
+    if path.suffix == ENDING:
+        return ValueError(
+            f"{start}if you trust the file, open its program with models.load({path.name!r}), or start the explorer "
+            f"with --model {path.name}"
+        )
+    reason = str(error).splitlines()[-1].strip().rstrip(".")
+    reason = reason if len(reason) < 200 else reason[:200] + " ..."
+    return ValueError(f"{start}{reason}: give your own module to models.load, with the checkpoint")

@@ -6,6 +6,7 @@ contents, and its prefix by the network that it is for.
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -100,6 +101,16 @@ def fitted(candidates: list[Weights], network: nn.Module) -> Weights | None:
     return None
 
 
+def of_version(weights: Weights, network: nn.Module) -> Weights:
+    """Weights that say of which version of a network's modules they are: of those that are installed.
+
+    Some modules, such as MNASNet, load no others.
+    """
+    found = OrderedDict(weights)
+    found._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    return found
+
+
 def differing_classes(weights: Weights, network: nn.Module) -> int | None:
     """The number of classes of weights that fit a network except for that number; else None."""
     own, found = shapes_of(network.state_dict()), shapes_of(weights)
@@ -143,11 +154,15 @@ def architectures() -> tuple[Architecture, ...]:
 
 def guess(weights: Weights) -> tuple[str, int] | None:
     """The network of torchvision's that weights belong to, and its number of classes; None if there is none."""
-    for prefix in ("", *sorted({key.partition(".")[0] + "." for key in weights})):
-        if not all(key.startswith(prefix) or key.endswith(_ADDED) for key in weights):
-            continue
-        shapes = {key.removeprefix(prefix): shape for key, shape in shapes_of(weights).items()}
-        for row in architectures():
-            if row.head and row.head[0] in shapes and digest_of(shapes, row.head) == row.digest:
-                return row.name, shapes[row.head[0]][0]
+    shapes = shapes_of(weights)
+    digests: dict[tuple[str, tuple[str, ...]], str] = {}
+    for row in architectures():
+        for key in (key for key in shapes if row.head and f".{key}".endswith(f".{row.head[0]}")):
+            prefix = key.removesuffix(row.head[0])
+            if (prefix, row.head) not in digests:
+                # Beside a prefix there may be other tensors, such as those of a loss.
+                inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+                digests[prefix, row.head] = digest_of(inside, row.head)
+            if digests[prefix, row.head] == row.digest and shapes[key]:
+                return row.name, shapes[key][0]
     return None

@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .exported_programs import is_program, weights_in
+
 _REMEDY = "give a .safetensors file, or a file of torch.save(model.state_dict(), ...)"
 # The structure of the largest checkpoints takes a few megabytes; their values lie beside it.
 _LARGEST_STRUCTURE = 64 * 2**20
@@ -47,12 +49,12 @@ def read_tensors(path: str | Path) -> Any:
     """The content of a file: tensors in nested dictionaries and lists; for other objects see `attributes_of`.
 
     Args:
-        path: a `.safetensors` file, or one of `torch.save`.
+        path: a `.safetensors` file, one of `torch.save`, or a program of `torch.export`, whose weights alone are read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is neither, is damaged, or holds a program instead of weights; or a tensor in it is sparse,
-            quantised, or larger than the values that the file has for it. One sentence names the file and the
+        ValueError: the file is none of these, is damaged, or holds a program instead of weights; or a tensor in it is
+            sparse, quantised, or larger than the values that the file has for it. One sentence names the file and the
             remedy.
     """
     source = Path(path)
@@ -62,9 +64,8 @@ def read_tensors(path: str | Path) -> Any:
         content: Any = _safetensors(source)
     else:
         is_archive = zipfile.is_zipfile(source)
-        if is_archive:
-            _check_archive(source)
-        content = _pickled(source, is_archive)
+        exported = _weights_of_program(source) if is_archive else None
+        content = _pickled(source, is_archive) if exported is None else exported
     for name, tensor in tensors_of(content):
         _check_tensor(source.name, name, tensor)
     return content
@@ -85,35 +86,47 @@ def _unreadable(source: Path, reason: str) -> UnreadableCheckpoint:
     return UnreadableCheckpoint(f"{source.name} is not a checkpoint that can be read safely ({reason}): {_REMEDY}")
 
 
-def _check_archive(source: Path) -> None:
-    """Refuse programs, and archives that unpack to much more than their size."""
+def _weights_of_program(source: Path) -> dict[str, Tensor] | None:
+    """The weights in a program of `torch.export`; None for an archive of `torch.save`, which is safe to be read then.
+
+    Raises:
+        ValueError: it is neither, or unpacks to much more than its size.
+    """
     with zipfile.ZipFile(source) as archive:
-        entries = archive.infolist()
-        names = [entry.filename for entry in entries]
-        if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
-            raise ValueError(
-                f"the checkpoint {source.name} is a TorchScript program, whose operations cannot be seen: "
-                f"save its weights with torch.save(torch.jit.load({source.name!r}).state_dict(), 'weights.pt')"
-            )
-        if not any(name.endswith("data.pkl") for name in names) or any("/models/" in name for name in names):
-            raise ValueError(
-                f"the file {source.name} is a program of torch.export, or no checkpoint: explain "
-                f"torch.export.load({source.name!r}).module(), or save its state_dict()"
-            )
-        unpacked = sum(entry.file_size for entry in entries)
+        unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > 1.1 * source.stat().st_size + 2**20:
             raise ValueError(
                 f"the checkpoint {source.name} unpacks to {unpacked / 2**20:.0f} MB, many times its size: {_REMEDY}"
             )
-        structure = next(entry for entry in entries if entry.filename.endswith("data.pkl"))
-        if structure.file_size > _LARGEST_STRUCTURE:
-            raise ValueError(
-                f"the checkpoint {source.name} describes {structure.file_size / 2**20:.0f} MB of objects: {_REMEDY}"
-            )
-        called = {
-            str(argument).replace(" ", ".") for operation, argument, _ in pickletools.genops(archive.read(structure))
-            if operation.name == "GLOBAL"
-        }  # fmt: skip
+        if is_program(archive):
+            try:
+                return weights_in(archive)
+            except Exception as error:  # parsers of damaged files raise errors of any type
+                raise _unreadable(source, type(error).__name__) from error
+        _check_archive(source, archive)
+    return None
+
+
+def _check_archive(source: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse programs, and structures that ask for much memory."""
+    entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
+        raise ValueError(
+            f"the checkpoint {source.name} is a TorchScript program, whose operations cannot be seen: "
+            f"save its weights with torch.save(torch.jit.load({source.name!r}).state_dict(), 'weights.pt')"
+        )
+    structure = next((entry for entry in entries if entry.filename.endswith("data.pkl")), None)
+    if structure is None:
+        raise ValueError(f"the file {source.name} is an archive without a checkpoint in it: {_REMEDY}")
+    if structure.file_size > _LARGEST_STRUCTURE:
+        raise ValueError(
+            f"the checkpoint {source.name} describes {structure.file_size / 2**20:.0f} MB of objects: {_REMEDY}"
+        )
+    called = {
+        str(argument).replace(" ", ".") for operation, argument, _ in pickletools.genops(archive.read(structure))
+        if operation.name == "GLOBAL"
+    }  # fmt: skip
     if called & _MAKES_MEMORY:
         raise ValueError(f"the checkpoint {source.name} asks for memory as no other does: {_REMEDY}")
 

@@ -21,8 +21,9 @@ from streamlit.util import calc_hash
 from torchvision.models import squeezenet1_1
 
 from plugin.explorer.app import PAGES
-from plugin.explorer.inputs import offered_networks, offered_pictures, uploaded_checkpoint
-from plugin.explorer.server.files import FOLDER_NAME
+from plugin.explorer.inputs import offered_networks, offered_pictures, own_weights
+from plugin.explorer.inputs.own_weights import OwnWeights
+from plugin.explorer.server.files import FOLDER_NAME, sent
 from plugin.explorer.settings import Settings, from_query
 from plugin.models import pictures
 
@@ -181,7 +182,7 @@ def torch_file(content):
 def zip_bomb():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(uploaded_checkpoint.MAX_BYTES + 1))
+        archive.writestr("archive/data.pkl", bytes(own_weights.MAX_BYTES + 1))
     return file.getvalue()
 
 
@@ -225,7 +226,7 @@ def test_bad_checkpoint_gets_a_sentence_and_is_not_run(name, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     file_name, data = BAD_CHECKPOINTS[name]
     with pytest.raises(ValueError, match="checkpoint") as caught:
-        uploaded_checkpoint.opened("squeezenet1_1", file_name, data)
+        own_weights.opened("squeezenet1_1", OwnWeights(sent(file_name, data)))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
     assert not Path("attacked").exists()
@@ -235,7 +236,7 @@ def test_bad_checkpoint_gets_a_sentence_and_is_not_run(name, tmp_path, monkeypat
     "content", [save(STATE), save({f"module.{name}": value for name, value in STATE.items()})], ids=["name", "prefix"]
 )
 def test_a_name_or_a_prefix_does_not_matter(content):
-    opened = uploaded_checkpoint.opened("squeezenet1_1", "../a.pt", content)
+    opened = own_weights.opened("squeezenet1_1", OwnWeights(sent("../a.pt", content)))
     assert torch.equal(opened.model.network.state_dict()[NAME], STATE[NAME])
 
 

@@ -23,6 +23,7 @@ from plugin.explorer.inputs.layer_outputs import axes
 from plugin.explorer.inputs.subject import layer_shapes
 from plugin.explorer.maps import answers, ledgers, map_programs, questions, rendering
 from plugin.explorer.maps.questions import Question
+from plugin.explorer.server.files import sent
 from plugin.explorer.server.meter import cost
 from plugin.explorer.settings import UPLOAD, VIEWS, Settings, from_query
 from plugin.explorer.untrusted_text import markdown_sentence
@@ -481,7 +482,7 @@ def test_snippet_gives_the_map_on_screen(name, subject, tmp_path, monkeypatch):
     if settings.image == UPLOAD:
         data = encoded(offered_pictures.sample("china").image.convert("CMYK"), "JPEG")
         (tmp_path / "it's a photo.jpg").write_bytes(data)
-        picture = offered_pictures.uploaded(data, "it's a photo.jpg")
+        picture = offered_pictures.own(sent("it's a photo.jpg", data))
     if settings.explain == "neuron":
         responses = answers.responses(subject, picture.image, settings.layer)
         settings = replace(settings, neuron=answers.largest(responses))

@@ -15,10 +15,12 @@ from plugin.explorer.app import PAGES
 from plugin.explorer.choices.offered_methods import METHODS
 from plugin.explorer.fitting import alone_with
 from plugin.explorer.inputs import offered_networks, offered_pictures
+from plugin.explorer.inputs.own_weights import OwnWeights
 from plugin.explorer.maps import map_names, rendering
 from plugin.explorer.maps.answers import Result
 from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.pages.start import live_maps
+from plugin.explorer.server.files import sent
 from plugin.explorer.settings import INPUTS, Settings
 
 EVERYTHING = Settings(
@@ -102,9 +104,9 @@ def test_two_maps_with_one_name_are_one_map():
     question = Question("lrp-epsilon", target=3)
     doubled = io.BytesIO()
     torch.save({k: 2 * v for k, v in SUBJECT.model.network.state_dict().items()}, doubled)
-    other = offered_networks.open_network("all-cnn-c", ("all-cnn-c.pt", doubled.getvalue()))
+    other = offered_networks.open_network("all-cnn-c", OwnWeights(sent("all-cnn-c.pt", doubled.getvalue())))
     first, second = (
-        offered_pictures.uploaded(png(models.sample_images()[name]), "same name.png") for name in ("coffee", "rocket")
+        offered_pictures.own(sent("same name.png", png(models.sample_images()[name]))) for name in ("coffee", "rocket")
     )
     uploaded = Settings(image="upload", picture_name="same name.png")
     names = [

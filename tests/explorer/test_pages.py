@@ -16,7 +16,7 @@ from support.simulator import ENTRY, go_to, maps, opened, png, programs, run, tu
 from plugin import models
 from plugin.explorer import serving
 from plugin.explorer.app import PAGES
-from plugin.explorer.inputs import drawn_digit, offered_networks, offered_pictures, uploaded_checkpoint
+from plugin.explorer.inputs import drawn_digit, offered_networks, offered_pictures, own_weights
 from plugin.explorer.maps import answers
 from plugin.explorer.serving import OPTIONS
 
@@ -26,7 +26,7 @@ def test_server_listens_to_this_machine_only():
     assert server["address"] == "127.0.0.1"
     assert set(server["allowedHosts"]) == {"127.0.0.1", "localhost"}
     assert server["enableCORS"] is server["enableXsrfProtection"] is True
-    assert server["maxUploadSize"] * 2**20 == uploaded_checkpoint.MAX_BYTES
+    assert server["maxUploadSize"] * 2**20 == own_weights.MAX_BYTES
 
 
 def test_module_starts_the_server_with_the_same_options():
@@ -345,7 +345,7 @@ def test_choices_go_along_from_page_to_page():
     assert at.query_params == {name: value for name, value in kept.items() if name != "methods"}
     assert "target=5" in programs(at)[0]
     assert "photo.png" in programs(at)[0]
-    assert any("Uploaded before: `photo.png`" in caption.value for caption in at.caption)
+    assert any("Opened before: `photo.png`" in caption.value for caption in at.caption)
     turn_to(at, "attribute")
     at.query_params.clear()
     run(at)

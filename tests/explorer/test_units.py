@@ -17,14 +17,16 @@ from plugin.explorer.inputs import (
     drawn_digit,
     offered_networks,
     offered_pictures,
-    uploaded_checkpoint,
+    own_weights,
     weight_downloads,
 )
+from plugin.explorer.inputs.own_weights import OwnWeights
 from plugin.explorer.maps import answers, map_programs, sanity_checks, unit_pictures
 from plugin.explorer.maps.answers import Result
 from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.deconvnet import twin_networks, unit_squares
 from plugin.explorer.server import jobs
+from plugin.explorer.server.files import sent
 from plugin.explorer.server.jobs import Job
 from plugin.explorer.settings import Settings
 
@@ -355,7 +357,7 @@ def test_checkpoint_of_another_number_of_classes_gives_the_same_logits(tmp_path,
     torch.manual_seed(0)
     network = squeezenet1_1(num_classes=4).eval()
     data = saved(network.state_dict())
-    subject = offered_networks.open_network("squeezenet1_1", ("it's mine.pt", data))
+    subject = offered_networks.open_network("squeezenet1_1", OwnWeights(sent("it's mine.pt", data)))
     inputs = subject.model.preprocess(CAT.image)
     with torch.no_grad():
         torch.testing.assert_close(subject.model.network(inputs), network(inputs))
@@ -371,7 +373,7 @@ def test_checkpoint_of_another_number_of_classes_gives_the_same_logits(tmp_path,
 def test_checkpoint_of_a_bundled_network():
     state = opened("all-cnn-c").model.network.state_dict()
     doubled = {name: 2 * value for name, value in state.items()}
-    loaded = uploaded_checkpoint.opened("all-cnn-c", "double.pt", saved({"state_dict": doubled}))
+    loaded = own_weights.opened("all-cnn-c", OwnWeights(sent("double.pt", saved({"state_dict": doubled}))))
     torch.testing.assert_close(loaded.model.network.state_dict(), doubled)
 
 

@@ -135,6 +135,8 @@ def test_bars_keep_classes_of_one_name_apart():
     assert len(set(bars.y)) == 3
     figure = figures.top_k_bars(np.array([0.1, 0.4, 0.3, 0.2]), ["crane", "crane", "dog"], k=2, chosen=3)
     assert list(figure.layout.yaxis.ticktext) == ["crane", "dog", "▸ class 3"]
+    named = figures.top_k_bars([0.1, 0.9], ["<b>cat's</b>", "<a href='x'>dog</a>"], chosen=0)
+    assert list(named.layout.yaxis.ticktext) == ["&lt;a href='x'&gt;dog&lt;/a&gt;", "▸ &lt;b&gt;cat's&lt;/b&gt;"]
     assert len(set(figure.data[0].marker.color)) == 2
 
 

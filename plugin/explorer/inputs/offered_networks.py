@@ -1,18 +1,23 @@
 """Networks to explain, by name: what is offered, and opening it."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from pathlib import Path
+from typing import cast
 
+import torch
+from PIL import Image
 from torch import nn
 
 from plugin import models
 from plugin.models import LoadedModel
+from plugin.models.exported_programs import ENDING as PROGRAM
 
-from . import uploaded_checkpoint
+from . import own_weights
+from .own_weights import Opened, OwnWeights
 from .subject import Subject, layer_shapes
-from .uploaded_checkpoint import Opened
 
 # The classifier of handwritten digits: grey values in [0, 1], 28 x 28 pixels.
 DIGITS = "mnist-classifier"
@@ -26,11 +31,17 @@ def add(name: str) -> None:
     """Offer a network of the user's own.
 
     Args:
-        name: `package.module:factory`, where the factory takes nothing and returns a module or a `LoadedModel`.
+        name: `package.module:factory`, where the factory takes nothing and returns a module or a `LoadedModel`; or the
+            path of a program of `torch.export` that is trusted.
 
     Raises:
-        ValueError: there is no such factory.
+        ValueError: there is no such factory or file.
     """
+    if name.endswith(PROGRAM):
+        if not Path(name).is_file():
+            raise ValueError(f"{name} is no file: give the path of a program of torch.export")
+        _own[name] = partial(models.load, name)
+        return
     module, _, factory = name.partition(":")
     try:
         found = getattr(import_module(module), factory)
@@ -69,35 +80,55 @@ def digit_classifier() -> LoadedModel:
     return replace(models.load(classifier, classes=classifier.classes, preprocessing=grey), name=DIGITS)
 
 
-def open_network(name: str, checkpoint: tuple[str, bytes] | None = None) -> Subject:
+def open_network(name: str, weights: OwnWeights | None = None) -> Subject:
     """Load a network and list its layers.
 
     Args:
         name: one of `choices`.
-        checkpoint: name and content of a file with other weights, for one of `architectures`.
+        weights: other ones, for one of `architectures`.
 
     Raises:
-        ValueError: unknown name, the checkpoint does not fit, or the user's network does not take pictures.
+        ValueError: unknown name, the checkpoint or the number of names does not fit, or the user's network does not
+            take pictures.
         RuntimeError: the weights are neither here nor can they be downloaded.
     """
     try:
-        opened = _open(name, checkpoint)
+        opened = _open(name, weights)
     except OSError as error:
         raise RuntimeError(f"The weights of {name} cannot be read: {error}.") from error
     try:
         layers, outputs = layer_shapes(opened.model)
+        if name.endswith(PROGRAM):
+            _check_batches(opened.model)
     except Exception as error:  # the user's own network may fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(f"{name} cannot process a picture: {reason}.") from error
     names = opened.model.classes or tuple(f"class {index}" for index in range(outputs))
-    identity = f"{name}@{hashlib.sha256(checkpoint[1]).hexdigest()}" if checkpoint else name
+    if weights and weights.names and len(names) != outputs:
+        raise ValueError(
+            f"{weights.names.name} has {len(names)} names, and the network in {weights.file.name} {outputs} classes: "
+            "give one name for each class"
+        )
+    identity = f"{name}@{weights.identity}" if weights else name
     model = replace(opened.model, classes=names)
     return Subject(name, model, layers, opened.source, opened.imports, identity)
 
 
-def _open(name: str, checkpoint: tuple[str, bytes] | None) -> Opened:
-    if checkpoint is not None:
-        return uploaded_checkpoint.opened(name, *checkpoint)
+def _check_batches(model: LoadedModel) -> None:
+    """Refuse a program that was exported for one picture at a time: pages ask for several."""
+    pictures = model.preprocess(Image.new("RGB", (64, 64), "grey")).repeat(2, 1, 1, 1)
+    try:
+        with torch.no_grad():
+            model.network(pictures)
+    except Exception as error:  # whatever the program raises
+        raise ValueError(
+            "it takes one batch size only; give dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) to torch.export.export"
+        ) from error
+
+
+def _open(name: str, weights: OwnWeights | None) -> Opened:
+    if weights is not None:
+        return own_weights.opened(name, weights)
     if name == DIGITS:
         imports = (f"from {__name__} import {digit_classifier.__name__}",)
         return Opened(digit_classifier(), f"{digit_classifier.__name__}()", imports)
@@ -107,6 +138,8 @@ def _open(name: str, checkpoint: tuple[str, bytes] | None) -> Opened:
             made = _own[name]()
         except Exception as error:  # the user's code may fail in any way
             raise ValueError(f"{name} failed with {type(error).__name__}: {error}".splitlines()[0]) from error
+        if name.endswith(PROGRAM):
+            return Opened(cast(LoadedModel, made), f"models.load({name!r})")
         imports = (f"from {module} import {factory}",)
         if isinstance(made, LoadedModel):
             return Opened(made, f"{factory}()", imports)

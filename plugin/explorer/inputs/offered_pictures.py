@@ -1,13 +1,13 @@
 """Pictures to explain: the bundled photographs and digits, drawings, and uploads."""
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 
 from PIL import Image, ImageOps
 
-from plugin.models.pictures import decode
+from plugin.models.pictures import MAX_BYTES, decode
 
+from ..server.files import OwnFile, digest
 from . import drawn_digit
 from .handwritten_digits import digit
 
@@ -70,15 +70,15 @@ def drawn(text: str) -> Picture:
     return Picture(image, digest(image.tobytes()), f"picture({text!r})", imports)
 
 
-def uploaded(data: bytes, file_name: str) -> Picture:
-    """A picture from the bytes of a file.
+def own(file: OwnFile) -> Picture:
+    """A picture from a file of the user's own.
 
     Raises:
-        ValueError: as `plugin.models.pictures.decode`.
+        ValueError: as `plugin.models.pictures.decode`, or the file was changed.
     """
-    expression = f"decode(Path({file_name!r}).read_bytes())"
+    expression = f"decode(Path({file.place!r}).read_bytes())"
     imports = ("from pathlib import Path", f"from {decode.__module__} import decode")
-    return Picture(decode(data), digest(data), expression, imports)
+    return Picture(decode(file.read(MAX_BYTES)), file.digest, expression, imports)
 
 
 def square(image: Image.Image, side: int = 512) -> bytes:
@@ -87,8 +87,3 @@ def square(image: Image.Image, side: int = 512) -> bytes:
     file = io.BytesIO()
     sheet.save(file, format="PNG")
     return file.getvalue()
-
-
-def digest(data: bytes) -> str:
-    """SHA-256 in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()

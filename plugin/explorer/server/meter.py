@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 import torch
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_MACHINE = Path("/proc/meminfo")
 # What `cost` says, in a sentence.
 COST = (
     "Wall-clock time, and by how much the memory of the server grew at most while this was computed. Memory is left "
@@ -115,9 +116,19 @@ def _forget_peak() -> bool:
     return True
 
 
+def available_memory() -> int | None:
+    """How many bytes of memory this machine has left; None where the system does not say it."""
+    return _kilobytes(_MACHINE, "MemAvailable")
+
+
 def _resident(key: str) -> int | None:
+    return _kilobytes(_STATUS, key)
+
+
+def _kilobytes(source: Path, key: str) -> int | None:
+    """The bytes in a line of Linux's tables."""
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = source.read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), None)

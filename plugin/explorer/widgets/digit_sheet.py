@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from ..inputs import drawn_digit
-from ..inputs.offered_pictures import digest
+from ..server.files import digest
 from .page_state import change, key
 
 _WIDTH = 336

@@ -19,10 +19,12 @@ from plugin.propagation.lrp.ledger import Ledger
 
 from ..inputs import offered_networks, offered_pictures
 from ..inputs.offered_pictures import Picture
+from ..inputs.own_weights import OwnWeights
 from ..inputs.subject import Subject
 from ..maps import answers, ledgers, sanity_checks, zero_maps
 from ..maps.answers import Result
 from ..maps.questions import Asked, Look
+from ..server.files import OwnFile
 from ..server.kept_values import KeptValues
 from ..server.turns import MAPS, ahead_of_this
 
@@ -75,9 +77,9 @@ def _waiting_for(values: KeptValues[T], key: Hashable, make: Callable[[], T], me
             place.empty()
 
 
-def _of_network(network: str, digest: str = "", _checkpoint: tuple[str, bytes] | None = None) -> tuple[str, ...]:
-    # The file's name stands in programs.
-    return network, digest, _checkpoint[0] if _checkpoint else ""
+def _of_network(network: str, weights: OwnWeights | None = None) -> tuple[str, ...]:
+    # The files' places stand in programs, and are not for everybody.
+    return network, *((weights.identity, *weights.places) if weights else ())
 
 
 def of_look(look: Look) -> tuple[str, str]:
@@ -91,15 +93,15 @@ def _of_asked(asked: Asked) -> tuple[Hashable, ...]:
 
 
 @kept(4, _of_network, "Loading the network …")
-def subject(network: str, digest: str = "", _checkpoint: tuple[str, bytes] | None = None) -> Subject:
-    """See `offered_networks.open_network`; the digest stands for the checkpoint."""
-    return offered_networks.open_network(network, _checkpoint)
+def subject(network: str, weights: OwnWeights | None = None) -> Subject:
+    """See `offered_networks.open_network`."""
+    return offered_networks.open_network(network, weights)
 
 
-@kept(4, lambda digest, name, _data: (digest, name), "Decoding the picture …")
-def upload(digest: str, name: str, _data: bytes) -> Picture:
-    """See `offered_pictures.uploaded`; the digest stands for the bytes."""
-    return offered_pictures.uploaded(_data, name)
+@kept(4, lambda file: (file.digest, file.place), "Decoding the picture …")
+def own_picture(file: OwnFile) -> Picture:
+    """See `offered_pictures.own`."""
+    return offered_pictures.own(file)
 
 
 @kept(16, lambda digest, _image: digest)

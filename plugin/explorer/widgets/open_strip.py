@@ -19,10 +19,14 @@ def draw(page: str, settings: Settings) -> None:
 
 
 def described(settings: Settings) -> str:
-    """Network, checkpoint and picture, as Markdown."""
+    """Network, checkpoint, what belongs to it, and picture, as Markdown."""
     parts = [f"network {escaped(settings.network)}"]
     if settings.checkpoint:
         parts.append(f"weights {_file(settings.checkpoint_name, settings.checkpoint)}")
+    if settings.checkpoint and settings.class_names:
+        parts.append(f"classes {_file(settings.class_names_name, settings.class_names)}")
+    if settings.checkpoint and (settings.resize or settings.crop or settings.mean or settings.std):
+        parts.append("preprocessing changed")
     picture = escaped(settings.image)
     if settings.image == UPLOAD:
         picture = _file(settings.picture_name, settings.picture)

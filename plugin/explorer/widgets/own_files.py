@@ -4,13 +4,14 @@ A link names a file by the start of its digest. Whatever is shown under that nam
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
 
+from ..server import own_paths
 from ..server.connection import owner_of_files
-from ..server.files import FileStore, SentFile, sent
+from ..server.files import FileStore, OwnFile, local, sent
 from ..settings import UPLOAD, Settings
 from ..untrusted_text import quoted
 
@@ -21,12 +22,31 @@ _MOST_SESSION_BYTES, _MOST_SESSION_FILES = 256 * 2**20, 16
 _store = FileStore()
 
 
-def keep(uploaded: Any) -> SentFile:
+def keep(uploaded: Any) -> OwnFile:
     """Keep a file of Streamlit's uploader."""
-    return _keep(sent(uploaded.name, uploaded.getvalue()))
+    return _kept(sent(uploaded.name, uploaded.getvalue()))
 
 
-def _keep(file: SentFile) -> SentFile:
+def keep_path(text: str, most: int | None = None) -> OwnFile:
+    """Keep a file by a path that was typed; its content stays where it is.
+
+    Args:
+        text: see `own_paths.resolved`.
+        most: the largest accepted length; None accepts any.
+
+    Raises:
+        ValueError: see `own_paths.resolved_file`; or the file is empty or too long. The message is one sentence.
+    """
+    path = own_paths.resolved_file(text)
+    size = path.stat().st_size
+    if not size:
+        raise ValueError(f"{path.name} is empty: give another file")
+    if most is not None and size > most:
+        raise ValueError(f"{path.name} has {size / 2**20:.1f} MB; at most {most // 2**20} MB are read")
+    return _kept(local(path))
+
+
+def _kept(file: OwnFile) -> OwnFile:
     _of_session().put("", file)
     owner = owner_of_files()
     if owner is not None:
@@ -34,45 +54,46 @@ def _keep(file: SentFile) -> SentFile:
     return file
 
 
-def offer(short: str, name: str, read: Callable[[], bytes]) -> None:
-    """Let this session find a file that is read when it is asked for.
+def offer(short: str, open_file: Callable[[], OwnFile]) -> None:
+    """Let this session find a file that is opened when it is asked for.
 
     Args:
-        short: the start of its digest. What is read is used only if its digest starts so.
-        name: of the file.
-        read: its content; may raise `OSError` or `ValueError`.
+        short: the start of its digest. What is opened is used only if its digest starts so.
+        open_file: opens it; may raise `ValueError`.
     """
-    offered: OrderedDict[str, tuple[str, Callable[[], bytes]]] = st.session_state.setdefault(_OFFERED, OrderedDict())
-    offered[short] = name, read
+    offered: OrderedDict[str, Callable[[], OwnFile]] = st.session_state.setdefault(_OFFERED, OrderedDict())
+    offered[short] = open_file
     offered.move_to_end(short)
     while len(offered) > _MOST_OFFERED:
         offered.popitem(last=False)
 
 
-def find(short: str) -> SentFile | None:
+def find(short: str) -> OwnFile | None:
     """The file whose digest starts so; None if it is not here, or was dropped for newer ones."""
     if not short:
         return None
     owner = owner_of_files()
     kept = _of_session().get("", short) or (_store.get(owner, short) if owner is not None else None)
-    return kept or _read(short)
+    return kept or _opened(short)
 
 
-def _read(short: str) -> SentFile | None:
+def _opened(short: str) -> OwnFile | None:
     """A file that was offered, which is kept from now on."""
-    if short not in (offered := st.session_state.get(_OFFERED, {})):
+    offered: Mapping[str, Callable[[], OwnFile]] = st.session_state.get(_OFFERED, {})
+    if short not in offered:
         return None
-    name, read = offered[short]
     try:
-        file = sent(name, read())
-    except (OSError, ValueError):  # gone, as a file that was dropped is
+        file = offered[short]()
+    except ValueError:  # gone, as a file that was dropped is
         return None
-    return _keep(file) if file.short == short else None
+    return _kept(file) if file.short == short else None
 
 
 def expect(settings: Settings) -> None:
     """Note which files a link needs that are not here."""
     needed = {"checkpoint": (settings.checkpoint, settings.checkpoint_name)}
+    if settings.checkpoint:
+        needed["class_names"] = settings.class_names, settings.class_names_name
     if settings.image == UPLOAD:
         needed["picture"] = settings.picture, settings.picture_name
     st.session_state[_EXPECTED] = {
@@ -81,11 +102,12 @@ def expect(settings: Settings) -> None:
 
 
 def request(kind: str, short: str, name: str) -> str:
-    """A sentence that asks for the file a link needs; `kind` is "picture" or "checkpoint"."""
+    """A sentence that asks for the file a link needs; `kind` is a setting that names a file."""
     if not short:
         return ""
     called = f" {quoted(name)}," if name else ""
-    return f"This link needs the {kind}{called} whose SHA-256 starts with {short}: upload it in the sidebar."
+    way = "open" if own_paths.allowed() else "upload"
+    return f"This link needs the {_plain(kind)}{called} whose SHA-256 starts with {short}: {way} it in the sidebar."
 
 
 def show_difference(kind: str, settings: Settings) -> None:
@@ -96,14 +118,18 @@ def show_difference(kind: str, settings: Settings) -> None:
     network, short, name = expected[kind]
     given, given_name = getattr(settings, kind), getattr(settings, f"{kind}_name")
     dropped = not given or (kind == "picture" and settings.image != UPLOAD)
-    if given == short or dropped or (kind == "checkpoint" and settings.network != network):
+    if given == short or dropped or (kind != "picture" and settings.network != network):
         del expected[kind]
         return
-    called = f"{quoted(name)} (SHA-256 {short}…)" if name else f"the {kind} whose SHA-256 starts with {short}"
+    called = f"{quoted(name)} (SHA-256 {short}…)" if name else f"the {_plain(kind)} whose SHA-256 starts with {short}"
     st.warning(
-        f"This is another {kind} than the link's: it needs {called}, and {quoted(given_name)} (SHA-256 {given}…) is "
-        "open. The maps are those of the file that is open."
+        f"This is another {_plain(kind)} than the link's: it needs {called}, and {quoted(given_name)} "
+        f"(SHA-256 {given}…) is open. The maps are those of the file that is open."
     )
+
+
+def _plain(kind: str) -> str:
+    return "file of class names" if kind == "class_names" else kind
 
 
 def _of_session() -> FileStore:

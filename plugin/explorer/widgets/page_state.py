@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from ..fitting import OF_CLASSES, alone_with, follow, with_suitable_picture
+from ..fitting import OF_CLASSES, alone_with, follow, with_suitable_picture, with_weights
 from ..inputs import offered_networks
 from ..server import connection
 from ..settings import INPUTS, Settings, from_query
@@ -112,6 +112,15 @@ def last_settings() -> Settings:
 def change(**changes: Any) -> None:
     """In a callback: change settings that have no widget on this page."""
     _choose(st.session_state[_PAGE], replace(last_settings(), **changes))
+
+
+def open_weights_as(network: str) -> None:
+    """In a callback: open the checkpoint that was given for one network as another's, on all pages."""
+    last = last_settings()
+    st.session_state.setdefault(_LEFT, {})[last.network] = with_weights(last, Settings())
+    chosen = follow(replace(last, network=network), last, same_classes=False)
+    _choose(st.session_state[_PAGE], with_suitable_picture(with_weights(chosen, last)))
+    _forget_widgets()
 
 
 def use_alone(network: str) -> None:

@@ -8,6 +8,7 @@ from ...maps.map_names import file_name
 from ...server.download_button import download_button
 from ...server.jobs import View
 from ...server.meter import COST, cost
+from ...untrusted_text import escaped
 from ...widgets import chart_options
 from ...widgets.background_work import work
 from ...widgets.page_state import key
@@ -79,4 +80,5 @@ def last_sixteen(outcome: Outcome, unit: str) -> None:
     st.subheader("The last sixteen runs")
     with st.container(horizontal=True):
         for run in runs:
-            st.image(run_reports.picture(run.image[None], 84), run.label, width=84, alt=f"Maximises {run.label}")
+            picture = run_reports.picture(run.image[None], 84)
+            st.image(picture, escaped(run.label), width=84, alt=f"Maximises {run.label}")

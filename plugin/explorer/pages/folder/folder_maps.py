@@ -24,7 +24,7 @@ class FolderMaps:
     Attributes:
         model: the network as the command line names it.
         identity: tells it from the same network with other weights.
-        checkpoint: the name of the file with its weights; empty if it has its own.
+        checkpoint: the file with its weights, by its path where that is known; empty if it has its own.
         folder: where the pictures lie.
         method: a key of `plugin.attr.methods.METHODS`.
         layer: for a method that looks at one; else empty.

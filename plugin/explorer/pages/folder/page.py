@@ -18,7 +18,7 @@ from ...server.files import SHORT, digest
 from ...server.jobs import View
 from ...settings import COLLECTIONS, CORRECTNESS, FOLDER, ORDERS, Settings
 from ...untrusted_text import escaped, markdown_sentence
-from ...widgets import chart_options, controls, page_state
+from ...widgets import chart_options, controls, own_files, page_state
 from ...widgets.background_work import forget_work, work
 from ...widgets.page_frame import network_frame
 from ...widgets.page_state import key
@@ -29,6 +29,7 @@ from .picture_collections import PictureCollection
 from .picture_grid import grid
 
 _PREDICTIONS, _OUTPUTS = key("folder.predictions"), key("folder.outputs")
+_INPUTS_OF_OWN_WEIGHTS = ("resize", "crop", "mean", "std")
 _FIELDS = ("pictures", "correctness", "labelled", "predicted", "confidence", "order", "whole")
 
 
@@ -170,13 +171,17 @@ def _maps(settings: Settings, subject: Subject) -> None:
     except ValueError as error:
         st.error(markdown_sentence(error))
         return
-    checkpoint = settings.checkpoint_name if settings.checkpoint else ""
-    maps = FolderMaps(folder_maps.named_for_command_line(subject), subject.identity, checkpoint, str(folder),
+    weights = own_files.find(settings.checkpoint)
+    maps = FolderMaps(folder_maps.named_for_command_line(subject), subject.identity, weights.place if weights else "",
+                      str(folder),
                       settings.whole, layer, str(out))  # fmt: skip
     name = f"folder-maps.{maps.name}"
     forget_work(name)
     label = "Go on with the maps" if out.exists() else "Make the maps"
     work(name, label, partial(folder_maps.attribute_all, maps=maps, subject=subject), _made, patience_seconds=math.inf)
+    if weights and any(getattr(settings, name) != getattr(Settings, name) for name in _INPUTS_OF_OWN_WEIGHTS):
+        st.caption("The command line takes no size, mean or deviation for a checkpoint: these maps go on here only.")
+        return
     st.caption("The same from the command line, which goes on with what was made here")
     st.code(maps.command, language=None, wrap_lines=True)
 

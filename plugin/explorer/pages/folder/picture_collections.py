@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 from plugin.datasets.labels import is_picture
-from plugin.datasets.records import Record, Source, UnreadablePicture
+from plugin.datasets.records import Record, UnreadablePicture
 from plugin.datasets.source_files import FolderSource
 from plugin.models.pictures import EXTENSIONS
 
 from ...inputs import offered_pictures
 from ...server import own_paths
-from ...server.files import SHORT, SentFile
+from ...server.files import SHORT, OwnFile, SentFile, local
 
 # Of a folder; its page lists the first, and the command line takes all.
 MOST_FILES = 20_000
@@ -30,13 +30,13 @@ class PictureCollection:
 
     Attributes:
         name: for people.
-        source: reads them.
+        source: reads them. Samples are known to other pages by their name, others by their `file`.
         files: everything that the source lists, up to `MOST_FILES`.
         cut: whether the source has more.
     """
 
     name: str
-    source: Source
+    source: "OwnFolder | SampleSource | UploadSource"
     files: tuple[Record, ...]
     cut: bool = False
 
@@ -78,6 +78,15 @@ class OwnFolder(FolderSource):
         except ValueError:
             return False
         return True
+
+    def file(self, record: Record) -> OwnFile:
+        """The file, for other pages.
+
+        Raises:
+            ValueError: it is gone, or may not be opened.
+        """
+        _allowed(record.place)
+        return local(Path(os.path.realpath(record.place)))
 
     def read(self, record: Record) -> bytes:
         """The content; see `plugin.datasets.records.Source`."""
@@ -129,6 +138,11 @@ class UploadSource:
             name = file.name if number == 1 else f"{stem} ({number}){dot}{ending}"
             yield Record(name, place, len(file.data), file.digest)
 
+    def file(self, record: Record) -> OwnFile:
+        """The file, for other pages."""
+        found: OwnFile = self._files[record.place]
+        return found
+
     def read(self, record: Record) -> bytes:
         """The content; see `plugin.datasets.records.Source`."""
         data: bytes = self._files[record.place].data
@@ -168,6 +182,6 @@ def accepted(files: Sequence[SentFile]) -> tuple[tuple[SentFile, ...], str]:
     return tuple(kept), ""
 
 
-def _listed(name: str, source: Source) -> PictureCollection:
+def _listed(name: str, source: OwnFolder | SampleSource | UploadSource) -> PictureCollection:
     files = tuple(islice(source.records(), MOST_FILES + 1))
     return PictureCollection(name, source, files[:MOST_FILES], len(files) > MOST_FILES)

@@ -98,9 +98,8 @@ def _with_picture(settings: Settings, predictions: FolderPredictions, row: int) 
         return None
     if isinstance(source, SampleSource):
         return replace(settings, image=record.place)
-    name = record.id.rpartition("/")[2]
-    own_files.offer(short, name, partial(source.read, record))
-    return replace(settings, image=UPLOAD, picture=short, picture_name=link_name(name))
+    own_files.offer(short, partial(source.file, record))
+    return replace(settings, image=UPLOAD, picture=short, picture_name=link_name(record.id.rpartition("/")[2]))
 
 
 def _said(predictions: FolderPredictions, row: int, findings: Findings) -> str:

@@ -1,0 +1,124 @@
+"""Weights of the user's own for a network: the checkpoint, the names of its classes, and how pictures become inputs."""
+
+from typing import Any
+
+import streamlit as st
+
+from plugin import models
+from plugin.models import Preprocessing, class_name_files
+
+from ..inputs import own_weights
+from ..inputs.own_weights import OwnWeights
+from ..links import Form
+from ..server.files import SHORT, OwnFile, digest, link_name
+from ..settings import MEAN, MOST_PIXELS, OWN_WEIGHTS, STD, Settings
+from ..untrusted_text import quoted
+from . import file_choice, own_files
+from .file_choice import Wanted
+from .page_state import change, key
+
+_NUMBERS = {"mean": MEAN, "std": STD}
+_REFUSED = "attribute.preprocessing.refused"
+
+
+def draw(settings: Settings) -> None:
+    """Draw the widgets for a network that takes a checkpoint."""
+    network = settings.network
+    with st.expander("Your own weights", expanded=bool(settings.checkpoint)):
+        checkpoint = Wanted(
+            f"Checkpoint for {network}", "checkpoint", own_weights.EXTENSIONS, own_weights.MAX_BYTES, None,
+            "Tensors only: safetensors, a file of torch.save, or the weights of a program of torch.export. Nothing in "
+            "the file is run.",
+        )  # fmt: skip
+        file_choice.draw(f"weights.{network}", checkpoint, _use_checkpoint)
+        if settings.checkpoint:
+            st.caption(f"In use: {quoted(settings.checkpoint_name)}")
+            st.button(f"Use the weights of {network} again", on_click=_drop_checkpoint)
+    if settings.checkpoint:
+        with st.expander("Its classes and its pictures"):
+            _names(settings)
+            _preprocessing(settings, network)
+
+
+def opened(settings: Settings) -> OwnWeights | None:
+    """The weights that the settings name, or None after asking for the file. Without names the classes are numbered."""
+    file = own_files.find(settings.checkpoint)
+    if file is None:
+        st.info(own_files.request("checkpoint", settings.checkpoint, settings.checkpoint_name))
+        return None
+    names = own_files.find(settings.class_names)
+    if settings.class_names and names is None:
+        st.info(own_files.request("class_names", settings.class_names, settings.class_names_name))
+    return OwnWeights(file, names, settings.resize, settings.crop, settings.mean, settings.std)
+
+
+def _names(settings: Settings) -> None:
+    most = class_name_files.MAX_BYTES
+    names = Wanted(
+        "Names of the classes", "list of names", class_name_files.EXTENSIONS, most, most,
+        "A text file with a name a line, or JSON: a list of names, or an object of numbers and names.",
+    )  # fmt: skip
+    file_choice.draw(f"class_names.{settings.network}", names, _use_names)
+    if settings.class_names:
+        st.caption(f"In use: {quoted(settings.class_names_name)}")
+        st.button("Number the classes again", on_click=_use_names, args=(None,))
+
+
+def _preprocessing(settings: Settings, network: str) -> None:
+    """What a picture goes through before the network sees it."""
+    own = models.preprocessing_of(network)
+    used = Preprocessing(
+        settings.resize or own.resize, settings.crop or own.crop, settings.mean or own.mean, settings.std or own.std
+    )
+    # Other widgets for other values: what is typed and not used yet stays.
+    form = key(f"preprocessing.{digest(repr(used).encode())[:SHORT]}")
+    with st.form(form, border=False):
+        st.number_input("Shorter side scaled to, in pixels", 1, MOST_PIXELS, used.resize, key=f"{form}.resize")
+        st.number_input("Side of the central square, in pixels", 1, MOST_PIXELS, used.crop, key=f"{form}.crop")
+        st.text_input("Mean of red, green and blue, from 0 to 1", MEAN.write(used.mean), key=f"{form}.mean")
+        st.text_input("Their standard deviations", STD.write(used.std), key=f"{form}.std")
+        st.form_submit_button(
+            "Use for its pictures", key=f"{form}.use", on_click=_use_preprocessing, args=(form, own)
+        )  # fmt: skip
+    if refused := st.session_state.pop(_REFUSED, ""):
+        st.error(refused)
+
+
+def _use_preprocessing(form: str, own: Preprocessing) -> None:
+    """Callback: see pictures as the form says; what is the network's own is not in the link."""
+    given: dict[str, Any] = {name: st.session_state[f"{form}.{name}"] for name in ("resize", "crop")}
+    try:
+        given |= {name: _read(st.session_state[f"{form}.{name}"], _NUMBERS[name], name) for name in _NUMBERS}
+    except ValueError as error:
+        st.session_state[_REFUSED] = str(error)
+        return
+    change(**{
+        name: getattr(Settings, name) if value == getattr(own, name) else value for name, value in given.items()
+    })  # fmt: skip
+
+
+def _read(text: str, form: Form, name: str) -> Any:
+    try:
+        return form.read(text.replace(" ", ""))
+    except ValueError as error:
+        raise ValueError(
+            f"The {name} {quoted(text)} {error}: pixels are from 0 to 1, so divide values for 0 to 255 by 255."
+        ) from error
+
+
+def _use_checkpoint(file: OwnFile | None) -> None:
+    """Callback: use the weights, or the network's own when they were taken away."""
+    if file is None:
+        _drop_checkpoint()
+    else:
+        change(checkpoint=file.short, checkpoint_name=link_name(file.name))
+
+
+def _drop_checkpoint() -> None:
+    """Callback: use the weights that come with the network."""
+    change(**{name: getattr(Settings, name) for name in OWN_WEIGHTS})
+
+
+def _use_names(file: OwnFile | None) -> None:
+    """Callback: name the classes as a file says, or number them."""
+    change(class_names=file.short if file else "", class_names_name=link_name(file.name) if file else "")
