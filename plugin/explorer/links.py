@@ -76,20 +76,6 @@ def number(lowest: float, highest: float) -> Form:
     return Form(read, "{:g}".format)
 
 
-def interval(lowest: float, highest: float) -> Form:
-    """Two numbers in these bounds with a dash between, the smaller one first: `0.2-0.9`."""
-    bound = number(lowest, highest)
-
-    def read(text: str) -> tuple[float, float]:
-        low, _, high = text.partition("-")
-        values = bound.read(low), bound.read(high)
-        if values[0] > values[1]:
-            raise ValueError("has the larger number first")
-        return values
-
-    return Form(read, lambda values: "-".join(map(bound.write, values)))
-
-
 def numbers(count: int, lowest: float, highest: float) -> Form:
     """So many numbers in these bounds, with commas between."""
     form = number(lowest, highest)
@@ -102,6 +88,19 @@ def numbers(count: int, lowest: float, highest: float) -> Form:
 
     # All digits: another mean is another map.
     return Form(read, lambda values: ",".join(repr(value).removesuffix(".0") for value in values))
+
+
+def interval(lowest: float, highest: float) -> Form:
+    """Two numbers in these bounds, the smaller one first."""
+    both = numbers(2, lowest, highest)
+
+    def read(text: str) -> tuple[float, ...]:
+        values: tuple[float, ...] = both.read(text)
+        if values[0] > values[1]:
+            raise ValueError("has the larger number first")
+        return values
+
+    return Form(read, both.write)
 
 
 def some_of(known: Collection[str], kind: str) -> Form:

@@ -140,17 +140,30 @@ class FolderPredictions:
             self._predict(rows[start : start + BATCH], pixels)
 
     def _predict(self, rows: Sequence[int], pixels: Pixels) -> None:
-        network = self.subject.model.network
-        stacked = torch.from_numpy(np.stack([pixels[row] for row in rows]))
-        with torch.no_grad():
-            logits = network(self.subject.model.preprocessing.normalised(stacked).to(_device(network)))
-            confidence, predicted = (values.cpu().numpy() for values in logits.float().softmax(1).max(1))
+        try:
+            confidence, predicted = self._answers(np.stack([pixels[row] for row in rows]))
+        except Exception as error:  # any network may fail in a way of its own, and some take one picture at a time only
+            for row in rows if len(rows) > 1 else ():
+                self._predict([row], pixels)
+            if len(rows) == 1:
+                reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+                with self._lock:
+                    self._broken[rows[0]] = f"The network fails on it: {reason}."
+            return
         with self._lock:
             for row, chosen, value in zip(rows, predicted, confidence, strict=True):
                 if np.isfinite(value):
                     self._predicted[row], self._confidence[row] = chosen, value
                 else:
                     self._broken[row] = "The network's output for it is not finite."
+
+    def _answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The largest probability of each picture, and its class; of `(n, H, W, C)`."""
+        model = self.subject.model
+        with torch.no_grad():
+            inputs = model.preprocessing.normalised(torch.from_numpy(pixels))
+            best = model.network(inputs.to(_device(model.network))).float().softmax(1).max(1)
+        return best.values.cpu().numpy(), best.indices.cpu().numpy()
 
 
 def predict_all(task: Task, predictions: FolderPredictions) -> FolderPredictions:

@@ -22,7 +22,8 @@ from . import picture_collections
 from .picture_collections import PictureCollection
 
 _PATHS, _OPEN, _UPLOADS, _NOTE = (key(f"folders.{name}") for name in ("paths", "open", "uploads", "note"))
-_TYPED, _FILES = key("folder_path"), key("folder_files")
+# The folder whose path stands in the field, and the widgets.
+_SHOWN, _TYPED, _FILES = key("folders.shown"), key("folder_path"), key("folder_files")
 _MOST_PATHS = 64
 # Of all sessions, by owner and digest.
 _paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
@@ -38,8 +39,8 @@ def widgets(settings: Settings) -> None:
         )  # fmt: skip
     elif settings.pictures == FOLDER and own_paths.allowed():
         path = path_of(settings)
-        if path is not None and _TYPED not in st.session_state:
-            st.session_state[_TYPED] = str(path)
+        if path is not None and (_TYPED not in st.session_state or st.session_state.get(_SHOWN) != settings.folder):
+            st.session_state[_TYPED], st.session_state[_SHOWN] = str(path), settings.folder
         st.text_input(
             "Path of the folder", key=_TYPED, on_change=_choose_folder, placeholder=str(Path.home() / "photos"),
             help="On the server's machine. Subfolders count; those that are called as classes are give the labels.",

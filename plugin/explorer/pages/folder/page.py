@@ -40,6 +40,9 @@ def draw() -> None:
 
 def _explore(settings: Settings, subject: Subject) -> Settings:
     """Everything below the header; the settings with the choices that were left open."""
+    if METHODS[settings.whole].needs_layer and not settings.layer:
+        settings = replace(settings, layer=spatial(subject.layers)[-1])
+    page_state.put(settings, "layer")
     with st.sidebar:
         _widgets(settings, subject)
     collection = open_folders.collection_of(settings, subject)
@@ -161,10 +164,8 @@ def _maps(settings: Settings, subject: Subject) -> None:
         st.caption("Maps of all pictures are made of a folder that is given by its path.")
         return
     st.selectbox("Method", OF_DATA_SETS, format_func=lambda name: METHODS[name].label, key=key("whole"), width=320)
-    layer = ""
-    if METHODS[settings.whole].needs_layer:
-        layer = settings.layer or spatial(subject.layers)[-1]
-        page_state.put(replace(settings, layer=layer), "layer")
+    needs_layer = METHODS[settings.whole].needs_layer
+    if needs_layer:
         controls.layer_list(subject.layers)
     try:
         out = folder_maps.output(_output(folder))
@@ -172,9 +173,10 @@ def _maps(settings: Settings, subject: Subject) -> None:
         st.error(markdown_sentence(error))
         return
     weights = own_files.find(settings.checkpoint)
-    maps = FolderMaps(folder_maps.named_for_command_line(subject), subject.identity, weights.place if weights else "",
-                      str(folder),
-                      settings.whole, layer, str(out))  # fmt: skip
+    maps = FolderMaps(
+        folder_maps.named_for_command_line(subject), subject.identity, weights.place if weights else "", str(folder),
+        settings.whole, settings.layer if needs_layer else "", str(out),
+    )  # fmt: skip
     name = f"folder-maps.{maps.name}"
     forget_work(name)
     label = "Go on with the maps" if out.exists() else "Make the maps"
