@@ -8,7 +8,7 @@ The run can be killed at any moment, and the same call goes on. Several processe
 one output, each to its own files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from ..models import LoadedModel
 from . import paths
 from .explain import Explain
 from .labels import Labels
-from .local_engine import ErrorLimit, LocalEngine
+from .local_engine import ErrorLimit, LocalEngine, Progress
 from .parquet_sink import ParquetSink
 from .ranks import Share, share_of_environment
 from .ray_engine import RayEngine
 from .records import Block, Plan, Report, Sink
+from .source_files import FolderSource
 from .sources import open_source
 from .summaries import Summary
 from .zarr_sink import ZarrSink
@@ -52,7 +53,7 @@ def attribute_dataset(
     actors: int | None = None,
     device: str | None = None,
     max_errors: float | None = None,
-    progress: bool = True,
+    progress: bool | Callable[[int, int | None], None] = True,
 ) -> Report:
     """Write the attribution map of every picture of a data set, or go on with it.
 
@@ -76,7 +77,8 @@ def attribute_dataset(
         actors: with Ray, how many processes explain; by default one for each GPU.
         device: where to compute; by default a GPU if there is one.
         max_errors: stop when more pictures than this have no map; below 1, a share. By default all may.
-        progress: show a progress bar.
+        progress: show a progress bar; or a function that is told how many pictures are finished, and of how many that
+            were left (None where that is not known). If it raises, the run ends, and what was finished is kept.
 
     Raises:
         OSError: the source cannot be read or the output not written; what was finished is kept.
@@ -101,9 +103,10 @@ def attribute_dataset(
         labels = Labels(pictures.records(), explain.model.classes, explain.row_shapes["logits"][0])
     blocks = sink.begin(Plan(explain.settings, _about(explain, source), explain.row_shapes, rows), pictures)
     title = Path(str(out)).name if progress and share.rank == 0 else ""
-    chosen: LocalEngine | RayEngine = LocalEngine(explain, batch_size, workers, title)
+    shown: Progress = progress if callable(progress) else title
+    chosen: LocalEngine | RayEngine = LocalEngine(explain, batch_size, workers, shown)
     if engine == "ray":
-        chosen = RayEngine(arguments, explain, batch_size, workers, actors, title)
+        chosen = RayEngine(arguments, explain, batch_size, workers, actors, shown)
     chosen.run(_shared(blocks, share), pictures, sink, labels, limit)
     return replace(sink.finish(), seconds=chosen.seconds, actors=chosen.pictures_of)
 
@@ -167,6 +170,7 @@ def _open_sink(out: str, keep: str) -> Sink:
 
 
 def _about(explain: Explain, source: Any) -> dict[str, Any]:
+    source = source.folder if isinstance(source, FolderSource) else source
     is_path = isinstance(source, str | Path)
     is_local = is_path and not paths.is_url(source)
     return {

@@ -29,7 +29,7 @@ class Labels:
         for record in records:
             if record.label is not None:
                 named.add(str(record.label))
-            elif not named and _is_picture(record.id):
+            elif not named and is_picture(record.id):
                 folders.setdefault(_folder(record.id), record.id)
         self._of_name = _numbers(named, classes, outputs, "label")
         if named:
@@ -53,7 +53,24 @@ def labels_of(names: Sequence[str], classes: Sequence[str], outputs: int) -> lis
     return [labels(record) for record in records]
 
 
-def _is_picture(name: str) -> bool:
+def labels_where_known(records: Sequence[Record], classes: Sequence[str]) -> list[int]:
+    """The class of each picture as far as it is known, -1 where it is not: as `Labels` says, and where `Labels` has no
+    answer, the class that is called as the picture's label or folder is.
+
+    Args:
+        records: the pictures.
+        classes: names of all of the network's outputs.
+    """
+    try:
+        known = Labels(records, classes, len(classes))
+    except ValueError:
+        by_name = _by_name(classes)
+        names = (_folder(record.id) if record.label is None else str(record.label) for record in records)
+        return [by_name.get(_plain(name), -1) for name in names]
+    return [known(record) for record in records]
+
+
+def is_picture(name: str) -> bool:
     """Whether a file says that it is a picture; one without an ending may be."""
     last = name.rpartition("/")[2]
     return "." not in last or last.rpartition(".")[2].lower() in EXTENSIONS
@@ -65,7 +82,7 @@ def _folder(name: str) -> str:
 
 def _numbers(names: Iterable[str], classes: Sequence[str], outputs: int, what: str) -> dict[str, int]:
     distinct = sorted(names)
-    by_name = {_plain(name): index for index, name in enumerate(classes)}
+    by_name = _by_name(classes)
     if all(_plain(name) in by_name for name in distinct):
         return {name: by_name[_plain(name)] for name in distinct}
     if all(name.isdecimal() and int(name) < outputs for name in distinct):
@@ -77,6 +94,10 @@ def _numbers(names: Iterable[str], classes: Sequence[str], outputs: int, what: s
         f"the {what} {unknown} is called like none of the {outputs} classes, nor by a number, and there are "
         f"{len(distinct)} class {what}s: rename it, or choose target='predicted'"
     )
+
+
+def _by_name(classes: Sequence[str]) -> dict[str, int]:
+    return {_plain(name): index for index, name in enumerate(classes)}
 
 
 def _plain(name: str) -> str:

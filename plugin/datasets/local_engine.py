@@ -77,6 +77,9 @@ class Picture:
 
 
 Seconds: TypeAlias = dict[str, float]
+# The title of a progress bar, empty for none; or a function that is told how many pictures are finished, of how many
+# that were left (None where that is not known).
+Progress: TypeAlias = str | Callable[[int, int | None], None]
 STEPS = ("read", "decode", "forward", "backward", "write")
 
 
@@ -99,10 +102,31 @@ def rows_of(
     return {"id": np.array([record.id for record in block.records], object), "sha256": hashes} | rows
 
 
-def progress_bar(blocks: Iterable[Block], title: str) -> Any:
+def progress_bar(blocks: Iterable[Block], progress: Progress) -> Any:
     """A progress bar of pictures; it is not shown without a title, or where nothing is left."""
     total = sum(len(block.records) for block in blocks) if isinstance(blocks, list) else None
-    return tqdm(total=total, desc=title, unit="file", disable=not title or total == 0)
+    if callable(progress):
+        return _Told(progress, total)
+    return tqdm(total=total, desc=progress, unit="file", disable=not progress or total == 0)
+
+
+class _Told:
+    """What a caller is told in place of a progress bar."""
+
+    def __init__(self, tell: Callable[[int, int | None], None], total: int | None) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+
+    def __enter__(self) -> "_Told":
+        self.update(0)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """So many more pictures are finished."""
+        self._done += count
+        self._tell(self._done, self._total)
 
 
 @dataclass
@@ -113,7 +137,7 @@ class LocalEngine:
         explain: what explains.
         batch_size: pictures explained at once.
         workers: threads that read and decode.
-        progress: the title of a progress bar; empty for none.
+        progress: see `Progress`.
         seconds: how long the steps took, summed over threads.
         pictures_of: empty; see `plugin.datasets.ray_engine.RayEngine`.
     """
@@ -121,7 +145,7 @@ class LocalEngine:
     explain: Explain
     batch_size: int
     workers: int
-    progress: str = ""
+    progress: Progress = ""
     seconds: Seconds = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
     pictures_of: dict[str, int] = field(default_factory=dict)
 

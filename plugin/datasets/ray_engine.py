@@ -23,7 +23,7 @@ from ..extras import require
 from ..models import Preprocessing
 from .explain import Explain
 from .labels import Labels
-from .local_engine import STEPS, ErrorLimit, Picture, Seconds, progress_bar, read_picture, rows_of
+from .local_engine import STEPS, ErrorLimit, Picture, Progress, Seconds, progress_bar, read_picture, rows_of
 from .records import Block, Sink, Source
 
 # Blocks of a wave. An actor loads the network once in a wave.
@@ -41,7 +41,7 @@ class RayEngine:
         workers: threads of a task that reads and decodes.
         actors: how many explain; by default one for each GPU, or for every second CPU where there is no GPU. If there
             are more than GPUs they share them, and one explains while another writes.
-        progress: the title of a progress bar; empty for none.
+        progress: see `plugin.datasets.local_engine.Progress`.
         seconds: how long the steps took, summed over the cluster.
         pictures_of: pictures that each actor explained, by its host and process.
     """
@@ -51,7 +51,7 @@ class RayEngine:
     batch_size: int
     workers: int
     actors: int | None = None
-    progress: str = ""
+    progress: Progress = ""
     seconds: Seconds = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
     pictures_of: dict[str, int] = field(default_factory=dict)
 

@@ -4,7 +4,7 @@ import csv
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import paths
@@ -35,6 +35,10 @@ class FolderSource(_Files):
     def __init__(self, folder: str | Path) -> None:
         self.folder = str(folder)
 
+    def enters(self, folder: str) -> bool:
+        """Whether files of a folder below this one count; asked for each."""
+        return True
+
     def records(self) -> Iterator[Record]:
         """The files, one at a time; see `plugin.datasets.sources.Source`.
 
@@ -53,7 +57,7 @@ class FolderSource(_Files):
     def _local(self) -> Iterator[Record]:
         if not Path(self.folder).is_dir():
             raise NotADirectoryError(f"{self.folder} is no folder")
-        yield from _below(self.folder, "", frozenset())
+        yield from _below(self.folder, "", frozenset(), self.enters)
 
     def _remote(self) -> Iterator[Record]:
         system, inner = paths.file_system(self.folder)
@@ -68,7 +72,9 @@ class FolderSource(_Files):
                 yield Record(name[start:], system.unstrip_protocol(name), *paths.described(found[name]))
 
 
-def _below(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[Record]:
+def _below(
+    folder: str, prefix: str, above: frozenset[tuple[int, int]], enters: Callable[[str], bool]
+) -> Iterator[Record]:
     """The files below a folder; `above` are the folders that it lies in, by device and number."""
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
@@ -76,8 +82,8 @@ def _below(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Itera
         return
     for entry in paths.visible_entries(folder):
         if entry.is_dir():
-            if not any((Path(entry.path) / mark).exists() for mark in RESULT_MARKS):
-                yield from _below(entry.path, f"{prefix}{entry.name}/", above | {identity})
+            if enters(entry.path) and not any((Path(entry.path) / mark).exists() for mark in RESULT_MARKS):
+                yield from _below(entry.path, f"{prefix}{entry.name}/", above | {identity}, enters)
         elif entry.is_file() or entry.is_symlink():
             yield Record(printable(prefix + entry.name), entry.path, *paths.size_and_stamp(entry.path))
 

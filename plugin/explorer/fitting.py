@@ -8,9 +8,11 @@ from .inputs import offered_pictures
 from .inputs.layer_outputs import spatial
 from .inputs.offered_networks import DIGITS
 from .inputs.unit_maximizers import PIXELS
-from .settings import DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
+from .settings import CHOICE_OF_PICTURES, DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
 from .untrusted_text import quoted
 
+# Settings that are classes of the network, with their names in a sentence.
+OF_CLASSES = {"target": "target", "contrast": "contrast", "labelled": "label", "predicted": "prediction"}
 # Ways to show the maps of networks that see grey values.
 _GREY_VIEWS = ("sum", "positive", "negative")
 
@@ -33,7 +35,7 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         left = left or Settings()
         settings = with_weights(replace(settings, layer="", rules=()), left)
         if not same_classes:
-            settings = replace(settings, target=left.target, contrast=left.contrast)
+            settings = replace(settings, target=left.target, contrast=left.contrast, labelled=None, predicted=None)
     own = dict(settings.b)
     if "network" in own and own["network"] != dict(before.b).get("network"):
         settings = replace(settings, b=tuple((own | {name: getattr(Settings, name) for name in OWN_WEIGHTS}).items()))
@@ -41,6 +43,8 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings = replace(settings, rules=())
     if settings.layer != before.layer:
         settings = replace(settings, neuron=())
+    if any(getattr(settings, name) != getattr(before, name) for name in CHOICE_OF_PICTURES):
+        settings = replace(settings, sheet=1)
     return settings
 
 
@@ -65,10 +69,10 @@ def fit(
         The settings, and one sentence for each value that the network does not have.
     """
     notes = []
-    for name in ("target", "contrast"):
+    for name, called in OF_CLASSES.items():
         index = getattr(settings, name)
         if index is not None and index >= len(class_names):
-            notes.append(f"{settings.network} has classes 0 to {len(class_names) - 1}: there is no {name} {index}.")
+            notes.append(f"{settings.network} has classes 0 to {len(class_names) - 1}: there is no {called} {index}.")
             changes: dict[str, Any] = {name: None}
             settings = replace(settings, **changes)
     if settings.view not in views(channels):

@@ -90,6 +90,19 @@ def numbers(count: int, lowest: float, highest: float) -> Form:
     return Form(read, lambda values: ",".join(repr(value).removesuffix(".0") for value in values))
 
 
+def interval(lowest: float, highest: float) -> Form:
+    """Two numbers in these bounds, the smaller one first."""
+    both = numbers(2, lowest, highest)
+
+    def read(text: str) -> tuple[float, ...]:
+        values: tuple[float, ...] = both.read(text)
+        if values[0] > values[1]:
+            raise ValueError("has the larger number first")
+        return values
+
+    return Form(read, both.write)
+
+
 def some_of(known: Collection[str], kind: str) -> Form:
     """Different names, each a `kind`, with commas between."""
 

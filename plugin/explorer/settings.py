@@ -12,11 +12,12 @@ from plugin.rules import SWITCH_FREE
 from plugin.rules.presets import PRESETS
 
 from . import links
-from .choices.offered_methods import METHODS, OF_PICTURES
+from .choices.offered_methods import METHODS, OF_DATA_SETS, OF_PICTURES
 from .choices.offered_rules import RULES
 from .inputs.image_sets import LABELS as IMAGE_SETS
 from .inputs.unit_maximizers import PIXELS
 from .links import Form
+from .server.files import FOLDER_NAME
 from .server.files import NAME as FILE_NAME
 from .untrusted_text import quoted
 
@@ -36,6 +37,11 @@ VIEWS = {
 SCALES = {"own": "Own", "shared": "Shared"}
 FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
 GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", PIXELS: "Pixels"}
+# Pictures that are looked at together, which of them are shown, and in which order.
+SAMPLES, FOLDER = "samples", "folder"
+COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads"}
+CORRECTNESS = {"all": "All", "wrong": "Wrong only"}
+ORDERS = {"name": "Name", "least": "Least confident first", "most": "Most confident first"}
 SPANS = {"position": "Itself", "channel": "Mean of its channel"}
 PRIORS = ("shell", "gaussian", "box", "ppgn")
 MOST_RUNS, MOST_STEPS = 64, 500
@@ -48,6 +54,7 @@ TOUR = (
 
 
 _FILE = links.matching(FILE_NAME, "the name of a file")
+_FOLDER = links.matching(FOLDER_NAME, "the name of a folder")
 # Of pixels from 0 to 1. Networks that were trained on values up to 255 have small deviations.
 MEAN, STD = links.numbers(3, 0, 1), links.numbers(3, 0.001, 10)
 MOST_PIXELS = 1024
@@ -68,6 +75,8 @@ OWN_OF_B = {
 B = "b."
 # Which network and which picture are looked at: every page has them, also where it shows something else.
 INPUTS = ("network", *OWN_WEIGHTS, "image", "picture", "picture_name", "drawing")
+# Which pictures of a collection are shown, and in which order: the pages of the grid are those of the choice.
+CHOICE_OF_PICTURES = ("pictures", "folder", "correctness", "labelled", "predicted", "confidence", "order")
 
 
 def setting(default: Any, form: Form | None, explanation: str) -> Any:
@@ -157,6 +166,18 @@ class Settings:
     )
     count: int = setting(300, links.whole_number(MOST_IMAGES, LEAST_IMAGES), "how many of them")
     ascent: int = setting(60, links.whole_number(MOST_STEPS, 1), "the steps of each run there")
+    pictures: str = setting(SAMPLES, links.one_of(COLLECTIONS), "which pictures are looked at together")
+    folder: str = setting("", links.DIGEST, "the start of the SHA-256 of a folder's list of names and sizes")
+    folder_name: str = setting("", _FOLDER, "what that folder is called, without the folders that it lies in")
+    correctness: str = setting("all", links.one_of(CORRECTNESS), "all pictures, or those whose prediction is wrong")
+    labelled: int | None = setting(None, links.whole_number(), "the class of which pictures are shown, by their label")
+    predicted: int | None = setting(None, links.whole_number(), "the same by their prediction")
+    confidence: tuple[float, float] = setting(
+        (0.0, 1.0), links.interval(0, 1), "the least and the largest probability of predictions that are shown"
+    )
+    order: str = setting("name", links.one_of(ORDERS), "of the pictures")
+    sheet: int = setting(1, links.whole_number(least=1), "the page of the grid of pictures, from 1 on")
+    whole: str = setting("guided-backprop", links.one_of(OF_DATA_SETS), "the method for the maps of a whole folder")
     step: str = setting(TOUR[0], links.one_of(TOUR), "of the guided tour")
 
     def to_query(self, page: Collection[str] | None = None) -> dict[str, str]:
@@ -195,6 +216,10 @@ class Settings:
             unused |= {*OWN_WEIGHTS} - {"checkpoint"}
         if not self.class_names:
             unused.add("class_names_name")
+        if self.pictures != FOLDER:
+            unused |= {"folder", "folder_name", "whole"}
+        if "whole" in page and ("whole" in unused or not METHODS[self.whole].needs_layer):
+            unused.add("layer")
         if "explain" in page:
             unused |= {"target", "contrast", "stop_at"} if self.explain == "neuron" else {"neuron", "span"}
             if self.explain == "class" and not ("methods" in page and self.needs_layer):

@@ -62,10 +62,11 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """A copy."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # an unreadable orientation is no reason to refuse the photograph
-        return image
+        return image.copy()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -74,7 +75,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy all pixels once more
 
 
 def _to_eight_bits(values: np.ndarray) -> np.ndarray:

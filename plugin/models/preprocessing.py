@@ -27,7 +27,7 @@ class Preprocessing:
 
     def visible(self, image: Image.Image) -> Image.Image:
         """The pixels the network sees: an RGB image of `crop` x `crop` pixels."""
-        rgb = image.convert("RGB")
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
         scale = self.resize / min(rgb.size)
         width, height = (max(self.crop, round(side * scale)) for side in rgb.size)
         left, top = (width - self.crop) // 2, (height - self.crop) // 2

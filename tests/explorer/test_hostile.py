@@ -23,7 +23,7 @@ from torchvision.models import squeezenet1_1
 from plugin.explorer.app import PAGES
 from plugin.explorer.inputs import offered_networks, offered_pictures, own_weights
 from plugin.explorer.inputs.own_weights import OwnWeights
-from plugin.explorer.server.files import sent
+from plugin.explorer.server.files import FOLDER_NAME, sent
 from plugin.explorer.settings import Settings, from_query
 from plugin.models import pictures
 
@@ -263,6 +263,9 @@ def test_no_value_in_a_link_raises_or_goes_through(name, value):
     if name in ("layer", "results") and re.fullmatch(r"[\w.-]+", value, re.ASCII):
         # A name that could be: whether there is such a layer is asked where its network is known.
         assert (settings, notes) == (replace(Settings(), **{name: value}), []) or settings == Settings()
+        return
+    if name == "folder_name" and re.fullmatch(FOLDER_NAME, value):  # folders may be called so
+        assert (settings, notes) == (replace(Settings(), folder_name=value), [])
         return
     assert settings == Settings()
     assert len(notes) == (value != "" or name != "drawing")

@@ -43,6 +43,7 @@ QUERIES = {
     "deconvnet": "network=model-c&layer=features.relu4&view=colour",
     "lrp": "target=3",
     "compare": "method=lrp-epsilon-plus-flat",
+    "folder": "network=mnist-classifier&image=digit-3",
     "code-space": "network=mnist-classifier&image=digit-3",
     "invariance": "network=mnist-classifier&image=digit-3",
 }

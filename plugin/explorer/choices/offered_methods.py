@@ -6,7 +6,17 @@ from plugin.attr.methods import METHODS as _SHARED
 from plugin.attr.methods import Method, lrp_key
 from plugin.rules import SWITCH_FREE
 
-__all__ = ["FIRST", "METHODS", "NO_IMAGE", "OF_PICTURES", "UNPOOLING_LABELS", "WITHOUT_SWITCHES", "Method", "lrp_key"]
+__all__ = [
+    "FIRST",
+    "METHODS",
+    "NO_IMAGE",
+    "OF_DATA_SETS",
+    "OF_PICTURES",
+    "UNPOOLING_LABELS",
+    "WITHOUT_SWITCHES",
+    "Method",
+    "lrp_key",
+]
 
 # Where max-pooling hands its signal when no switch tells.
 UNPOOLING_LABELS = {name: {"center": "centre"}.get(name, name) for name in SWITCH_FREE}
@@ -33,3 +43,5 @@ METHODS: dict[str, Method] = (
 # The first to try, one of each kind; lists begin with them.
 FIRST = ("gradient", "guided-backprop", "guided-grad-cam", "deconvnet", "lrp-epsilon", "lrp-epsilon-plus-flat")
 OF_PICTURES = (*FIRST, *(key for key in METHODS if key not in (*FIRST, NO_IMAGE)))
+# Those that `plugin.datasets` makes maps with.
+OF_DATA_SETS = tuple(_SHARED)

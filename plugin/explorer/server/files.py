@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-# What a file's name may consist of in a link, and its ending.
-NAME = r"[\w .,()+@&'=~-]{1,100}\.[A-Za-z0-9]{1,12}"
+# What a folder's name may consist of in a link, and a file's, which has an ending.
+FOLDER_NAME = r"[\w .,()+@&'=~-]{1,100}"
+NAME = rf"{FOLDER_NAME}\.[A-Za-z0-9]{{1,12}}"
 # A checkpoint has 200 MB at most, see `inputs.own_weights`.
 _MOST_BYTES = 512 * 2**20
 _MOST_FILES = 64
@@ -34,8 +35,12 @@ def link_name(name: str) -> str:
     stem, dot, ending = name.rpartition(".")
     if not dot or not re.fullmatch(r"[A-Za-z0-9]{1,12}", ending):
         stem, ending = name, "file"
-    kept = re.sub(r"[^\w .,()+@&=~-]", "_", stem)[:100] or "_"
-    return f"{kept}.{ending}"
+    return f"{folder_link_name(stem)}.{ending}"
+
+
+def folder_link_name(name: str) -> str:
+    """A folder's name as it may stand in a link: what `FOLDER_NAME` does not allow becomes an underscore."""
+    return re.sub(r"[^\w .,()+@&=~-]", "_", name)[:100] or "_"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ _jobs: weakref.WeakSet[Any] = weakref.WeakSet()
 _ABSENCE_SECONDS = 10.0
 # How long the end of the process waits for one job.
 _END_SECONDS = 10.0
+# For how long work goes on while nobody looks. Browsers let hidden pages ask once a minute.
+PATIENCE_SECONDS = 150.0
 
 
 def name_of(asked: Any) -> str:
@@ -105,7 +107,7 @@ class Job(Generic[T]):
         work: called with its `Task`. It ends soon after a `Task.report` that raises.
         present: whether the browser of the page is connected; asked by the worker. Work for a page that was closed ends
             within seconds.
-        patience_seconds: how long the work goes on while nobody looks. Browsers let hidden pages ask once a minute.
+        patience_seconds: how long the work goes on while nobody looks.
         turns: the queue in which the work waits before it begins; None begins at once.
     """
 
@@ -113,7 +115,7 @@ class Job(Generic[T]):
         self,
         work: Callable[[Task], T],
         present: Callable[[], bool] = lambda: True,
-        patience_seconds: float = 150.0,
+        patience_seconds: float = PATIENCE_SECONDS,
         turns: Turns | None = None,
     ) -> None:
         self._turns = turns

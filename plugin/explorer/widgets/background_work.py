@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from ..server.connection import connection_of_this_session
-from ..server.jobs import Job, Task
+from ..server.jobs import PATIENCE_SECONDS, Job, Task
 from ..server.turns import JOBS
 from ..untrusted_text import markdown_sentence
 from .page_state import key
@@ -17,7 +17,12 @@ _POLL_SECONDS = 0.5
 
 
 def work(
-    name: str, label: str, task: Callable[[Task], T], draw: Callable[..., None] | None = None, heavy: bool = True
+    name: str,
+    label: str,
+    task: Callable[[Task], T],
+    draw: Callable[..., None] | None = None,
+    heavy: bool = True,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Any:
     """A button that starts long work, then its progress with a button that stops it.
 
@@ -27,6 +32,7 @@ def work(
         task: the work, see `jobs.Job`. It must not use Streamlit.
         draw: draws what the work has shown so far, a `jobs.View`; called again and again while it runs, and at the end.
         heavy: whether it takes turns with the other work of the server; what only waits for a network need not.
+        patience_seconds: how long it goes on while its page is not looked at, as when another page is shown.
 
     Returns:
         What it made, or had shown when it was stopped, once it has ended; else None.
@@ -41,7 +47,9 @@ def work(
         if not button.button(label, key=key(f"start.{name}"), type="primary"):
             return _drawn(job, draw) if job is not None else None
         button.empty()
-        job = st.session_state[place] = Job(task, connection_of_this_session(), turns=JOBS if heavy else None)
+        job = st.session_state[place] = Job(
+            task, connection_of_this_session(), patience_seconds, JOBS if heavy else None
+        )
         ended = False
     if ended:
         return _drawn(job, draw)

@@ -73,7 +73,7 @@ def forget_neuron() -> None:
 
 def choose_bar(chart: str) -> None:
     """Callback of the bars drawn under the session key `chart`: explain the class of the clicked bar."""
-    clicked = _clicked(chart)
+    clicked = clicked_mark(chart)
     if clicked is not None:
         st.session_state[key("target")] = clicked
         st.session_state[key("explain")] = "class"
@@ -81,12 +81,12 @@ def choose_bar(chart: str) -> None:
 
 def choose_unit(chart: str, units: Sequence[tuple[int, ...]]) -> None:
     """Callback of the squares drawn under the session key `chart`, which stand for `units`: take the clicked one."""
-    clicked = _clicked(chart)
+    clicked = clicked_mark(chart)
     if clicked is not None and 0 <= clicked < len(units):
         put(replace(last_settings(), neuron=units[clicked]), "neuron")
 
 
-def _clicked(chart: str) -> int | None:
+def clicked_mark(chart: str) -> int | None:
     """The custom data of the mark that was clicked last."""
     points = st.session_state[chart].selection.points
     if not points or "customdata" not in points[0]:

@@ -3,6 +3,8 @@
 A link names a file by the start of its digest. Whatever is shown under that name is that file.
 """
 
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -13,7 +15,8 @@ from ..server.files import FileStore, OwnFile, local, sent
 from ..settings import UPLOAD, B, Settings
 from ..untrusted_text import quoted
 
-_SESSION, _EXPECTED = "attribute.files", "attribute.expected_files"
+_SESSION, _EXPECTED, _OFFERED = "attribute.files", "attribute.expected_files", "attribute.offered_files"
+_MOST_OFFERED = 2000
 _MOST_SESSION_BYTES, _MOST_SESSION_FILES = 256 * 2**20, 16
 # The settings that name a file.
 _KINDS = ("checkpoint", "class_names", "picture")
@@ -53,12 +56,39 @@ def _kept(file: OwnFile) -> OwnFile:
     return file
 
 
+def offer(short: str, open_file: Callable[[], OwnFile]) -> None:
+    """Let this session find a file that is opened when it is asked for.
+
+    Args:
+        short: the start of its digest. What is opened is used only if its digest starts so.
+        open_file: opens it; may raise `ValueError`.
+    """
+    offered: OrderedDict[str, Callable[[], OwnFile]] = st.session_state.setdefault(_OFFERED, OrderedDict())
+    offered[short] = open_file
+    offered.move_to_end(short)
+    while len(offered) > _MOST_OFFERED:
+        offered.popitem(last=False)
+
+
 def find(short: str) -> OwnFile | None:
     """The file whose digest starts so; None if it is not here, or was dropped for newer ones."""
     if not short:
         return None
     owner = owner_of_files()
-    return _of_session().get("", short) or (_store.get(owner, short) if owner is not None else None)
+    kept = _of_session().get("", short) or (_store.get(owner, short) if owner is not None else None)
+    return kept or _opened(short)
+
+
+def _opened(short: str) -> OwnFile | None:
+    """A file that was offered, which is kept from now on."""
+    offered: Mapping[str, Callable[[], OwnFile]] = st.session_state.get(_OFFERED, {})
+    if short not in offered:
+        return None
+    try:
+        file = offered[short]()
+    except ValueError:  # gone, as a file that was dropped is
+        return None
+    return _kept(file) if file.short == short else None
 
 
 def expect(settings: Settings) -> None:

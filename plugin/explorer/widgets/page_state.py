@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from ..fitting import alone_with, follow, with_suitable_picture, with_weights
+from ..fitting import OF_CLASSES, alone_with, follow, with_suitable_picture, with_weights
 from ..inputs import offered_networks
 from ..server import connection
 from ..settings import INPUTS, OWN_OF_B, B, Settings, from_query
@@ -33,7 +33,7 @@ _PLAIN = "attribute.plain"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
 # What means something for one network only.
-_OF_NETWORK = ("target", "contrast", "layer", "neuron", "rules")
+_OF_NETWORK = (*OF_CLASSES, "layer", "neuron", "rules")
 
 
 def key(name: str) -> str:
@@ -150,8 +150,17 @@ def join() -> None:
 def go_on(path: str, label: str, settings: Settings) -> None:
     """A link to the page with this path that opens with these settings, there alone if their network or picture is not
     that of the pages."""
+    _offer(path, label, settings, alone=_inputs(settings) != _inputs(shared()))
+
+
+def choose_on(path: str, label: str, settings: Settings) -> None:
+    """The same for a picture or network that the link says: whoever follows it chooses it, as in the sidebar, for all
+    pages, or if this page is alone, for that page alone."""
+    _offer(path, label, settings, alone=is_alone(st.session_state[_PAGE]))
+
+
+def _offer(path: str, label: str, settings: Settings, alone: bool) -> None:
     if path in navigation.pages():
-        alone = _inputs(settings) != _inputs(shared())
         # Without any parameter it would be as the titles at the top are, which take along what is shown.
         query = _query(path, settings, alone) or {"network": settings.network}
         st.session_state[_OFFERED].add((path, tuple(sorted(query.items()))))

@@ -1,0 +1,1 @@
+"""The Folder page: many pictures through the network that is open."""

@@ -1,0 +1,103 @@
+"""Maps of a whole folder, by the engine of `python -m plugin attribute`."""
+
+import os
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from plugin.datasets import Report, attribute_dataset
+
+from ...inputs import offered_networks
+from ...inputs.subject import Subject
+from ...server import own_paths
+from ...server.jobs import Task, name_of
+from .picture_collections import OwnFolder
+
+# Pictures between two looks at whether the run was stopped.
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class FolderMaps:
+    """What is made: all that a command line says.
+
+    Attributes:
+        model: the network as the command line names it.
+        identity: tells it from the same network with other weights.
+        checkpoint: the file with its weights, by its path where that is known; empty if it has its own.
+        folder: where the pictures lie.
+        method: a key of `plugin.attr.methods.METHODS`.
+        layer: for a method that looks at one; else empty.
+        out: where the maps go.
+    """
+
+    model: str
+    identity: str
+    checkpoint: str
+    folder: str
+    method: str
+    layer: str
+    out: str
+
+    @property
+    def name(self) -> str:
+        """Tells runs apart."""
+        return name_of(self)
+
+    @property
+    def command(self) -> str:
+        """The command line that does the same, and goes on with what was made here."""
+        options = {"model": self.model, "checkpoint": self.checkpoint, "data": self.folder, "method": self.method}
+        options |= {"layer": self.layer, "out": self.out, "batch-size": str(_BATCH)}
+        words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
+        return f"python -m plugin attribute {shlex.join(words)}"
+
+
+def named_for_command_line(subject: Subject) -> str:
+    """The network's name for `--model`."""
+    if subject.name == offered_networks.DIGITS:
+        return f"{offered_networks.__name__}:{offered_networks.digit_classifier.__name__}"
+    return subject.name
+
+
+def proposed(folder: Path) -> Path:
+    """An output beside the folder, or where the server may not write there, in it."""
+    beside = folder.with_name(f"{folder.name}-maps.zarr")
+    roots = own_paths.folders()
+    is_inside = not roots or any(beside.is_relative_to(root) for root in roots)
+    return beside if is_inside and folder.name and os.access(folder.parent, os.W_OK) else folder / "maps.zarr"
+
+
+def output(text: str) -> Path:
+    """The path that was typed for the maps: of a store that is there, or of one in a folder that is there.
+
+    Raises:
+        ValueError: see `own_paths.resolved_folder`; or it ends in no name.
+    """
+    path = Path(os.path.expanduser(text.strip()))
+    if path.name in ("", ".."):
+        raise ValueError(f"{text.strip() or 'This'} names no output: give a path such as {Path.home() / 'maps.zarr'}")
+    out = own_paths.resolved_folder(str(path.parent)) / path.name
+    return own_paths.resolved_folder(str(out)) if os.path.lexists(out) else out
+
+
+def attribute_all(task: Task, maps: FolderMaps, subject: Subject) -> Report:
+    """Make the maps, or go on with them, for a `jobs.Job`; what is shown is how many were finished, of how many.
+
+    Raises:
+        ValueError: the output was begun with other settings or pictures, or the method has no answer.
+        OSError: the folder cannot be read or the output not written; what was finished is kept.
+    """
+    task.report(0.0, "Preparing …")
+
+    def told(done: int, total: int | None) -> None:
+        whole = done if total is None else total
+        task.report(done / max(1, whole), f"{done} of {whole} files", (done, whole))
+
+    # The network stays on its device: others use it at the same time.
+    device = next((str(parameter.device) for parameter in subject.model.network.parameters()), "cpu")
+    model = replace(subject.model, name=maps.model)
+    return attribute_dataset(
+        model, maps.method, OwnFolder(maps.folder), maps.out, layer=maps.layer or None, batch_size=_BATCH, workers=2,
+        device=device, progress=told,
+    )  # fmt: skip

@@ -1,0 +1,139 @@
+"""The pictures that are open on the page: a folder by the path that was typed, uploads, or the samples.
+
+Paths stay with the session, and for the server's life where nobody else could ask for them. Links never hold one.
+"""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import streamlit as st
+
+from plugin.models.pictures import EXTENSIONS, MAX_BYTES
+
+from ...inputs.subject import Subject
+from ...server import own_paths
+from ...server.connection import owner_of_files
+from ...server.files import SentFile, folder_link_name, sent
+from ...settings import FOLDER, UPLOAD, Settings
+from ...untrusted_text import markdown_sentence, quoted
+from ...widgets.page_state import change, key, last_settings, put
+from . import picture_collections
+from .picture_collections import PictureCollection
+
+_PATHS, _OPEN, _UPLOADS, _NOTE = (key(f"folders.{name}") for name in ("paths", "open", "uploads", "note"))
+# The folder whose path stands in the field, and the widgets.
+_SHOWN, _TYPED, _FILES = key("folders.shown"), key("folder_path"), key("folder_files")
+_MOST_PATHS = 64
+# Of all sessions, by owner and digest.
+_paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
+_lock = threading.Lock()
+
+
+def widgets(settings: Settings) -> None:
+    """The widgets that say where the pictures are."""
+    if settings.pictures == UPLOAD:
+        st.file_uploader(
+            "Pictures", EXTENSIONS, accept_multiple_files=True, key=_FILES, on_change=_choose_uploads,
+            max_upload_size=MAX_BYTES // 2**20,
+        )  # fmt: skip
+    elif settings.pictures == FOLDER and own_paths.allowed():
+        path = path_of(settings)
+        if path is not None and (_TYPED not in st.session_state or st.session_state.get(_SHOWN) != settings.folder):
+            st.session_state[_TYPED], st.session_state[_SHOWN] = str(path), settings.folder
+        st.text_input(
+            "Path of the folder", key=_TYPED, on_change=_choose_folder, placeholder=str(Path.home() / "photos"),
+            help="On the server's machine. Subfolders count; those that are called as classes are give the labels.",
+        )  # fmt: skip
+        if path is not None:
+            st.button("Read the folder again", key=key("folder_again"), on_click=_choose_folder)
+    if note := st.session_state.pop(_NOTE, ""):
+        st.error(markdown_sentence(note))
+
+
+def collection_of(settings: Settings, subject: Subject) -> PictureCollection | None:
+    """The pictures, or None after saying why there are none."""
+    if settings.pictures == UPLOAD:
+        files: tuple[SentFile, ...] = st.session_state.get(_UPLOADS, ())
+        if not files:
+            st.info("Upload pictures in the sidebar.")
+            return None
+        return picture_collections.of_uploads(files)
+    if settings.pictures != FOLDER:
+        return picture_collections.of_samples(grey=subject.channels == 1)
+    if not own_paths.allowed():
+        st.info("This server opens no folders: upload the pictures, or start it with --folder FOLDER.")
+        return None
+    path = path_of(settings)
+    if path is None:
+        wanted = f"This link needs the folder {quoted(settings.folder_name)}: type its path" if settings.folder else ""
+        st.info(f"{wanted or 'Type the path of a folder'} in the sidebar.")
+        return None
+    found = _listed(path)
+    if found is not None and found.short != settings.folder:
+        st.warning(
+            f"The folder {quoted(settings.folder_name)} is not as it was when this link was made: files were added, "
+            "removed or changed."
+        )
+    return found
+
+
+def path_of(settings: Settings) -> Path | None:
+    """Where the folder lies that the settings name; None if this is not known."""
+    if settings.pictures != FOLDER or not settings.folder:
+        return None
+    known: dict[str, Path] = st.session_state.get(_PATHS, {})
+    owner = owner_of_files()
+    with _lock:
+        shared = None if owner is None else _paths.get((owner, settings.folder))
+    return known.get(settings.folder) or shared
+
+
+def _listed(path: Path) -> PictureCollection | None:
+    """What the folder held when it was read last in this session."""
+    opened: tuple[Path, PictureCollection] | None = st.session_state.get(_OPEN)
+    if opened is not None and opened[0] == path:
+        return opened[1]
+    try:
+        return _read(own_paths.resolved_folder(str(path)))
+    except (ValueError, OSError) as error:
+        st.error(markdown_sentence(error))
+        return None
+
+
+def _read(path: Path) -> PictureCollection:
+    """List a folder, and keep where it lies."""
+    found = picture_collections.of_folder(path)
+    st.session_state[_OPEN] = path, found
+    st.session_state.setdefault(_PATHS, {})[found.short] = path
+    owner = owner_of_files()
+    if owner is not None:
+        with _lock:
+            _paths[owner, found.short] = path
+            while len(_paths) > _MOST_PATHS:
+                _paths.popitem(last=False)
+    return found
+
+
+def _choose_folder() -> None:
+    """Callback of the field and of the button: list the folder."""
+    try:
+        path = own_paths.resolved_folder(st.session_state[_TYPED])
+        found = _read(path)
+    except (ValueError, OSError) as error:
+        st.session_state[_NOTE] = str(error)
+        return
+    _open(pictures=FOLDER, folder=found.short, folder_name=folder_link_name(path.name))
+
+
+def _choose_uploads() -> None:
+    """Callback of the uploader: take the files, as many as are kept."""
+    files = [sent(file.name, file.getvalue()) for file in st.session_state[_FILES]]
+    st.session_state[_UPLOADS], st.session_state[_NOTE] = picture_collections.accepted(files)
+    _open(pictures=UPLOAD)
+
+
+def _open(**changes: str) -> None:
+    """Open a collection from its first page on."""
+    change(sheet=1, **changes)
+    put(last_settings(), "sheet")

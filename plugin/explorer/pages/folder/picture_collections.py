@@ -1,0 +1,187 @@
+"""Pictures that are looked at together: the bundled samples, uploads, or a folder of the server's machine."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+from plugin.datasets.labels import is_picture
+from plugin.datasets.records import Record, UnreadablePicture
+from plugin.datasets.source_files import FolderSource
+from plugin.models.pictures import EXTENSIONS
+
+from ...inputs import offered_pictures
+from ...server import own_paths
+from ...server.files import SHORT, OwnFile, SentFile, local
+
+# Of a folder; its page lists the first, and the command line takes all.
+MOST_FILES = 20_000
+# Of uploads, which stay in memory.
+MOST_UPLOADS, MOST_UPLOADED_BYTES = 64, 64 * 2**20
+
+
+@dataclass(frozen=True)
+class PictureCollection:
+    """Pictures that are looked at together.
+
+    Attributes:
+        name: for people.
+        source: reads them. Samples are known to other pages by their name, others by their `file`.
+        files: everything that the source lists, up to `MOST_FILES`.
+        cut: whether the source has more.
+    """
+
+    name: str
+    source: "OwnFolder | SampleSource | UploadSource"
+    files: tuple[Record, ...]
+    cut: bool = False
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """The files that are called as pictures are."""
+        return tuple(record for record in self.files if is_picture(record.id))
+
+    @cached_property
+    def skipped(self) -> dict[str, str]:
+        """Why a file is not looked at, by its name."""
+        reason = f"Its name has no ending of a picture ({', '.join(EXTENSIONS)})."
+        return {record.id: reason for record in self.files if not is_picture(record.id)}
+
+    @cached_property
+    def short(self) -> str:
+        """The start of the SHA-256 of the names and sizes, by which links tell collections apart."""
+        return self._digest("bytes")[:SHORT]
+
+    @cached_property
+    def state(self) -> str:
+        """Changes when a file does."""
+        return self._digest("bytes", "modified", "label")[:SHORT]
+
+    def _digest(self, *names: str) -> str:
+        digest = hashlib.sha256()
+        for record in self.files:
+            digest.update("\0".join([record.id, *(str(getattr(record, name)) for name in names), "\n"]).encode())
+        return digest.hexdigest()
+
+
+class OwnFolder(FolderSource):
+    """A folder of which nothing is read that the server may not open; see `own_paths`."""
+
+    def enters(self, folder: str) -> bool:
+        """Whether a folder below it may be opened: a link may lead elsewhere."""
+        try:
+            _allowed(folder)
+        except ValueError:
+            return False
+        return True
+
+    def file(self, record: Record) -> OwnFile:
+        """The file, for other pages.
+
+        Raises:
+            ValueError: it is gone, or may not be opened.
+        """
+        _allowed(record.place)
+        return local(Path(os.path.realpath(record.place)))
+
+    def read(self, record: Record) -> bytes:
+        """The content; see `plugin.datasets.records.Source`."""
+        try:
+            _allowed(record.place)
+        except ValueError as error:
+            raise UnreadablePicture("The file is a link that leads to nothing that this server may open.") from error
+        return super().read(record)
+
+
+def _allowed(path: str) -> None:
+    real = os.path.realpath(path)
+    if real != path:  # below a folder that was allowed, only a link leads elsewhere
+        own_paths.resolved(real)
+
+
+class SampleSource:
+    """The bundled pictures by name: digits for a network that sees grey values, else photographs."""
+
+    def __init__(self, grey: bool) -> None:
+        self._grey = grey
+
+    def records(self) -> Iterator[Record]:
+        """The pictures; see `plugin.datasets.records.Source`."""
+        digits = offered_pictures.DIGITS
+        names = digits if self._grey else [name for name in offered_pictures.samples() if name not in digits]
+        for name in names:
+            yield Record(name, name, label=name.removeprefix("digit-"))
+
+    def read(self, record: Record) -> bytes:
+        """The content; see `plugin.datasets.records.Source`."""
+        file = io.BytesIO()
+        offered_pictures.sample(record.place).image.save(file, format="PNG")
+        return file.getvalue()
+
+
+class UploadSource:
+    """Files that a browser has sent."""
+
+    def __init__(self, files: Sequence[SentFile]) -> None:
+        self._files = tuple(files)
+
+    def records(self) -> Iterator[Record]:
+        """The pictures; those of one name are told apart by numbers. See `plugin.datasets.records.Source`."""
+        seen: dict[str, int] = {}
+        for place, file in enumerate(self._files):
+            seen[file.name] = number = seen.get(file.name, 0) + 1
+            stem, dot, ending = file.name.rpartition(".")
+            name = file.name if number == 1 else f"{stem} ({number}){dot}{ending}"
+            yield Record(name, place, len(file.data), file.digest)
+
+    def file(self, record: Record) -> OwnFile:
+        """The file, for other pages."""
+        found: OwnFile = self._files[record.place]
+        return found
+
+    def read(self, record: Record) -> bytes:
+        """The content; see `plugin.datasets.records.Source`."""
+        data: bytes = self._files[record.place].data
+        return data
+
+
+def of_folder(folder: Path) -> PictureCollection:
+    """A folder that `own_paths.resolved_folder` has returned.
+
+    Raises:
+        ValueError: it holds no file.
+        OSError: it cannot be listed.
+    """
+    return _listed(folder.name or str(folder), OwnFolder(folder))
+
+
+def of_samples(grey: bool) -> PictureCollection:
+    """The bundled pictures: digits for a network that sees grey values, else photographs."""
+    return _listed("samples", SampleSource(grey))
+
+
+def of_uploads(files: Sequence[SentFile]) -> PictureCollection:
+    """Pictures that a browser has sent."""
+    return _listed("uploads", UploadSource(files))
+
+
+def accepted(files: Sequence[SentFile]) -> tuple[tuple[SentFile, ...], str]:
+    """As many uploads as are kept, from the first on, and one sentence on the others; empty if there are none."""
+    kept: list[SentFile] = []
+    size = 0
+    for file in files:
+        size += len(file.data)
+        if len(kept) == MOST_UPLOADS or size > MOST_UPLOADED_BYTES:
+            limits = f"{MOST_UPLOADS} pictures and {MOST_UPLOADED_BYTES // 2**20} MB"
+            return tuple(kept), f"At most {limits} are kept: the last {len(files) - len(kept)} were not."
+        kept.append(file)
+    return tuple(kept), ""
+
+
+def _listed(name: str, source: OwnFolder | SampleSource | UploadSource) -> PictureCollection:
+    files = tuple(islice(source.records(), MOST_FILES + 1))
+    return PictureCollection(name, source, files[:MOST_FILES], len(files) > MOST_FILES)

@@ -1,0 +1,115 @@
+"""Thumbnails with what the network says of them; each has a link to its maps on the Attribute page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from ...server.files import link_name
+from ...server.turns import MAPS, ahead_of_this
+from ...settings import UPLOAD, Settings
+from ...untrusted_text import escaped, markdown_sentence
+from ...widgets import own_files, page_state
+from .folder_predictions import Findings, FolderPredictions
+from .picture_collections import SampleSource
+
+# Of a cell, and of the part of a name that fits into it.
+_WIDTH, _LONGEST_NAME = 148, 17
+# About what a first screen holds.
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Places on the page for what is shown of one picture."""
+
+    picture: DeltaGenerator
+    link: DeltaGenerator
+    text: DeltaGenerator
+
+
+def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
+    """Draw these pictures, and ask the network about those of which nothing is known.
+
+    The pictures appear one by one, and row by row what the network says of them.
+
+    Returns:
+        What is known afterwards.
+    """
+    before = predictions.findings()
+    left = {*predictions.left(rows)}
+    unread = [row for row in rows if row in left or (predictions.thumbnail(row) is None and row not in before.broken)]
+    waiting = st.empty()
+    cells = {}
+    with st.container(horizontal=True, gap="small"):
+        for row in rows:
+            with st.container(width=_WIDTH, gap="small"):
+                cells[row] = _Cell(st.empty(), st.empty(), st.empty())
+                _draw(cells[row], settings, predictions, row, before)
+    if not unread:
+        return before
+
+    def told(ahead: int) -> None:
+        waiting.info(ahead_of_this(ahead))
+
+    with MAPS.turn(told):
+        waiting.empty()
+        for start in range(0, len(unread), _AT_ONCE):
+            _ask(cells, settings, predictions, unread[start : start + _AT_ONCE])
+    return predictions.findings()
+
+
+def _ask(cells: Mapping[int, _Cell], settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> None:
+    """Read pictures and ask the network about them, and draw both as they come."""
+    pixels = {}
+    for row, seen in predictions.read(rows):
+        _draw(cells[row], settings, predictions, row, predictions.findings())
+        if seen is not None:
+            pixels[row] = seen
+    predictions.predict(pixels)
+    after = predictions.findings()
+    for row in pixels:
+        cells[row].text.caption(_said(predictions, row, after))
+
+
+def _draw(cell: _Cell, settings: Settings, predictions: FolderPredictions, row: int, findings: Findings) -> None:
+    """Draw what is known of a picture."""
+    name = predictions.collection.records[row].id
+    if row in findings.broken:
+        cell.picture.warning(markdown_sentence(findings.broken[row]))
+    elif thumbnail := predictions.thumbnail(row):
+        cell.picture.image(thumbnail, alt=name)
+    last = name.rpartition("/")[2]
+    label = escaped(last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 1]}…")
+    if chosen := _with_picture(settings, predictions, row):
+        with cell.link:
+            page_state.choose_on("attribute", label, chosen)
+    else:
+        cell.link.caption(label)
+    cell.text.caption(_said(predictions, row, findings))
+
+
+def _with_picture(settings: Settings, predictions: FolderPredictions, row: int) -> Settings | None:
+    """The settings with this picture in place of the one that is open; None if it was not read, or is broken."""
+    source, record = predictions.collection.source, predictions.collection.records[row]
+    if not (short := predictions.digest(row)):
+        return None
+    if isinstance(source, SampleSource):
+        return replace(settings, image=record.place)
+    own_files.offer(short, partial(source.file, record))
+    return replace(settings, image=UPLOAD, picture=short, picture_name=link_name(record.id.rpartition("/")[2]))
+
+
+def _said(predictions: FolderPredictions, row: int, findings: Findings) -> str:
+    """What the network says of a picture, as Markdown."""
+    if row in findings.broken:
+        return "broken"
+    classes, label = predictions.subject.model.classes, int(findings.labels[row])
+    labelled = f"labelled {escaped(classes[label])}" if label >= 0 else ""
+    if not findings.known[row]:
+        return labelled or "…"
+    said = f"{escaped(classes[findings.predicted[row]])} {findings.confidence[row]:.0%}"
+    mark = "" if label < 0 else "✗ " if findings.wrong[row] else "✓ "
+    return f"**{mark}{said}**" + (f", {labelled}" if findings.wrong[row] else "")
