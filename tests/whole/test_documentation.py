@@ -5,7 +5,8 @@ A block of Python runs in a fresh namespace, as a reader would paste it, unless 
 * `<!-- continues -->`: the block goes on from the blocks above it on the page;
 * `<!-- not run: REASON -->`: the block is only compiled.
 
-All blocks run in a folder of the test's, without a connection to the network.
+In a tutorial, which is a notebook, every block goes on from those above it. The tests run two of the tutorials; `make
+docs` executes all. All blocks run in a folder of the test's, without a connection to the network.
 """
 
 import re
@@ -25,6 +26,8 @@ from plugin.rules.presets import PRESETS
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+TUTORIALS = DOCS / "tutorials"
+TUTORIALS_THAT_RUN = ("time-series", "tokens")
 _BLOCK = re.compile(r"(?:^ *<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent> *)```python\n(?P<text>.*?)^ *```$", re.M | re.S)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.M | re.S)
@@ -81,6 +84,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(operations, "register", register)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
@@ -91,12 +95,13 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
 def test_blocks_run_as_they_are_pasted(page: Path, apart: None) -> None:
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": "pasted"}
+    is_notebook = page.parent == TUTORIALS
     for block in blocks(page):
         # As many lines as stand above it, so that a traceback names the line of the page.
         code = compile("\n" * block.line + block.text, str(page), "exec")
-        if block.runs:
-            if block.mark != "continues":
+        if block.runs and (not is_notebook or page.stem in TUTORIALS_THAT_RUN):
+            if block.mark != "continues" and not is_notebook:
                 namespace = {"__name__": "pasted"}
             exec(code, namespace)
 
