@@ -1,7 +1,4 @@
-"""Backpropagation under any row of the table in `plugin.rules.relu`, by name or as a rule of your own.
-
->>> ModifiedBackprop(model, "guided without switches").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
-"""
+"""Backpropagation under any row of the table in `plugin.rules.relu`, by name or as a rule of your own."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +22,18 @@ def operations_of(rule: SignalRule) -> dict[type, Callable[[Any], Any]]:
 
 
 class ModifiedBackprop(SignalAttribution):
-    """The signal at the inputs under one rule of the family."""
+    """The signal at the inputs under one rule of the family.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import ModifiedBackprop
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> ModifiedBackprop(model, "gradient").attribute(images, target=3).shape
+    torch.Size([2, 3, 8, 8])
+    >>> ModifiedBackprop(model, "guided without switches").attribute(images, target=3).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(self, model: nn.Module, rule: str | SignalRule) -> None:
         """
@@ -58,7 +66,16 @@ class ModifiedBackprop(SignalAttribution):
 
 
 class NeuronModifiedBackprop(NeuronSignalAttribution):
-    """The signal of one neuron of any layer at the inputs under one rule of the family."""
+    """The signal of one neuron of any layer at the inputs under one rule of the family.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import NeuronModifiedBackprop
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> NeuronModifiedBackprop(model, "0", "linear adjoint").attribute(images, (2, 4, 4)).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(
         self,
