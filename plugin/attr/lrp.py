@@ -212,11 +212,20 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
     ) -> Any:
         """Relevance at the layer's output, or at its input.
 
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of tensors; floating point, or token ids.
+            target: output to explain, as in `LRPTranspose.attribute`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            return_convergence_delta: also return the relevance that was absorbed above the layer, `(N,)`.
+            attribute_to_layer_input: the relevance of the layer's input instead of its output.
+            verbose: accepted for compatibility with Captum; `LRPTranspose.attribute` prints the rules.
+            internal_batch_size: the number of examples explained at a time; None: all.
+            create_graph: return relevance (and delta) with a graph, as in `LRPTranspose.attribute`.
+
         Returns:
             Relevance in the layer's shape (a tuple for a layer with several tensors, a list for a list of layers),
             detached unless `create_graph`; zeros at a layer that no relevance reaches, such as one inside a gate. With
             `return_convergence_delta`, a pair of the relevance and the delta (a list for a list of layers).
-            Arguments as in `LRPTranspose.attribute`.
 
         Raises:
             LayerError: a layer was not reached, or does not depend on the inputs; or the first dimension of its
@@ -312,7 +321,20 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
     ) -> Given:
         """Explain one neuron per example; the relevance sums to its activation, less the absorbed part.
 
-        Arguments and errors as in `NeuronGuidedBackprop.attribute`, result as in `LRPTranspose.attribute`.
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of tensors; floating point.
+            neuron_selector: index in the layer's output without the batch dimension, such as `(channel, row, column)`;
+                slices in a tuple are summed over; or a function of the output that returns `(N,)`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            attribute_to_neuron_input: select in the layer's input instead of its output.
+            internal_batch_size: the number of examples explained at a time; None: all.
+
+        Returns:
+            Relevance in the inputs' shapes, in units of the neuron's value, detached.
+
+        Raises:
+            NeuronError: the layer has no such neuron (an AssertionError, as in Captum, and an IndexError).
+            LayerError: the layer was not reached (a ValueError). Others as in `LRPTranspose.attribute`.
         """
 
         def explain(some: Inputs, _: Target, additional: Any) -> Inputs:

@@ -61,7 +61,22 @@ class ModifiedBackprop(SignalAttribution):
         internal_batch_size: int | None = None,
         create_graph: bool = False,
     ) -> Given:
-        """Explain one output per example; arguments, result and errors as in `GuidedBackprop.attribute`."""
+        """Explain one output per example.
+
+        Args:
+            inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
+            target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
+                entry per example, as in Captum; or a function of the output that returns `(N,)`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            internal_batch_size: the number of examples explained at a time; None: all.
+            create_graph: return the signal with its graph, as in `LRPTranspose.attribute`.
+
+        Returns:
+            The signal at each input, in the inputs' shapes, detached unless `create_graph`.
+
+        Raises:
+            Errors as in `GuidedBackprop.attribute`.
+        """
         return self._attribute(inputs, target, additional_forward_args, internal_batch_size, create_graph)
 
 
@@ -109,7 +124,22 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
         attribute_to_neuron_input: bool = False,
         internal_batch_size: int | None = None,
     ) -> Given:
-        """Explain one neuron per example; arguments, result and errors as in `NeuronGuidedBackprop.attribute`."""
+        """Explain one neuron per example.
+
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of tensors; floating point.
+            neuron_selector: index in the layer's output without the batch dimension, such as `(channel, row, column)`;
+                slices in a tuple are summed over; or a function of the output that returns `(N,)`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            attribute_to_neuron_input: select in the layer's input instead of its output.
+            internal_batch_size: the number of examples explained at a time; None: all.
+
+        Returns:
+            The signal at each input, in the inputs' shapes, detached.
+
+        Raises:
+            Errors as in `NeuronGuidedBackprop.attribute`.
+        """
         return self._attribute(
             inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size
         )

@@ -10,6 +10,7 @@ docs` executes all. All blocks run in a folder of the test's, without a connecti
 """
 
 import doctest
+import importlib.util
 import inspect
 import re
 import socket
@@ -138,6 +139,20 @@ def test_every_name_of_the_reference_has_an_example_that_runs(reference: str, ap
             runner.run(example, out=output.append)
     assert runner.tries > 0
     assert not runner.failures, "".join(output)
+
+
+def test_examples_of_docstrings_are_blocks_that_run_on_the_site(
+    apart: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("doctest_fences", ROOT / "scripts" / "doctest_fences.py")
+    fences = importlib.util.module_from_spec(spec)
+    pytest.importorskip("griffe")
+    spec.loader.exec_module(fences)
+    text = fences.fenced("Adds.\n\n>>> for i in range(2):\n...     print(i)\n0\n1\n>>> 1 + 1\n2\n\nMore.")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(block, {})
+    assert capsys.readouterr().out == "0\n1\n"
+    assert text.startswith("Adds.\n\n```") and text.endswith("# 2\n```\n\nMore.")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
