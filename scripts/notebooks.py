@@ -46,8 +46,9 @@ def executed(text: str) -> NotebookNode:
             extra_arguments=["--log-level=ERROR"],
         )
         client.execute(env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": _WITHOUT_WIDGETS})
-    for cell in notebook.cells:  # what libraries log is no part of a page
-        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # what libraries log is no part of a page
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return notebook
 
 
