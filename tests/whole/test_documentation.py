@@ -152,7 +152,7 @@ def test_examples_of_docstrings_are_blocks_that_run_on_the_site(
     (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(block, {})
     assert capsys.readouterr().out == "0\n1\n"
-    assert text.startswith("Adds.\n\n```") and text.endswith("# 2\n```\n\nMore.")
+    assert text == f"Adds.\n\n```python\n{block}```\n\nMore."
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
