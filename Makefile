@@ -10,7 +10,7 @@ bench-gpu: MINUTES ?= 15
 BENCH = MINUTES=$(MINUTES) $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds \
 	--timeout=1200
 
-.PHONY: install app test lint docs bench bench-gpu report screenshots clean
+.PHONY: install app test lint docs bench bench-gpu report screenshots notebooks clean
 
 install: $(VENV)/.installed
 app: $(VENV)/.app
@@ -24,9 +24,12 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports
-# Into build/site; a broken link or reference fails.
+# Into build/site. The tutorials are executed; a cell that fails, a broken link or a broken reference ends the build.
 docs: install
 	$(BIN)/mkdocs build --strict
+# The tutorials alone, executed, into build/notebooks.
+notebooks: install
+	$(BIN)/python scripts/notebooks.py
 bench: install
 	$(BENCH) -k "not cuda"
 bench-gpu: install

@@ -22,6 +22,13 @@ class LoadedGAN:
         discriminator: images in [0, 1] to logits `(N,)`.
         scores: what was measured when it was stored (`gan.judging.generator_quality`).
         metadata: architecture, data, recipe, seed, steps, scores.
+
+    >>> import torch
+    >>> from gan import load
+    >>> pair = load("gan-mnist")
+    >>> images = pair.generator(torch.randn(2, pair.generator.code_size))
+    >>> images.shape, pair.discriminator(images).shape
+    (torch.Size([2, 1, 28, 28]), torch.Size([2]))
     """
 
     name: str
@@ -59,6 +66,10 @@ def load(name_or_path: str | Path) -> LoadedGAN:
     Raises:
         FileNotFoundError: neither a shipped name nor a file.
         ValueError: the file is no checkpoint of a GAN.
+
+    >>> from gan import load
+    >>> load("dcgan-mnist").metadata["architecture"]
+    'dcgan'
     """
     path, metadata = _find(name_or_path, NETWORKS, "GAN")
     arguments = dict(metadata["arguments"], image_shape=tuple(metadata["arguments"]["image_shape"]))
@@ -77,6 +88,12 @@ def load_classifier(name_or_path: str | Path) -> Classifier:
     Raises:
         FileNotFoundError: neither a shipped name nor a file.
         ValueError: the file is no checkpoint of a classifier.
+
+    >>> from gan import load, load_classifier
+    >>> import torch
+    >>> generator, classifier = load("gan-mnist").generator, load_classifier("mnist-classifier")
+    >>> classifier(generator(torch.randn(2, generator.code_size))).shape
+    torch.Size([2, 10])
     """
     path, metadata = _find(name_or_path, CLASSIFIERS, "classifier")
     image_shape, classes = tuple(metadata["image_shape"]), tuple(metadata["classes"])

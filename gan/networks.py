@@ -114,6 +114,11 @@ class MLPGAN(nn.Module):
         code_size: length d of a code.
         hidden: units of the generator's layers; the discriminator has them in reverse.
         branches: of the first layer, see `Branches`.
+
+    >>> import torch
+    >>> from gan import MLPGAN
+    >>> MLPGAN((1, 28, 28), code_size=16).generator(torch.randn(2, 16)).shape
+    torch.Size([2, 1, 28, 28])
     """
 
     def __init__(
@@ -151,6 +156,11 @@ class DCGAN(nn.Module):
 
     Raises:
         ValueError: a shape the layers cannot make.
+
+    >>> import torch
+    >>> from gan import DCGAN
+    >>> DCGAN((3, 32, 32), code_size=16, width=8).generator(torch.randn(2, 16)).shape
+    torch.Size([2, 3, 32, 32])
     """
 
     def __init__(

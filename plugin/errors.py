@@ -2,8 +2,17 @@
 
 Each class is also the built-in type that a caller of Captum or PyTorch expects, so that both of these catch it:
 
->>> try: GuidedBackprop(model).attribute(images, target=1000)
-... except AttributionError as error: print(error)               # or: except IndexError, or: except AssertionError
+>>> import torch
+>>> from torch import nn
+>>> from plugin.attr import GuidedBackprop
+>>> from plugin.errors import AttributionError
+>>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+>>> images = torch.randn(2, 3, 8, 8)
+>>> try:
+...     GuidedBackprop(model).attribute(images, target=1000)
+... except AttributionError as error:  # or IndexError, or AssertionError
+...     print(error)
+target 1000 is out of range for the output (2, 10): it must be between -10 and 9
 """
 
 NO_DEPENDENCE = (

@@ -4,17 +4,10 @@ An operator of `torch.library`, a function that launches a kernel, and a module 
 are opaque: the methods of `plugin.attr` warn of them, or refuse them. `register` describes such an operation, for this
 process, until `unregister` removes the description.
 
->>> from plugin import operations
->>> row = operations.register(torch.ops.mine.swish, operations.Kind.ACTIVATION)
->>> GuidedBackprop(model).attribute(images, target=3)                 # with the rule of activations
->>> operations.unregister(row)
-
 * `Kind.ACTIVATION`: a pointwise function of one tensor. It gets the method's rule for activations.
 * `Kind.LINEAR`, `Kind.MOVEMENT`, `Kind.SELECTION`: it sums, moves or chooses. Its own gradient is right.
 * `Kind.COMPOSITE`: `parts` computes the same in PyTorch's operations, which are then seen one by one. For a class of
-  modules, `parts` receives the module first:
-
->>> operations.register(FusedGate, operations.Kind.COMPOSITE, parts=lambda gate, x: x * torch.sigmoid(gate.linear(x)))
+  modules, `parts` receives the module first.
 """
 
 from .propagation.kinds import Kind

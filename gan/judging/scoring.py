@@ -54,6 +54,16 @@ def scorecard(
 
     Warns:
         UserWarning: the judge is wrong on most of the real images.
+
+    >>> import torch
+    >>> from gan import CodeSpaceAM, load, load_classifier, scorecard
+    >>> generator, classifier = load("gan-mnist").generator, load_classifier("mnist-classifier")
+    >>> codes = torch.randn(300, generator.code_size, generator=torch.Generator().manual_seed(0))
+    >>> real = generator(codes)  # yours: real images
+    >>> result = CodeSpaceAM(classifier, generator).maximize(target=3, runs=4, seed=0)
+    >>> card = scorecard(result, load_classifier("mnist-judge"), (real, classifier(real).argmax(1)), baselines=())
+    >>> [row.measure for row in card.rows][:4]  # print(card) draws the table
+    ['reached', 'median_steps', 'agreement', 'judge_probability']
     """
     unknown = [name for name in baselines if name not in (BEST, PIXEL)]
     if unknown:

@@ -5,9 +5,6 @@
 f is a unit of a classifier and G draws images of codes. On digits most random starting codes are not worth climbing
 from: the ascent makes the classifier certain and leaves the digit unreadable. So each run looks at `candidates` random
 codes, takes the best, and climbs a few steps from there, under a prior (`gan.maximising.priors`).
-
->>> result = CodeSpaceAM(classifier, load("dcgan-mnist").generator).maximize(target=0, runs=16, seed=0)
->>> result.images                                                                          # (16, 1, 28, 28) in [0, 1]
 """
 
 from collections.abc import Callable
@@ -30,7 +27,14 @@ _PATIENCE = 32
 
 
 class CodeSpaceAM(ActivationMaximizer):
-    """Finds codes whose images activate a unit most."""
+    """Finds codes whose images activate a unit most.
+
+    >>> from gan import CodeSpaceAM, load, load_classifier
+    >>> am = CodeSpaceAM(load_classifier("mnist-classifier"), load("gan-mnist").generator)
+    >>> result = am.maximize(target=[3, 8], seed=0)
+    >>> result.images.shape, result.probabilities[-1].min() > 0.9
+    (torch.Size([2, 1, 28, 28]), tensor(True))
+    """
 
     def __init__(
         self,

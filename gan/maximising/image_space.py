@@ -4,9 +4,6 @@
 
 x(s) is an image written in a space (`gan.maximising.spaces`), t a random view of it (`gan.maximising.views`). The loop
 is that of `CodeSpaceAM`, with Adam's steps: a value that depends on the view says nothing of a single step.
-
->>> am = ImageSpaceAM(squeezenet, (3, 224, 224), transform=normalise, space="maco")
->>> am.maximize(target=[483, 207], steps=256).images                                       # (2, 3, 224, 224) in [0, 1]
 """
 
 from collections.abc import Callable
@@ -26,7 +23,15 @@ from .views import LUCID, MACO, Views
 
 
 class ImageSpaceAM(ActivationMaximizer):
-    """Finds images that activate a unit most in Fourier space, in MACO's phases, or in pixels under random views."""
+    """Finds images that activate a unit most in Fourier space, in MACO's phases, or in pixels under random views.
+
+    >>> from torch import nn
+    >>> from gan import ImageSpaceAM
+    >>> layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    >>> network = nn.Sequential(*layers).eval()
+    >>> ImageSpaceAM(network, (3, 16, 16), space="fourier").maximize(target=[1, 4], steps=3).images.shape
+    torch.Size([2, 3, 16, 16])
+    """
 
     noisy = True
     transforms = True

@@ -32,6 +32,14 @@ class LatentGenerator(nn.Module):
 
     Raises:
         ValueError: too few latents, or another shape.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from gan import LatentGenerator
+    >>> decoder, latents = nn.ConvTranspose2d(4, 3, 4, 4), torch.randn(30, 4, 8, 8)  # latents of photographs
+    >>> generator = LatentGenerator(decoder, latents)
+    >>> generator.code_size
+    (4, 8, 8)
     """
 
     mean: Tensor

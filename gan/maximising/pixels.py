@@ -24,7 +24,15 @@ from .targets import Units
 
 
 class PixelAM(ActivationMaximizer):
-    """Finds pixels that activate a unit most; the interface of `CodeSpaceAM`, the codes are the images."""
+    """Finds pixels that activate a unit most; the interface of `CodeSpaceAM`, the codes are the images.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from gan import PixelAM
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    >>> PixelAM(network, (1, 8, 8)).maximize(target=2, runs=3, steps=5, stop_at=None).images.shape
+    torch.Size([3, 1, 8, 8])
+    """
 
     def __init__(
         self,

@@ -35,6 +35,16 @@ class Result:
         stop_at: what a run had to reach, or one value per run `(n,)`; None if there was nothing to reach.
         step: how many steps were made.
         maximizer: what made it; None of a result that was loaded without one.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from gan import CodeSpaceAM, Result, load, load_classifier
+    >>> am = CodeSpaceAM(load_classifier("mnist-classifier"), load("gan-mnist").generator)
+    >>> path = Path(mkdtemp(), "threes.pt")
+    >>> path == am.maximize(target=3, runs=2, seed=0).save(path)
+    True
+    >>> Result.load(path).images.shape
+    torch.Size([2, 1, 28, 28])
     """
 
     images: Tensor

@@ -52,6 +52,11 @@ class Recipe:
         penalty_every: steps between two evaluations of R1.
         average_decay: of the moving average, per step.
         precision: "bfloat16" (by autocast, on processors that compute with it) or "float32".
+
+    >>> from gan import Recipe
+    >>> recipe = Recipe("mlp", {"code_size": 16}, steps=1000, seed=1)
+    >>> recipe.rate(0), recipe.rate(1000)
+    (0.0005, 0.0)
     """
 
     architecture: str = "dcgan"
@@ -308,6 +313,17 @@ def train(
         FloatingPointError: the training diverged; the last checkpoint stays.
         OSError: a file cannot be written, as on a full disk; the last checkpoint stays.
         MissingExtraError: a classifier is given, and torchmetrics is not installed.
+
+    >>> from tempfile import mkdtemp
+    >>> import torch
+    >>> from gan import Recipe, load, train
+    >>> from gan.data import ImageSet
+    >>> pictures = ImageSet("noise", torch.randint(256, (64, 1, 8, 8), dtype=torch.uint8))  # yours: gan.data.read
+    >>> folder = mkdtemp()
+    >>> recipe = Recipe("mlp", {"code_size": 4, "hidden": (8,)}, steps=2, batch_size=8)
+    >>> metadata = train(recipe, pictures, pictures, folder)
+    >>> load(f"{folder}/mlp.safetensors").generator(torch.randn(5, 4)).shape
+    torch.Size([5, 1, 8, 8])
     """
     if classifier is not None:
         check_fit(classifier, data)

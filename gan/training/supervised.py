@@ -58,6 +58,17 @@ def train_classifier(
 
     Raises:
         ValueError: the images have no labels.
+
+    >>> from tempfile import mkdtemp
+    >>> import torch
+    >>> from gan import load_classifier, train_classifier
+    >>> from gan.data import ImageSet
+    >>> images, labels = torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8), torch.randint(2, (64,))
+    >>> pictures = ImageSet("noise", images, labels, ("left", "right"))  # yours: gan.data.read
+    >>> path = f"{mkdtemp()}/classifier.safetensors"
+    >>> metadata = train_classifier(path, pictures, pictures, epochs=1)
+    >>> load_classifier(path).classes
+    ('left', 'right')
     """
     if train.labels is None or test.labels is None:
         raise ValueError(f"{train.name} has no classes to learn: put the pictures in one folder per class")

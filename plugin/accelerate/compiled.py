@@ -58,6 +58,18 @@ def compile(
         OptionError: an unknown option, or one that this device does not have.
         NotSupportedError: values decide which operations the model computes.
         Others as `attribution.attribute` on the examples.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin import accelerate
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> lrp = LRPTranspose(model, "epsilon_plus")
+    >>> fast = accelerate.compile(lrp, images, target=0, mode="aten")
+    >>> expected = lrp.attribute(images, target=[3, 5])
+    >>> torch.allclose(fast.attribute(images, target=[3, 5]), expected, atol=1e-3)
+    True
     """
     compiled = CompiledAttribution(attribution, mode, precision, channels_last, other_shapes)
     compiled.prepare(example_inputs, target)
@@ -71,6 +83,15 @@ class CompiledAttribution:
 
     The weights are live: in-place changes count from the next call on, and tensors derived from the weights are then
     computed again. If a change cannot be followed, the next call raises. Threads may share it.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import GuidedBackprop
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> fast = GuidedBackprop(model).compile(mode="aten")
+    >>> fast.attribute(images, target=3).shape  # the first call compiles
+    torch.Size([2, 3, 8, 8])
     """
 
     def __init__(

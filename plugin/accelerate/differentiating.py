@@ -58,6 +58,17 @@ def differentiable(
         TargetError: there is no such target.
         OptionTypeError: the target is a function or a slice.
         Everything that `attribution.attribute` raises.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin import accelerate
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> relevance, logits = accelerate.differentiable(LRPTranspose(model), images, target=3)
+    >>> relevance.square().sum().backward()
+    >>> model[0].weight.grad.shape
+    torch.Size([4, 3, 3, 3])
     """
     check_attribution(attribution)
     if additional_arguments(additional_forward_args):

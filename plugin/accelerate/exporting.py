@@ -44,6 +44,19 @@ def export(attribution: Any, example_inputs: Inputs, path: str | Path) -> list[P
         NotSupportedError: values decide which operations the model computes, or ONNX has no such operation.
         OptionTypeError: `attribution` is none of this package's.
         Others as `attribution.attribute` on the examples.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import GuidedBackprop
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from plugin import accelerate
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> (path,) = accelerate.export(GuidedBackprop(model), images, Path(mkdtemp(), "map.pt2"))
+    >>> (maps,) = torch.export.load(path).module()(images, torch.tensor([3, 5]))  # without this package
+    >>> maps.shape
+    torch.Size([2, 3, 8, 8])
     """
     check_attribution(attribution)
     path = Path(path)

@@ -81,7 +81,14 @@ class ModifiedGradientAttribution(GradientAttribution):
         Raises:
             OptionError: an unknown option.
 
-        >>> LRPTranspose(model, "epsilon_plus_flat").compile().attribute(inputs, target=3)
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import LRPTranspose
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> fast = LRPTranspose(model, "epsilon_plus_flat").compile()
+        >>> fast.attribute(images, target=3).shape
+        torch.Size([2, 3, 8, 8])
         """
         from ..accelerate import CompiledAttribution
 

@@ -105,7 +105,16 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         Raises:
             InputTypeError, InputValueError, ModelOutputError: as in `attribute`.
 
-        >>> print(LRPTranspose(model, "epsilon_plus_flat").check(images[:1]))
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import LRPTranspose
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> print(LRPTranspose(model).check(torch.randn(1, 3)))
+        layer  type    rule
+        -----  ------  ----------------------
+        0      Linear  Epsilon(epsilon=1e-06)
+        2      Linear  Epsilon(epsilon=1e-06)
+        every operation has a rule
         """
         found: list[Refusal] = []
         with building_graph():

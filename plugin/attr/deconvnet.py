@@ -7,8 +7,6 @@ signal is passed down to the pixels through the transpose of each linear operati
 
 Biases are dropped, batch norm becomes its scale, additions copy the signal, concatenations split it, and average
 pooling spreads it. Max-pooling needs one of the modes of `plugin.kernels.unpooling`.
-
->>> DeconvNet(model, "features.conv5", (3, 32, 32)).reconstruct([0, 1, 2])                   # (3, 3, 32, 32)
 """
 
 import operator
@@ -45,7 +43,14 @@ def _image_free_operations(rule: SignalRule) -> dict[type, Callable[[Any], Any]]
 
 
 class DeconvNet:
-    """Pictures of units, without an image."""
+    """Pictures of units, without an image.
+
+    >>> from plugin import models
+    >>> from plugin.attr import DeconvNet
+    >>> network = models.load("all-cnn-c").network
+    >>> DeconvNet(network, "features.conv3", (3, 32, 32)).reconstruct([0, 1], position=(8, 8)).shape
+    torch.Size([2, 3, 32, 32])
+    """
 
     def __init__(
         self, model: nn.Module, layer: nn.Module | str, input_shape: tuple[int, ...], unpooling: str | None = None

@@ -5,8 +5,6 @@
 Max-pooling passes its signal to the position of the maximum, the "switch", or, with another `unpooling`, to positions
 that a fixed rule gives (`plugin.kernels.unpooling`). With such a rule, or in a network without max-pooling, the
 backward pass does not depend on the image; `DeconvNet` then needs none. The values at the pixels are not rectified.
-
->>> Deconvolution(model).attribute(inputs, target=3)         # (N, C, H, W) -> (N, C, H, W)
 """
 
 from torch import nn
@@ -16,7 +14,18 @@ from .modified import ModifiedBackprop, NeuronModifiedBackprop
 
 
 class Deconvolution(ModifiedBackprop):
-    """Deconvnet of an output; the API of `captum.attr.Deconvolution`, and the choice of `unpooling`."""
+    """Deconvnet of an output; the API of `captum.attr.Deconvolution`, and the choice of `unpooling`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import Deconvolution
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> Deconvolution(model).attribute(images, target=3).shape
+    torch.Size([2, 3, 8, 8])
+    >>> Deconvolution(model, unpooling="center").attribute(images, target=3).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(self, model: nn.Module, unpooling: str = "switches") -> None:
         """
@@ -34,7 +43,16 @@ class Deconvolution(ModifiedBackprop):
 
 
 class NeuronDeconvolution(NeuronModifiedBackprop):
-    """Deconvnet of one neuron; the API of `captum.attr.NeuronDeconvolution`, and the choice of `unpooling`."""
+    """Deconvnet of one neuron; the API of `captum.attr.NeuronDeconvolution`, and the choice of `unpooling`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import NeuronDeconvolution
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> NeuronDeconvolution(model, "0").attribute(images, (2, 4, 4)).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(
         self,

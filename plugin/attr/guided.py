@@ -4,8 +4,6 @@
 
 Every spelling of ReLU counts, and other activations have the rule of `plugin.rules.relu`. The values at the pixels
 are not rectified: a negative value means that a darker pixel would raise the output.
-
->>> GuidedBackprop(model).attribute(inputs, target=3)        # (N, C, H, W) -> (N, C, H, W)
 """
 
 from typing import Any
@@ -18,7 +16,16 @@ from ._base import NeuronSignalAttribution, SignalAttribution
 
 
 class GuidedBackprop(SignalAttribution):
-    """Guided backprop of an output; the API of `captum.attr.GuidedBackprop`."""
+    """Guided backprop of an output; the API of `captum.attr.GuidedBackprop`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import GuidedBackprop
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> GuidedBackprop(model).attribute(images, target=[3, 5]).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     rules = {Activation: GUIDED.activation}
 
@@ -59,7 +66,16 @@ class GuidedBackprop(SignalAttribution):
 
 
 class NeuronGuidedBackprop(NeuronSignalAttribution):
-    """Guided backprop of one neuron; the API of `captum.attr.NeuronGuidedBackprop`."""
+    """Guided backprop of one neuron; the API of `captum.attr.NeuronGuidedBackprop`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import NeuronGuidedBackprop
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> NeuronGuidedBackprop(model, "0").attribute(images, (2, 4, 4)).shape  # channel 2 at row 4, column 4
+    torch.Size([2, 3, 8, 8])
+    """
 
     method = GuidedBackprop
 

@@ -3,8 +3,6 @@
 With A the layer's activations `(N, K, h, w)` and y the explained output,
 
     L = relu(sum_k  mean_{i,j}(dy / dA_kij) * A_k),      result = guided backprop * L enlarged to the input's size.
-
->>> GuidedGradCam(model, model.layer4).attribute(inputs, target=3)      # (N, C, H, W) -> (N, C, H, W)
 """
 
 import warnings
@@ -23,7 +21,16 @@ from .guided import GuidedBackprop
 
 
 class GuidedGradCam(ModifiedGradientAttribution):
-    """Guided Grad-CAM of an output; the API of `captum.attr.GuidedGradCam`."""
+    """Guided Grad-CAM of an output; the API of `captum.attr.GuidedGradCam`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import GuidedGradCam
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> GuidedGradCam(model, "1").attribute(images, target=3, interpolate_mode="bilinear").shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(self, model: nn.Module, layer: nn.Module | str, device_ids: list[int] | None = None) -> None:
         """

@@ -2,8 +2,6 @@
 
 Relevance is conserved: the relevance at the inputs plus the part that biases and stabilisers absorbed is the explained
 output. Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the default is LRP-epsilon, as in Captum.
-
->>> LRPTranspose(model, rules="epsilon_plus_flat").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
 """
 
 from collections.abc import Sequence
@@ -33,7 +31,21 @@ from ._relevance import RelevanceAttribution, relevance_at
 
 
 class LRPTranspose(RelevanceAttribution):
-    """LRP of an output at the inputs; the API of `captum.attr.LRP`."""
+    """LRP of an output at the inputs; the API of `captum.attr.LRP`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> lrp = LRPTranspose(model, rules="epsilon_plus_flat")
+    >>> relevance, delta = lrp.attribute(images, target=[3, 5], return_convergence_delta=True)
+    >>> relevance.shape, delta.shape
+    (torch.Size([2, 3, 8, 8]), torch.Size([2]))
+    >>> output = model(images)[[0, 1], [3, 5]]
+    >>> torch.allclose(relevance.sum((1, 2, 3)) + delta, output, atol=1e-4)  # relevance is conserved
+    True
+    """
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -155,7 +167,13 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
 
     Inputs may be token ids: relevance at an embedding layer is that of the embeddings.
 
-    >>> LayerLRPTranspose(model, model.embedding).attribute(token_ids, target=1)        # (N, T) -> (N, T, C)
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LayerLRPTranspose
+    >>> model = nn.Sequential(nn.Embedding(100, 16), nn.Flatten(), nn.Linear(7 * 16, 2))
+    >>> tokens = torch.randint(100, (3, 7))
+    >>> LayerLRPTranspose(model, "0").attribute(tokens, target=1).shape  # a value for each feature of each token
+    torch.Size([3, 7, 16])
     """
 
     _takes_token_ids = True
@@ -194,11 +212,20 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
     ) -> Any:
         """Relevance at the layer's output, or at its input.
 
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of tensors; floating point, or token ids.
+            target: output to explain, as in `LRPTranspose.attribute`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            return_convergence_delta: also return the relevance that was absorbed above the layer, `(N,)`.
+            attribute_to_layer_input: the relevance of the layer's input instead of its output.
+            verbose: accepted for compatibility with Captum; `LRPTranspose.attribute` prints the rules.
+            internal_batch_size: the number of examples explained at a time; None: all.
+            create_graph: return relevance (and delta) with a graph, as in `LRPTranspose.attribute`.
+
         Returns:
             Relevance in the layer's shape (a tuple for a layer with several tensors, a list for a list of layers),
             detached unless `create_graph`; zeros at a layer that no relevance reaches, such as one inside a gate. With
             `return_convergence_delta`, a pair of the relevance and the delta (a list for a list of layers).
-            Arguments as in `LRPTranspose.attribute`.
 
         Raises:
             LayerError: a layer was not reached, or does not depend on the inputs; or the first dimension of its
@@ -255,7 +282,16 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
 
 
 class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
-    """LRP of one neuron at the inputs."""
+    """LRP of one neuron at the inputs.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import NeuronLRPTranspose
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> NeuronLRPTranspose(model, "0", rules="epsilon_plus").attribute(images, (2, 4, 4)).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(
         self,
@@ -285,7 +321,20 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
     ) -> Given:
         """Explain one neuron per example; the relevance sums to its activation, less the absorbed part.
 
-        Arguments and errors as in `NeuronGuidedBackprop.attribute`, result as in `LRPTranspose.attribute`.
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of tensors; floating point.
+            neuron_selector: index in the layer's output without the batch dimension, such as `(channel, row, column)`;
+                slices in a tuple are summed over; or a function of the output that returns `(N,)`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            attribute_to_neuron_input: select in the layer's input instead of its output.
+            internal_batch_size: the number of examples explained at a time; None: all.
+
+        Returns:
+            Relevance in the inputs' shapes, in units of the neuron's value, detached.
+
+        Raises:
+            NeuronError: the layer has no such neuron (an AssertionError, as in Captum, and an IndexError).
+            LayerError: the layer was not reached (a ValueError). Others as in `LRPTranspose.attribute`.
         """
 
         def explain(some: Inputs, _: Target, additional: Any) -> Inputs:

@@ -1,7 +1,4 @@
-"""Backpropagation under any row of the table in `plugin.rules.relu`, by name or as a rule of your own.
-
->>> ModifiedBackprop(model, "guided without switches").attribute(inputs, target=3)       # (N, C, H, W) -> (N, C, H, W)
-"""
+"""Backpropagation under any row of the table in `plugin.rules.relu`, by name or as a rule of your own."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +22,18 @@ def operations_of(rule: SignalRule) -> dict[type, Callable[[Any], Any]]:
 
 
 class ModifiedBackprop(SignalAttribution):
-    """The signal at the inputs under one rule of the family."""
+    """The signal at the inputs under one rule of the family.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import ModifiedBackprop
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> ModifiedBackprop(model, "gradient").attribute(images, target=3).shape
+    torch.Size([2, 3, 8, 8])
+    >>> ModifiedBackprop(model, "guided without switches").attribute(images, target=3).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(self, model: nn.Module, rule: str | SignalRule) -> None:
         """
@@ -53,12 +61,36 @@ class ModifiedBackprop(SignalAttribution):
         internal_batch_size: int | None = None,
         create_graph: bool = False,
     ) -> Given:
-        """Explain one output per example; arguments, result and errors as in `GuidedBackprop.attribute`."""
+        """Explain one output per example.
+
+        Args:
+            inputs: tensor `(N, ...)`, such as images `(N, C, H, W)`, or a tuple of tensors; floating point.
+            target: output to explain: None (one output per example), an int, a tuple, a tensor, or a list with one
+                entry per example, as in Captum; or a function of the output that returns `(N,)`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            internal_batch_size: the number of examples explained at a time; None: all.
+            create_graph: return the signal with its graph, as in `LRPTranspose.attribute`.
+
+        Returns:
+            The signal at each input, in the inputs' shapes, detached unless `create_graph`.
+
+        Raises:
+            Errors as in `GuidedBackprop.attribute`.
+        """
         return self._attribute(inputs, target, additional_forward_args, internal_batch_size, create_graph)
 
 
 class NeuronModifiedBackprop(NeuronSignalAttribution):
-    """The signal of one neuron of any layer at the inputs under one rule of the family."""
+    """The signal of one neuron of any layer at the inputs under one rule of the family.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import NeuronModifiedBackprop
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> NeuronModifiedBackprop(model, "0", "linear adjoint").attribute(images, (2, 4, 4)).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(
         self,
@@ -92,7 +124,22 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
         attribute_to_neuron_input: bool = False,
         internal_batch_size: int | None = None,
     ) -> Given:
-        """Explain one neuron per example; arguments, result and errors as in `NeuronGuidedBackprop.attribute`."""
+        """Explain one neuron per example.
+
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of tensors; floating point.
+            neuron_selector: index in the layer's output without the batch dimension, such as `(channel, row, column)`;
+                slices in a tuple are summed over; or a function of the output that returns `(N,)`.
+            additional_forward_args: further arguments of the model, which receive no attribution.
+            attribute_to_neuron_input: select in the layer's input instead of its output.
+            internal_batch_size: the number of examples explained at a time; None: all.
+
+        Returns:
+            The signal at each input, in the inputs' shapes, detached.
+
+        Raises:
+            Errors as in `NeuronGuidedBackprop.attribute`.
+        """
         return self._attribute(
             inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size
         )

@@ -1,8 +1,5 @@
 """Attribution maps for every picture of a data set.
 
->>> attribute_dataset("all-cnn-c", "lrp-epsilon", "photos", "maps.zarr")
->>> zarr.open_group("maps.zarr")["maps"][0]                                              # (C, H, W)
-
 The run can be killed at any moment, and the same call goes on. Several processes share the work when `RANK` and
 `WORLD_SIZE` tell them apart, as `torchrun` does: process r takes the blocks r, r + world size, ..., and all write to
 one output, each to its own files.
@@ -86,6 +83,18 @@ def attribute_dataset(
             settings or pictures. Nothing was changed.
         TooManyErrors: `max_errors` is passed (a ValueError).
         MissingExtraError: a package that this needs is not installed.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from plugin import models
+    >>> from plugin.datasets import attribute_dataset
+    >>> folder = Path(mkdtemp())
+    >>> (folder / "photos").mkdir()
+    >>> models.sample_images()["cat"].save(folder / "photos" / "cat.png")
+    >>> out = folder / "maps.zarr"
+    >>> report = attribute_dataset("model-c", "gradient", folder / "photos", out, device="cpu", progress=False)
+    >>> report.maps, report.left
+    (1, 0)
     """
     sink = _open_sink(str(out), keep)  # before a network is downloaded and a folder is listed
     rows = block_rows or (batch_size if isinstance(sink, ZarrSink) else max(_PARQUET_ROWS, batch_size))
@@ -153,6 +162,17 @@ def attribute_folder(
     Args:
         model, out, method, target, options: as for `attribute_dataset`.
         data: the folder. Every file that is not hidden counts; those that are no picture are listed with the reason.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from plugin import models
+    >>> from plugin.datasets import attribute_folder
+    >>> folder = Path(mkdtemp())
+    >>> (folder / "photos").mkdir()
+    >>> models.sample_images()["cat"].save(folder / "photos" / "cat.png")
+    >>> options = {"device": "cpu", "progress": False}
+    >>> attribute_folder("model-c", folder / "photos", folder / "maps.zarr", "gradient", **options).maps
+    1
     """
     return attribute_dataset(model, method, data, out, target, **options)
 

@@ -87,15 +87,23 @@ def pixels_of(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8] | 
 class Explain:
     """Explains batches of pictures; made once for a process, since it loads the network.
 
-    >>> explain = Explain("all-cnn-c", "guided-backprop")
-    >>> rows = explain({"id": ["a.png"], "bytes": [Path("a.png").read_bytes()]})
-    >>> rows["map"][0], rows["error"][0]                                          # (C, H, W), ""
-
     Attributes:
         model: the network with its preprocessing and classes.
         settings: JSON values that decide every number.
         row_shapes: shapes of a row of `map` and of `logits`.
         seconds: how long `forward` and `backward` took so far.
+
+    >>> import io
+    >>> from plugin import models
+    >>> from plugin.datasets import Explain
+    >>> file = io.BytesIO()
+    >>> models.sample_images()["cat"].save(file, "PNG")
+    >>> explain = Explain("model-c", "guided-backprop", device="cpu")
+    >>> rows = explain({"id": ["cat.png", "notes.txt"], "bytes": [file.getvalue(), b"no picture"]})
+    >>> rows["map"].shape
+    (2, 3, 32, 32)
+    >>> rows["error"][1]
+    'The file is not a picture that can be read (PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM).'
     """
 
     def __init__(

@@ -19,6 +19,10 @@ class Record:
         bytes: how long it is, or -1 where only reading would tell.
         modified: changes when the content may have changed: a modification time or an ETag; empty if it is not known.
         label: its class, by name or number, where the source knows it.
+
+    >>> from plugin.datasets import Record
+    >>> Record("cat/01.png", place="/photos/cat/01.png", bytes=2048, label="cat")
+    Record(id='cat/01.png', place='/photos/cat/01.png', bytes=2048, modified='', label='cat')
     """
 
     id: str
@@ -34,7 +38,21 @@ class UnreadablePicture(ValueError):
 
 @runtime_checkable
 class Source(Protocol):
-    """Pictures under names. Instances can be pickled, and are shared by threads."""
+    """Pictures under names. Instances can be pickled, and are shared by threads.
+
+    >>> from plugin.datasets import Record, Source
+    >>> class Pictures:
+    ...     def __init__(self, content):
+    ...         self.content = content
+    ...
+    ...     def records(self):
+    ...         return (Record(name, name, len(data)) for name, data in self.content.items())
+    ...
+    ...     def read(self, record):
+    ...         return self.content[record.place]
+    >>> isinstance(Pictures({"a.png": b"..."}), Source)  # attribute_dataset takes it in place of a folder
+    True
+    """
 
     def records(self) -> Iterator[Record]:
         """Every picture, in an order that stays the same.
@@ -112,6 +130,11 @@ class Report:
         found: pictures that were finished before this call.
         seconds: how long the steps took, summed over threads and processes, by name.
         actors: how many pictures each process of a cluster explained, by its host and number.
+
+    >>> from plugin.datasets import Report
+    >>> report = Report("maps.zarr", maps=98, skipped={"notes.txt": "no picture"}, left=0, found=0)
+    >>> f"{report.maps} maps, {len(report.skipped)} without one, {report.left} not finished"
+    '98 maps, 1 without one, 0 not finished'
     """
 
     path: Any
@@ -124,7 +147,21 @@ class Report:
 
 
 class Sink(Protocol):
-    """Where rows go. Instances can be pickled when they have begun; blocks may be written by several processes."""
+    """Where rows go. Instances can be pickled when they have begun; blocks may be written by several processes.
+
+    >>> from plugin.datasets import Report, Sink
+    >>> class Counted:  # keeps no map
+    ...     def begin(self, plan, source):
+    ...         self.rows = 0
+    ...         return []
+    ...
+    ...     def write(self, block, rows):
+    ...         self.rows += len(rows["id"])
+    ...
+    ...     def finish(self):
+    ...         return Report("nowhere", self.rows, {}, 0, 0)
+    >>> sink: Sink = Counted()
+    """
 
     def begin(self, plan: Plan, source: Source) -> Iterable[Block]:
         """Begin an output, or go on with it: the blocks that are not finished, in order; a list if all are known.

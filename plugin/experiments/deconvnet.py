@@ -21,6 +21,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -87,15 +88,15 @@ def examine(
         channels = responding_channels(values, units, layer)
         if not channels:
             continue
+        classes = model.classes if layer == list(responses)[-1] and values.shape[1] == len(model.classes) else ()
         free = DeconvNet(model.network, layer, tuple(images.shape[1:]), "center").reconstruct(channels, position)
         for channel, picture in zip(channels, free, strict=True):
             best = values[:, channel].topk(BEST)
             unit = (channel, *position)
-            found.append(
-                _examine_unit(
-                    model.network, layer, unit, images[best.indices], float(best.values[0]), picture, conditioned
-                )
+            examined = _examine_unit(
+                model.network, layer, unit, images[best.indices], float(best.values[0]), picture, conditioned
             )
+            found.append(replace(examined, class_name=classes[channel]) if classes else examined)
     return NetworkFindings(model, len(images), found, time.perf_counter() - start)
 
 

@@ -2,6 +2,7 @@
 
 import html
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def draw_layer(units: Sequence[UnitFinding], methods: Sequence[str], preprocessi
         draw.text((_MARGIN + column * (_TILE + _GAP), 4), name, fill="#222", font=font)
     for row, unit in enumerate(units):
         top = _HEADER + row * (_TILE + _HEADER)
-        draw.text((4, top + _TILE // 2 - 8), f"unit {unit.unit[0]}", fill="#222", font=font)
+        draw.text((4, top + _TILE // 2 - 8), textwrap.fill(unit.label, 11), fill="#222", font=font)
         tiles = {"best image": _photograph(unit.image[:, *unit.box].numpy(), preprocessing)}
         tiles |= {name: as_image(unit.pictures[name][:, *unit.box].numpy()) for name in methods}
         for column, name in enumerate(columns):
@@ -87,7 +88,7 @@ def _enlarged(pixels: np.ndarray) -> Image.Image:
 def _section(found: NetworkFindings, methods: Sequence[str]) -> str:
     conditioned = [method for method in methods if all(method in unit.cosine for unit in _first(found))]
     accuracy = found.model.metadata.get("accuracy")
-    known = f"test accuracy {accuracy:.1%}, " if accuracy is not None else ""
+    known = f"test accuracy {accuracy:.2%}, " if accuracy is not None else ""
     likeness = [(layer, [row[method] for method in methods]) for layer, row in found.likeness.items()]
     response, cosine = "Response to the picture over the best response to an image", "Cosine between the pictures from"
     return (

@@ -4,10 +4,6 @@ The weights of the last layers are replaced by random ones of the same mean and 
 more layer each time. A map that explains the network must change, and so must one that explains another class. The
 measure is the rank correlation (Spearman) of the map before and after, once with signs and once of the absolute values;
 1 means no change. Maps of methods that mostly show edges change little, independent of the weights.
-
->>> check = randomisation_check(GuidedBackprop, model, images, target=3, layers=2)
->>> check.steps[-1].similarity.magnitude                                            # between -1 and 1
->>> class_check(GuidedBackprop, model, images, target=3, other=5).unchanged
 """
 
 import copy
@@ -75,6 +71,15 @@ class RandomisationCheck:
         steps: one per layer.
         maps: the map before, and after each step `(steps + 1, *inputs.shape)`.
         threshold: rank correlation above which a map counts as hardly changed, with signs and without.
+
+    >>> import torch
+    >>> from plugin.experiments.sanity import RandomisationCheck, Similarity, Step
+    >>> steps = (Step("fc", Similarity(signed=0.2, magnitude=0.3)),)
+    >>> check = RandomisationCheck(steps, torch.zeros(2, 1, 3, 8, 8), threshold=0.7)
+    >>> check.hardly_changes
+    False
+    >>> print(check.summary)
+    rank correlation 0.30 with the map before fc is random: it depends on what they have learned
     """
 
     steps: tuple[Step, ...]
@@ -128,6 +133,20 @@ def randomisation_check(
 
     Warns:
         UserWarning: the map is nearly the same with all of the layers random.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import ModifiedBackprop
+    >>> from plugin.experiments.sanity import randomisation_check
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> check = randomisation_check(
+    ...     lambda network: ModifiedBackprop(network, "gradient"), model, images, target=3, layers=2, threshold=1.0
+    ... )
+    >>> [step.layer for step in check.steps]
+    ['3', '0']
+    >>> -1 <= check.steps[-1].similarity.magnitude <= 1
+    True
     """
     names = _last_layers(model, inputs, layers) if isinstance(layers, int) else list(layers)
     modules = dict(model.named_modules())
@@ -173,6 +192,12 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
     Args:
         network: the network; it is copied, never changed.
         seed: decides the weights.
+
+    >>> from torch import nn
+    >>> from plugin.experiments.sanity import untrained
+    >>> trained = nn.Linear(3, 2)
+    >>> (untrained(trained, seed=1).weight != trained.weight).all().item()
+    True
     """
     copied = copy.deepcopy(network)
     with SeededWeights(seed):
@@ -194,7 +219,13 @@ def similarity(first: Tensor, second: Tensor) -> Similarity:
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's correlation of each pair of maps `(N, ...)`, in [-1, 1] `(N,)`; 0 if either is constant."""
+    """Spearman's correlation of each pair of maps `(N, ...)`, in [-1, 1] `(N,)`; 0 if either is constant.
+
+    >>> import torch
+    >>> from plugin.experiments.sanity import rank_correlation
+    >>> rank_correlation(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 4.0, 9.0]])).round(decimals=6)
+    tensor([1.], dtype=torch.float64)
+    """
     ranks = [torch.stack([_ranks(example.flatten()) for example in maps]) for maps in (first, second)]
     one, other = (rank - rank.mean(1, keepdim=True) for rank in ranks)
     norms = one.norm(dim=1) * other.norm(dim=1)

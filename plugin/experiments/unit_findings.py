@@ -22,6 +22,7 @@ class UnitFinding:
         pictures: for each method the picture `(3, H, W)` of the best image.
         response: for each method the response to its picture over `best`.
         cosine: for each conditioned method the cosine between pictures from different images.
+        class_name: the class that the unit stands for; empty for a unit of any layer but the last.
     """
 
     layer: str
@@ -32,6 +33,12 @@ class UnitFinding:
     pictures: dict[str, Tensor]
     response: dict[str, float]
     cosine: dict[str, float]
+    class_name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The class that the unit stands for, else its channel."""
+        return self.class_name or f"unit {self.unit[0]}"
 
 
 @dataclass(frozen=True)

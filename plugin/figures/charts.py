@@ -33,6 +33,12 @@ def unit_squares(
 
     Raises:
         ValueError: there is no value, or the number of names differs from that of the values.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.unit_squares(np.array([1.0, -2.0, 0.5]), ["a", "b", "c"], columns=2, chosen=1)
+    >>> figure.layout.width
+    480
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) != len(names) or not len(values):
@@ -83,6 +89,12 @@ def top_k_bars(
         chosen: the class drawn in another colour, with a mark before its name; added as a last bar if it is not
             among the first k.
         height: height of the figure in pixels.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.top_k_bars(np.array([0.7, 0.1, 0.2]), ["cat", "dog", "frog"], k=2)
+    >>> figure.data[0].x
+    (0.7, 0.2)
     """
     probabilities = np.asarray(probabilities)
     order = [int(index) for index in np.argsort(-probabilities, kind="stable")[:k]]
@@ -139,6 +151,11 @@ def ledger_bars(
 
     Raises:
         ValueError: the four differ in length.
+
+    >>> from plugin import figures
+    >>> figure = figures.ledger_bars(["fc", "conv"], left=[1.0, 0.8], to_bias=[0.0, 0.2], to_stabiliser=[0.0, 0.0])
+    >>> [trace.name for trace in figure.data]
+    ['left below', 'to bias', 'to stabiliser', 'entered']
     """
     parts = {"left below": left, "to bias": to_bias, "to stabiliser": to_stabiliser}
     if any(len(values) != len(layers) for values in parts.values()):
@@ -194,6 +211,13 @@ def ascent_curves(scores: Array, names: Sequence[str], ends: Array, label: str, 
 
     Raises:
         ValueError: the numbers of runs differ, or there is no step.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> scores = np.array([[0.0, 1.0], [2.0, 1.5], [3.0, 1.5]])  # three steps of two runs
+    >>> figure = figures.ascent_curves(scores, ["seed 0", "seed 1"], ends=np.array([3, 2]), label="logit")
+    >>> figure.layout.height
+    300
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[1] != len(names) or len(names) != len(ends) or not scores.size:

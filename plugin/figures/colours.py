@@ -30,6 +30,12 @@ def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
 
     Raises:
         ValueError: the attribution has another shape, or there is no such channel or reduction.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> attribution = np.array([[[1.0]], [[-3.0]]])  # two channels, one pixel
+    >>> figures.reduce_channels(attribution), figures.reduce_channels(attribution, "positive")
+    (array([[-2.]]), array([[0.]]))
     """
     values = np.asarray(attribution)
     if values.ndim != 3:
@@ -55,6 +61,11 @@ def symmetric_limit(maps: Iterable[Array], percentile: float = 99.0) -> float:
 
     Raises:
         ValueError: the percentile is out of range.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figures.symmetric_limit([np.array([1.0, -4.0]), np.array([2.0])], percentile=100)
+    4.0
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"the percentile lies above 0 and at most at 100, not at {percentile}")
@@ -89,6 +100,11 @@ def signed_colours(values: Array, limit: float) -> NDArray[np.uint8]:
 
     Returns:
         `(H, W, 3)`.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figures.signed_colours(np.array([[-1.0, 0.0, 1.0]]), limit=1.0).tolist()  # blue, white, red
+    [[[5, 48, 97], [247, 247, 247], [103, 0, 31]]]
     """
     stops = stops_of(SIGNED_COLOURS)
     scaled = np.nan_to_num(np.asarray(values, dtype=np.float64)) / (limit or 1.0)
@@ -112,6 +128,11 @@ def as_image(attribution: Array, clip_percentile: float = 99.0, limit: float | N
 
     Raises:
         ValueError: the attribution has another shape, or a percentile or limit is out of range.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figures.as_image(np.zeros((3, 1, 1))).tolist()  # grey is zero
+    [[[128, 128, 128]]]
     """
     values = np.asarray(attribution, dtype=np.float64)
     if values.ndim != 3 or values.shape[0] != 3:

@@ -15,13 +15,18 @@ from .colours import Array
 def to_png(
     picture: NDArray[np.uint8], image: Image.Image | None = None, opacity: float = 1.0, side: int = 512
 ) -> bytes:
-    """A PNG file, drawn by Pillow: no browser is needed.
+    r"""A PNG file, drawn by Pillow: no browser is needed.
 
     Args:
         picture: `(H, W, 3)`, from `signed_colours` or `as_image`.
         image: drawn beneath, stretched over the picture.
         opacity: opacity of the picture over the image, 0 to 1.
         side: small pictures are enlarged by a whole number, without smoothing, to at least this many pixels.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figures.to_png(figures.as_image(np.random.randn(3, 8, 8)), side=64)[:4]
+    b'\x89PNG'
     """
     above = blended(picture, image, opacity)
     factor = max(1, -(-side // max(above.size)))
@@ -45,6 +50,14 @@ def to_npz(arrays: Mapping[str, Array], settings: Mapping[str, Any], versions: M
         arrays: the arrays by name; the names `settings` and `versions` are reserved.
         settings: JSON values, sufficient to compute the arrays again.
         versions: versions of the packages that computed them.
+
+    >>> import io
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> data = figures.to_npz({"map": np.zeros((3, 8, 8))}, settings={"target": 3}, versions={"torch": "2.8"})
+    >>> stored = np.load(io.BytesIO(data))
+    >>> stored["map"].shape, stored["settings"].item()
+    ((3, 8, 8), '{"target": 3}')
     """
     file = io.BytesIO()
     content: dict[str, Any] = {name: np.asarray(values) for name, values in arrays.items()}

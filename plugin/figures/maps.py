@@ -37,6 +37,12 @@ def signed_map(
 
     Raises:
         ValueError: the map has another shape, or an opacity, percentile or limit is out of range.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.signed_map(np.random.randn(8, 8), title="relevance")
+    >>> figure.layout.title.text  # figure.show() opens it
+    'relevance'
     """
     values = np.asarray(values)
     if values.ndim != 2:
@@ -77,6 +83,12 @@ def colour_map(
 
     Raises:
         ValueError: the attribution has another shape, or an opacity, percentile or limit is out of range.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.colour_map(np.random.randn(3, 8, 8), title="guided backprop")
+    >>> figure.layout.height
+    360
     """
     picture = as_image(attribution, clip_percentile, limit)
     raw = np.asarray(attribution, dtype=np.float32).transpose(1, 2, 0)
@@ -96,7 +108,12 @@ def colour_map(
 
 
 def image_figure(image: Image.Image, title: str = "", height: int = 360) -> go.Figure:
-    """A picture alone, framed like the maps beside it."""
+    """A picture alone, framed like the maps beside it.
+
+    >>> from plugin import figures, models
+    >>> figures.image_figure(models.sample_images()["cat"], title="cat").layout.title.text
+    'cat'
+    """
     return _canvas((image.height, image.width), image, title, height)
 
 
@@ -112,6 +129,12 @@ def side_by_side(
 
     Raises:
         ValueError: there is no map, or one that `signed_map` would refuse.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.side_by_side({"gradient": np.random.randn(8, 8), "LRP": np.random.randn(8, 8)})
+    >>> len(figure.data)
+    2
     """
     if not maps:
         raise ValueError("there is no map to draw")
@@ -129,7 +152,14 @@ def side_by_side(
 
 
 def focused(figure: go.Figure, rows: tuple[int, int], columns: tuple[int, int]) -> go.Figure:
-    """The figure of a map with its axes set to rows and columns, each from the first number up to before the second."""
+    """The figure of a map with its axes set to rows and columns, each from the first number up to before the second.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.focused(figures.signed_map(np.random.randn(8, 8)), rows=(2, 6), columns=(0, 4))
+    >>> figure.layout.xaxis.range
+    (-0.5, 3.5)
+    """
     figure.update_xaxes(range=[columns[0] - 0.5, columns[1] - 0.5])
     return figure.update_yaxes(range=[rows[1] - 0.5, rows[0] - 0.5])
 

@@ -52,6 +52,11 @@ class AllCNNC(ClassMapNetwork):
     Args:
         classes: number of class maps.
         dropout: rates on the input and after each of the two reductions; the paper uses (0.2, 0.5).
+
+    >>> import torch
+    >>> from plugin.models import AllCNNC
+    >>> AllCNNC(classes=7).eval()(torch.randn(2, 3, 32, 32)).shape
+    torch.Size([2, 7])
     """
 
     def __init__(self, classes: int = 10, dropout: tuple[float, float] = (0.2, 0.5)) -> None:
@@ -79,6 +84,11 @@ class ModelC(ClassMapNetwork):
     Args:
         classes: number of class maps.
         dropout: rates on the input and after each of the two reductions; the paper uses (0.2, 0.5).
+
+    >>> import torch
+    >>> from plugin.models import ModelC
+    >>> ModelC(classes=7).eval()(torch.randn(2, 3, 48, 48)).shape
+    torch.Size([2, 7])
     """
 
     def __init__(self, classes: int = 10, dropout: tuple[float, float] = (0.2, 0.5)) -> None:

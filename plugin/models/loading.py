@@ -21,7 +21,12 @@ from .tensor_files import read_tensors
 
 
 class WeightsUnavailable(RuntimeError):
-    """There are no weights on this machine, and none can be downloaded now."""
+    """There are no weights on this machine, and none can be downloaded now.
+
+    >>> from plugin.models import WeightsUnavailable
+    >>> issubclass(WeightsUnavailable, RuntimeError)
+    True
+    """
 
 
 class OtherArchitecture(ValueError):
@@ -47,6 +52,11 @@ class LoadedModel:
         preprocessing: from a picture to the input.
         classes: the name of each output.
         metadata: facts about the weights (data, seed, epochs, accuracy ...); may be empty.
+
+    >>> from plugin import models
+    >>> model = models.load("all-cnn-c")
+    >>> model.classes[int(model.network(model.preprocess(models.sample_images()["cat"])).argmax())]
+    'cat'
     """
 
     name: str
@@ -90,6 +100,15 @@ def load(
             it fits another network of torchvision's.
         WeightsUnavailable: there are no weights for this name without `checkpoint`, or torchvision's are not cached and
             there is no network.
+
+    >>> from torch import nn
+    >>> from plugin import models
+    >>> models.load("model-c").metadata["accuracy"]  # a network that ships with the package
+    0.8804
+    >>> models.load("resnet18", weights=None).preprocessing.crop  # one of torchvision's, here without its weights
+    224
+    >>> models.load(nn.Sequential(nn.Conv2d(3, 2, 3)), classes=("cat", "dog")).classes  # one of your own
+    ('cat', 'dog')
     """
     if isinstance(model, nn.Module):
         found = LoadedModel(type(model).__name__, model, IMAGENET_PREPROCESSING, ())

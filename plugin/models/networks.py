@@ -37,10 +37,20 @@ NETWORKS: dict[str, KnownNetwork] = {
 
 
 def names() -> tuple[str, ...]:
-    """The networks whose weights ship with the package: `load` needs only the name."""
+    """The networks whose weights ship with the package: `load` needs only the name.
+
+    >>> from plugin import models
+    >>> models.names()
+    ('all-cnn-c', 'model-c')
+    """
     return tuple(name for name, known in NETWORKS.items() if known.weights is not None)
 
 
 def known_names() -> tuple[str, ...]:
-    """All networks that `load` knows how to build, those that need a checkpoint included."""
+    """All networks that `load` knows how to build, those that need a checkpoint included.
+
+    >>> from plugin import models
+    >>> set(models.names()) <= set(models.known_names())
+    True
+    """
     return tuple(NETWORKS)

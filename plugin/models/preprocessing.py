@@ -17,6 +17,12 @@ class Preprocessing:
     """Shorter side to `resize` pixels, central square of `crop` pixels, then (x - mean) / std per channel in [0, 1].
 
     With one mean and one deviation the input is the grey values.
+
+    >>> from plugin import models
+    >>> steps = models.Preprocessing(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    >>> photograph = models.sample_images()["cat"]
+    >>> steps(photograph).shape, steps.visible(photograph).size, steps.input_range
+    (torch.Size([1, 3, 32, 32]), (32, 32), (-2.001, 2.001))
     """
 
     resize: int

@@ -11,7 +11,12 @@ _NAMES = ("cat", "astronaut", "coffee", "rocket", "china", "flower")
 
 @cache
 def sample_images() -> dict[str, Image.Image]:
-    """Six RGB photographs by name, 256 pixels on the shorter side: cat, astronaut, coffee, rocket, china, flower."""
+    """Six RGB photographs by name, 256 pixels on the shorter side: cat, astronaut, coffee, rocket, china, flower.
+
+    >>> from plugin import models
+    >>> models.sample_images()["coffee"].size
+    (384, 256)
+    """
     return {name: _opened(_FOLDER / f"{name}.jpg") for name in _NAMES}
 
 

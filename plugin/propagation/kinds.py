@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 class Kind(Enum):
-    """The kind of an operation; the value describes how its relevance passes under LRP."""
+    """The kind of an operation; the value describes how its relevance passes under LRP.
+
+    >>> from plugin.operations import Kind
+    >>> Kind.ACTIVATION.value
+    'activation: R unchanged, m f(x) / x'
+    """
 
     QUESTION = "a query about a tensor: computes no values"
     STATE = "changes a property of a tensor, not its values"

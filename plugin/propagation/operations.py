@@ -299,8 +299,18 @@ def register(
     Raises:
         OptionError: the kind needs `parts`, or is not available to an operation of your own.
 
-    >>> register(torch.ops.mine.swish, Kind.ACTIVATION)
-    >>> register(MyGate, Kind.COMPOSITE, parts=lambda module, x: x * torch.sigmoid(module.linear(x)))
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin import operations
+    >>> from plugin.attr import LRPTranspose
+    >>> class Gate(nn.Module):
+    ...     def forward(self, x):
+    ...         return x * torch.sigmoid(x)
+    >>> row = operations.register(Gate, operations.Kind.COMPOSITE, parts=lambda gate, x: nn.functional.silu(x))
+    >>> model = nn.Sequential(nn.Linear(3, 4), Gate(), nn.Linear(4, 2))
+    >>> LRPTranspose(model).attribute(torch.randn(5, 3), target=1).shape
+    torch.Size([5, 3])
+    >>> operations.unregister(row)
     """
     if kind not in _OWN_KINDS or (kind is Kind.COMPOSITE) != (parts is not None):
         names = ", ".join(f"Kind.{one.name}" for one in _OWN_KINDS)
@@ -324,7 +334,13 @@ _OWN_KINDS = (Kind.ACTIVATION, Kind.COMPOSITE, *OWN_GRADIENT)
 
 
 def unregister(row: Operation) -> None:
-    """Remove a row that `register` added; one that has been replaced meanwhile stays."""
+    """Remove a row that `register` added; one that has been replaced meanwhile stays.
+
+    >>> import torch
+    >>> from plugin import operations
+    >>> row = operations.register(torch.special.bessel_j0, operations.Kind.ACTIVATION)
+    >>> operations.unregister(row)
+    """
     for table in (_MODULES, _BY_FUNCTION):
         for target in row.functions:
             if row.own and table.get(target) is row:

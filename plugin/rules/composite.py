@@ -75,7 +75,16 @@ class Composite:
     Raises:
         OptionTypeError: a selector is no selector, or a rule is no rule.
 
-    >>> Composite([(nn.Conv2d, Gamma(0.25)), ("classifier.*", Epsilon())], first=ZBox(-2.2, 2.7), default=ZPlus())
+    >>> from torch import nn
+    >>> from plugin.rules import Composite, Epsilon, Gamma, ZBox, ZPlus
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 5))
+    >>> rules = Composite([(nn.Conv2d, Gamma(0.25)), ("4", Epsilon())], first=ZBox(-2.2, 2.7), default=ZPlus())
+    >>> print(rules.explain(model))
+    layer  type    rule
+    -----  ------  ---------------------------------------------
+    0      Conv2d  ZBox(low=-2.2, high=2.7, epsilon=1e-06)
+    2      Conv2d  Gamma(gamma=0.25, plain=False, epsilon=1e-06)
+    4      Linear  Epsilon(epsilon=1e-06)
     """
 
     def __init__(

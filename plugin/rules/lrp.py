@@ -8,11 +8,8 @@ proportion to contributions that are linear in the input, so it is a sum of term
 with a modified weight W_t, which may depend on the sign of x_i, and a denominator den_t of y's shape. Rules whose
 relevance is not proportional to x (w^2, flat, z^B) return R_i itself.
 
-A new rule is a class with one of two methods; `LinearOperation` lists the values that it may read.
-
->>> class Quarter(Rule):
-...     def terms(self, operation):
-...         yield Term(operation.weight, operation.output, epsilon=0.25)
+A new rule is a class with one of two methods; `LinearOperation` lists the values that it may read
+(an example is in `Rule`).
 """
 
 from collections.abc import Iterator
@@ -30,7 +27,17 @@ from .terms import LinearOperation, Rule, Term
 
 @dataclass(frozen=True)
 class Epsilon(Rule):
-    """R_i = x_i (W^T (R / st(y)))_i with st(d) = d + eps sgn(d); LRP-0 for eps = 0 (Bach et al. 2015, eq. 58)."""
+    """R_i = x_i (W^T (R / st(y)))_i with st(d) = d + eps sgn(d); LRP-0 for eps = 0 (Bach et al. 2015, eq. 58).
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, Epsilon
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> LRPTranspose(layer, Composite(default=Epsilon())).attribute(torch.tensor([[1.0, -2.0]]))
+    tensor([[ 3.0000, -2.0000]])
+    """
 
     epsilon: float = STABILISER
 
@@ -44,6 +51,15 @@ class ZPlus(Rule):
     """Relevance in proportion to the positive products: alpha-beta with alpha 1, beta 0 (Montavon et al. 2017).
 
     With `bias=False` the bias takes no share (excitation backprop, Zhang et al. 2016).
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, ZPlus
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> LRPTranspose(layer, Composite(default=ZPlus())).attribute(torch.tensor([[1.0, -2.0]]))
+    tensor([[1.0000, -0.0000]])
     """
 
     bias: bool = True
@@ -65,6 +81,15 @@ class AlphaBeta(Rule):
 
     Raises:
         OptionError: unless alpha - beta = 1 and both are >= 0.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, AlphaBeta
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> LRPTranspose(layer, Composite(default=AlphaBeta(2, 1))).attribute(torch.tensor([[1.0, -2.0]]))
+    tensor([[ 2.0000, -1.0000]])
     """
 
     alpha: float = 2.0
@@ -94,6 +119,15 @@ class Gamma(Rule):
 
     Raises:
         OptionError: gamma is negative.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, Gamma
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> LRPTranspose(layer, Composite(default=Gamma(0.25))).attribute(torch.tensor([[1.0, -2.0]]))
+    tensor([[ 2.1429, -1.1429]])
     """
 
     gamma: float = 0.25
@@ -130,7 +164,15 @@ class Gamma(Rule):
 
 @dataclass(frozen=True)
 class Pass(Rule):
-    """R unchanged, for layers whose output has the input's shape."""
+    """R unchanged, for layers whose output has the input's shape.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, Pass
+    >>> LRPTranspose(nn.Linear(2, 2), Composite(default=Pass())).attribute(torch.randn(1, 2), target=0)[0, 1]
+    tensor(0.)
+    """
 
     proportional = False
 
@@ -145,7 +187,17 @@ class Pass(Rule):
 
 @dataclass(frozen=True)
 class WSquare(Rule):
-    """R_i = sum_j W_ij^2 / (sum_i' W_i'j^2) R_j, independent of the input; no bias (Montavon et al. 2017)."""
+    """R_i = sum_j W_ij^2 / (sum_i' W_i'j^2) R_j, independent of the input; no bias (Montavon et al. 2017).
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, WSquare
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> LRPTranspose(layer, Composite(default=WSquare())).attribute(torch.tensor([[1.0, -2.0]]))
+    tensor([[0.9000, 0.1000]])
+    """
 
     epsilon: float = STABILISER
     proportional = False
@@ -161,7 +213,17 @@ class WSquare(Rule):
 
 @dataclass(frozen=True)
 class Flat(Rule):
-    """R_j spread evenly over the real (unpadded) inputs of unit j (Lapuschkin et al. 2019)."""
+    """R_j spread evenly over the real (unpadded) inputs of unit j (Lapuschkin et al. 2019).
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, Flat
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> LRPTranspose(layer, Composite(default=Flat())).attribute(torch.tensor([[1.0, -2.0]]))
+    tensor([[0.5000, 0.5000]])
+    """
 
     epsilon: float = STABILISER
     proportional = False
@@ -184,6 +246,15 @@ class ZBox(Rule):
 
     Args:
         low, high: the bounds, numbers or tensors that broadcast over the input, such as `(C, 1, 1)`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, ZBox
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> LRPTranspose(layer, Composite(default=ZBox(-3, 3))).attribute(torch.tensor([[1.0, -2.0]]))
+    tensor([[0.9231, 0.0769]])
     """
 
     low: float | Tensor

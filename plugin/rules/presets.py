@@ -1,4 +1,11 @@
-"""The presets of the literature, with the constants that zennit uses, so that results can be compared."""
+"""The presets of the literature, with the constants that zennit uses, so that results can be compared.
+
+>>> from plugin.rules import presets
+>>> presets.epsilon_gamma_box(low=-2.0, high=2.0).first
+ZBox(low=-2.0, high=2.0, epsilon=1e-06)
+>>> sorted(presets.PRESETS)[:3]  # the names that `rules=` takes
+['attn_lrp', 'cp_lrp', 'epsilon']
+"""
 
 from collections.abc import Callable
 

@@ -56,6 +56,16 @@ class SignalRule:
 
     Raises:
         OptionError: `unpooling` is no such mode.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import ModifiedBackprop
+    >>> from plugin.rules import SignalRule
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> rule = SignalRule("guided, uniform unpooling", forward_mask=True, backward_relu=True, unpooling="uniform")
+    >>> ModifiedBackprop(model, rule).attribute(images, target=3).shape
+    torch.Size([2, 3, 8, 8])
     """
 
     name: str

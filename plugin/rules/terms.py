@@ -34,6 +34,17 @@ class LinearOperation:
         cached: `cached(key, compute, others)` keeps tensors that depend on the weight, and on other tensors if they are
             named. Several layers and rules may use one weight, so the key is the rule and the part of it; the key of a
             tensor that also depends on strides and sizes contains them.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, Epsilon
+    >>> class Shapes(Epsilon):
+    ...     def terms(self, operation):
+    ...         print(tuple(operation.input.shape), tuple(operation.weight.shape), tuple(operation.output.shape))
+    ...         return super().terms(operation)
+    >>> _ = LRPTranspose(nn.Linear(3, 2), Composite(default=Shapes())).attribute(torch.randn(4, 3), target=1)
+    (4, 3) (2, 3) (4, 2)
     """
 
     linear: LinearMap
@@ -94,6 +105,12 @@ class Term:
         weight_below: W_t for inputs < 0, if it differs.
         non_negative: den_t is known to have no negative entry, so that sgn(den_t) = 1.
         rare: often no relevance takes part at all; a check before the transposed operator is applied pays off.
+
+    >>> import torch
+    >>> from plugin.rules import Term
+    >>> term = Term(torch.eye(2), denominator=torch.tensor([[2.0, 4.0]]))
+    >>> term.signal(multiplier=torch.ones(1, 2), output=torch.tensor([[1.0, 1.0]]))
+    tensor([[0.5000, 0.2500]])
     """
 
     weight: Tensor
@@ -146,7 +163,18 @@ class Term:
 
 
 class Rule:
-    """A rule for linear layers. A subclass defines `terms`, or `relevance` if R is not proportional to x."""
+    """A rule for linear layers. A subclass defines `terms`, or `relevance` if R is not proportional to x.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.rules import Composite, Rule, Term
+    >>> class Quarter(Rule):
+    ...     def terms(self, operation):
+    ...         yield Term(operation.weight, operation.output, epsilon=0.25)
+    >>> LRPTranspose(nn.Linear(3, 2), Composite(default=Quarter())).attribute(torch.randn(4, 3), target=1).shape
+    torch.Size([4, 3])
+    """
 
     proportional = True
 

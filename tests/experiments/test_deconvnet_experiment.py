@@ -86,6 +86,19 @@ def test_units_that_never_respond_are_passed_over(network: nn.Module, images: Te
     assert [finding.unit[0] for finding in found.units] == [4]
 
 
+def test_units_of_the_class_maps_have_the_names_of_classes(network: nn.Module, images: Tensor) -> None:
+    model = LoadedModel("net", network.eval(), CIFAR10_PREPROCESSING, ("ash", "fir", "oak", "yew"))
+    labels = {layer: [unit.label for unit in units] for layer, units in examine(model, images).layers.items()}
+    assert set(labels["5"]) <= {"ash", "fir", "oak", "yew"}
+    assert all(label.startswith("unit ") for label in labels["0"] + labels["3"])
+
+
+def test_an_accuracy_is_not_rounded_at_its_last_digit(network: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    model = LoadedModel("net", network.eval(), CIFAR10_PREPROCESSING, ("a", "b"), {"accuracy": 0.8885})
+    run([model], [images], tmp_path, layers=1, units=1)
+    assert "test accuracy 88.85%" in (tmp_path / "report.html").read_text()
+
+
 def test_the_report_is_one_file_that_needs_nothing_else(
     network: nn.Module, images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +112,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(
     page = (tmp_path / "new" / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == 3
     assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert "test accuracy 50.0%" in page
+    assert "test accuracy 50.00%" in page
 
 
 def test_errors_end_the_command_with_a_sentence(

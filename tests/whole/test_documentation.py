@@ -5,13 +5,20 @@ A block of Python runs in a fresh namespace, as a reader would paste it, unless 
 * `<!-- continues -->`: the block goes on from the blocks above it on the page;
 * `<!-- not run: REASON -->`: the block is only compiled.
 
-All blocks run in a folder of the test's, without a connection to the network.
+In a tutorial, which is a notebook, every block goes on from those above it. The tests run two of the tutorials; `make
+docs` executes all. All blocks run in a folder of the test's, without a connection to the network.
 """
 
+import doctest
+import importlib.util
+import inspect
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +31,15 @@ from plugin.rules.lrp import RULES
 from plugin.rules.presets import PRESETS
 
 DOCS = ROOT / "docs"
+REFERENCE = [
+    name
+    for page in sorted((DOCS / "reference").glob("*.md"))
+    for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.M)
+]
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+OWN = ("plugin.", "gan.")
+TUTORIALS = DOCS / "tutorials"
+TUTORIALS_THAT_RUN = ("time-series", "tokens")
 _BLOCK = re.compile(r"(?:^ *<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent> *)```python\n(?P<text>.*?)^ *```$", re.M | re.S)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.M | re.S)
@@ -72,15 +87,18 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse(*_: Any) -> None:
         raise OSError("the blocks of the documentation run without a network")
 
+    @wraps(original := operations.register)
     def register(*args: Any, **kwargs: Any) -> Any:
         rows.append(original(*args, **kwargs))
         return rows[-1]
 
     rows: list[Any] = []
-    original, threads = operations.register, torch.get_num_threads()
+    threads = torch.get_num_threads()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(operations, "register", register)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
@@ -91,14 +109,50 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
 def test_blocks_run_as_they_are_pasted(page: Path, apart: None) -> None:
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": "pasted"}
+    is_notebook = page.parent == TUTORIALS
     for block in blocks(page):
         # As many lines as stand above it, so that a traceback names the line of the page.
         code = compile("\n" * block.line + block.text, str(page), "exec")
-        if block.runs:
-            if block.mark != "continues":
+        if block.runs and (not is_notebook or page.stem in TUTORIALS_THAT_RUN):
+            if block.mark != "continues" and not is_notebook:
                 namespace = {"__name__": "pasted"}
             exec(code, namespace)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reference", REFERENCE)
+def test_every_name_of_the_reference_has_an_example_that_runs(reference: str, apart: None) -> None:
+    module, _, attribute = reference.rpartition(".")
+    thing = getattr(import_module(module), attribute)
+    documented = [(reference, thing)]
+    if inspect.isclass(thing):
+        methods = inspect.getmembers(thing, inspect.isfunction)
+        documented += [(f"{reference}.{name}", one) for name, one in methods if one.__module__.startswith(OWN)]
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner(verbose=False)
+    output: list[str] = []
+    for label, one in documented:
+        # A namespace of its own, as a reader would paste the example.
+        for example in finder.find(one, label, module=False, globs={"__name__": "pasted"}):
+            assert example.examples or one is not thing, f"{reference} has no example"
+            torch.manual_seed(0)
+            runner.run(example, out=output.append)
+    assert runner.tries > 0
+    assert not runner.failures, "".join(output)
+
+
+def test_examples_of_docstrings_are_blocks_that_run_on_the_site(
+    apart: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("doctest_fences", ROOT / "scripts" / "doctest_fences.py")
+    fences = importlib.util.module_from_spec(spec)
+    pytest.importorskip("griffe")
+    spec.loader.exec_module(fences)
+    text = fences.fenced("Adds.\n\n>>> for i in range(2):\n...     print(i)\n0\n1\n>>> 1 + 1\n2\n\nMore.")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(block, {})
+    assert capsys.readouterr().out == "0\n1\n"
+    assert text == f"Adds.\n\n```python\n{block}```\n\nMore."
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -38,6 +38,14 @@ class LayerInvariance:
         local: for each family the firing rates of the firing images, once transformed: `[unit][amount]`.
         overall: the same for all images.
         agreement: for each unit the share of the pairs of firing images that belong to one class; empty without labels.
+
+    >>> from plugin.experiments.invariance import LayerInvariance
+    >>> layer = LayerInvariance(
+    ...     "conv1", [0], rate=0.01, amounts={"shift": [1]}, local={"shift": [[0.5]]}, overall={"shift": [[0.01]]},
+    ...     agreement=[],
+    ... )
+    >>> layer.median_score("shift")  # half of the firing images still fire: 50 times the rate of all images
+    50.0
     """
 
     layer: str
@@ -94,6 +102,14 @@ def invariance(
 
     Raises:
         ValueError: there are too few images, the network is in training mode, or a layer or family is unknown.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.experiments.invariance import invariance
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    >>> (layer,) = invariance(network, torch.randn(40, 3, 16, 16), ["0"], amounts={"shift": [1, 2]}, rate=0.1)
+    >>> layer.layer, len(layer.scores("shift"))
+    ('0', 4)
     """
     check_mode(network)
     unknown = [family for family in amounts if family not in AMOUNTS]

@@ -46,6 +46,15 @@ class MaximisingSet:
         modes_of_random: Vendi score of the images of random codes.
         barriers: barrier of each pair of solutions, in the order of `itertools.combinations`.
         profile: along the path, the median over the pairs of the response over that of the weaker end.
+
+    >>> from plugin.experiments.invariance import MaximisingSet
+    >>> two = MaximisingSet(
+    ...     layer="conv1", unit=[0], runs=2, codes=[[1.0], [-1.0]], responses=[1.0, 1.0], best_responses=[1.0, 0.9],
+    ...     random_responses=[0.1, 0.2], modes=2.0, modes_of_best=1.5, modes_of_random=2.0, barriers=[0.8],
+    ...     profile=[1.0, 0.2, 1.0],
+    ... )
+    >>> two.islands()
+    2
     """
 
     layer: str
@@ -118,6 +127,16 @@ def maximising_sets(
     Raises:
         ValueError: too few images, runs or points, `enough` is negative, the network is in training mode, a layer is
             unknown, or a channel responds to no image.
+
+    >>> import torch
+    >>> from gan import CodeSpaceAM, load, load_classifier
+    >>> from plugin.experiments.invariance import maximising_sets
+    >>> network, generator = load_classifier("mnist-classifier"), load("gan-mnist").generator
+    >>> images = generator(torch.randn(20, generator.code_size))
+    >>> maximizer = lambda layer: CodeSpaceAM(network, generator, layer or None)
+    >>> (found,) = maximising_sets(network, images, generator, maximizer, [""], units=[3], runs=2)
+    >>> found.layer, found.unit, found.runs
+    ('', [3], 2)
     """
     check_mode(network)
     if enough < 0:

@@ -50,6 +50,11 @@ class PictureResponse:
         unit: channel, row and column in the layer's output, or the channel alone.
         best: its best response to an image.
         responses: for each method the response to its picture over `best`.
+
+    >>> from plugin.experiments.invariance import PictureResponse
+    >>> unit = PictureResponse("conv1", [0, 8, 8], best=2.0, responses={"no image": 1.7})
+    >>> unit.responses["no image"] * unit.best  # the response to the picture of the deconvnet
+    3.4
     """
 
     layer: str
@@ -90,6 +95,14 @@ def sufficiency(
     Raises:
         ValueError: there are too few images, the network is in training mode, a layer is unknown or has no deconvnet
             without an image, or a channel responds to no image.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.experiments.invariance import sufficiency
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    >>> units = sufficiency(network, torch.randn(40, 3, 16, 16), ["0"], units=2)
+    >>> sorted(units[0].responses)
+    ['gradient', 'guided', 'no image']
     """
     check_mode(network)
     names = layers_with_units(network, images) if layers is None else list(layers)
