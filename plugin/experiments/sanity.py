@@ -79,7 +79,7 @@ class RandomisationCheck:
     >>> check.hardly_changes
     False
     >>> print(check.summary)
-    rank correlation 0.30 with the map before fc is random: it depends on what they have learned
+    rank correlation 0.20 with the map before fc is random: it depends on what they have learned
     """
 
     steps: tuple[Step, ...]
