@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan import CodeSpaceAM, PixelAM, load, load_classifier
+from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, load, load_classifier
 from gan.data import read
 from gan.maximising.opening import OpenRelus
 
@@ -55,8 +55,19 @@ def test_a_silent_unit_is_found_behind_its_relu() -> None:
     assert result.scores[0, 0] == 0
     assert (result.scores[-1] > torch.tensor([0.2, 0.8])).all()
     assert not result.silent.any()
+    assert result.opened[0] > 0
+    assert result.opened[1] == 0
     alone = am.maximize(0, seeds=[0], steps=60)
     assert torch.equal(alone.images[0], result.images[0])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_silent_unit_is_found_from_the_grey_start_of_fourier_space() -> None:
+    result = ImageSpaceAM(thresholds(0.7, 0.1), (1, 4, 4), "2").maximize([0, 1], seeds=[0, 1], steps=200)
+    assert result.scores[0, 0] == 0
+    assert (result.scores[-1] > torch.tensor([0.2, 0.8])).all()
+    assert result.opened[0] > 0
+    assert result.opened[1] == 0
 
 
 @pytest.mark.filterwarnings("error")
@@ -91,6 +102,7 @@ def test_a_unit_that_does_not_see_the_image_is_refused_at_once() -> None:
     class Detached(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            torch.manual_seed(0)
             self.linear = nn.Linear(16, 3)
 
         def forward(self, images: Tensor) -> Tensor:
