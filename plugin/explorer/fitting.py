@@ -7,7 +7,7 @@ from typing import Any
 from .inputs import offered_pictures
 from .inputs.layer_outputs import spatial
 from .inputs.offered_networks import DIGITS
-from .inputs.unit_maximizers import PIXELS
+from .inputs.unit_maximizers import SPACES
 from .settings import DRAWING, UPLOAD, VIEWS, Settings
 from .untrusted_text import quoted
 
@@ -34,12 +34,16 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings = replace(
             settings, checkpoint=left.checkpoint, checkpoint_name=left.checkpoint_name, layer="", rules=()
         )
+        if DIGITS in (settings.network, before.network):
+            settings = replace(settings, generator=Settings.generator)
         if not same_classes:
             settings = replace(settings, target=left.target, contrast=left.contrast)
     if settings.preset != before.preset:
         settings = replace(settings, rules=())
     if settings.layer != before.layer:
         settings = replace(settings, neuron=())
+    if (settings.generator, settings.explain) != (before.generator, before.explain):
+        settings = replace(settings, until="")
     return settings
 
 
@@ -100,9 +104,10 @@ def _is_digit(image: str) -> bool:
 
 
 def generator_of(settings: Settings) -> str:
-    """What draws the images that are maximised: the GANs draw the digits that one network sees, for others pixels
-    themselves are changed."""
-    return settings.generator if settings.network == DIGITS else PIXELS
+    """What draws the images that are maximised: the GANs draw the digits that one network sees, for others the images
+    themselves are written in a space."""
+    known = settings.network == DIGITS or settings.generator in SPACES
+    return settings.generator if known else next(iter(SPACES))
 
 
 def alone_with(settings: Settings, network: str) -> Settings:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from ...inputs import image_sets
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import interruptible, maximizer_of
 from ...server.jobs import Task
@@ -44,6 +45,14 @@ class Outcome:
         return self.result.scores[: self.result.step].cpu().numpy()
 
     @property
+    def wanted(self) -> float | None:
+        """What every run is to reach: a probability of a class, a value of another unit; None if nothing."""
+        found = self.result.stop_at
+        if self.plan.stop_at is None and not self.plan.data:
+            return None
+        return float(found.max()) if isinstance(found, Tensor) else found
+
+    @property
     def finished(self) -> bool:
         """Whether every run has ended by itself: the rows of scores that were not needed are there then."""
         return len(self.result.scores) == self.plan.steps
@@ -54,10 +63,11 @@ def maximize(task: Task, plan: Plan, subject: Subject) -> Outcome:
     begin = partial(task.report, 0.0, "Choosing where to start …")
     begin()
     maximizer = maximizer_of(subject, plan.generator, plan.layer, plan.prior)
+    real = image_sets.real_images(plan.data, subject.model, plan.count) if plan.data else None
     frames: list[Tensor] = []
     with Meter(maximizer.like.device) as meter:
         with interruptible(maximizer.networks[0], begin):
-            running = maximizer.iterate(plan.target, plan.runs, plan.seed, steps=plan.steps, stop_at=plan.stop_at)
+            running = maximizer.iterate(_target(plan), real=real, **plan.keywords)
         for result in running:
             frames.append((result.images * 255).round().byte())
             meter.read()
@@ -68,12 +78,22 @@ def maximize(task: Task, plan: Plan, subject: Subject) -> Outcome:
     return outcome
 
 
+def _target(plan: Plan) -> Any:
+    """What `gan` maximises."""
+    from gan.maximising.objectives import channel
+
+    if plan.contrast is None:
+        return plan.target
+    assert isinstance(plan.target, int)
+    return channel(plan.target) - channel(plan.contrast)
+
+
 def _progress(outcome: Outcome) -> float:
     return max(outcome.result.step / outcome.plan.steps, float(outcome.result.reached.float().mean()) * 0.99)
 
 
 def _message(outcome: Outcome) -> str:
     text = f"Step {outcome.result.step} of at most {outcome.plan.steps}"
-    if outcome.plan.stop_at is None:
+    if outcome.wanted is None:
         return text
-    return f"{text}; {int(outcome.result.reached.sum())} of {len(outcome.result)} runs reached {outcome.plan.stop_at:g}"
+    return f"{text}; {int(outcome.result.reached.sum())} of {len(outcome.result)} runs reached {outcome.wanted:.4g}"
