@@ -71,6 +71,16 @@ def test_a_silent_unit_is_found_from_the_grey_start_of_fourier_space() -> None:
 
 
 @pytest.mark.filterwarnings("error")
+def test_nothing_is_reached_by_a_unit_that_is_silent_as_it_is_on_data() -> None:
+    am = PixelAM(thresholds(0.7), (1, 4, 4), "2", contrast=0.01)
+    result = am.maximize((0,), runs=2, steps=60, stop_at="data", real=torch.rand(20, 1, 4, 4) / 2)
+    assert isinstance(result.stop_at, Tensor)
+    assert (result.stop_at == 0).all()
+    assert result.reached.all()
+    assert (result.scores[-1] > 0).all(), "runs end where it fires"
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_silent_unit_behind_silent_units() -> None:
     network = nn.Sequential(*thresholds(0.7), nn.Linear(1, 1, bias=False), nn.ReLU())
     nn.init.constant_(network[3].weight, 2.0)

@@ -136,9 +136,8 @@ def _ending(settings: Settings, subject: Subject) -> None:
     if settings.until == "probability":
         st.number_input("Stop at probability", 0.01, 1.0, step=0.01, key=key("stop_at"))
     if settings.until == "data":
-        left, right = st.columns(2)
-        left.selectbox(
+        st.selectbox(
             "Images", real_sets(settings, subject), format_func=image_sets.LABELS.__getitem__, key=key("data"),
             help="Of a class the median probability of its images, of another unit the largest value.",
         )  # fmt: skip
-        right.number_input("How many", LEAST_IMAGES, MOST_IMAGES, step=50, key=key("count"))
+        st.number_input("How many", LEAST_IMAGES, MOST_IMAGES, step=50, key=key("count"))

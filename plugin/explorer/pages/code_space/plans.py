@@ -72,12 +72,14 @@ def real_sets(settings: Settings, subject: Subject) -> tuple[str, ...]:
     if max(subject.input_shape[1:]) > _SMALL_SIDE:
         return ()
     of_class = settings.explain == "class" and _contrast(settings) is None
-    return tuple(
+    found = [
         name
         for name in image_sets.fitting(subject.model)
         if name != "generated" and image_sets.available(name)
         if image_sets.labelled(name, subject.model) or not of_class
-    )
+    ]
+    # Those that the shipped networks were tested on come first.
+    return tuple(sorted(found, key=lambda name: name not in ("mnist", "cifar10")))
 
 
 def endings(settings: Settings, subject: Subject) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ def statement(outcome: Outcome, running: bool = False) -> str:
     result, scores = outcome.result, outcome.scores[-1]
     value = f"value {np.mean(scores):.3g} in the mean, {np.min(scores):.3g} to {np.max(scores):.3g}"
     stopped = "" if outcome.finished or running else f"Stopped after {result.step} steps. "
+    if outcome.plan.of_class and result.probabilities is not None:
+        value += f"; probability {float(result.probabilities.mean()):.3g} in the mean"
     if outcome.wanted is None:
         return f"{stopped}{len(result)} run{'s' * (len(result) != 1)} of {result.step} steps: {value}."
     steps = int(result.steps_taken.float().median())
