@@ -36,7 +36,7 @@ VIEWS = {
 SCALES = {"own": "Own", "shared": "Shared"}
 FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
 GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", **SPACES}
-SPANS = {"position": "Itself", "channel": "Mean of its channel"}
+SPANS = {"position": "Itself", "channel": "Mean of its channel", "direction": "All channels, as in the picture"}
 UNTIL = {"probability": "a probability", "data": "what real images reach", "steps": "the last step"}
 PRIORS = ("shell", "gaussian", "box", "ppgn")
 MOST_RUNS, MOST_STEPS = 64, 500
@@ -112,7 +112,9 @@ class Settings:
     measured: str = setting("vgg16", links.one_of(MEASURED), "the network whose results are shown")
     batch: int = setting(1, links.whole_number(), "images per call there")
     generator: str = setting("dcgan-mnist", links.one_of(GENERATORS), "what draws the images that are maximised")
-    span: str = setting("position", links.one_of(SPANS), "of a neuron that is maximised, or its channel")
+    span: str = setting(
+        "position", links.one_of(SPANS), "of a neuron that is maximised: itself, its channel, or a direction of all"
+    )
     prior: str = setting("shell", links.one_of(PRIORS), "of the codes")
     runs: int = setting(16, links.whole_number(MOST_RUNS, 1), "of the maximisation")
     seed: int = setting(0, links.whole_number(), "of the first run; the next runs have the next numbers")

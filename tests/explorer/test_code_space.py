@@ -14,10 +14,12 @@ from support.browser import CHROMIUM, choose, launched, screenshot, settle, unti
 from support.simulator import opened, run, turn_to, widget
 from torch import nn
 
+from gan.maximising.objectives import direction
 from gan.maximising.priors import PRIORS as PRIORS_OF_GAN
 from gan.maximising.spaces import SPACES as SPACES_OF_GAN
 from plugin.explorer.fitting import follow, generator_of, to_be_maximised
 from plugin.explorer.inputs import image_sets, offered_networks
+from plugin.explorer.inputs.offered_pictures import sample
 from plugin.explorer.inputs.subject import Subject, layer_shapes
 from plugin.explorer.inputs.unit_maximizers import SPACES
 from plugin.explorer.pages.code_space import judgements, run_programs, run_reports
@@ -27,6 +29,7 @@ from plugin.explorer.pages.code_space.runs import maximize
 from plugin.explorer.pages.invariance import figure_findings, figure_programs, figure_questions, figure_reports
 from plugin.explorer.server.jobs import Job
 from plugin.explorer.settings import PRIORS, Settings
+from plugin.observing import outputs_of
 
 DIGITS = Settings(network="mnist-classifier", generator="gan-mnist", runs=3, steps=12)
 CONV3 = replace(DIGITS, explain="neuron", layer="body.conv3", neuron=(7, 3, 3))
@@ -35,6 +38,10 @@ CRITERIA = {
     "class by DCGAN": replace(DIGITS, target=2, generator="dcgan-mnist", prior="gaussian"),
     "position of a channel": CONV3,
     "mean of a channel": replace(CONV3, span="channel"),
+    "as in the picture": replace(CONV3, span="direction", image="digit-3", neuron=(0, 3, 3)),
+    "as in the picture, in Fourier space": replace(
+        CONV3, span="direction", image="digit-3", neuron=(0, 3, 3), generator="fourier", steps=5
+    ),
     "hidden unit": replace(DIGITS, explain="neuron", layer="body.hidden", neuron=(9,)),
     "all steps": replace(DIGITS, target=4, until="steps", steps=5),
     "difference of classes": replace(DIGITS, target=4, contrast=9),
@@ -53,8 +60,9 @@ def digit_classifier():
 
 
 def maximized(settings, subject):
-    plan = plan_of(settings, subject)
-    view = Job(lambda task: maximize(task, plan, subject)).wait(120)
+    picture = sample(settings.image) if settings.span == "direction" else None
+    plan = plan_of(settings, subject, picture)
+    view = Job(lambda task: maximize(task, plan, subject, picture)).wait(120)
     assert view.completed, view.error
     return view.result
 
@@ -213,6 +221,30 @@ def test_what_data_reach_is_stated(digit_classifier):
     )
     short = maximized(replace(CRITERIA["best real image for a unit"], generator="pixels", steps=1), digit_classifier)
     assert run_reports.shortfall(short).endswith("Allow more steps.")
+
+
+def test_a_direction_is_what_the_layer_has_for_the_picture(digit_classifier):
+    """Its first image is of the picture's kind already: the best of random codes; the climb makes it more so."""
+    settings = CRITERIA["as in the picture"]
+    outcome = maximized(settings, digit_classifier)
+    model = digit_classifier.model
+    of = lambda inputs: outputs_of(model.network, ["body.conv3"], inputs)["body.conv3"]  # noqa: E731
+    vector = of(model.preprocess(sample("digit-3").image))[0, :, 3, 3]
+    expected = direction(vector, 2.0)(of(outcome.result.images))
+    torch.testing.assert_close(outcome.result.scores[-1], expected)
+    assert (outcome.result.scores[-1] > outcome.result.scores[0]).all()
+
+
+def test_a_picture_without_anything_there_is_no_direction(digit_classifier):
+    model = digit_classifier.model
+    silent = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)).eval()
+    nn.init.constant_(silent[0].bias, -100)
+    subject = replace(digit_classifier, model=replace(model, network=silent), layers={"1": (2, 26, 26)})
+    picture = sample("digit-3")
+    settings = replace(CONV3, generator="fourier", span="direction", layer="1", neuron=(0, 4, 5))
+    plan = plan_of(settings, subject, picture)
+    view = Job(lambda task: maximize(task, plan, subject, picture)).wait(120)
+    assert view.error == "all channels of 1 are 0 for this picture at row 4, column 5"
 
 
 def own_network(*last):

@@ -8,6 +8,7 @@ import streamlit as st
 from ...inputs import image_sets
 from ...inputs.layer_outputs import has_channels, middle
 from ...inputs.offered_networks import DIGITS
+from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES
 from ...server.jobs import View
@@ -26,10 +27,11 @@ from ...settings import (
 from ...untrusted_text import escaped
 from ...widgets import controls, page_state
 from ...widgets.background_work import forget_work, work
+from ...widgets.input_choice import open_picture
 from ...widgets.page_frame import network_frame, offer_alone
 from ...widgets.page_state import key
 from . import run_sections
-from .plans import Plan, described, endings, plan_of, real_sets, settled
+from .plans import Plan, asks_for_picture, described, endings, plan_of, real_sets, settled
 from .run_programs import program
 from .runs import Outcome, maximize
 
@@ -68,7 +70,10 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     page_state.put(settings, "target", "contrast", "layer", "neuron", "generator", "until", "data")
     with st.sidebar:
         _widgets(settings, subject)
-    plan = plan_of(settings, subject)
+    picture = open_picture(settings) if asks_for_picture(settings, subject) else None
+    if picture is None and asks_for_picture(settings, subject):
+        return settings  # it was said which picture is missing
+    plan = plan_of(settings, subject, picture)
     unit = described(plan, subject)
     st.markdown(_SPACE_TEXTS.get(plan.generator, _TEXT))
     if subject.name != DIGITS:
@@ -77,12 +82,12 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     st.subheader(escaped(f"{GENERATORS[plan.generator]}: {subject.name}, {unit}"))
     if plan.runs < settings.runs:
         st.info(f"{subject.name} sees so many pixels that {plan.runs} runs are made at a time.")
-    _runs(settings, subject, plan, unit)
+    _runs(settings, subject, picture, plan, unit)
     _onward(settings)
     return settings
 
 
-def _runs(settings: Settings, subject: Subject, plan: Plan, unit: str) -> None:
+def _runs(settings: Settings, subject: Subject, picture: Picture | None, plan: Plan, unit: str) -> None:
     """The runs, which start on a click, and what can be done with them."""
     name = f"code-space.{plan.name}"
     forget_work(name)
@@ -92,7 +97,7 @@ def _runs(settings: Settings, subject: Subject, plan: Plan, unit: str) -> None:
             run_sections.runs(view.latest, unit, view.running)
 
     label = f"Maximise with {plan.runs} run{'s' if plan.runs > 1 else ''}"
-    outcome = work(name, label, partial(maximize, plan=plan, subject=subject), show)
+    outcome = work(name, label, partial(maximize, plan=plan, subject=subject, picture=picture), show)
     if outcome is not None:
         run_sections.files(outcome, unit)
         run_sections.verdict(name, outcome)

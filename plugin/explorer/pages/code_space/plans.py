@@ -6,6 +6,7 @@ from typing import Any
 from ...fitting import generator_of
 from ...inputs import image_sets
 from ...inputs.layer_outputs import has_channels, middle, place
+from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES
 from ...server.jobs import name_of
@@ -26,6 +27,8 @@ class Plan:
         layer: of the unit; empty is the output.
         target: a class, a channel in the mean over its positions, or an index.
         contrast: a class whose logit is subtracted, or None.
+        picture: the digest of a picture; then not the unit is maximised, but the direction of all channels that the
+            layer has for the picture at the unit's position. Empty otherwise.
         prior: of the codes.
         runs, seed, steps: how many, the first one's seed, and the most steps.
         stop_at: the probability at which a run for a class ends; None if it ends elsewhere.
@@ -38,6 +41,7 @@ class Plan:
     layer: str
     target: int | tuple[int, ...]
     contrast: int | None
+    picture: str
     prior: str
     runs: int
     seed: int
@@ -99,8 +103,20 @@ def settled(settings: Settings, subject: Subject) -> Settings:
     return replace(settings, until=until, data=data if until == "data" else settings.data)
 
 
-def plan_of(settings: Settings, subject: Subject) -> Plan:
-    """The plan that valid settings ask for; an open class is the first, an open neuron the first in the middle."""
+def asks_for_picture(settings: Settings, subject: Subject) -> bool:
+    """Whether the direction is maximised that the channels of a layer have for the open picture."""
+    unit = settings.explain == "neuron" and settings.span == "direction"
+    return unit and has_channels(subject.layers[settings.layer])
+
+
+def plan_of(settings: Settings, subject: Subject, picture: Picture | None = None) -> Plan:
+    """The plan that valid settings ask for; an open class is the first, an open neuron the first in the middle.
+
+    Args:
+        settings: what is asked.
+        subject: the network.
+        picture: the open one, where `asks_for_picture`.
+    """
     settings = settled(settings, subject)
     unit, generator = settings.explain == "neuron", generator_of(settings)
     side = max(subject.input_shape[1:])
@@ -112,6 +128,7 @@ def plan_of(settings: Settings, subject: Subject) -> Plan:
         layer=settings.layer if unit else "",
         target=_unit(settings, subject.layers[settings.layer]) if unit else settings.target or 0,
         contrast=None if unit else _contrast(settings),
+        picture=picture.digest if picture is not None and asks_for_picture(settings, subject) else "",
         prior="" if generator in SPACES else settings.prior,
         runs=runs,
         seed=settings.seed,
@@ -142,4 +159,6 @@ def described(plan: Plan, subject: Subject) -> str:
         return f"class {subject.model.classes[plan.target]}{minus}"
     shape = subject.layers[plan.layer]
     index = plan.target if isinstance(plan.target, tuple) else (plan.target,)
+    if plan.picture:
+        return f"what the picture has in {plan.layer} at row {index[1]}, column {index[2]}"
     return place(plan.layer, shape, index) + (" (mean over its positions)" if len(index) < len(shape) else "")

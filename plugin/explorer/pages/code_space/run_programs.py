@@ -1,10 +1,11 @@
 """A program that makes the runs of the Code space page again."""
 
 from ...inputs.image_sets import real_images
+from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES, normalisation
 from .plans import Plan
-from .runs import Outcome
+from .runs import COSINE_POWER, Outcome
 
 
 def program(outcome: Outcome, subject: Subject) -> str:
@@ -23,10 +24,17 @@ def program(outcome: Outcome, subject: Subject) -> str:
     if plan.contrast is not None:
         imports.append("from gan.maximising.objectives import channel")
         target = f"channel({plan.target}) - channel({plan.contrast})"
+    if plan.picture and outcome.picture is not None and isinstance(plan.target, tuple):
+        imports += ["from gan.maximising.objectives import direction", "from plugin.observing import outputs_of"]
+        imports += [*_opening(subject), *outcome.picture.imports]
+        imports += ["from plugin import models"] if "models." in outcome.picture.source else []
+        lines += _direction_lines(plan, subject, outcome.picture)
+        _, row, column = plan.target
+        target = f"direction(outputs[0, :, {row}, {column}], {COSINE_POWER!r})"
     keywords = [f"{name}={value!r}" for name, value in plan.keywords.items()]
     if plan.data:
         imports += [f"from {real_images.__module__} import {real_images.__name__}", *_opening(subject)]
-        lines += [] if plan.generator in SPACES else [f"model = {subject.source}"]
+        lines += [] if any(line.startswith("model = ") for line in lines) else [f"model = {subject.source}"]
         keywords.append(f"real={real_images.__name__}({plan.data!r}, model, {plan.count})")
     # What was stopped on screen stops there again.
     keywords += [] if outcome.finished else [f"callback=lambda now: now.step >= {outcome.result.step}"]
@@ -40,6 +48,16 @@ def program(outcome: Outcome, subject: Subject) -> str:
 def _opening(subject: Subject) -> list[str]:
     """What has to be imported to open the network."""
     return [*subject.imports, *(["from plugin import models"] if "models." in subject.source else [])]
+
+
+def _direction_lines(plan: Plan, subject: Subject, picture: Picture) -> list[str]:
+    """What a layer has for the picture."""
+    network = "model.network" if plan.generator in SPACES else "classifier"
+    return [
+        *([] if plan.generator in SPACES else [f"model = {subject.source}"]),
+        f"inputs = model.preprocess({picture.source})",
+        f"outputs = outputs_of({network}, [{plan.layer!r}], inputs)[{plan.layer!r}]",
+    ]
 
 
 def _space_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
