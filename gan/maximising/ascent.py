@@ -157,11 +157,11 @@ class Ascent:
     def warn(self) -> None:
         """Say which runs never started, and which stayed below `stop_at`, and how far the best of them came."""
         if bool(self.silent.any()):
-            count = int(self.silent.sum())
+            count, patience = int(self.silent.sum()), self.maximizer.patience
             warnings.warn(
                 f"{count} of {len(self.silent)} runs could not start: the value of their unit does not change with "
-                f"the image, neither at the codes they looked at nor in {self.maximizer.patience} steps before its ReLU; see "
-                "result.silent, give more candidates=, or init= images that it answers",
+                f"the image, neither at the codes they looked at nor in {patience} steps before its ReLU; "
+                "see result.silent, give more candidates=, or init= images that it answers",
                 stacklevel=4,
             )
         missed = ~self.reached & ~self.silent

@@ -110,6 +110,8 @@ def _passed_on(node: Node, operation: str, known: dict[Node, str | None]) -> str
     joined = [other for other, _ in node.next_functions if other is not None and other.next_functions]
     kinds = {_made_by(other, known) for other in joined}
     kind = kinds.pop() if len(kinds) == 1 else None
+    if operation == "Mean" and kind is None:  # over positions, as networks without a linear layer end
+        return LOGITS
     return kind if operation in _ARRANGING or kind == LOGITS else None
 
 

@@ -42,9 +42,14 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings = replace(settings, rules=())
     if settings.layer != before.layer:
         settings = replace(settings, neuron=())
-    if (settings.generator, settings.explain) != (before.generator, before.explain):
+    if _kind_of_run(settings) != _kind_of_run(before):
         settings = replace(settings, until="")
     return settings
+
+
+def _kind_of_run(settings: Settings) -> tuple[str, str, bool]:
+    """On what it depends where runs of a maximisation can end."""
+    return settings.generator, settings.explain, settings.contrast is None
 
 
 def fit(

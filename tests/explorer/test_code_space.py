@@ -193,6 +193,8 @@ def test_generator_and_network_go_together():
     # A drawer, or another kind of unit, brings its own end of runs.
     ended = replace(DIGITS, until="probability")
     assert follow(replace(ended, generator="fourier"), ended, same_classes=True).until == ""
+    assert follow(replace(ended, contrast=3), ended, same_classes=True).until == ""
+    assert follow(replace(ended, seed=3), ended, same_classes=True).until == "probability"
 
 
 def test_runs_end_where_it_suits(digit_classifier, monkeypatch):

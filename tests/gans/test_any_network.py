@@ -337,6 +337,7 @@ SPELLED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "of two parts": (lambda values: torch.cat([values[:, :2], values[:, 2:].relu()], 1), "logits"),
     "of two paths": (lambda values: values.relu() + values, "logits"),
     "summed": (lambda values: values.relu().unsqueeze(2).sum(2), "logits"),
+    "clamped, then averaged": (lambda values: values.clamp(0, 6).unsqueeze(2).mean(2), "logits"),
     "of an ensemble": (lambda values: torch.stack([values.softmax(1), (2 * values).softmax(1)]).mean(0), "softmax"),
     "averaged sigmoids": (lambda values: values.unsqueeze(2).expand(-1, -1, 3).sigmoid().mean(2), "sigmoid"),
 }

@@ -23,7 +23,7 @@ from ...settings import (
     SPANS,
     UNTIL,
     Settings,
-)  # fmt: skip
+)
 from ...untrusted_text import escaped
 from ...widgets import controls, page_state
 from ...widgets.background_work import forget_work, work
