@@ -260,9 +260,9 @@ class Ascent:
             self.probabilities[runs] = found.probability[rows]
         if self.settings.stop_at is not None:
             values = self._reached_by()
-            reached = (values >= torch.as_tensor(self.settings.stop_at).to(values)).cpu()
+            self.reached = (values >= torch.as_tensor(self.settings.stop_at).to(values)).cpu()
             # A silent unit's 0 is nothing that was reached, also where real images do not excite it either.
-            self.reached = reached & (self.silent_steps == 0)
+            self.reached &= ~((self.opened > 0) & (values == 0).cpu())
 
     def _reached_by(self) -> Tensor:
         """What is compared with `stop_at`: probabilities of classes, values of other units `(n,)`."""

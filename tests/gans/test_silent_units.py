@@ -72,12 +72,23 @@ def test_a_silent_unit_is_found_from_the_grey_start_of_fourier_space() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_is_reached_by_a_unit_that_is_silent_as_it_is_on_data() -> None:
-    am = PixelAM(thresholds(0.7), (1, 4, 4), "2", contrast=0.01)
-    result = am.maximize((0,), runs=2, steps=60, stop_at="data", real=torch.rand(20, 1, 4, 4) / 2)
-    assert isinstance(result.stop_at, Tensor)
-    assert (result.stop_at == 0).all()
+    real = torch.rand(20, 1, 4, 4) / 2
+    for am in (PixelAM(thresholds(0.7), (1, 4, 4), "2", contrast=0.01), ImageSpaceAM(thresholds(0.6), (1, 4, 4), "2")):
+        result = am.maximize((0,), runs=4, steps=200, stop_at="data", real=real)
+        assert isinstance(result.stop_at, Tensor)
+        assert (result.stop_at == 0).all()
+        assert result.reached.all()
+        assert (result.scores[-1] > 0).all(), "runs end where it fires"
+        assert (result.steps_taken < 200).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_unit_that_is_at_its_top_has_reached_it() -> None:
+    """It has no slope either, and is not silent."""
+    network = nn.Sequential(thresholds(0.1), nn.Hardtanh(0, 0.2)).eval()
+    result = PixelAM(network, (1, 4, 4), "1").maximize((0,), runs=2, steps=60, stop_at=0.2)
     assert result.reached.all()
-    assert (result.scores[-1] > 0).all(), "runs end where it fires"
+    assert not result.silent.any()
 
 
 @pytest.mark.filterwarnings("error")
