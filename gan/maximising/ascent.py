@@ -30,7 +30,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .activations import evaluating
-from .batching import in_blocks
 from .climbing import like_rows
 from .opening import OpenRelus
 from .results import Result
@@ -38,9 +37,6 @@ from .targets import Units
 
 if TYPE_CHECKING:
     from .maximizer import ActivationMaximizer
-
-# After so many steps without a slope a run is given up.
-PATIENCE = 30
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ class Ascent:
         self.scores: list[Tensor] = []
         self.probabilities = torch.zeros(runs) if units.classes is not None else None
         self.steps_taken, self.reached = torch.zeros(runs, dtype=torch.int64), torch.zeros(runs, dtype=torch.bool)
-        self.silent_steps = torch.zeros(runs, dtype=torch.int64)
+        self.silent_steps, self.opened = (torch.zeros(runs, dtype=torch.int64) for _ in range(2))
         self.features: Tensor | None = None
         self.step = 0
         self._active, self._trial = torch.arange(runs), codes.clone()
@@ -107,7 +103,7 @@ class Ascent:
     @property
     def silent(self) -> Tensor:
         """Which runs were given up without a slope `(n,)`."""
-        return self.silent_steps >= PATIENCE
+        return self.silent_steps >= self.maximizer.patience
 
     @torch.inference_mode(False)
     def advance(self) -> None:
@@ -150,6 +146,7 @@ class Ascent:
             reached=self.reached.clone(),
             tried=self.tried.clone(),
             silent=self.silent.clone(),
+            opened=self.opened.clone(),
             targets=list(self.units.targets),
             seeds=list(self.seeds),
             stop_at=self.settings.stop_at,
@@ -160,11 +157,11 @@ class Ascent:
     def warn(self) -> None:
         """Say which runs never started, and which stayed below `stop_at`, and how far the best of them came."""
         if bool(self.silent.any()):
-            count = int(self.silent.sum())
+            count, patience = int(self.silent.sum()), self.maximizer.patience
             warnings.warn(
                 f"{count} of {len(self.silent)} runs could not start: the value of their unit does not change with "
-                f"the image, neither at the codes they looked at nor in {PATIENCE} steps behind its ReLU; see "
-                "result.silent, give more candidates=, or init= images that it answers",
+                f"the image, neither at the codes they looked at nor in {patience} steps before its ReLU; "
+                "see result.silent, give more candidates=, or init= images that it answers",
                 stacklevel=4,
             )
         missed = ~self.reached & ~self.silent
@@ -226,6 +223,7 @@ class Ascent:
         silent = (slope.flatten(1) == 0).all(dim=1)
         rows = silent.cpu()
         self.silent_steps[self._active] = (self.silent_steps[self._active] + 1) * rows
+        self.opened[self._active] += rows
         if not bool(rows.any()):
             return slope
         runs, some = self._active[rows], codes.detach()[silent].requires_grad_()
@@ -263,6 +261,8 @@ class Ascent:
         if self.settings.stop_at is not None:
             values = self._reached_by()
             self.reached = (values >= torch.as_tensor(self.settings.stop_at).to(values)).cpu()
+            # A silent unit's 0 is nothing that was reached, also where real images do not excite it either.
+            self.reached &= ~((self.opened > 0) & (values == 0).cpu())
 
     def _reached_by(self) -> Tensor:
         """What is compared with `stop_at`: probabilities of classes, values of other units `(n,)`."""
@@ -286,7 +286,7 @@ class Ascent:
         return ((live @ self.features.T) * same).sum(1) / same.sum(1).clamp(min=1)
 
     def _blocks(self, function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:
-        return in_blocks(function, *batches, rows=self.maximizer.rows)
+        return self.maximizer.blocks(function, *batches)
 
     def _active_randoms(self) -> list[torch.Generator]:
         return [self.randoms[run] for run in self._active.tolist()]

@@ -2,7 +2,8 @@
 
 Kernels choose by the shape of a batch in which order they add. What a network says of one image therefore differs in
 its last digits between batches of 1, 16 and 160, and an ascent, which asks again and again which of two values is
-larger, makes whole steps of them. In blocks of one size the same kernels run on the same shapes, always.
+larger, makes whole steps of them. In blocks of one size the same kernels run on the same shapes, always. The price is
+that a single small image is computed as often as fill a block; where nobody compares runs, blocks need not be filled.
 """
 
 import math
@@ -16,8 +17,9 @@ from torch import Tensor
 ON_CPU, ELSEWHERE = 16, 128
 
 
-# Images with more numbers than this fill a processor one by one; on other devices so many make a block.
-LARGE, LARGE_ELSEWHERE = 6_000, 8
+# Images with more numbers than this, such as 3 x 32 x 32, fill a processor one by one: blocks of them save nothing. On
+# other devices so many make a block.
+LARGE, LARGE_ELSEWHERE = 2_000, 8
 
 
 def rows_of_block(image_shape: Sequence[int], device: torch.device) -> int | None:
@@ -30,18 +32,22 @@ def rows_of_large(device: torch.device) -> int:
     return 1 if device.type == "cpu" else LARGE_ELSEWHERE
 
 
-def in_blocks(function: Callable[..., Sequence[Tensor | None]], *batches: Tensor, rows: int | None = None) -> list[Any]:
+def in_blocks(
+    function: Callable[..., Sequence[Tensor | None]], *batches: Tensor, rows: int | None = None, filled: bool = True
+) -> list[Any]:
     """What a function of batches gives, computed block by block, with its graph.
 
     Args:
         function: takes a block of each batch and returns tensors with as many rows; rows must not mix. What it returns
             may hold None, which stays None.
-        batches: `(n, ...)` each, n at least 1. The last block is filled up with repetitions of the last row.
+        batches: `(n, ...)` each, n at least 1.
         rows: of a block; None is the usual number for the device.
+        filled: whether the last block is filled up with repetitions of the last row. If it is not, what a row gives
+            may differ in its last digits with n.
     """
     count = len(batches[0])
     size = rows or (ON_CPU if batches[0].device.type == "cpu" else ELSEWHERE)
-    missing = -count % size
-    filled = [torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) for batch in batches]
-    found = [function(*blocks) for blocks in zip(*(batch.split(size) for batch in filled), strict=True)]
+    missing = -count % size if filled else 0
+    whole = [torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) for batch in batches]
+    found = [function(*blocks) for blocks in zip(*(batch.split(size) for batch in whole), strict=True)]
     return [None if parts[0] is None else torch.cat(parts)[:count] for parts in zip(*found, strict=True)]

@@ -50,6 +50,7 @@ class CodeSpaceAM(ActivationMaximizer):
         candidates: int = 8,
         learning_rate: float = 0.15,
         device: str | torch.device | None = None,
+        exact: bool = True,
     ) -> None:
         """
         Args:
@@ -71,6 +72,8 @@ class CodeSpaceAM(ActivationMaximizer):
             learning_rate: the root mean square of the first step; codes have entries near 1.
             device: where to compute, such as "cuda"; of networks that are elsewhere copies are made. By default
                 networks are used where they are.
+            exact: a run in a batch is, bit for bit, the single run with its seed. False saves time where there are few
+                runs: a single run is then not computed as 16 of them.
 
         Raises:
             ValueError: the generator's images do not fit the classifier, there is no such layer, prior or head, the
@@ -89,6 +92,7 @@ class CodeSpaceAM(ActivationMaximizer):
         self.prior, self.candidates, self.learning_rate = prior_of(prior), candidates, learning_rate
         self.noisy = self.prior.noisy
         self.rows = rows_of_block(self.image_shape, self.like.device)
+        self.exact = exact
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, transform, self.generated.example, head)
 
@@ -126,9 +130,7 @@ class CodeSpaceAM(ActivationMaximizer):
         """What `read` (such as `Units.select`) says of the images of codes `(m, d)`, for `runs` `(m,)`: `(m,)`."""
         values: Tensor
         with evaluating(*self.networks), torch.no_grad():
-            (values,) = in_blocks(
-                lambda some, which: [read(self.activations(self.render(some)), which)], codes, runs, rows=self.rows
-            )
+            (values,) = self.blocks(lambda some, which: [read(self.activations(self.render(some)), which)], codes, runs)
         return values
 
     def render(self, codes: Tensor) -> Tensor:
@@ -180,7 +182,7 @@ class CodeSpaceAM(ActivationMaximizer):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
         for _ in range(steps):
             with evaluating(self.generator):
-                (errors,) = in_blocks(self._errors, codes, images, rows=self.rows)
+                (errors,) = self.blocks(self._errors, codes, images)
                 (codes.grad,) = torch.autograd.grad(errors.sum(), codes)
             better = errors.detach() < least
             best, least = (
@@ -201,7 +203,7 @@ class CodeSpaceAM(ActivationMaximizer):
         """Of the candidates `(n, m, d)` of each image the one with the nearest image `(n, d)`."""
         with evaluating(self.generator), torch.no_grad():
             found = [
-                some[in_blocks(self._errors, some, image.expand(len(some), *image.shape), rows=self.rows)[0].argmin()]
+                some[self.blocks(self._errors, some, image.expand(len(some), *image.shape))[0].argmin()]
                 for image, some in zip(images, codes, strict=True)
             ]
         return torch.stack(found)

@@ -9,18 +9,24 @@ import warnings
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID = "logits", "softmax", "log-softmax", "sigmoid"
 HEADS = (LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID)
 
-# Operations that only arrange the numbers that they are given.
+# Operations that only arrange the numbers that they are given, or average them: of probabilities these are such.
 _ARRANGING = (
     *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Permute", "T"),
-    *("Clone", "ToCopy", "Alias", "AsStrided"),
+    *("Clone", "ToCopy", "Alias", "AsStrided", "Mean", "Stack"),
 )
-# Operations that make logits, wherever these lie.
-_LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Linear", "Convolution", "Mean")
-_MADE_BY = {"Sigmoid": SIGMOID, "Softmax": SOFTMAX, "LogSoftmax": LOG_SOFTMAX}
+# Operations that make logits, wherever these lie: none of them keeps to [0, 1].
+_LOGITS = (
+    *("Addmm", "Mm", "Bmm", "Baddbmm", "Linear", "Convolution", "NativeLayerNorm", "NativeBatchNorm"),
+    *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus"),
+)
+# Operations that leave logits what they are, where all that they join are such.
+_JOINING = ("Add", "Sub", "Mul", "Div", "Sum", "Cat", "Amax", "Max")
+_MADE_BY = {"Sigmoid": SIGMOID, "Softmax": SOFTMAX, "LogSoftmax": LOG_SOFTMAX} | dict.fromkeys(_LOGITS, LOGITS)
 # The least probability, and the least distance of one from 1, whose logarithm is finite in float32.
 _LEAST, _LEAST_BELOW_ONE = 1e-30, 1e-7
 
@@ -31,8 +37,7 @@ def find_head(outputs: Tensor) -> str:
     Warns:
         UserWarning: all outputs lie in [0, 1] without being a softmax's, so they may be logits or probabilities.
     """
-    operation = _last_operation(outputs)
-    made_by = LOGITS if operation in _LINEAR else _MADE_BY.get(operation)
+    made_by = _made_by(outputs.grad_fn)
     if made_by is not None:  # one probability of a softmax is used as a sigmoid's is
         return SIGMOID if made_by == SOFTMAX and outputs.shape[1] == 1 else made_by
     values = outputs.detach().float()
@@ -83,15 +88,31 @@ def leads(head: str, outputs: Tensor, classes: Tensor) -> Tensor:
     return logits.gather(1, chosen).squeeze(1) - logits.scatter(1, chosen, -torch.inf).amax(dim=1)
 
 
-def _last_operation(outputs: Tensor) -> str:
-    """The operation that made the numbers, as autograd names it; empty if it does not know."""
-    node = outputs.grad_fn
-    while node is not None:
-        name = node.name().rstrip("0123456789").removesuffix("Backward")
-        if name not in _ARRANGING:
-            return name
-        node = node.next_functions[0][0]
-    return ""
+def _made_by(node: Node | None, known: dict[Node, str | None] | None = None) -> str | None:
+    """Which of `HEADS` the operations are that made the numbers of a node of autograd's; None if these do not say.
+
+    `known` holds what was found, as a node may be reached in many ways.
+    """
+    if node is None:
+        return None
+    known = {} if known is None else known
+    if node not in known:
+        operation = node.name().rstrip("0123456789").removesuffix("Backward")
+        known[node] = _MADE_BY.get(operation) or _passed_on(node, operation, known)
+    return known[node]
+
+
+def _passed_on(node: Node, operation: str, known: dict[Node, str | None]) -> str | None:
+    """What an operation that arranges or joins numbers leaves them."""
+    if operation not in _ARRANGING and operation not in _JOINING:
+        return None
+    # Numbers, parameters and the image itself are no outputs of anything.
+    joined = [other for other, _ in node.next_functions if other is not None and other.next_functions]
+    kinds = {_made_by(other, known) for other in joined}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if operation == "Mean" and kind is None:  # over positions, as networks without a linear layer end
+        return LOGITS
+    return kind if operation in _ARRANGING or kind == LOGITS else None
 
 
 def _is_one(sums: Tensor) -> bool:

@@ -36,6 +36,7 @@ class ImageSpaceAM(ActivationMaximizer):
     noisy = True
     transforms = True
     climb = AdamClimb
+    patience = 100  # Adam's steps from grey are short
     stop_at = None
 
     def __init__(
@@ -51,6 +52,7 @@ class ImageSpaceAM(ActivationMaximizer):
         head: str | None = None,
         learning_rate: float | None = None,
         device: str | torch.device | None = None,
+        exact: bool = True,
     ) -> None:
         """
         Args:
@@ -64,6 +66,8 @@ class ImageSpaceAM(ActivationMaximizer):
             head: what the classifier's output is, see `CodeSpaceAM`.
             learning_rate: of Adam; by default the space's.
             device: where to compute, see `CodeSpaceAM`.
+            exact: a run in a batch is, bit for bit, the single run with its seed. False saves time where there are few
+                runs: on a GPU a single run is then not computed as eight.
 
         Raises:
             ValueError: the images do not fit the classifier, there is no such layer or space, or a number is out of
@@ -80,6 +84,7 @@ class ImageSpaceAM(ActivationMaximizer):
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
         self.rows = rows_of_large(self.like.device)
+        self.exact = exact
         example = torch.full((1, *image_shape), 0.5).to(self.like)
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, self._to_input, example, head)

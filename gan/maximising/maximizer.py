@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from ..reals import Reals, images_and_labels
 from .activations import Activations
 from .ascent import Ascent, Settings
+from .batching import in_blocks
 from .climbing import Climb
 from .reached import reached_by_data
 from .results import Result
@@ -32,7 +34,9 @@ class ActivationMaximizer:
         noisy: whether `move` is random, so that steps are taken though the value falls.
         transforms: whether `objective` looks at other images than `render` draws.
         rows: of a block (`gan.maximising.batching`); None is the usual number.
+        exact: whether blocks are filled up, so that a run does not depend on how many there are.
         climb: how steps are chosen.
+        patience: after so many steps without a slope a run is given up.
         stop_at: the probability of a class at which runs are frozen by default; None if they make all steps.
     """
 
@@ -45,7 +49,9 @@ class ActivationMaximizer:
     noisy = False
     transforms = False
     rows: int | None = None
+    exact: bool = True
     climb: type[Climb] = Climb
+    patience = 30
     stop_at: float | None = 0.99
 
     def maximize(
@@ -154,6 +160,10 @@ class ActivationMaximizer:
     def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
         """Codes after the prior's move; `share` are the steps' sizes over the first one's, `(n, 1, ...)`."""
         raise NotImplementedError
+
+    def blocks(self, function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:
+        """What a function of batches gives, computed in blocks (`gan.maximising.batching`)."""
+        return in_blocks(function, *batches, rows=self.rows, filled=self.exact)
 
     @torch.inference_mode(False)
     def _prepare(

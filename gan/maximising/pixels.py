@@ -48,6 +48,7 @@ class PixelAM(ActivationMaximizer):
         jitter: int = 0,
         contrast: float = 0.1,
         device: str | torch.device | None = None,
+        exact: bool = True,
     ) -> None:
         """
         Args:
@@ -62,6 +63,8 @@ class PixelAM(ActivationMaximizer):
             jitter: pixels by which images are shifted at most, around the edges; 0 for none.
             contrast: standard deviation of the first noise, around 0.5.
             device: where to compute, see `CodeSpaceAM`.
+            exact: a run in a batch is, bit for bit, the single run with its seed. False saves time where there are few
+                runs: see `CodeSpaceAM`.
 
         Raises:
             ValueError: the images do not fit the classifier, there is no such layer, or a number is out of range.
@@ -80,6 +83,7 @@ class PixelAM(ActivationMaximizer):
         self.learning_rate = learning_rate
         self.decay, self.variation, self.jitter, self.contrast = decay, variation, jitter, contrast
         self.rows = rows_of_block(image_shape, self.like.device)
+        self.exact = exact
         example = torch.full((1, *image_shape), 0.5).to(self.like)
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, transform, example, head)

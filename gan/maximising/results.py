@@ -30,6 +30,7 @@ class Result:
         reached: which runs reached `stop_at` `(n,)`.
         tried: of how many random codes the one was chosen that each run started from `(n,)`.
         silent: which runs never found a slope and were given up `(n,)`.
+        opened: at how many steps each run found its unit silent, and followed the slope before its ReLU `(n,)`.
         targets: one per run.
         seeds: one per run.
         stop_at: what a run had to reach, or one value per run `(n,)`; None if there was nothing to reach.
@@ -55,6 +56,7 @@ class Result:
     reached: Tensor
     tried: Tensor
     silent: Tensor
+    opened: Tensor
     targets: list[Unit]
     seeds: list[int]
     stop_at: float | Tensor | None

@@ -10,6 +10,7 @@ from .widgets import navigation
 from .widgets.navigation import Page
 
 _DRAWN = ("view", "percentile")
+_UNIT = ("explain", "target", "contrast", "layer", "neuron")
 PAGES: tuple[Page, ...] = (
     Page("", "Start", "what this is, a live picture, and the way to every page", "start", ("target",)),
     Page("tour", "Tour", "the argument of the paper, step by step, with live figures", "tour", ("step",)),
@@ -18,7 +19,7 @@ PAGES: tuple[Page, ...] = (
         "Attribute",
         "several methods side by side: which pixels led to a class, or to a neuron's value",
         "attribute",
-        (*_DRAWN, "opacity", "scale", "methods", "explain", "target", "contrast", "layer", "neuron", "randomise"),
+        (*_DRAWN, "opacity", "scale", "methods", *_UNIT, "randomise"),
     ),
     Page(
         "folder",
@@ -63,9 +64,9 @@ PAGES: tuple[Page, ...] = (
     Page(
         "code-space",
         "Code space",
-        "pictures that excite a class or a unit most, in the code space of a GAN or in pixels",
+        "pictures that excite a class or a unit most, in the codes of a GAN, in Fourier space or in pixels",
         "code_space",
-        ("generator", "explain", "target", "stop_at", "layer", "neuron", "span", "prior", "runs", "seed", "steps"),
+        ("generator", *_UNIT, "span", "prior", "runs", "seed", "steps", "until", "stop_at", "data", "count"),
     ),
     Page(
         "invariance",

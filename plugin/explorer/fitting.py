@@ -7,7 +7,7 @@ from typing import Any
 from .inputs import offered_pictures
 from .inputs.layer_outputs import spatial
 from .inputs.offered_networks import DIGITS
-from .inputs.unit_maximizers import PIXELS
+from .inputs.unit_maximizers import SPACES
 from .settings import CHOICE_OF_PICTURES, DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
 from .untrusted_text import quoted
 
@@ -34,6 +34,8 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
     if settings.network != before.network:
         left = left or Settings()
         settings = with_weights(replace(settings, layer="", rules=()), left)
+        if DIGITS in (settings.network, before.network):
+            settings = replace(settings, generator=Settings.generator)
         if not same_classes:
             settings = replace(settings, target=left.target, contrast=left.contrast, labelled=None, predicted=None)
     own = dict(settings.b)
@@ -45,6 +47,8 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings = replace(settings, neuron=())
     if any(getattr(settings, name) != getattr(before, name) for name in CHOICE_OF_PICTURES):
         settings = replace(settings, sheet=1)
+    if _kind_of_run(settings) != _kind_of_run(before):
+        settings = replace(settings, until="")
     return settings
 
 
@@ -52,6 +56,11 @@ def with_weights(settings: Settings, other: Settings) -> Settings:
     """The settings with the checkpoint of others, and with all that belongs to it."""
     changes: dict[str, Any] = {name: getattr(other, name) for name in OWN_WEIGHTS}
     return replace(settings, **changes)
+
+
+def _kind_of_run(settings: Settings) -> tuple[str, str, bool]:
+    """On what it depends where runs of a maximisation can end."""
+    return settings.generator, settings.explain, settings.contrast is None
 
 
 def fit(
@@ -114,9 +123,10 @@ def _is_digit(image: str) -> bool:
 
 
 def generator_of(settings: Settings) -> str:
-    """What draws the images that are maximised: the GANs draw the digits that one network sees, for others pixels
-    themselves are changed."""
-    return settings.generator if settings.network == DIGITS else PIXELS
+    """What draws the images that are maximised: the GANs draw the digits that one network sees, for others the images
+    themselves are written in a space."""
+    known = settings.network == DIGITS or settings.generator in SPACES
+    return settings.generator if known else next(iter(SPACES))
 
 
 def alone_with(settings: Settings, network: str) -> Settings:

@@ -15,7 +15,7 @@ from . import links
 from .choices.offered_methods import METHODS, OF_DATA_SETS, OF_PICTURES
 from .choices.offered_rules import RULES
 from .inputs.image_sets import LABELS as IMAGE_SETS
-from .inputs.unit_maximizers import PIXELS
+from .inputs.unit_maximizers import SPACES
 from .links import Form
 from .server.files import FOLDER_NAME
 from .server.files import NAME as FILE_NAME
@@ -36,13 +36,14 @@ VIEWS = {
 }
 SCALES = {"own": "Own", "shared": "Shared"}
 FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
-GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", PIXELS: "Pixels"}
 # Pictures that are looked at together, which of them are shown, and in which order.
 SAMPLES, FOLDER = "samples", "folder"
 COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads"}
 CORRECTNESS = {"all": "All", "wrong": "Wrong only"}
 ORDERS = {"name": "Name", "least": "Least confident first", "most": "Most confident first"}
-SPANS = {"position": "Itself", "channel": "Mean of its channel"}
+GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", **SPACES}
+SPANS = {"position": "Itself", "channel": "Mean of its channel", "direction": "All channels, as in the picture"}
+UNTIL = {"probability": "a probability", "data": "what real images reach", "steps": "the last step"}
 PRIORS = ("shell", "gaussian", "box", "ppgn")
 MOST_RUNS, MOST_STEPS = 64, 500
 LEAST_IMAGES, MOST_IMAGES = 50, 2000
@@ -155,14 +156,19 @@ class Settings:
     measured: str = setting("vgg16", links.one_of(MEASURED), "the network whose results are shown")
     batch: int = setting(1, links.whole_number(), "images per call there")
     generator: str = setting("dcgan-mnist", links.one_of(GENERATORS), "what draws the images that are maximised")
-    span: str = setting("position", links.one_of(SPANS), "of a neuron that is maximised, or its channel")
+    span: str = setting(
+        "position", links.one_of(SPANS), "of a neuron that is maximised: itself, its channel, or a direction of all"
+    )
     prior: str = setting("shell", links.one_of(PRIORS), "of the codes")
     runs: int = setting(16, links.whole_number(MOST_RUNS, 1), "of the maximisation")
     seed: int = setting(0, links.whole_number(), "of the first run; the next runs have the next numbers")
     steps: int = setting(200, links.whole_number(MOST_STEPS, 1), "that a run takes at most")
+    until: str = setting(
+        "", links.one_of(UNTIL), "where a run ends; empty: what suits that which draws the images, and the unit"
+    )
     stop_at: float = setting(0.99, links.number(0.01, 1), "the probability of a class at which a run ends")
     data: str = setting(
-        "", links.one_of(IMAGE_SETS), "the images that invariance is measured with; empty: those that suit the network"
+        "", links.one_of(IMAGE_SETS), "real images to measure and compare with; empty: those that suit the network"
     )
     count: int = setting(300, links.whole_number(MOST_IMAGES, LEAST_IMAGES), "how many of them")
     ascent: int = setting(60, links.whole_number(MOST_STEPS, 1), "the steps of each run there")
@@ -221,9 +227,12 @@ class Settings:
         if "whole" in page and ("whole" in unused or not METHODS[self.whole].needs_layer):
             unused.add("layer")
         if "explain" in page:
-            unused |= {"target", "contrast", "stop_at"} if self.explain == "neuron" else {"neuron", "span"}
+            unused |= {"target", "contrast"} if self.explain == "neuron" else {"neuron", "span"}
             if self.explain == "class" and not ("methods" in page and self.needs_layer):
                 unused.add("layer")
+        if "until" in page:
+            unused |= {"stop_at"} if self.until not in ("", "probability") else set()
+            unused |= {"data", "count"} if self.until != "data" else set()
         return {*INPUTS, *page} - unused
 
     @property

@@ -12,18 +12,24 @@ import torch
 from PIL import Image
 from support.browser import CHROMIUM, choose, launched, screenshot, settle, until, watched
 from support.simulator import opened, run, turn_to, widget
+from torch import nn
 
+from gan.maximising.objectives import direction
 from gan.maximising.priors import PRIORS as PRIORS_OF_GAN
-from plugin.explorer.fitting import generator_of, to_be_maximised
+from gan.maximising.spaces import SPACES as SPACES_OF_GAN
+from plugin.explorer.fitting import follow, generator_of, to_be_maximised
 from plugin.explorer.inputs import image_sets, offered_networks
-from plugin.explorer.inputs.unit_maximizers import PIXELS
+from plugin.explorer.inputs.offered_pictures import sample
+from plugin.explorer.inputs.subject import Subject, layer_shapes
+from plugin.explorer.inputs.unit_maximizers import SPACES
 from plugin.explorer.pages.code_space import judgements, run_programs, run_reports
 from plugin.explorer.pages.code_space.last_runs import remembered
-from plugin.explorer.pages.code_space.plans import plan_of
+from plugin.explorer.pages.code_space.plans import endings, plan_of, settled
 from plugin.explorer.pages.code_space.runs import maximize
 from plugin.explorer.pages.invariance import figure_findings, figure_programs, figure_questions, figure_reports
 from plugin.explorer.server.jobs import Job
 from plugin.explorer.settings import PRIORS, Settings
+from plugin.observing import outputs_of
 
 DIGITS = Settings(network="mnist-classifier", generator="gan-mnist", runs=3, steps=12)
 CONV3 = replace(DIGITS, explain="neuron", layer="body.conv3", neuron=(7, 3, 3))
@@ -32,8 +38,19 @@ CRITERIA = {
     "class by DCGAN": replace(DIGITS, target=2, generator="dcgan-mnist", prior="gaussian"),
     "position of a channel": CONV3,
     "mean of a channel": replace(CONV3, span="channel"),
+    "as in the picture": replace(CONV3, span="direction", image="digit-3", neuron=(0, 3, 3)),
+    "as in the picture, in Fourier space": replace(
+        CONV3, span="direction", image="digit-3", neuron=(0, 3, 3), generator="fourier", steps=5
+    ),
     "hidden unit": replace(DIGITS, explain="neuron", layer="body.hidden", neuron=(9,)),
-    "pixels": replace(CONV3, generator=PIXELS),
+    "all steps": replace(DIGITS, target=4, until="steps", steps=5),
+    "difference of classes": replace(DIGITS, target=4, contrast=9),
+    "what real images reach": replace(DIGITS, target=4, until="data", data="digits", count=200),
+    "best real image for a unit": replace(CONV3, until="data", data="digits", count=60),
+    "pixels": replace(CONV3, generator="pixels"),
+    "maco to what real images reach": replace(
+        DIGITS, target=4, generator="maco", steps=4, until="data", data="digits", count=200
+    ),
 }
 
 
@@ -43,8 +60,9 @@ def digit_classifier():
 
 
 def maximized(settings, subject):
-    plan = plan_of(settings, subject)
-    view = Job(lambda task: maximize(task, plan, subject)).wait(120)
+    picture = sample(settings.image) if settings.span == "direction" else None
+    plan = plan_of(settings, subject, picture)
+    view = Job(lambda task: maximize(task, plan, subject, picture)).wait(120)
     assert view.completed, view.error
     return view.result
 
@@ -56,6 +74,7 @@ def executed(program, folder, monkeypatch):
     return names
 
 
+@pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
 @pytest.mark.parametrize("name", CRITERIA)
 def test_program_and_file_give_the_images_on_screen(name, digit_classifier, tmp_path, monkeypatch):
     outcome = maximized(CRITERIA[name], digit_classifier)
@@ -67,16 +86,16 @@ def test_program_and_file_give_the_images_on_screen(name, digit_classifier, tmp_
         recorded = json.loads(str(file["settings"]))
         assert (recorded["generator"], recorded["seed"]) == (CRITERIA[name].generator, CRITERIA[name].seed)
         assert "torch" in json.loads(str(file["versions"]))
-        if CRITERIA[name].generator != PIXELS:
-            drawn = outcome.result.maximizer.render(torch.from_numpy(file["codes"]))
-            torch.testing.assert_close(drawn, outcome.result.images, atol=1e-5, rtol=0)
+        drawn = outcome.result.maximizer.render(torch.from_numpy(file["codes"]))
+        torch.testing.assert_close(drawn, outcome.result.images, atol=1e-5, rtol=0)
     assert (tmp_path / "maximized.png").is_file()
 
 
 @pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
-def test_pixels_of_a_network_that_normalises_its_input(tmp_path, monkeypatch):
+@pytest.mark.parametrize("space", SPACES)
+def test_spaces_of_a_network_that_normalises_its_input(space, tmp_path, monkeypatch):
     subject = offered_networks.open_network("all-cnn-c")
-    outcome = maximized(Settings(generator=PIXELS, runs=2, steps=3, target=3), subject)
+    outcome = maximized(Settings(generator=space, runs=2, steps=3, target=3), subject)
     assert outcome.result.images.shape == (2, 3, 32, 32)
     assert not judgements.can_judge(outcome)
     result = executed(run_programs.program(outcome, subject), tmp_path, monkeypatch)["result"]
@@ -99,7 +118,9 @@ def test_what_was_stopped_is_kept_and_can_be_made_again(digit_classifier, tmp_pa
     torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [replace(DIGITS, generator=PIXELS, target=4, steps=2), CONV3])
+@pytest.mark.parametrize(
+    "settings", [replace(DIGITS, generator="pixels", until="probability", target=4, steps=2), CONV3]
+)
 def test_runs_that_fall_short_are_told_on_the_page_and_not_in_the_log(settings, digit_classifier):
     with warnings.catch_warnings(record=True) as logged:
         outcome = maximized(settings, digit_classifier)
@@ -155,11 +176,109 @@ def test_priors_are_those_of_the_gan_module():
     assert set(PRIORS) == set(PRIORS_OF_GAN)
 
 
+def test_spaces_are_those_of_the_gan_module():
+    assert set(SPACES) == set(SPACES_OF_GAN)
+
+
 def test_generator_and_network_go_together():
-    assert generator_of(Settings()) == PIXELS
+    assert generator_of(Settings()) == "fourier"
     assert generator_of(DIGITS) == "gan-mnist"
-    assert generator_of(replace(DIGITS, generator=PIXELS)) == PIXELS
-    assert to_be_maximised(Settings(), 3) == Settings(generator=PIXELS, target=3)
+    for space in SPACES:
+        assert generator_of(replace(DIGITS, generator=space)) == generator_of(Settings(generator=space)) == space
+    assert to_be_maximised(Settings(), 3) == Settings(generator="fourier", target=3)
+    # Another network of pictures keeps the space, digits get their generator back.
+    maco = Settings(generator="maco")
+    assert follow(replace(maco, network="model-c"), maco, same_classes=True).generator == "maco"
+    assert follow(replace(maco, network="mnist-classifier"), maco, same_classes=False).generator == "dcgan-mnist"
+    # A drawer, or another kind of unit, brings its own end of runs.
+    ended = replace(DIGITS, until="probability")
+    assert follow(replace(ended, generator="fourier"), ended, same_classes=True).until == ""
+    assert follow(replace(ended, contrast=3), ended, same_classes=True).until == ""
+    assert follow(replace(ended, seed=3), ended, same_classes=True).until == "probability"
+
+
+def test_runs_end_where_it_suits(digit_classifier, monkeypatch):
+    ends = lambda settings, subject=digit_classifier: endings(settings, subject)  # noqa: E731
+    assert ends(DIGITS) == ("probability", "steps", "data")
+    assert ends(replace(DIGITS, generator="fourier")) == ("steps", "probability", "data")
+    assert ends(CONV3) == ends(replace(DIGITS, contrast=3)) == ("steps", "data")
+    pictures = offered_networks.open_network("all-cnn-c")
+    monkeypatch.setattr(image_sets, "available", lambda name: name in ("crops", "digits"))
+    # The crops of photographs are of no class of the network's, and excite its units all the same.
+    assert ends(Settings(), pictures) == ("steps", "probability")
+    assert ends(Settings(explain="neuron", layer="features.conv3"), pictures) == ("steps", "data")
+    left_open = settled(Settings(until="data", data="cifar10"), pictures)
+    assert (left_open.until, left_open.generator) == ("steps", "fourier")
+
+
+def test_what_data_reach_is_stated(digit_classifier):
+    outcome = maximized(CRITERIA["what real images reach"], digit_classifier)
+    images, labels = image_sets.real_images("digits", digit_classifier.model, 200)
+    chances = digit_classifier.model.network(images.float() / 255).softmax(1)[labels == 4, 4]
+    assert outcome.wanted == pytest.approx(float(chances.quantile(0.5)))
+    assert f"those of the class reach probability {outcome.wanted:.4g} in the median" in run_reports.statement(outcome)
+    outcome = maximized(CRITERIA["best real image for a unit"], digit_classifier)
+    assert f"Of 60 images (Scikit-learn's digits), the best reaches {outcome.wanted:.4g}." in run_reports.statement(
+        outcome
+    )
+    short = maximized(replace(CRITERIA["best real image for a unit"], generator="pixels", steps=1), digit_classifier)
+    assert run_reports.shortfall(short).endswith("Allow more steps.")
+
+
+def test_a_direction_is_what_the_layer_has_for_the_picture(digit_classifier):
+    """Its first image is of the picture's kind already: the best of random codes; the climb makes it more so."""
+    settings = CRITERIA["as in the picture"]
+    outcome = maximized(settings, digit_classifier)
+    model = digit_classifier.model
+    of = lambda inputs: outputs_of(model.network, ["body.conv3"], inputs)["body.conv3"]  # noqa: E731
+    vector = of(model.preprocess(sample("digit-3").image))[0, :, 3, 3]
+    expected = direction(vector, 2.0)(of(outcome.result.images))
+    torch.testing.assert_close(outcome.result.scores[-1], expected)
+    assert (outcome.result.scores[-1] > outcome.result.scores[0]).all()
+
+
+def test_a_picture_without_anything_there_is_no_direction(digit_classifier):
+    model = digit_classifier.model
+    silent = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)).eval()
+    nn.init.constant_(silent[0].bias, -100)
+    subject = replace(digit_classifier, model=replace(model, network=silent), layers={"1": (2, 26, 26)})
+    picture = sample("digit-3")
+    settings = replace(CONV3, generator="fourier", span="direction", layer="1", neuron=(0, 4, 5))
+    plan = plan_of(settings, subject, picture)
+    view = Job(lambda task: maximize(task, plan, subject, picture)).wait(120)
+    assert view.error == "all channels of 1 are 0 for this picture at row 4, column 5"
+
+
+def own_network(*last):
+    """A subject with another head."""
+    digits = offered_networks.digit_classifier()
+    network = nn.Sequential(digits.network, *last).eval()
+    model = replace(digits, network=network, name="own")
+    return Subject("own", model, layer_shapes(model)[0], "made()")
+
+
+@pytest.mark.parametrize(("last", "of"), [(nn.Sigmoid(), torch.sigmoid), (nn.Softmax(1), lambda x: x.softmax(1))])
+def test_the_probability_is_that_which_the_head_defines(last, of, digit_classifier):
+    subject = own_network(last)
+    outcome = maximized(Settings(network="own", generator="fourier", runs=2, steps=12, target=4), subject)
+    expected = of(digit_classifier.model.network(outcome.result.images))[:, 4].tolist()
+    assert [row["Probability"] for row in run_reports.rows(outcome)] == pytest.approx(expected, abs=1e-4)
+    assert run_reports.curves(outcome).layout.yaxis.title.text == "probability of the class"
+    assert max(expected) > 0.3, "a softmax of probabilities stays below 0.24"
+
+
+def test_a_silent_start_is_told(digit_classifier):
+    """No code makes unit 56 fire. The grey image does not make unit 2 fire, and others do."""
+    hidden = replace(DIGITS, explain="neuron", layer="body.relu4", runs=2, steps=40)
+    outcome = maximized(replace(hidden, neuron=(56,)), digit_classifier)
+    assert outcome.result.silent.all()
+    note = run_reports.silence(outcome)
+    assert "random codes were looked at" in note
+    assert "2 of 2 runs were given up" in note
+    helped = maximized(replace(hidden, neuron=(2,), generator="fourier", steps=120), digit_classifier)
+    assert helped.result.scores[0].max() == 0 < helped.result.scores[-1].min()
+    assert run_reports.silence(helped).startswith("The unit is silent where 2 of 2 runs begin: these climb before its")
+    assert run_reports.silence(maximized(CONV3, digit_classifier)) == ""
 
 
 # The pages in the simulator
@@ -187,7 +306,9 @@ def test_code_space_page_runs_on_request_and_judges_on_request():
     assert not at.warning
     assert any("4 of 4 runs reached 0.99" in text.value for text in at.markdown)
     assert any("CodeSpaceAM(classifier, generator, prior='shell')" in block.value for block in at.code)
-    assert at.query_params == {"network": "mnist-classifier", "generator": "gan-mnist", "runs": "4"}
+    assert at.query_params == {
+        "network": "mnist-classifier", "generator": "gan-mnist", "runs": "4", "until": "probability",
+    }  # fmt: skip
     run(widget(at, "segmented_control", "explain").set_value("neuron"))
     # Other settings wait for a click.
     assert not any("runs reached" in text.value for text in at.markdown)
@@ -195,7 +316,7 @@ def test_code_space_page_runs_on_request_and_judges_on_request():
 
 
 def test_code_space_page_tells_how_far_runs_came_that_fell_short():
-    at = opened("code-space", network="mnist-classifier", generator="pixels", runs="2", steps="2")
+    at = opened("code-space", network="mnist-classifier", generator="pixels", runs="2", steps="2", until="probability")
     maximise(at)
     assert [warning.value.partition(",")[0] for warning in at.warning] == ["2 of 2 runs did not reach 0.99 in 2 steps"]
 
@@ -227,7 +348,7 @@ def test_invariance_page_measures_on_request_only():
     run(at.button[0].click())
     ended(at, "invariance-A")
     assert any("The chosen unit, conv2 3" in text.value for text in at.markdown)
-    at = opened("invariance", network="all-cnn-c", generator=PIXELS, data="cifar10", count="2")
+    at = opened("invariance", network="all-cnn-c", generator="pixels", data="cifar10", count="2")
     assert "less than 50" in at.warning[0].value
     assert any("generator" in info.value for info in at.info)
 

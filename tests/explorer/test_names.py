@@ -30,8 +30,8 @@ EVERYTHING = Settings(
     "model-c", image="coffee", methods=("lrp-epsilon",), target=3, contrast=5, layer="features.relu4", neuron=(1, 2, 3),
     view="positive", percentile=90.0, opacity=0.5, scale="shared", randomise=1, unpooling="uniform", frame="whole",
     preset="epsilon", rules=(("features.conv1", "flat"),), measured="resnet50", batch=16, generator="pixels",
-    prior="box", runs=2, seed=3, steps=4, stop_at=0.5, data="crops", count=50, ascent=5, step="switches",
-    method="deconvnet", differs="target", b=(("target", 7),),
+    prior="box", runs=2, seed=3, steps=4, until="steps", stop_at=0.5, data="crops", count=50, ascent=5,
+    step="switches", method="deconvnet", differs="target", b=(("target", 7),),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan import CodeSpaceAM, PixelAM
+from gan import CodeSpaceAM, PixelAM, load_classifier
 
 CLASSES, CODE = 4, 6
 
@@ -323,9 +323,47 @@ def test_an_int_in_a_layer_of_tokens_is_told() -> None:
     assert (result.scores[-1] > result.scores[0]).all()
 
 
-@pytest.mark.filterwarnings("error")
-def test_a_pooled_head_is_logits_in_either_memory_format() -> None:
+def pooled() -> nn.Module:
     """Class maps behind a ReLU, averaged: in [0, 1] for small weights, and no probabilities."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert PixelAM(network, (1, 8, 8)).activations.head == "logits"
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+# How people spell logits and probabilities of small numbers `(N, 4)`.
+SPELLED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "rectified": (torch.relu, "logits"),
+    "of a temperature": (lambda values: values / 50, "logits"),
+    "scaled by a parameter": (lambda values: values * nn.Parameter(torch.tensor(0.02)), "logits"),
+    "of two parts": (lambda values: torch.cat([values[:, :2], values[:, 2:].relu()], 1), "logits"),
+    "of two paths": (lambda values: values.relu() + values, "logits"),
+    "summed": (lambda values: values.relu().unsqueeze(2).sum(2), "logits"),
+    "clamped, then averaged": (lambda values: values.clamp(0, 6).unsqueeze(2).mean(2), "logits"),
+    "of an ensemble": (lambda values: torch.stack([values.softmax(1), (2 * values).softmax(1)]).mean(0), "softmax"),
+    "averaged sigmoids": (lambda values: values.unsqueeze(2).expand(-1, -1, 3).sigmoid().mean(2), "sigmoid"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", SPELLED)
+def test_logits_that_lie_in_the_range_of_probabilities_are_known(name: str) -> None:
+    """What made them says so; their values on one image do not."""
+    last, head = SPELLED[name]
+    body = pooled()
+    assert PixelAM(lambda images: last(body(images)), (1, 8, 8)).activations.head == head
+    assert last(body(torch.full((1, 1, 8, 8), 0.5))).min() >= 0, "by their values they might be probabilities"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pooled_head_is_logits_in_either_memory_format() -> None:
+    assert PixelAM(pooled(), (1, 8, 8)).activations.head == "logits"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["mnist-classifier", "mnist-judge"])
+def test_shipped_classifiers_return_logits(name: str) -> None:
+    """Whatever they are shown first: of small images all logits may lie in [0, 1]."""
+    classifier = load_classifier(name)
+    with torch.no_grad():
+        classifier.head.weight.mul_(1e-3)
+        classifier.head.bias.fill_(0.5)
+    assert PixelAM(classifier, (1, 28, 28)).activations.head == "logits"

@@ -11,13 +11,14 @@ from PIL import Image
 from support.helpers import assert_unchanged, snapshot
 from torch import Tensor, nn
 
-from gan import CodeSpaceAM, PixelAM, load, load_classifier
+from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, load, load_classifier
 from gan.__main__ import main
 from gan.data import read
 from gan.export import grid, save_gif, save_grid
 from gan.judging import best_of_real
 from gan.maximising import Result
 from gan.maximising.batching import in_blocks
+from gan.maximising.maximizer import ActivationMaximizer
 from gan.maximising.priors import PRIORS, box, gaussian, ppgn, shell
 from plugin import models
 from plugin.models.data import cifar10, normalise
@@ -135,6 +136,57 @@ def test_a_function_of_batches_is_computed_in_equal_blocks() -> None:
     assert torch.equal(sums, factors + 1)
     (gradient,) = torch.autograd.grad(products.sum(), rows)
     assert torch.equal(gradient, factors[:, None].expand(37, 3))
+
+
+def test_a_block_that_is_not_filled_has_the_rows_that_are_there() -> None:
+    sizes: list[int] = []
+
+    def noted(rows: Tensor) -> list[Tensor | None]:
+        sizes.append(len(rows))
+        return [2 * rows]
+
+    for count in (1, 37):
+        rows = torch.randn(count, 3)
+        assert torch.equal(in_blocks(noted, rows, filled=False)[0], 2 * rows)
+    assert sizes == [1, 16, 16, 5]
+
+
+Makers = dict[str, tuple[Callable[..., ActivationMaximizer], int]]
+# Maximisers, and how many images a single run of theirs is computed as where it must not depend on other runs.
+SINGLE: Makers = {
+    "codes": (lambda network, generator, exact: CodeSpaceAM(network, generator, candidates=1, exact=exact), 16),
+    "pixels": (lambda network, generator, exact: PixelAM(network, (1, 8, 8), exact=exact), 16),
+    "fourier": (lambda network, generator, exact: ImageSpaceAM(network, (1, 8, 8), exact=exact), 1),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_single_run_is_computed_once_where_exactness_is_not_asked_for(
+    name: str, classifier: nn.Module, generator: nn.Module
+) -> None:
+    counted: list[int] = []
+
+    def counting(images: Tensor) -> Tensor:
+        counted.append(len(images))
+        logits: Tensor = classifier(images)
+        return logits
+
+    made, times = SINGLE[name]
+    exact, free = (made(counting, generator, exact) for exact in (True, False))
+    counted.clear()
+    wanted = exact.maximize(1, runs=1, steps=3, least_steps=3).images
+    as_many = sum(counted)
+    counted.clear()
+    torch.testing.assert_close(free.maximize(1, runs=1, steps=3, least_steps=3).images, wanted, atol=1e-4, rtol=0)
+    assert as_many == times * sum(counted)
+
+
+def test_colour_images_of_32_pixels_are_computed_one_by_one_on_a_processor() -> None:
+    """Blocks of them save nothing, and a single run would pay for them."""
+    am = PixelAM(lambda images: images.flatten(1)[:, :4] - 0.5, (3, 32, 32))
+    assert am.rows == 1
+    batch = am.maximize([0, 1, 2], seeds=range(3), steps=5)
+    assert torch.equal(am.maximize([1], seeds=[1], steps=5).images[0], batch.images[1])
 
 
 def test_a_seed_and_a_number_of_runs_stand_for_consecutive_seeds(am: CodeSpaceAM) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan import CodeSpaceAM, PixelAM, load, load_classifier
+from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, load, load_classifier
 from gan.data import read
 from gan.maximising.opening import OpenRelus
 
@@ -55,8 +55,40 @@ def test_a_silent_unit_is_found_behind_its_relu() -> None:
     assert result.scores[0, 0] == 0
     assert (result.scores[-1] > torch.tensor([0.2, 0.8])).all()
     assert not result.silent.any()
+    assert result.opened[0] > 0
+    assert result.opened[1] == 0
     alone = am.maximize(0, seeds=[0], steps=60)
     assert torch.equal(alone.images[0], result.images[0])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_silent_unit_is_found_from_the_grey_start_of_fourier_space() -> None:
+    result = ImageSpaceAM(thresholds(0.7, 0.1), (1, 4, 4), "2").maximize([0, 1], seeds=[0, 1], steps=200)
+    assert result.scores[0, 0] == 0
+    assert (result.scores[-1] > torch.tensor([0.1, 0.6])).all()
+    assert result.opened[0] > 0
+    assert result.opened[1] == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_reached_by_a_unit_that_is_silent_as_it_is_on_data() -> None:
+    real = torch.rand(20, 1, 4, 4) / 2
+    for am in (PixelAM(thresholds(0.7), (1, 4, 4), "2", contrast=0.01), ImageSpaceAM(thresholds(0.6), (1, 4, 4), "2")):
+        result = am.maximize((0,), runs=4, steps=200, stop_at="data", real=real)
+        assert isinstance(result.stop_at, Tensor)
+        assert (result.stop_at == 0).all()
+        assert result.reached.all()
+        assert (result.scores[-1] > 0).all(), "runs end where it fires"
+        assert (result.steps_taken < 200).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_unit_that_is_at_its_top_has_reached_it() -> None:
+    """It has no slope either, and is not silent."""
+    network = nn.Sequential(thresholds(0.1), nn.Hardtanh(0, 0.2)).eval()
+    result = PixelAM(network, (1, 4, 4), "1").maximize((0,), runs=2, steps=60, stop_at=0.2)
+    assert result.reached.all()
+    assert not result.silent.any()
 
 
 @pytest.mark.filterwarnings("error")
@@ -91,6 +123,7 @@ def test_a_unit_that_does_not_see_the_image_is_refused_at_once() -> None:
     class Detached(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            torch.manual_seed(0)
             self.linear = nn.Linear(16, 3)
 
         def forward(self, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plugin import models
 from plugin.models import LoadedModel
+from plugin.models.data import CIFAR10_CLASSES
 
 from .handwritten_digits import handwritten
 
@@ -26,6 +27,7 @@ LABELS = {
     "cifar10": "CIFAR-10's test images",
 }
 _SMALLEST_CROP = 48
+_DIGITS = tuple(map(str, range(10)))
 
 # Of the person who started the explorer: where MNIST or CIFAR-10 lie, or pictures. Only the command line sets it.
 _folders: list[Path] = []
@@ -129,6 +131,27 @@ def inputs(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor | 
         FileNotFoundError: the set is not on this machine.
         ValueError: there is no such set.
     """
+    pixels, labels = _as_seen(name, model, count)
+    return model.preprocessing.normalised(pixels.permute(0, 2, 3, 1)), labels
+
+
+def real_images(name: str, model: LoadedModel, count: int) -> Tensor | tuple[Tensor, Tensor]:
+    """The first images of a set as a network sees them, `(N, C, H, W)` uint8, with their labels where `labelled`.
+
+    Arguments and errors are those of `inputs`.
+    """
+    pixels, labels = _as_seen(name, model, count)
+    return (pixels, labels) if labels is not None and labelled(name, model) else pixels
+
+
+def labelled(name: str, model: LoadedModel) -> bool:
+    """Whether the labels of a set are a network's classes."""
+    classes = {"digits": _DIGITS, "mnist": _DIGITS, "cifar10": CIFAR10_CLASSES}
+    return name in classes and tuple(model.classes) == classes[name]
+
+
+def _as_seen(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor | None]:
+    """The first images of a set `(N, C, H, W)` uint8 in a network's size, and their labels."""
     if name not in LABELS:
         raise ValueError(f"there is no set of images {name!r}: choose among {', '.join(LABELS)}")
     pixels, labels = _pixels(name, count)
@@ -136,7 +159,7 @@ def inputs(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor | 
     if pixels.shape[-1] != side:
         pixels = torch.nn.functional.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
         pixels = pixels.round().clamp(0, 255).byte()
-    return model.preprocessing.normalised(pixels.permute(0, 2, 3, 1)), labels
+    return pixels, labels
 
 
 def _pixels(name: str, count: int) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""What finds images that excite a unit of a network most: in the codes of a shipped generator, or in pixels."""
+"""Finds images that excite a unit of a network most: in the codes of a shipped generator, or in a space of images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,31 +11,52 @@ from plugin.observing import ModuleTrace
 from .subject import Subject
 
 if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages need not wait for
-    from gan import CodeSpaceAM, PixelAM
+    from gan import CodeSpaceAM, ImageSpaceAM, PixelAM
 
-# In place of a generator's name: pixels are maximised themselves.
-PIXELS = "pixels"
+# `gan`'s spaces of images, which need no generator, with their labels. The first suits any network best.
+SPACES = {"fourier": "Fourier", "maco": "MACO", "pixels": "Pixels"}
 
 
 def maximizer_of(
-    subject: Subject, generator: str, layer: str = "", prior: str = "shell", network: nn.Module | None = None
-) -> "CodeSpaceAM | PixelAM":
+    subject: Subject, drawn_by: str, layer: str = "", prior: str = "shell"
+) -> "CodeSpaceAM | ImageSpaceAM":
     """What maximises units of a network.
 
     Args:
         subject: the network.
-        generator: a name of `gan.load`, or `PIXELS`.
+        drawn_by: a name of `gan.load`, or one of `SPACES`.
         layer: of the units; empty is the output.
         prior: of the codes.
-        network: one that is built like the subject's, to be taken in its place.
     """
-    from gan import CodeSpaceAM, PixelAM
+    if drawn_by not in SPACES:
+        return code_space_of(subject.model.network, drawn_by, layer, prior)
+    from gan import ImageSpaceAM
 
-    network = subject.model.network if network is None else network
-    if generator == PIXELS:
-        channels, height, width = subject.input_shape
-        return PixelAM(network, (channels, height, width), layer or None, normalisation(subject))
+    channels, height, width = subject.input_shape
+    return ImageSpaceAM(
+        subject.model.network, (channels, height, width), layer or None, normalisation(subject), space=drawn_by
+    )
+
+
+def code_space_of(network: nn.Module, generator: str, layer: str = "", prior: str = "shell") -> "CodeSpaceAM":
+    """What maximises units of a network in the codes of a generator, a name of `gan.load`."""
+    from gan import CodeSpaceAM
+
     return CodeSpaceAM(network, generator_of(generator), layer or None, prior)
+
+
+def pixels_of(subject: Subject, network: nn.Module, layer: str) -> "PixelAM":
+    """What finds the strongest response of a layer's units, by pixels alone.
+
+    Args:
+        subject: a network.
+        network: one that is built like it, to be taken in its place.
+        layer: of the units.
+    """
+    from gan import PixelAM
+
+    channels, height, width = subject.input_shape
+    return PixelAM(network, (channels, height, width), layer, normalisation(subject))
 
 
 def generator_of(name: str) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...inputs import image_sets
 from ...inputs.offered_networks import DIGITS
-from ...inputs.unit_maximizers import PIXELS, interruptible
+from ...inputs.unit_maximizers import SPACES, interruptible
 from ...server.jobs import Task
 from .runs import Outcome
 
@@ -54,7 +54,7 @@ def judge(task: Task, outcome: Outcome) -> Judgement:
     task.report(0.0, "Reading real digits, and asking the judge …")
     real = image_sets.digits()
     result = outcome.result
-    baselines = () if outcome.plan.generator == PIXELS else ("best_of_n", "pixel")
+    baselines = () if outcome.plan.generator in SPACES else ("best_of_n", "pixel")
     # Calls of the network that draws: the best of N for each run, then the images that are judged.
     random_codes = float(result.passes.float().mean())
     expected = len(result) * (1 + random_codes // _PER_PASS) + 4

@@ -5,20 +5,33 @@ from functools import partial
 
 import streamlit as st
 
-from ...fitting import generator_of
+from ...inputs import image_sets
 from ...inputs.layer_outputs import has_channels, middle
 from ...inputs.offered_networks import DIGITS
+from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import PIXELS
+from ...inputs.unit_maximizers import SPACES
 from ...server.jobs import View
-from ...settings import EXPLAIN, GENERATORS, MOST_RUNS, MOST_STEPS, PRIORS, SPANS, Settings
+from ...settings import (
+    EXPLAIN,
+    GENERATORS,
+    LEAST_IMAGES,
+    MOST_IMAGES,
+    MOST_RUNS,
+    MOST_STEPS,
+    PRIORS,
+    SPANS,
+    UNTIL,
+    Settings,
+)
 from ...untrusted_text import escaped
 from ...widgets import controls, page_state
 from ...widgets.background_work import forget_work, work
+from ...widgets.input_choice import open_picture
 from ...widgets.page_frame import network_frame, offer_alone
 from ...widgets.page_state import key
 from . import run_sections
-from .plans import Plan, described, plan_of
+from .plans import Plan, asks_for_picture, described, endings, plan_of, real_sets, settled
 from .run_programs import program
 from .runs import Outcome, maximize
 
@@ -26,12 +39,26 @@ _TEXT = (
     "A generator draws an image for each code. From a random code clearly of its class, each run climbs to codes "
     "whose images excite the chosen class or unit more, and stays among the codes that the generator was trained on."
 )
-_PIXEL_TEXT = "Without a generator the pixels themselves are changed, from grey noise on, and kept small and smooth."
+_SPACE_TEXTS = {
+    "fourier": (
+        "Each run climbs from grey noise in the Fourier coefficients of an image, where large structures change as "
+        "easily as fine ones, and looks at the image from a slightly other place at each step (Olah et al. 2017)."
+    ),
+    "maco": (
+        "Each run turns the phases of an image's Fourier coefficients, whose magnitudes stay those of photographs, and "
+        "looks at four crops at each step (Fel et al. 2023). A step takes about four times as long."
+    ),
+    "pixels": (
+        "Each run climbs in the pixels themselves, from grey noise on, and looks at the image from a slightly other "
+        "place at each step. Nothing favours large structures: expect noise."
+    ),
+}
+_DRAWING = "A generator draws what it was trained on. A space needs no generator, and suits any network."
 
 
 def draw() -> None:
     """Draw the page."""
-    fields = ("explain", "span", "prior", "runs", "seed", "steps", "stop_at")
+    fields = ("explain", "span", "prior", "runs", "seed", "steps", "stop_at", "count")
     network_frame("code-space", "What would excite it most?", fields, _explore, DIGITS)
 
 
@@ -39,26 +66,28 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     """Everything below the header; the settings with the choices that were left open."""
     if settings.explain == "neuron" and not settings.neuron:
         settings = replace(settings, neuron=middle(subject.layers[settings.layer]))
-    page_state.put(settings, "target", "layer", "neuron")
+    settings = settled(settings, subject)
+    page_state.put(settings, "target", "contrast", "layer", "neuron", "generator", "until", "data")
     with st.sidebar:
         _widgets(settings, subject)
-    plan = plan_of(settings, subject)
+    picture = open_picture(settings) if asks_for_picture(settings, subject) else None
+    if picture is None and asks_for_picture(settings, subject):
+        return settings  # it was said which picture is missing
+    plan = plan_of(settings, subject, picture)
     unit = described(plan, subject)
-    st.markdown(_PIXEL_TEXT if plan.generator == PIXELS else _TEXT)
+    st.markdown(_SPACE_TEXTS.get(plan.generator, _TEXT))
     if subject.name != DIGITS:
-        st.info(
-            f"The shipped GANs draw digits and have no code space for {escaped(subject.name)}: its pixels are changed."
-        )
+        st.caption(f"The shipped GANs draw digits, and have no code space for {escaped(subject.name)}.")
         offer_alone(DIGITS)
     st.subheader(escaped(f"{GENERATORS[plan.generator]}: {subject.name}, {unit}"))
     if plan.runs < settings.runs:
         st.info(f"{subject.name} sees so many pixels that {plan.runs} runs are made at a time.")
-    _runs(settings, subject, plan, unit)
+    _runs(settings, subject, picture, plan, unit)
     _onward(settings)
     return settings
 
 
-def _runs(settings: Settings, subject: Subject, plan: Plan, unit: str) -> None:
+def _runs(settings: Settings, subject: Subject, picture: Picture | None, plan: Plan, unit: str) -> None:
     """The runs, which start on a click, and what can be done with them."""
     name = f"code-space.{plan.name}"
     forget_work(name)
@@ -68,7 +97,7 @@ def _runs(settings: Settings, subject: Subject, plan: Plan, unit: str) -> None:
             run_sections.runs(view.latest, unit, view.running)
 
     label = f"Maximise with {plan.runs} run{'s' if plan.runs > 1 else ''}"
-    outcome = work(name, label, partial(maximize, plan=plan, subject=subject), show)
+    outcome = work(name, label, partial(maximize, plan=plan, subject=subject, picture=picture), show)
     if outcome is not None:
         run_sections.files(outcome, unit)
         run_sections.verdict(name, outcome)
@@ -85,13 +114,12 @@ def _onward(settings: Settings) -> None:
 
 
 def _widgets(settings: Settings, subject: Subject) -> None:
-    if subject.name == DIGITS:
-        page_state.put(settings, "generator")
-        controls.switch("Drawn by", GENERATORS, "generator", "Without a generator the pixels are changed.")
+    drawing = GENERATORS if subject.name == DIGITS else SPACES
+    controls.switch("Drawn by" if subject.name == DIGITS else "Drawn in", drawing, "generator", _DRAWING)
     controls.switch("Maximise", EXPLAIN, "explain")
     if settings.explain == "class":
         controls.class_list("Class", subject.model.classes, f"the first: {subject.model.classes[0]}", "target")
-        st.number_input("Stop at probability", 0.01, 1.0, step=0.01, key=key("stop_at"))
+        controls.class_list("Minus the logit of", subject.model.classes, "nothing", "contrast")
     else:
         controls.layer_list(subject.layers)
         controls.neuron_inputs(subject.layers[settings.layer])
@@ -101,5 +129,20 @@ def _widgets(settings: Settings, subject: Subject) -> None:
     left.number_input("Runs", 1, MOST_RUNS, key=key("runs"))
     right.number_input("First seed", 0, 999_999, key=key("seed"))
     left.number_input("Steps at most", 1, MOST_STEPS, key=key("steps"))
-    if generator_of(settings) != PIXELS:
+    if settings.generator not in SPACES:
         right.selectbox("Prior of the codes", PRIORS, key=key("prior"))
+    _ending(settings, subject)
+
+
+def _ending(settings: Settings, subject: Subject) -> None:
+    """Where runs end."""
+    possible = endings(settings, subject)
+    st.selectbox("End at", possible, format_func=UNTIL.__getitem__, key=key("until"))
+    if settings.until == "probability":
+        st.number_input("Stop at probability", 0.01, 1.0, step=0.01, key=key("stop_at"))
+    if settings.until == "data":
+        st.selectbox(
+            "Images", real_sets(settings, subject), format_func=image_sets.LABELS.__getitem__, key=key("data"),
+            help="Of a class the median probability of its images, of another unit the largest value.",
+        )  # fmt: skip
+        st.number_input("How many", LEAST_IMAGES, MOST_IMAGES, step=50, key=key("count"))

@@ -1,11 +1,14 @@
 """What the Code space page asks: a `Plan` of what is maximised, and how."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ...fitting import generator_of
+from ...inputs import image_sets
 from ...inputs.layer_outputs import has_channels, middle, place
+from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import PIXELS
+from ...inputs.unit_maximizers import SPACES
 from ...server.jobs import name_of
 from ...settings import Settings
 
@@ -20,12 +23,16 @@ class Plan:
     Attributes:
         network: name of the network whose unit it is.
         identity: tells it from networks of the same name with other weights.
-        generator: "dcgan-mnist", "gan-mnist", or `PIXELS`.
+        generator: "dcgan-mnist", "gan-mnist", or one of `SPACES`.
         layer: of the unit; empty is the output.
-        target: as `gan.CodeSpaceAM.maximize` takes it: a class, a channel in the mean over its positions, or an index.
+        target: a class, a channel in the mean over its positions, or an index.
+        contrast: a class whose logit is subtracted, or None.
+        picture: the digest of a picture; then not the unit is maximised, but the direction of all channels that the
+            layer has for the picture at the unit's position. Empty otherwise.
         prior: of the codes.
         runs, seed, steps: how many, the first one's seed, and the most steps.
-        stop_at: the probability at which a run for a class ends; None for other units, which make all steps.
+        stop_at: the probability at which a run for a class ends; None if it ends elsewhere.
+        data, count: the real images at whose value a run ends, and how many; empty and 0 if it ends elsewhere.
     """
 
     network: str
@@ -33,20 +40,84 @@ class Plan:
     generator: str
     layer: str
     target: int | tuple[int, ...]
+    contrast: int | None
+    picture: str
     prior: str
     runs: int
     seed: int
     steps: int
     stop_at: float | None
+    data: str
+    count: int
 
     @property
     def name(self) -> str:
         """Tells plans apart."""
         return name_of(self)
 
+    @property
+    def of_class(self) -> bool:
+        """Whether a single class is maximised, which has a probability."""
+        return not self.layer and self.contrast is None
 
-def plan_of(settings: Settings, subject: Subject) -> Plan:
-    """The plan that valid settings ask for; an open class is the first, an open neuron the first in the middle."""
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Of `maximize`, besides the target and the images of `data`."""
+        ends: dict[str, Any] = {"stop_at": "data"} if self.data else {}
+        if self.stop_at is not None:
+            ends = {"stop_at": self.stop_at}
+        elif not self.data and self.of_class and self.generator not in SPACES:
+            ends = {"least_steps": self.steps}
+        return {"runs": self.runs, "seed": self.seed, "steps": self.steps, **ends}
+
+
+def real_sets(settings: Settings, subject: Subject) -> tuple[str, ...]:
+    """The sets of real images on this machine that say how far a unit can come: for a class those that show it."""
+    if max(subject.input_shape[1:]) > _SMALL_SIDE:
+        return ()
+    of_class = settings.explain == "class" and _contrast(settings) is None
+    found = [
+        name
+        for name in image_sets.fitting(subject.model)
+        if name != "generated" and image_sets.available(name)
+        if image_sets.labelled(name, subject.model) or not of_class
+    ]
+    # Those that the shipped networks were tested on come first.
+    return tuple(sorted(found, key=lambda name: name not in ("mnist", "cifar10")))
+
+
+def endings(settings: Settings, subject: Subject) -> tuple[str, ...]:
+    """Where runs can end, of `settings.UNTIL`; the first is what suits best."""
+    probability = ("probability",) if settings.explain == "class" and _contrast(settings) is None else ()
+    # In a space of images a class is certain long before its picture is legible.
+    first = ("steps", *probability) if generator_of(settings) in SPACES else (*probability, "steps")
+    return (*first, "data") if real_sets(settings, subject) else first
+
+
+def settled(settings: Settings, subject: Subject) -> Settings:
+    """The settings with what was left open, or cannot be had, chosen."""
+    settings = replace(settings, generator=generator_of(settings))
+    possible, sets = endings(settings, subject), real_sets(settings, subject)
+    until = settings.until if settings.until in possible else possible[0]
+    data = settings.data if settings.data in sets else next(iter(sets), settings.data)
+    return replace(settings, until=until, data=data if until == "data" else settings.data)
+
+
+def asks_for_picture(settings: Settings, subject: Subject) -> bool:
+    """Whether the direction is maximised that the channels of a layer have for the open picture."""
+    unit = settings.explain == "neuron" and settings.span == "direction"
+    return unit and has_channels(subject.layers[settings.layer])
+
+
+def plan_of(settings: Settings, subject: Subject, picture: Picture | None = None) -> Plan:
+    """The plan that valid settings ask for; an open class is the first, an open neuron the first in the middle.
+
+    Args:
+        settings: what is asked.
+        subject: the network.
+        picture: the open one, where `asks_for_picture`.
+    """
+    settings = settled(settings, subject)
     unit, generator = settings.explain == "neuron", generator_of(settings)
     side = max(subject.input_shape[1:])
     runs = settings.runs if side <= _SMALL_SIDE else min(settings.runs, _MOST_LARGE_RUNS)
@@ -56,12 +127,21 @@ def plan_of(settings: Settings, subject: Subject) -> Plan:
         generator=generator,
         layer=settings.layer if unit else "",
         target=_unit(settings, subject.layers[settings.layer]) if unit else settings.target or 0,
-        prior="" if generator == PIXELS else settings.prior,
+        contrast=None if unit else _contrast(settings),
+        picture=picture.digest if picture is not None and asks_for_picture(settings, subject) else "",
+        prior="" if generator in SPACES else settings.prior,
         runs=runs,
         seed=settings.seed,
         steps=settings.steps,
-        stop_at=None if unit else settings.stop_at,
+        stop_at=settings.stop_at if settings.until == "probability" else None,
+        data=settings.data if settings.until == "data" else "",
+        count=settings.count if settings.until == "data" else 0,
     )
+
+
+def _contrast(settings: Settings) -> int | None:
+    """The class that is subtracted; none where it is the class itself."""
+    return None if settings.contrast == (settings.target or 0) else settings.contrast
 
 
 def _unit(settings: Settings, shape: tuple[int, ...]) -> int | tuple[int, ...]:
@@ -75,7 +155,10 @@ def described(plan: Plan, subject: Subject) -> str:
     """The unit, for people."""
     if not plan.layer:
         assert isinstance(plan.target, int)
-        return f"class {subject.model.classes[plan.target]}"
+        minus = "" if plan.contrast is None else f" minus class {subject.model.classes[plan.contrast]}"
+        return f"class {subject.model.classes[plan.target]}{minus}"
     shape = subject.layers[plan.layer]
     index = plan.target if isinstance(plan.target, tuple) else (plan.target,)
+    if plan.picture:
+        return f"what the picture has in {plan.layer} at row {index[1]}, column {index[2]}"
     return place(plan.layer, shape, index) + (" (mean over its positions)" if len(index) < len(shape) else "")

@@ -1,37 +1,67 @@
 """A program that makes the runs of the Code space page again."""
 
+from ...inputs.image_sets import real_images
+from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import PIXELS, normalisation
+from ...inputs.unit_maximizers import SPACES, normalisation
 from .plans import Plan
-from .runs import Outcome
+from .runs import COSINE_POWER, Outcome
 
 
 def program(outcome: Outcome, subject: Subject) -> str:
     """A program whose `result` is the one on screen."""
     plan = outcome.plan
     layer = f", layer={plan.layer!r}" if plan.layer else ""
-    if plan.generator == PIXELS:
-        imports, lines = _pixel_lines(plan, subject, layer)
+    target = repr(plan.target)
+    if plan.generator in SPACES:
+        imports, lines = _space_lines(plan, subject, layer)
     else:
         imports = ["from gan import CodeSpaceAM, load, load_classifier"]
         lines = [
             f"classifier, generator = load_classifier({plan.network!r}), load({plan.generator!r}).generator",
             f"maximizer = CodeSpaceAM(classifier, generator{layer}, prior={plan.prior!r})",
         ]
-    keywords = [f"runs={plan.runs}", f"seed={plan.seed}", f"steps={plan.steps}"]
-    keywords += [] if plan.stop_at is None else [f"stop_at={plan.stop_at:g}"]
+    if plan.contrast is not None:
+        imports.append("from gan.maximising.objectives import channel")
+        target = f"channel({plan.target}) - channel({plan.contrast})"
+    if plan.picture and outcome.picture is not None and isinstance(plan.target, tuple):
+        imports += ["from gan.maximising.objectives import direction", "from plugin.observing import outputs_of"]
+        imports += [*_opening(subject), *outcome.picture.imports]
+        imports += ["from plugin import models"] if "models." in outcome.picture.source else []
+        lines += _direction_lines(plan, subject, outcome.picture)
+        _, row, column = plan.target
+        target = f"direction(outputs[0, :, {row}, {column}], {COSINE_POWER!r})"
+    keywords = [f"{name}={value!r}" for name, value in plan.keywords.items()]
+    if plan.data:
+        imports += [f"from {real_images.__module__} import {real_images.__name__}", *_opening(subject)]
+        lines += [] if any(line.startswith("model = ") for line in lines) else [f"model = {subject.source}"]
+        keywords.append(f"real={real_images.__name__}({plan.data!r}, model, {plan.count})")
     # What was stopped on screen stops there again.
     keywords += [] if outcome.finished else [f"callback=lambda now: now.step >= {outcome.result.step}"]
     return "\n".join([
-        *sorted([*imports, "from gan.export import save_grid"]), "", *lines,
-        f"result = maximizer.maximize({plan.target!r}, {', '.join(keywords)})",
+        *sorted({*imports, "from gan.export import save_grid"}), "", *lines,
+        f"result = maximizer.maximize({target}, {', '.join(keywords)})",
         'save_grid(result.images, "maximized.png")', "",
     ])  # fmt: skip
 
 
-def _pixel_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
-    imports = ["from gan import PixelAM", *subject.imports]
-    imports += ["from plugin import models"] if "models." in subject.source else []
+def _opening(subject: Subject) -> list[str]:
+    """What has to be imported to open the network."""
+    return [*subject.imports, *(["from plugin import models"] if "models." in subject.source else [])]
+
+
+def _direction_lines(plan: Plan, subject: Subject, picture: Picture) -> list[str]:
+    """What a layer has for the picture."""
+    network = "model.network" if plan.generator in SPACES else "classifier"
+    return [
+        *([] if plan.generator in SPACES else [f"model = {subject.source}"]),
+        f"inputs = model.preprocess({picture.source})",
+        f"outputs = outputs_of({network}, [{plan.layer!r}], inputs)[{plan.layer!r}]",
+    ]
+
+
+def _space_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
+    imports = ["from gan import ImageSpaceAM", *_opening(subject)]
     transform = ""
     if normalisation(subject) is not None:
         imports.append("from torchvision.transforms import Normalize")
@@ -39,6 +69,6 @@ def _pixel_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], l
         transform = f", transform=Normalize({mean}, {std})"
     lines = [
         f"model = {subject.source}",
-        f"maximizer = PixelAM(model.network, {subject.input_shape}{layer}{transform})",
+        f"maximizer = ImageSpaceAM(model.network, {subject.input_shape}{layer}{transform}, space={plan.generator!r})",
     ]
     return imports, lines

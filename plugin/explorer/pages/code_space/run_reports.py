@@ -14,10 +14,13 @@ from torch import Tensor
 from plugin import figures
 from plugin.experiments.units import evenly
 
+from ...inputs.image_sets import LABELS
 from ...maps.rendering import versions
 from .runs import Outcome
 
 _GIF_FRAMES, _GRID_SIDE = 60, 460
+# What a network's output is, by the head that `gan` found.
+_RETURNED = {"logits": "logit", "softmax": "probability", "log-softmax": "log probability", "sigmoid": "probability"}
 
 
 def statement(outcome: Outcome, running: bool = False) -> str:
@@ -25,23 +28,58 @@ def statement(outcome: Outcome, running: bool = False) -> str:
     result, scores = outcome.result, outcome.scores[-1]
     value = f"value {np.mean(scores):.3g} in the mean, {np.min(scores):.3g} to {np.max(scores):.3g}"
     stopped = "" if outcome.finished or running else f"Stopped after {result.step} steps. "
-    if outcome.plan.stop_at is None:
-        return f"{stopped}{len(result)} runs of {result.step} steps: {value}."
+    if outcome.plan.of_class and result.probabilities is not None:
+        value += f"; probability {float(result.probabilities.mean()):.3g} in the mean"
+    if outcome.wanted is None:
+        return f"{stopped}{len(result)} run{'s' * (len(result) != 1)} of {result.step} steps: {value}."
     steps = int(result.steps_taken.float().median())
-    reached = f"{int(result.reached.sum())} of {len(result)} runs reached {outcome.plan.stop_at:g}"
-    return f"{stopped}{reached} in {steps} step{'s' * (steps != 1)} (median): {value}."
+    reached = f"{int(result.reached.sum())} of {len(result)} runs reached {outcome.wanted:.4g}"
+    text = f"{stopped}{reached} in {steps} step{'s' * (steps != 1)} (median): {value}."
+    return f"{text} {_of_data(outcome)}".rstrip()
+
+
+def _of_data(outcome: Outcome) -> str:
+    """What real images reach, where runs end there."""
+    plan = outcome.plan
+    if not plan.data:
+        return ""
+    which = f"{plan.count} images ({LABELS[plan.data]})"
+    if plan.of_class:
+        return f"Of {which}, those of the class reach probability {outcome.wanted:.4g} in the median."
+    return f"Of {which}, the best reaches {outcome.wanted:.4g}."
+
+
+def silence(outcome: Outcome) -> str:
+    """Whether the unit was silent where runs began, and how they were helped; empty if it answered everywhere."""
+    result = outcome.result
+    count, silent, looked = len(result), int((result.opened > 0).sum()), int(result.tried.max())
+    notes = []
+    if not outcome.plan.of_class and looked > getattr(result.maximizer, "candidates", looked):
+        notes.append(f"Up to {looked} random codes were looked at, as the unit was silent for the first.")
+    if silent:
+        notes.append(
+            f"The unit is silent where {silent} of {count} runs begin: these climb before its ReLU until it answers."
+        )
+    if given_up := int(result.silent.sum()):
+        notes.append(
+            f"{given_up} of {count} runs were given up, as the unit never answered: their images say nothing of it. "
+            "Take another unit, or other seeds."
+        )
+    return " ".join(notes)
 
 
 def shortfall(outcome: Outcome) -> str:
-    """How far those runs came that ended below the probability at which they should; empty if there are none."""
+    """How far those runs came that ended below what they were to reach; empty if there are none."""
     plan, chances = outcome.plan, outcome.result.probabilities
-    missed = ~outcome.result.reached
-    if plan.stop_at is None or chances is None or not outcome.finished or not bool(missed.any()):
+    missed = ~outcome.result.reached & ~outcome.result.silent
+    if outcome.wanted is None or not outcome.finished or not bool(missed.any()):
         return ""
+    values = outcome.result.scores[-1] if chances is None else chances
     made = f"in {plan.steps} step{'s' * (plan.steps != 1)}"
+    lower = "" if chances is None else ", or stop at a lower probability"
     return (
-        f"{int(missed.sum())} of {len(missed)} runs did not reach {plan.stop_at:g} {made}, the best of them came to "
-        f"{float(chances[missed].max()):.4g}. Allow more steps, or stop at a lower probability."
+        f"{int(missed.sum())} of {len(missed)} runs did not reach {outcome.wanted:.4g} {made}, the best of them came "
+        f"to {float(values[missed].max()):.4g}. Allow more steps{lower}."
     )
 
 
@@ -73,8 +111,15 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
 def curves(outcome: Outcome) -> go.Figure:
     """The unit's value by step, a line per run."""
     names = [f"seed {seed}" for seed in outcome.result.seeds]
-    label = "logit of the class" if outcome.plan.stop_at is not None else "value of the unit"
-    return figures.ascent_curves(outcome.scores, names, outcome.result.steps_taken.numpy(), label)
+    return figures.ascent_curves(outcome.scores, names, outcome.result.steps_taken.numpy(), _value(outcome))
+
+
+def _value(outcome: Outcome) -> str:
+    """What the values are: of a class what the network's head returns."""
+    if outcome.plan.layer:
+        return "value of the unit"
+    returned = _RETURNED[outcome.result.maximizer.activations.head or "logits"]
+    return f"{returned} of the class" if outcome.plan.contrast is None else f"{returned}, class minus class"
 
 
 def picture(images: Tensor, side: int = _GRID_SIDE) -> Image.Image:

@@ -30,6 +30,8 @@ def runs(outcome: Outcome, unit: str, running: bool) -> None:
             alt=f"Value by step, a line per run and their median. {run_reports.statement(outcome, running)}",
         )  # fmt: skip
         st.markdown(run_reports.statement(outcome, running))
+        if note := run_reports.silence(outcome):
+            st.info(note)
         if note := run_reports.shortfall(outcome):
             st.warning(note)
         st.caption(cost(outcome), help=COST)

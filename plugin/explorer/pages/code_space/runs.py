@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from plugin.observing import outputs_of
+
+from ...inputs import image_sets
+from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import interruptible, maximizer_of
 from ...server.jobs import Task
@@ -20,6 +24,9 @@ from .plans import Plan
 if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages need not wait for
     from gan.maximising import Result
 
+# Images whose channels point elsewhere than the picture's gain less.
+COSINE_POWER = 2.0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -28,6 +35,7 @@ class Outcome:
     Attributes:
         plan: what was asked.
         result: of `gan`, with images `(n, C, H, W)` in [0, 1], codes and scores.
+        picture: of the plan, if it has one.
         frames: the images after each step, uint8 `(n, C, H, W)`.
         seconds, peak_bytes: what it took so far.
     """
@@ -37,6 +45,7 @@ class Outcome:
     frames: Sequence[Tensor] = field(repr=False)
     seconds: float
     peak_bytes: int | None
+    picture: Picture | None = None
 
     @property
     def scores(self) -> np.ndarray[Any, Any]:
@@ -44,28 +53,57 @@ class Outcome:
         return self.result.scores[: self.result.step].cpu().numpy()
 
     @property
+    def wanted(self) -> float | None:
+        """What every run is to reach: a probability of a class, a value of another unit; None if nothing."""
+        found = self.result.stop_at
+        if self.plan.stop_at is None and not self.plan.data:
+            return None
+        return float(found.max()) if isinstance(found, Tensor) else found
+
+    @property
     def finished(self) -> bool:
         """Whether every run has ended by itself: the rows of scores that were not needed are there then."""
         return len(self.result.scores) == self.plan.steps
 
 
-def maximize(task: Task, plan: Plan, subject: Subject) -> Outcome:
+def maximize(task: Task, plan: Plan, subject: Subject, picture: Picture | None = None) -> Outcome:
     """Carry a plan out, for a `jobs.Job`; what is shown is the `Outcome` so far."""
     begin = partial(task.report, 0.0, "Choosing where to start …")
     begin()
     maximizer = maximizer_of(subject, plan.generator, plan.layer, plan.prior)
+    real = image_sets.real_images(plan.data, subject.model, plan.count) if plan.data else None
     frames: list[Tensor] = []
     with Meter(maximizer.like.device) as meter:
         with interruptible(maximizer.networks[0], begin):
-            running = maximizer.iterate(plan.target, plan.runs, plan.seed, steps=plan.steps, stop_at=plan.stop_at)
+            running = maximizer.iterate(_target(plan, subject, picture), real=real, **plan.keywords)
         for result in running:
             frames.append((result.images * 255).round().byte())
             meter.read()
-            outcome = Outcome(plan, result, frames, meter.seconds, meter.peak_bytes)
+            outcome = Outcome(plan, result, frames, meter.seconds, meter.peak_bytes, picture)
             task.report(_progress(outcome), _message(outcome), outcome)
             if outcome.finished:
                 break  # what `gan` would now warn of on standard error, `run_reports.shortfall` says
     return outcome
+
+
+def _target(plan: Plan, subject: Subject, picture: Picture | None) -> Any:
+    """What `gan` maximises.
+
+    Raises:
+        ValueError: the layer has nothing where the picture is looked at, which is no direction.
+    """
+    from gan.maximising.objectives import channel, direction
+
+    if isinstance(plan.target, int):
+        return plan.target if plan.contrast is None else channel(plan.target) - channel(plan.contrast)
+    if picture is None:
+        return plan.target
+    _, row, column = plan.target
+    inputs = subject.model.preprocess(picture.image)
+    vector = outputs_of(subject.model.network, [plan.layer], inputs)[plan.layer][0, :, row, column]
+    if not bool(vector.any()):
+        raise ValueError(f"all channels of {plan.layer} are 0 for this picture at row {row}, column {column}")
+    return direction(vector, COSINE_POWER)
 
 
 def _progress(outcome: Outcome) -> float:
@@ -74,6 +112,6 @@ def _progress(outcome: Outcome) -> float:
 
 def _message(outcome: Outcome) -> str:
     text = f"Step {outcome.result.step} of at most {outcome.plan.steps}"
-    if outcome.plan.stop_at is None:
+    if outcome.wanted is None:
         return text
-    return f"{text}; {int(outcome.result.reached.sum())} of {len(outcome.result)} runs reached {outcome.plan.stop_at:g}"
+    return f"{text}; {int(outcome.result.reached.sum())} of {len(outcome.result)} runs reached {outcome.wanted:.4g}"

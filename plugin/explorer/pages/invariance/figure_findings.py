@@ -19,7 +19,7 @@ from plugin.experiments.units import layers_with_units
 
 from ...inputs import image_sets
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import generator_of, interruptible, maximizer_of, normalisation
+from ...inputs.unit_maximizers import code_space_of, generator_of, interruptible, normalisation, pixels_of
 from ...server.jobs import Task
 from ...server.meter import Meter
 from .figure_questions import UNITS, FigureQuestion, rate_of
@@ -141,8 +141,10 @@ class _Worker:
 
     def _maximizers(self, network: nn.Module) -> Callable[[str], ToTheEnd]:
         def made(layer: str) -> ToTheEnd:
-            maximizer = maximizer_of(self.subject, self.question.generator, layer, network=network)
-            return ToTheEnd(maximizer, self.question.steps)
+            generator, steps = self.question.generator, self.question.steps
+            if generator:
+                return ToTheEnd(code_space_of(network, generator, layer), steps)
+            return ToTheEnd(pixels_of(self.subject, network, layer), steps)
 
         return made
 

@@ -2,7 +2,7 @@
 
 from ...inputs.image_sets import inputs
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import PIXELS, normalisation
+from ...inputs.unit_maximizers import normalisation
 from .figure_questions import UNITS, FigureQuestion, rate_of
 
 
@@ -82,7 +82,7 @@ def _set_lines(question: FigureQuestion, subject: Subject, imports: set[str]) ->
 def _maximizer_lines(question: FigureQuestion, subject: Subject, imports: set[str]) -> list[str]:
     """A function of a network that makes the maximisers of its layers."""
     imports.add("from plugin.experiments.invariance.study import ToTheEnd")
-    if question.generator != PIXELS:
+    if question.generator:
         imports.add("from gan import CodeSpaceAM, load")
         lines = [f"generator = load({question.generator!r}).generator"]
         made = "CodeSpaceAM(network, generator, layer or None)"

@@ -7,8 +7,8 @@ import torch
 
 from plugin.experiments.units import layers_with_units
 
-from ...fitting import generator_of
 from ...inputs import image_sets
+from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
 from ...server.jobs import name_of
 from ...settings import Settings
@@ -50,7 +50,7 @@ class FigureQuestion:
         data: a key of `image_sets.LABELS`.
         count: how many images.
         layer, channel: of the chosen unit, which lies in the middle of the picture.
-        generator: in whose codes is maximised; `unit_maximizers.PIXELS` is none, and empty for A.
+        generator: in whose codes is maximised; empty where pixels are, and for A.
         runs, steps: of the maximisation.
         seed: decides directions, fresh weights and runs.
     """
@@ -123,7 +123,7 @@ def question_of(figure: str, settings: Settings, subject: Subject, data: str) ->
         count=settings.count,
         layer=settings.layer,
         channel=settings.neuron[0],
-        generator=generator_of(settings) if maximises else "",
+        generator=settings.generator if maximises and subject.name == DIGITS else "",
         runs=max(2, min(settings.runs, MOST_RUNS)) if figure == "C" else 0,
         steps=settings.ascent if maximises else 0,
         seed=settings.seed,

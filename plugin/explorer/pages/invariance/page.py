@@ -5,11 +5,11 @@ from functools import partial
 
 import streamlit as st
 
-from ...fitting import generator_of, to_be_maximised
+from ...fitting import to_be_maximised
 from ...inputs import image_sets
 from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import PIXELS
+from ...inputs.unit_maximizers import SPACES
 from ...maps.map_names import file_name
 from ...server.download_button import download_button
 from ...server.jobs import View
@@ -44,7 +44,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
         offer_alone(DIGITS)
         return settings
     layers = figure_questions.layers_of(subject)
-    if subject.name == DIGITS and settings.generator == PIXELS:
+    if subject.name == DIGITS and settings.generator in SPACES:
         settings = replace(settings, generator=Settings.generator)
     settings = figure_questions.with_unit(settings, subject, layers)
     data, note = figure_questions.data_of(settings, subject)
@@ -74,7 +74,7 @@ def _widgets(settings: Settings, subject: Subject, layers: list[str]) -> None:
     size = subject.layers[settings.layer][0]
     st.number_input("Channel", 0, size - 1, key=key("neuron.0"), help=f"0 to {size - 1}")
     if subject.name == DIGITS:
-        generators = {name: label for name, label in GENERATORS.items() if name != PIXELS}
+        generators = {name: label for name, label in GENERATORS.items() if name not in SPACES}
         page_state.put(settings, "generator")
         controls.switch("Maximised in the codes of", generators, "generator")
     left, right = st.columns(2)
@@ -88,7 +88,7 @@ def _section(figure: str, settings: Settings, subject: Subject, data: str) -> No
     """One figure: what it is, and how it is measured where it can be."""
     st.subheader(figure_questions.TITLES[figure])
     st.markdown(figure_questions.TEXTS[figure])
-    if figure == "C" and generator_of(settings) == PIXELS:
+    if figure == "C" and subject.name != DIGITS:
         st.info(f"Solutions are linked through the codes of a generator. The shipped ones draw digits, for {DIGITS}.")
     else:
         _measurement(figure_questions.question_of(figure, settings, subject, data), subject)
