@@ -10,9 +10,6 @@ and puts the same regions back in the same order. With f(i) the score after the 
 A random order of the regions has r = 1 in expectation: deleting in an order is inserting in the reversed one. A map
 that predicts removal has r > 1, for its deletion falls sooner and its insertion rises sooner; its negative has r < 1.
 Only the order of the values counts, with their signs: the regions that the map draws in the deepest red go first.
-
->>> curves = removal_curves(lambda pictures: model(pictures)[:, 3], images, attribution)
->>> curves.ratio                                                                    # one per picture, random: 1
 """
 
 from collections.abc import Callable
@@ -35,6 +32,14 @@ class RemovalCurves:
         deletion: the score after each share was removed, by the map `(N, steps + 1)`.
         insertion: the score after each share was put back, by the map `(N, steps + 1)`.
         random: the scores of deletion in random orders `(orders, N, steps + 1)`. Reversed they are those of insertion.
+
+    >>> import torch
+    >>> from plugin.experiments.faithfulness import RemovalCurves
+    >>> shares, random = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[[4.0, 2.0, 0.0]]] * 2)
+    >>> fall, rise = torch.tensor([[4.0, 0.0, 0.0]]), torch.tensor([[0.0, 4.0, 4.0]])
+    >>> curves = RemovalCurves(shares, deletion=fall, insertion=rise, random=random)
+    >>> curves.ratio  # a random order has 1
+    tensor([1.5000])
     """
 
     shares: Tensor
@@ -111,6 +116,17 @@ def removal_curves(
     Raises:
         ValueError: the shapes do not fit, the map has a value that is not finite, or there are too few steps, orders or
             pixels in a region.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> from plugin.experiments.faithfulness import removal_curves
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> images = torch.randn(2, 3, 8, 8)
+    >>> attribution = LRPTranspose(model).attribute(images, target=3)
+    >>> curves = removal_curves(lambda pictures: model(pictures)[:, 3], images, attribution)
+    >>> curves.deletion.shape, curves.ratio.shape
+    (torch.Size([2, 9]), torch.Size([2]))
     """
     side = max(1, round(min(inputs.shape[2:]) / _REGIONS_PER_SIDE)) if region is None else region
     _refuse(inputs, attribution, steps, orders, side)

@@ -39,6 +39,10 @@ class Similarity:
     Attributes:
         signed: rank correlation of their values, in [-1, 1], mean over the examples; -1 if one is the other's negative.
         magnitude: the same of their absolute values; 1 also if one is the other's negative.
+
+    >>> from plugin.experiments.sanity import Similarity
+    >>> Similarity(signed=-1.0, magnitude=1.0).unchanged  # a map and its negative
+    -1.0
     """
 
     signed: float
@@ -178,6 +182,15 @@ def class_check(
         model: the network.
         inputs: examples `(N, ...)`.
         target, other: the two outputs, as `attribute` takes them.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import GuidedBackprop
+    >>> from plugin.experiments.sanity import class_check
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    >>> found = class_check(GuidedBackprop, model, torch.randn(2, 3, 8, 8), target=3, other=5)
+    >>> -1 <= found.signed <= 1
+    True
     """
     attribution = method(model)
     return similarity(attribution.attribute(inputs, target=target), attribution.attribute(inputs, target=other))
@@ -213,7 +226,14 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def similarity(first: Tensor, second: Tensor) -> Similarity:
-    """How alike two sets of maps `(N, ...)` of the same inputs are; means over the N examples."""
+    """How alike two sets of maps `(N, ...)` of the same inputs are; means over the N examples.
+
+    >>> import torch
+    >>> from plugin.experiments.sanity import similarity
+    >>> maps = torch.tensor([[1.0, -2.0, 3.0]])
+    >>> round(similarity(maps, maps).unchanged, 6), round(similarity(maps, -maps).unchanged, 6)
+    (1.0, -1.0)
+    """
     signed, magnitude = rank_correlation(first, second), rank_correlation(first.abs(), second.abs())
     return Similarity(float(signed.mean()), float(magnitude.mean()))
 

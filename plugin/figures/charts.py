@@ -258,6 +258,12 @@ def score_curves(shares: Array, curves: Mapping[str, Array], label: str, height:
 
     Raises:
         ValueError: there is no curve, or one has another length than `shares`.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.score_curves(np.linspace(0, 1, 3), {"deletion": np.array([4.0, 1.0, 0.0])}, label="logit")
+    >>> figure.data[0].name
+    'deletion'
     """
     lengths = {name: len(values) for name, values in curves.items()}
     if not lengths or {*lengths.values()} != {len(shares)}:

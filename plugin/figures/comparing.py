@@ -23,6 +23,12 @@ def common_size(first: Array, second: Array) -> tuple[Array, Array]:
 
     Raises:
         ValueError: one is no map.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> large, small = figures.common_size(np.ones((8, 8)), np.ones((4, 4)))
+    >>> large.shape, small.shape
+    ((4, 4), (4, 4))
     """
     pair = [np.asarray(values, dtype=np.float64) for values in (first, second)]
     if any(values.ndim != 2 for values in pair):
@@ -43,6 +49,11 @@ def difference(first: Array, second: Array, scaled: bool) -> Array:
 
     Raises:
         ValueError: one is no map.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figures.difference(np.full((2, 2), 3.0), np.full((2, 2), 5.0), scaled=False).tolist()
+    [[2.0, 2.0], [2.0, 2.0]]
     """
     pair = common_size(first, second)
     if scaled:
@@ -68,6 +79,12 @@ def linked_maps(
 
     Raises:
         ValueError: there is no map, they differ in size, or `signed_map` would refuse one.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> figure = figures.linked_maps({"A": np.random.randn(8, 8), "B": np.random.randn(8, 8)})
+    >>> len(figure.data)
+    2
     """
     shapes = {np.shape(values) for values in maps.values()}
     if len(shapes) != 1:

@@ -35,7 +35,14 @@ def to_png(
 
 
 def blended(picture: NDArray[np.uint8], image: Image.Image | None, opacity: float) -> Image.Image:
-    """The colours of a map `(H, W, 3)` over an image, if there is one, which is stretched to their size."""
+    """The colours of a map `(H, W, 3)` over an image, if there is one, which is stretched to their size.
+
+    >>> import numpy as np
+    >>> from plugin import figures, models
+    >>> colours = np.full((8, 8, 3), 255, dtype=np.uint8)
+    >>> figures.blended(colours, models.sample_images()["cat"], opacity=0.5).size
+    (8, 8)
+    """
     above = Image.fromarray(picture)
     if image is None:
         return above

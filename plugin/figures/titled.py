@@ -36,6 +36,13 @@ class TitledMap:
         quantity: label of the colour bar, such as "relevance, in units of the logit".
         clipped: whether there are values beyond the limit.
         signed: whether the colours are those of `signed_colours`; those of `as_image` have no bar, but a line.
+
+    >>> import numpy as np
+    >>> from plugin import figures
+    >>> values = np.random.randn(8, 8)
+    >>> titled = figures.TitledMap(figures.signed_colours(values, limit=2.0), 2.0, "LRP", quantity="relevance")
+    >>> titled.png()[:4], titled.svg()[:5]
+    (b'\\x89PNG', b'<?xml')
     """
 
     picture: NDArray[np.uint8]
