@@ -213,7 +213,8 @@ class Propagation(ReadingMode):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of an operation that may be in train mode, with copies of those it would then overwrite."""
         name, default = row.training or ("", False)
-        if not row.argument(args, kwargs, name, default):
+        never = "p" in row.arguments and row.argument(args, kwargs, "p", 0.5) == 0  # a dropout that drops nothing
+        if never or not row.argument(args, kwargs, name, default):
             return args, kwargs
         module = running_module(self.model)
         if module.training and module not in self._warned:

@@ -77,7 +77,7 @@ def _structure() -> Iterator[Operation]:
                     "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
                     "diagonal tril triu take take_along_dim hsplit vsplit dsplit data meshgrid atleast_1d "
                     "atleast_2d atleast_3d masked_select narrow_copy select_copy unsafe_chunk "
-                    "unsafe_split broadcast_tensors diag_embed im2col col2im", Kind.MOVEMENT,
+                    "unsafe_split broadcast_tensors diag_embed diag diagflat im2col col2im", Kind.MOVEMENT,
                     keeps_signs=True)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
                     keeps_signs=True)
@@ -100,7 +100,8 @@ def _sums() -> Iterator[Operation]:
                     "adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample upsample_bilinear "
                     "upsample_nearest trace upsample_bilinear2d upsample_nearest2d upsample_bicubic2d scatter_add "
                     "index_add scatter_reduce scatter masked_scatter index_fill index_copy slice_scatter "
-                    "select_scatter diff segment_reduce max_unpool1d max_unpool2d max_unpool3d",
+                    "select_scatter diagonal_scatter diff trapezoid trapz deg2rad rad2deg segment_reduce "
+                    "max_unpool1d max_unpool2d max_unpool3d",
                     Kind.LINEAR, keeps_signs=True, adds_constants=True)
     yield from _row("fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn", Kind.LINEAR,
                     homes=(torch.fft,))
@@ -217,6 +218,8 @@ def _norms() -> Iterator[Operation]:
                       arguments="query key value attn_mask dropout_p is_causal scale enable_gqa")
     yield from _parts("multi_head_attention_forward", homes=(F,))
     yield from _parts("local_response_norm cosine_similarity pairwise_distance")
+    yield from _parts("lp_pool1d lp_pool2d lp_pool3d", activations=True)
+    yield from _parts("native_layer_norm native_group_norm", homes=(torch,))
     yield from _parts("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", True, homes=(torch,))
 # fmt: on
 

@@ -249,3 +249,13 @@ def test_rounding_of_quantisation_aware_training_is_a_constant() -> None:
         expected = attribution(Net(added)).attribute(IMAGES, TARGET)
         torch.testing.assert_close(attribution(Net(rounded)).attribute(IMAGES, TARGET), expected)
     assert closes(Net(rounded), IMAGES)
+
+
+@pytest.mark.parametrize("power", [2, 3])
+def test_power_average_pooling_is_its_formula(power) -> None:
+    network = Net(lambda net, hidden: F.lp_pool2d(hidden, power, 4))
+    reference = Net(lambda net, hidden: (F.avg_pool2d(hidden**power, 4) * 16) ** (1 / power))
+    for attribution in (GuidedBackprop, Deconvolution, LRPTranspose):
+        expected = attribution(reference).attribute(IMAGES, TARGET)
+        torch.testing.assert_close(attribution(network).attribute(IMAGES, TARGET), expected, rtol=1e-8, atol=1e-12)
+    assert closes(network, IMAGES)

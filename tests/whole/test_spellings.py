@@ -1274,3 +1274,36 @@ def expected_of_attention() -> dict[str, Tensor]:
 @pytest.mark.parametrize("row", ATTENTIONS, ids=identify)
 def test_attention(row) -> None:
     assert_same_maps(METHODS, AttentionNet(row[1]).eval(), numbers(2, 5, 4), expected_of_attention())
+
+
+# -- exported programs -------------------------------------------------------------------------------------------------
+
+
+class ModernNet(nn.Module):
+    """One of each: norms, activations, attention and a perceptron, as in networks of today."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.patches, self.batch, self.slope = nn.Conv2d(2, 8, 2, 2), nn.BatchNorm2d(8), nn.PReLU(8)
+        self.group, self.layer = nn.GroupNorm(2, 8), nn.LayerNorm(8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.perceptron = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 3)
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.group(F.hardswish(self.slope(self.batch(self.patches(images)))))
+        tokens = maps.flatten(2).transpose(1, 2)
+        normal = self.layer(tokens)
+        tokens = tokens + self.attention(normal, normal, normal, need_weights=False)[0]
+        logits: Tensor = self.head((tokens + self.perceptron(self.layer(tokens))).mean(1))
+        return logits
+
+
+@pytest.mark.parametrize("decomposed", [False, True], ids=["as exported", "in core operators"])
+def test_exported_programs(decomposed) -> None:
+    network = ModernNet().eval()
+    program = torch.export.export(network, (IMAGES,))
+    exported = (program.run_decompositions() if decomposed else program).module()
+    assert_same_maps(METHODS, exported, IMAGES, maps(METHODS, network, IMAGES))

@@ -1,11 +1,15 @@
 """Sums of products, gates and similarities, in their parts."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..convolution import per_dimension
 
 Number = float | Tensor
 
@@ -146,3 +150,33 @@ def _native_batch_norm_legit_no_training(
 ) -> tuple[Tensor, None, None]:
     """Batch norm by the running statistics, with two further results that are never read."""
     return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps), None, None
+
+
+def native_layer_norm(
+    input: Tensor, normalized_shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, None, None]:
+    """Layer norm, with two further results that are never read."""
+    return F.layer_norm(input, normalized_shape, weight, bias, eps), None, None
+
+
+def native_group_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, c: int, area: int, group: int, eps: float
+) -> tuple[Tensor, None, None]:
+    """Group norm, with two further results that are never read."""
+    return F.group_norm(input, group, weight, bias, eps), None, None
+
+
+def _lp_pool(dimensions: int) -> Callable[..., Tensor]:
+    average = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[dimensions]
+
+    def lp_pool(
+        input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> Tensor:
+        """The root of a sum of powers."""
+        count = math.prod(per_dimension(kernel_size, dimensions))
+        return (average(input.pow(norm_type), kernel_size, stride, 0, ceil_mode) * count).pow(1.0 / norm_type)
+
+    return lp_pool
+
+
+lp_pool1d, lp_pool2d, lp_pool3d = map(_lp_pool, (1, 2, 3))
