@@ -24,7 +24,7 @@ from plugin.explorer.app import PAGES
 from plugin.explorer.inputs import offered_networks, offered_pictures, own_weights
 from plugin.explorer.inputs.own_weights import OwnWeights
 from plugin.explorer.server.files import FOLDER_NAME, sent
-from plugin.explorer.settings import Settings, from_query
+from plugin.explorer.settings import OWN_OF_B, Settings, from_query
 from plugin.models import pictures
 
 ENTRY = Path(__file__).parents[2] / "streamlit_app.py"
@@ -256,7 +256,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.name != "b"])
 @pytest.mark.parametrize("value", HOSTILE)
 def test_no_value_in_a_link_raises_or_goes_through(name, value):
     settings, notes = from_query({name: value}, ("all-cnn-c",), ("cat",))
@@ -270,6 +270,16 @@ def test_no_value_in_a_link_raises_or_goes_through(name, value):
     assert settings == Settings()
     assert len(notes) == (value != "" or name != "drawing")
     assert all(note.count("`") == 2 for note in notes)
+
+
+@pytest.mark.parametrize("differs", OWN_OF_B)
+@pytest.mark.parametrize("value", HOSTILE)
+def test_no_value_of_b_in_a_link_raises_or_goes_through(differs, value):
+    query = {"differs": differs} | {f"b.{name}": value for name in OWN_OF_B[differs]}
+    settings, notes = from_query(query, ("all-cnn-c",), ("cat",))
+    assert settings == replace(Settings(), differs=differs)
+    assert all(note.count("`") == 2 for note in notes)
+    assert len(notes) >= 1
 
 
 # Pages

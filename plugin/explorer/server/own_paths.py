@@ -11,8 +11,6 @@ import stat
 import unicodedata
 from pathlib import Path
 
-from . import connection
-
 _LONGEST = 4096
 
 # Of the person who started the explorer, without symbolic links. Only the command line sets it.
@@ -37,6 +35,8 @@ def folders() -> tuple[Path, ...]:
 
 def allowed() -> bool:
     """Whether a page may offer a field for a path."""
+    from . import connection  # needs Streamlit, whose absence the command line reports
+
     return bool(_folders) or connection.serves_this_machine_only()
 
 
