@@ -16,6 +16,7 @@ import torch
 from support.browser import served
 from torch import Tensor
 
+_MAIN = sys.modules["__main__"]
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
@@ -30,10 +31,13 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def main_module() -> Iterator[None]:
-    """Streamlit's simulator takes the place of `__main__`, which other processes would run when they start."""
-    before = sys.modules["__main__"]
+    """Streamlit's simulator takes the place of `__main__`, which other processes would run when they start.
+
+    It does so in fixtures of modules, too, which come before this one.
+    """
+    sys.modules["__main__"] = _MAIN
     yield
-    sys.modules["__main__"] = before
+    sys.modules["__main__"] = _MAIN
 
 
 @pytest.fixture
