@@ -133,6 +133,17 @@ def test_neuron_of_a_layer():
     assert len(maps(at)) == 1
 
 
+def test_note_on_a_link_stays_until_something_is_changed():
+    def noted(at):
+        return any("there is no target 99" in warning.value for warning in at.warning)
+
+    at = opened(target="99")
+    assert noted(at)
+    assert noted(run(at))  # a page is drawn again when something in the background has ended
+    run(widget(at, "multiselect", "methods").set_value(["gradient"]))
+    assert not noted(at)
+
+
 def test_contrast_of_two_classes():
     at = opened(target="3", contrast="5")
     assert all("LogitDifference(model.network, 3, 5)" in program for program in programs(at))

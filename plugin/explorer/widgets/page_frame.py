@@ -42,7 +42,7 @@ def frame(
     if subject and picture:
         settings, more = fit(settings, subject.model.classes, subject.layers, subject.channels)
         notes += more
-    show_notes(notes)
+    show_notes(page, settings, notes)
     if subject and picture:
         put(settings, *fields)
         look = Look(subject, picture)
@@ -73,7 +73,7 @@ def network_frame(
     if subject := open_subject(settings):
         settings, more = fit(settings, subject.model.classes, subject.layers, subject.channels)
         notes += more
-    show_notes(notes)
+    show_notes(page, settings, notes)
     if subject:
         put(settings, *fields)
         settings = explore(settings, subject)

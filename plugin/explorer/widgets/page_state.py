@@ -30,6 +30,8 @@ _LAST, _PAGE = "attribute.last", "attribute.page"
 _ALONE, _LEFT, _OFFERED = "attribute.alone", "attribute.left", "attribute.offered"
 # Pages that were shown without any parameter, each with the network and picture that it had.
 _PLAIN = "attribute.plain"
+# What in the link of a page could not be used, with the settings that were taken instead.
+_NOTES = "attribute.notes"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
 # What means something for one network only.
@@ -101,6 +103,9 @@ def put(settings: Settings, *names: str) -> None:
 def remember(page: str, settings: Settings) -> None:
     """Keep the settings for the next run, and in the URL."""
     _keep(page, settings)
+    noted_on, _, noted = st.session_state.get(_NOTES, ("", None, ()))
+    if noted_on == page:  # choices that were open are made now
+        st.session_state[_NOTES] = page, settings, noted
     query = _query(page, settings, is_alone(page))
     if not query:
         st.session_state.setdefault(_PLAIN, set()).add((page, _inputs(settings)))
@@ -179,8 +184,18 @@ def link(settings: Settings) -> str:
     return f"{address}?{urlencode(_query(page, settings, is_alone(page)), safe=',:')}"
 
 
-def show_notes(notes: Sequence[str]) -> None:
-    """What in a link could not be used, if anything."""
+def show_notes(page: str, settings: Settings, notes: Sequence[str]) -> None:
+    """Show what in a link could not be used, until something is changed: a page may be drawn again by itself.
+
+    Args:
+        page: its path.
+        settings: of this run, without what the link asked for in vain.
+        notes: those of this run; none if it read no link.
+    """
+    noted_on, noted_with, noted = st.session_state.get(_NOTES, ("", None, ()))
+    if not notes and (noted_on, noted_with) == (page, settings):
+        notes = noted
+    st.session_state[_NOTES] = page, settings, tuple(notes)
     if notes:
         st.warning("  \n".join(notes))
 

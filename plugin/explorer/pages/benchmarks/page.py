@@ -47,7 +47,7 @@ def draw() -> None:
         st.segmented_control("Images per call", batches, key=key("batch"), required=True)
     open_strip.draw("benchmarks", settings)
     st.header("How fast is it, and how much memory does it take?")
-    page_state.show_notes(notes)
+    page_state.show_notes("benchmarks", settings, notes)
     st.markdown(_FLOOR)
     _stored(found, settings)
     _here(settings)

@@ -27,7 +27,7 @@ def draw() -> None:
     from ...widgets import open_strip, page_state
 
     settings, notes = page_state.recall("", offered_pictures.samples())
-    page_state.show_notes(notes)
+    page_state.show_notes("", settings, notes)
     page_state.put(settings, "image")
     with opened:
         open_strip.draw("", settings)

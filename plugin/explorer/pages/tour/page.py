@@ -20,7 +20,7 @@ def draw() -> None:
     page_state.put(settings, "step")
     open_strip.draw("tour", settings)
     st.header("Guided tour")
-    page_state.show_notes(notes)
+    page_state.show_notes("tour", settings, notes)
     titles = {name: f"{index}. {tour_steps.STEPS[name].title}" for index, name in enumerate(TOUR, start=1)}
     st.selectbox(f"Step (of {len(TOUR)})", TOUR, format_func=titles.__getitem__, key=key("step"), width=420)
     step = tour_steps.STEPS[settings.step]
