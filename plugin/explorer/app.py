@@ -11,14 +11,26 @@ from .widgets.navigation import Page
 
 _DRAWN = ("view", "percentile")
 PAGES: tuple[Page, ...] = (
-    Page("", "Start", "what this is, a live picture, and the way to every page", "start", ("target",)),
+    Page("", "Start", "what this is, a live picture, and the way to every page", "start", ("device", "target")),
     Page("tour", "Tour", "the argument of the paper, step by step, with live figures", "tour", ("step",)),
     Page(
         "attribute",
         "Attribute",
         "several methods side by side: which pixels led to a class, or to a neuron's value",
         "attribute",
-        (*_DRAWN, "opacity", "scale", "methods", "explain", "target", "contrast", "layer", "neuron", "randomise"),
+        (
+            "device",
+            *_DRAWN,
+            "opacity",
+            "scale",
+            "methods",
+            "explain",
+            "target",
+            "contrast",
+            "layer",
+            "neuron",
+            "randomise",
+        ),
     ),
     Page(
         "folder",
@@ -26,6 +38,7 @@ PAGES: tuple[Page, ...] = (
         "many pictures at once: which ones the network gets wrong, and maps of all of them",
         "folder",
         (
+            "device",
             "pictures",
             "folder",
             "folder_name",
@@ -44,28 +57,41 @@ PAGES: tuple[Page, ...] = (
         "Deconvnet",
         "what one unit looks for, without a picture and with one, with pooling and without",
         "deconvnet",
-        (*_DRAWN, "layer", "neuron", "unpooling", "frame"),
+        ("device", *_DRAWN, "layer", "neuron", "unpooling", "frame"),
     ),
     Page(
         "lrp",
         "LRP",
         "a rule for each layer, and where the relevance went",
         "lrp",
-        (*_DRAWN, "opacity", "target", "contrast", "preset", "rules"),
+        ("device", *_DRAWN, "opacity", "target", "contrast", "preset", "rules"),
     ),
     Page(
         "compare",
         "Compare",
         "two methods, classes, networks, checkpoints or pictures, and the difference of their maps",
         "compare",
-        ("percentile", "opacity", "method", "target", "differs", "b"),
+        ("device", "percentile", "opacity", "method", "target", "differs", "b"),
     ),
     Page(
         "code-space",
         "Code space",
         "pictures that excite a class or a unit most, in the code space of a GAN or in pixels",
         "code_space",
-        ("generator", "explain", "target", "stop_at", "layer", "neuron", "span", "prior", "runs", "seed", "steps"),
+        (
+            "device",
+            "generator",
+            "explain",
+            "target",
+            "stop_at",
+            "layer",
+            "neuron",
+            "span",
+            "prior",
+            "runs",
+            "seed",
+            "steps",
+        ),
     ),
     Page(
         "invariance",
@@ -79,7 +105,7 @@ PAGES: tuple[Page, ...] = (
         "Benchmarks",
         "time and memory against the gradient and other libraries",
         "benchmarks",
-        ("results", "measured", "batch"),
+        ("device", "results", "results_beside", "measured", "batch"),
     ),
 )
 

@@ -34,8 +34,8 @@ def maximizer_of(
     network = subject.model.network if network is None else network
     if generator == PIXELS:
         channels, height, width = subject.input_shape
-        return PixelAM(network, (channels, height, width), layer or None, normalisation(subject))
-    return CodeSpaceAM(network, generator_of(generator), layer or None, prior)
+        return PixelAM(network, (channels, height, width), layer or None, normalisation(subject), device=subject.device)
+    return CodeSpaceAM(network, generator_of(generator), layer or None, prior, device=subject.device)
 
 
 def generator_of(name: str) -> nn.Module:

@@ -96,6 +96,7 @@ def npz(
         "limit": limit,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,
+        "ran_on": result.device,
     }
     arrays = {"attribution": result.attribution, "map": signed(result, settings), **(more or {})}
     return figures.to_npz(arrays, recorded, versions())

@@ -234,7 +234,7 @@ def _layer_rules(asked: Asked) -> list[LayerRule]:
         network, _ = explained(model.network, question)
         layer = [network.get_submodule(question.layer)] if question.layer else []
         attribution = method.attribution_class(bool(question.neuron))(network, *layer, **constructed(model, question))
-        rules: Sequence[LayerRule] = attribution.check(model.preprocess(asked.picture.image)).layers
+        rules: Sequence[LayerRule] = attribution.check(asked.subject.preprocess(asked.picture.image)).layers
     if question.contrast is None:
         return list(rules)
     return [replace(rule, layer=rule.layer.removeprefix(LogitDifference.PREFIX)) for rule in rules]

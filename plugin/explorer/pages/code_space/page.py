@@ -68,7 +68,7 @@ def _runs(settings: Settings, subject: Subject, plan: Plan, unit: str) -> None:
             run_sections.runs(view.latest, unit, view.running)
 
     label = f"Maximise with {plan.runs} run{'s' if plan.runs > 1 else ''}"
-    outcome = work(name, label, partial(maximize, plan=plan, subject=subject), show)
+    outcome = work(name, label, partial(maximize, plan=plan, subject=subject), show, device=plan.device)
     if outcome is not None:
         run_sections.files(outcome, unit)
         run_sections.verdict(name, outcome)

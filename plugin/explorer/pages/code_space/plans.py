@@ -7,6 +7,7 @@ from ...inputs.layer_outputs import has_channels, middle, place
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import PIXELS
 from ...server.jobs import name_of
+from ...server.turns import PROCESSOR
 from ...settings import Settings
 
 # Networks that see more pixels than this take so long that fewer runs are made at a time.
@@ -26,6 +27,7 @@ class Plan:
         prior: of the codes.
         runs, seed, steps: how many, the first one's seed, and the most steps.
         stop_at: the probability at which a run for a class ends; None for other units, which make all steps.
+        device: where the runs are made.
     """
 
     network: str
@@ -38,6 +40,7 @@ class Plan:
     seed: int
     steps: int
     stop_at: float | None
+    device: str = PROCESSOR
 
     @property
     def name(self) -> str:
@@ -61,6 +64,7 @@ def plan_of(settings: Settings, subject: Subject) -> Plan:
         seed=settings.seed,
         steps=settings.steps,
         stop_at=None if unit else settings.stop_at,
+        device=subject.device,
     )
 
 

@@ -2,6 +2,7 @@
 
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import PIXELS, normalisation
+from ...server.turns import PROCESSOR
 from .plans import Plan
 from .runs import Outcome
 
@@ -16,7 +17,7 @@ def program(outcome: Outcome, subject: Subject) -> str:
         imports = ["from gan import CodeSpaceAM, load, load_classifier"]
         lines = [
             f"classifier, generator = load_classifier({plan.network!r}), load({plan.generator!r}).generator",
-            f"maximizer = CodeSpaceAM(classifier, generator{layer}, prior={plan.prior!r})",
+            f"maximizer = CodeSpaceAM(classifier, generator{layer}, prior={plan.prior!r}{_device(plan)})",
         ]
     keywords = [f"runs={plan.runs}", f"seed={plan.seed}", f"steps={plan.steps}"]
     keywords += [] if plan.stop_at is None else [f"stop_at={plan.stop_at:g}"]
@@ -29,6 +30,11 @@ def program(outcome: Outcome, subject: Subject) -> str:
     ])  # fmt: skip
 
 
+def _device(plan: Plan) -> str:
+    """The argument for another device than that where the networks are opened."""
+    return "" if plan.device == PROCESSOR else f", device={plan.device!r}"
+
+
 def _pixel_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
     imports = ["from gan import PixelAM", *subject.imports]
     imports += ["from plugin import models"] if "models." in subject.source else []
@@ -39,6 +45,6 @@ def _pixel_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], l
         transform = f", transform=Normalize({mean}, {std})"
     lines = [
         f"model = {subject.source}",
-        f"maximizer = PixelAM(model.network, {subject.input_shape}{layer}{transform})",
+        f"maximizer = PixelAM(model.network, {subject.input_shape}{layer}{transform}{_device(plan)})",
     ]
     return imports, lines

@@ -39,6 +39,11 @@ class Outcome:
     peak_bytes: int | None
 
     @property
+    def device(self) -> str:
+        """Where they are made."""
+        return self.plan.device
+
+    @property
     def scores(self) -> np.ndarray[Any, Any]:
         """The unit's values `(steps made, n)`."""
         return self.result.scores[: self.result.step].cpu().numpy()
@@ -59,7 +64,7 @@ def maximize(task: Task, plan: Plan, subject: Subject) -> Outcome:
         with interruptible(maximizer.networks[0], begin):
             running = maximizer.iterate(plan.target, plan.runs, plan.seed, steps=plan.steps, stop_at=plan.stop_at)
         for result in running:
-            frames.append((result.images * 255).round().byte())
+            frames.append((result.images * 255).round().byte().cpu())
             meter.read()
             outcome = Outcome(plan, result, frames, meter.seconds, meter.peak_bytes)
             task.report(_progress(outcome), _message(outcome), outcome)
