@@ -55,4 +55,4 @@ def _free(error: BaseException | None) -> None:
 
 def _sentence(device: str) -> str:
     other = ", or choose another device" if len(devices.available()) > 1 else ""
-    return f"{device} has too little memory left for this: take a smaller picture or fewer runs{other}."
+    return f"There is too little memory left on {device}: take a smaller picture or fewer runs{other}."
