@@ -1,6 +1,7 @@
 """What measurements look like: charts, sentences, a table, a file and a program."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,13 @@ def in_floors(measurement: Measurement) -> Spread | None:
 def in_compiled_floors(found: Results, measurement: Measurement) -> Spread | None:
     """The time in compiled floors, which are compiled LRP-0; None where that was not measured."""
     return targets.quotient(found, measurement, "compiled floor")
+
+
+def of_compiled(found: Results, compiled: Sequence[Measurement]) -> tuple[Callable[[Measurement], Spread | None], str]:
+    """How the times of compiled calls are told, and the unit: floors where the compiled floor was not measured."""
+    if any(in_compiled_floors(found, measurement) for measurement in compiled):
+        return partial(in_compiled_floors, found), "compiled floors"
+    return in_floors, "floors"
 
 
 def time_figure(

@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from plugin.measuring import results
+from plugin.measuring.cases import IMPLEMENTATIONS
 from plugin.measuring.networks import NAMES
 from plugin.measuring.results import Measurement, Results
 from plugin.measuring.timing import Spread
@@ -146,16 +147,18 @@ def _charts(found: Results, settings: Settings, name: str, called: str, narrow: 
         return
     eager = [measurement for measurement in measurements if not benchmark_charts.is_compiled(measurement)]
     compiled = [measurement for measurement in measurements if benchmark_charts.is_compiled(measurement)]
-    time, trade = (st.container(), st.container()) if narrow else st.columns([3, 2])
+    remembered = any(measurement.memory_ratio for measurement in measurements)
+    time, trade = (st.container(), st.container()) if narrow or not remembered else st.columns([3, 2])
     with time:
         _times(eager, benchmark_charts.in_floors, "floors", f"time.{name}")
-    with trade:
-        st.plotly_chart(
+    if remembered:
+        trade.plotly_chart(
             benchmark_charts.trade_figure(measurements), key=key(f"trade.{name}"), config=chart_options.SAVED,
             alt="Time against peak memory, both in floors; the table has the numbers",
         )  # fmt: skip
     if compiled:
-        _times(compiled, partial(benchmark_charts.in_compiled_floors, found), "compiled floors", f"compiled.{name}")
+        st.markdown(f"**{IMPLEMENTATIONS['compiled'].capitalize()}**")
+        _times(compiled, *benchmark_charts.of_compiled(found, compiled), f"compiled.{name}")
     st.dataframe(
         benchmark_charts.table(found, measurements), hide_index=True, key=key(f"table.{name}"),
         column_config={number: st.column_config.NumberColumn(format="%.3f") for number in _NUMBERS},
