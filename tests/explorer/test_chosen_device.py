@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from plugin import devices
 from plugin.explorer.inputs import offered_networks, offered_pictures
-from plugin.explorer.maps import answers, badges, ledgers, rendering, sanity_checks, unit_pictures
+from plugin.explorer.maps import answers, badges, ledgers, map_names, rendering, sanity_checks, unit_pictures
 from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.pages.code_space import run_programs, runs
 from plugin.explorer.pages.code_space.plans import plan_of
@@ -81,8 +81,10 @@ def test_files_and_results_tell_devices_apart():
     looks = [Look(offered_networks.open_network("all-cnn-c", device=device), CAT) for device in ("cpu", OTHER)]
     question = Question("gradient", target=3)
     asked = [look.ask(question) for look in looks]
-    assert len({kept_results.of_asked(each) for each in asked}) == len({kept_results.of_look(look) for look in looks})
+    assert len({kept_results.of_asked(each) for each in asked}) == 2
+    assert len({kept_results.of_look(look) for look in looks}) == 2
     assert looks[0] != looks[1]
+    assert map_names.map_file(asked[0], Settings(), 1.0) != map_names.map_file(asked[1], Settings(), 1.0)
     result = kept_results.result(asked[1])
     file = rendering.npz(result, Settings(), question, CAT, 1.0)
     with np.load(io.BytesIO(file), allow_pickle=False) as arrays:
@@ -205,11 +207,10 @@ ERRORS = {
 
 @pytest.mark.parametrize("kind", ERRORS)
 def test_without_memory_there_is_one_sentence_and_then_the_device_is_usable(kind, two_devices, monkeypatch):
-    freed = []
+    freed, subject = [], full(ERRORS[kind])
+    network = subject.model.network
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(network.held[0]()))
-    subject = full(ERRORS[kind])
-    network = subject.model.network
     asked = Look(subject, CAT).ask(Question("gradient", target=3))
     sentence = (
         f"There is too little memory left on {OTHER}: take a smaller picture or fewer runs, or choose another device."

@@ -92,7 +92,7 @@ def npz(
         "question": asdict(question),
         "network_identity": identity,
         "image_sha256": picture.digest,
-        "digest": map_names.map_digest(identity, picture.digest, question),
+        "digest": map_names.map_digest(identity, picture.digest, question, result.device),
         "limit": limit,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,

@@ -187,7 +187,9 @@ def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledge
             ("Drawn", f"{VIEWS[settings.view]}, {scale}, percentile {settings.percentile:g}, "
                       f"opacity {settings.opacity:g}"),
             *lines,
-            ("Digest", map_names.map_digest(shown.subject.identity, asked.picture.digest, shown.question)),
+            ("Digest", map_names.map_digest(
+                shown.subject.identity, asked.picture.digest, shown.question, shown.result.device
+            )),
             ("Files", f"{shown.file}.png, .svg, .npz"),
         ],
         "rules": _layer_rules(asked),
