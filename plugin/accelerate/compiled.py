@@ -123,7 +123,6 @@ class CompiledAttribution:
             )
         if self.precision == "tf32" and not on_gpu:
             raise OptionError(f"there is no TF32 on {values[0].device}: use precision 'bfloat16' or 'float32'")
-        self._kinds = [(value.dtype, value.device) for value in values]
         index = torch.zeros(len(values[0]), dtype=torch.int64, device=values[0].device)
         tables: list[Table] = [in_bfloat16()] if self.precision == "bfloat16" else []
         tables += [in_channels_last()] if self.channels_last else []
@@ -135,6 +134,7 @@ class CompiledAttribution:
             recording = record(self.attribution, given, index, tables)
             index = index_tensor(target, len(index), recording.sizes, index.device)
             self._programs[_shapes(values)] = Program(recording, self.mode, laid_out, index)
+        self._kinds = _kinds(values)
 
     def attribute(
         self,
@@ -163,8 +163,12 @@ class CompiledAttribution:
             OptionTypeError: a target that is no index, or additional arguments.
             InputValueError: an input is empty or not finite.
         """
+        if additional_forward_args is not None:
+            raise OptionTypeError(
+                "a compiled attribution takes no additional_forward_args: call the attribution itself"
+            )
         values = as_tuple(inputs)
-        self._check(values, additional_forward_args)
+        check_finite(values)
         if neuron_selector is not None:
             target = neuron_selector
         program = self._program(inputs, values, target)
@@ -179,13 +183,8 @@ class CompiledAttribution:
             return result, self.attribution.compute_convergence_delta(result, selected)
         return result
 
-    def _check(self, values: tuple[Tensor, ...], additional_forward_args: Any) -> None:
-        if additional_forward_args is not None:
-            raise OptionTypeError(
-                "a compiled attribution takes no additional_forward_args: call the attribution itself"
-            )
-        check_finite(values)
-        kinds = [(value.dtype, value.device) for value in values]
+    def _check_kinds(self, values: tuple[Tensor, ...]) -> None:
+        kinds = _kinds(values)
         if self._kinds and kinds != self._kinds:
             raise InputTypeError(
                 f"compiled for inputs of {_kinds_listed(self._kinds)}, not {_kinds_listed(kinds)}: convert them with "
@@ -195,6 +194,7 @@ class CompiledAttribution:
     def _program(self, inputs: Inputs, values: tuple[Tensor, ...], target: Target) -> "Program | None":
         shapes = _shapes(values)
         with self._lock:
+            self._check_kinds(values)  # here: the first call of another thread may just have decided them
             program = self._programs.get(shapes)
             if program is not None:
                 return program
@@ -249,6 +249,10 @@ def _shapes(values: Sequence[Tensor]) -> Shapes:
 
 def _listed(shapes: Shapes) -> str:
     return ", ".join(str(tuple(shape)) for shape in shapes)
+
+
+def _kinds(values: Sequence[Tensor]) -> list[tuple[torch.dtype, torch.device]]:
+    return [(value.dtype, value.device) for value in values]
 
 
 def _kinds_listed(kinds: Sequence[tuple[torch.dtype, torch.device]]) -> str:

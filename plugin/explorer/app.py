@@ -12,14 +12,14 @@ from .widgets.navigation import Page
 _DRAWN = ("view", "percentile")
 _UNIT = ("explain", "target", "contrast", "layer", "neuron")
 PAGES: tuple[Page, ...] = (
-    Page("", "Start", "what this is, a live picture, and the way to every page", "start", ("target",)),
+    Page("", "Start", "what this is, a live picture, and the way to every page", "start", ("device", "target")),
     Page("tour", "Tour", "the argument of the paper, step by step, with live figures", "tour", ("step",)),
     Page(
         "attribute",
         "Attribute",
         "several methods side by side: which pixels led to a class, or to a neuron's value",
         "attribute",
-        (*_DRAWN, "opacity", "scale", "methods", *_UNIT, "randomise"),
+        ("device", *_DRAWN, "opacity", "scale", "methods", *_UNIT, "randomise"),
     ),
     Page(
         "folder",
@@ -27,6 +27,7 @@ PAGES: tuple[Page, ...] = (
         "many pictures at once: which ones the network gets wrong, and maps of all of them",
         "folder",
         (
+            "device",
             "pictures",
             "folder",
             "folder_name",
@@ -45,28 +46,31 @@ PAGES: tuple[Page, ...] = (
         "Deconvnet",
         "what one unit looks for, without a picture and with one, with pooling and without",
         "deconvnet",
-        (*_DRAWN, "layer", "neuron", "unpooling", "frame"),
+        ("device", *_DRAWN, "layer", "neuron", "unpooling", "frame"),
     ),
     Page(
         "lrp",
         "LRP",
         "a rule for each layer, and where the relevance went",
         "lrp",
-        (*_DRAWN, "opacity", "target", "contrast", "preset", "rules"),
+        ("device", *_DRAWN, "opacity", "target", "contrast", "preset", "rules"),
     ),
     Page(
         "compare",
         "Compare",
         "two methods, classes, networks, checkpoints or pictures, and the difference of their maps",
         "compare",
-        ("percentile", "opacity", "method", "target", "differs", "b"),
+        ("device", "percentile", "opacity", "method", "target", "differs", "b"),
     ),
     Page(
         "code-space",
         "Code space",
         "pictures that excite a class or a unit most, in the codes of a GAN, in Fourier space or in pixels",
         "code_space",
-        ("generator", *_UNIT, "span", "prior", "runs", "seed", "steps", "until", "stop_at", "data", "count"),
+        (
+            *("device", "generator", *_UNIT, "span", "prior", "runs", "seed", "steps"),
+            *("until", "stop_at", "data", "count"),
+        ),
     ),
     Page(
         "invariance",
@@ -80,7 +84,7 @@ PAGES: tuple[Page, ...] = (
         "Benchmarks",
         "time and memory against the gradient and other libraries",
         "benchmarks",
-        ("results", "measured", "batch"),
+        ("device", "results", "results_beside", "measured", "batch"),
     ),
 )
 

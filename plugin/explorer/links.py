@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from plugin import devices
+
 from .inputs import drawn_digit
 
 _MOST_AXES = 3
@@ -59,6 +61,17 @@ def whole_number(most: int | None = None, least: int = 0) -> Form:
         return number
 
     return Form(read)
+
+
+def _device(text: str) -> str:
+    there = devices.available()
+    if text not in there:
+        raise ValueError(f"is no device of this machine, which has {', '.join(there)}")
+    return "" if text == str(devices.choose_device()) else text
+
+
+# One of the devices of this machine; empty stands for the best.
+DEVICE = Form(_device)
 
 
 def number(lowest: float, highest: float) -> Form:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
+from plugin.devices import choose_device
 from plugin.measuring.networks import NAMES as MEASURED
 from plugin.rules import SWITCH_FREE
 from plugin.rules.presets import PRESETS
@@ -56,6 +57,7 @@ TOUR = (
 
 _FILE = links.matching(FILE_NAME, "the name of a file")
 _FOLDER = links.matching(FOLDER_NAME, "the name of a folder")
+_RESULTS = links.matching(r"[a-z0-9-]{1,80}", "the name of results")
 # Of pixels from 0 to 1. Networks that were trained on values up to 255 have small deviations.
 MEAN, STD = links.numbers(3, 0, 1), links.numbers(3, 0.001, 10)
 MOST_PIXELS = 1024
@@ -114,6 +116,7 @@ class Settings:
     picture: str = setting("", links.DIGEST, "the start of an upload's SHA-256: a link says which file it needs")
     picture_name: str = setting("", _FILE, "what the upload is called")
     drawing: str = setting("", links.DRAWING, "a drawing, as `drawn_digit.encode` writes it; empty for a blank sheet")
+    device: str = setting("", links.DEVICE, "where it is computed; empty is the best device of this machine")
     methods: tuple[str, ...] = setting(
         ("gradient", "deconvnet", "guided-backprop"),
         links.some_of(OF_PICTURES, "method"),
@@ -150,9 +153,8 @@ class Settings:
     b: tuple[tuple[str, Any], ...] = setting(
         (), None, "all settings of `OWN_OF_B[differs]` with their values; empty leaves the choice to the page"
     )
-    results: str = setting(
-        "", links.matching(r"[a-z0-9-]{1,80}", "the name of results"), "the machine of stored results; empty: the first"
-    )
+    results: str = setting("", _RESULTS, "the machine of stored results; empty: the first")
+    results_beside: str = setting("", _RESULTS, "a second machine, whose results are shown beside; empty: none")
     measured: str = setting("vgg16", links.one_of(MEASURED), "the network whose results are shown")
     batch: int = setting(1, links.whole_number(), "images per call there")
     generator: str = setting("dcgan-mnist", links.one_of(GENERATORS), "what draws the images that are maximised")
@@ -212,6 +214,11 @@ class Settings:
     def beside(self) -> "Settings":
         """The settings of B: those of A, but for what it has of its own."""
         return replace(self, b=(), **dict(self.b))
+
+    @property
+    def runs_on(self) -> str:
+        """The name of the device where it is computed."""
+        return self.device or str(choose_device())
 
     def used(self, page: Collection[str]) -> set[str]:
         """Of the settings that a page has, those on which it depends now: without a drawing, there is none to name."""

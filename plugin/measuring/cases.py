@@ -58,7 +58,7 @@ class Row:
         method: a key of `LABELS`, or the name of another measured call.
         implementation: a key of `IMPLEMENTATIONS`.
         batch: images per call.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda", or another one by its name.
     """
 
     network: str
@@ -85,12 +85,13 @@ def unsupported(row: Row) -> str:
 
 
 @contextmanager
-def prepared(row: Row, small: bool = False) -> Iterator[Case]:
+def prepared(row: Row, small: bool = False, mode: str = "") -> Iterator[Case]:
     """Prepare a row's calls; all work that a user does once is done before this yields.
 
     Args:
         row: the row of an attribution.
         small: a stand-in for the network, see `networks.build`, and modes of compiling that are quick to prepare.
+        mode: of compiling, see `accelerate.compile`; by default the fastest of the device.
 
     Raises:
         Exception: any error of the implementation on its construction.
@@ -105,7 +106,7 @@ def prepared(row: Row, small: bool = False) -> Iterator[Case]:
         else:
             prepare: dict[str, Callable[[str, nn.Module, Tensor, int], Callable[[], Tensor]]] = {
                 "ours": _ours,
-                "compiled": partial(_compiled, mode="aten") if small else _compiled,
+                "compiled": partial(_compiled, mode=mode or ("aten" if small else "")),
                 "captum": peers.captum,
             }
             call = prepare[row.implementation](row.method, model, images, TARGET)
@@ -192,7 +193,7 @@ def _ours(method: str, model: nn.Module, images: Tensor, target: int) -> Callabl
     return lambda: attribution.attribute(images, target=target)
 
 
-def _compiled(method: str, model: nn.Module, images: Tensor, target: int, mode: str = "") -> Callable[[], Tensor]:
+def _compiled(method: str, model: nn.Module, images: Tensor, target: int, mode: str) -> Callable[[], Tensor]:
     from .. import accelerate
 
     # A GPU's convolutions use channels last anyway, and rearrange tensors in another layout.

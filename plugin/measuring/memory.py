@@ -79,18 +79,18 @@ def peak_on_gpu(row: Row, small: bool = False) -> tuple[int, int]:
     """The peaks in bytes above network and images: of the row's call with its preparation, and of the floor."""
     with cases.prepared(replace(row, method="lrp-0", implementation="ours"), small) as plain:
         plain.floor()  # the first call allocates the libraries' workspaces, which stay
-        before = _restarted()
+        before = _restarted(row.device)
         plain.floor()
-        floor_peak = torch.cuda.max_memory_allocated() - before
+        floor_peak = torch.cuda.max_memory_allocated(row.device) - before
     # The call's images are part of its preparation.
-    before = _restarted() + networks.images(row.batch, small).nbytes
+    before = _restarted(row.device) + networks.images(row.batch, small).nbytes
     with cases.prepared(row, small) as case:
         case.call()
-    return torch.cuda.max_memory_allocated() - before, floor_peak
+    return torch.cuda.max_memory_allocated(row.device) - before, floor_peak
 
 
-def _restarted() -> int:
+def _restarted(device: str) -> int:
     gc.collect()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated()
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)

@@ -162,7 +162,7 @@ def result_path(device: str, folder: Path = FOLDER) -> Path:
 def machine_name(device: str) -> str:
     """The processor or the GPU, as part of a file's name."""
     facts = machine_facts(device)
-    name = facts["gpu"] if device == "cuda" else f"{facts['cpu']} {facts['cores']} cores"
+    name = facts["gpu"] if "gpu" in facts else f"{facts['cpu']} {facts['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", name.lower())).strip("-")
 
 
@@ -176,9 +176,11 @@ def machine_facts(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
-    if device == "cuda":
-        properties = torch.cuda.get_device_properties(0)
+    if device.startswith("cuda"):
+        properties = torch.cuda.get_device_properties(device)
         facts |= {"gpu": properties.name, "gpu_gib": round(properties.total_memory / 2**30), "cuda": torch.version.cuda}
+    elif device != "cpu":
+        facts["gpu"] = f"{device} of {facts['cpu']}"
     return facts
 
 

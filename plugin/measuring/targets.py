@@ -120,7 +120,7 @@ def quotient(results: Results, ours: Measurement, against: str, measure: str = "
         return _same(ours.peak_bytes / peer.peak_bytes if ours.peak_bytes and peer.peak_bytes else None)
     if not ours.call_seconds or not peer.call_seconds:
         return None
-    if ours.row.device == "cuda":
+    if ours.row.device.startswith("cuda"):
         return spread(quotients(ours.call_seconds, peer.call_seconds))
     return spread(quotients(ours.ratios, peer.ratios))
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
+from plugin import devices
 from plugin.explorer.pages.benchmarks import benchmark_charts, measuring_here
 from plugin.explorer.server.jobs import Job, Stopped
 from plugin.measuring import networks, results
@@ -112,28 +114,90 @@ def test_hostile_link_and_damaged_file_get_sentences(folder, example):
     assert "holds no results" in at.error[0].value
 
 
-def test_measuring_here_shows_what_it_finds(folder, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_measuring_here_shows_what_it_finds_on_any_device(device, folder, monkeypatch):
+    monkeypatch.setattr(devices, "available", lambda: ("cpu:0", "cpu"))
+    monkeypatch.setattr(devices, "_best", lambda: torch.device("cpu"))
     monkeypatch.setattr(measuring_here.measure, "__defaults__", (True,))
     monkeypatch.setattr(measuring_here, "_ROW_SECONDS", 0.0)
-    rows = measuring_here.rows_to_measure("vgg16", 1)
-    monkeypatch.setattr(measuring_here, "rows_to_measure", lambda network, batch: rows[:2])
-    at = opened()
+    rows = measuring_here.rows_to_measure("vgg16", 1, device)
+    assert {row.device for row in rows} == {device}
+    compiled = [row for row in rows if row.implementation == "compiled"]
+    monkeypatch.setattr(measuring_here, "rows_to_measure", lambda *_: [*rows[:2], *compiled[:2]])
+    at = opened(device=device)
     (start,) = [button for button in at.button if button.label.startswith("Measure")]
     run(start.click())
-    job = at.session_state["attribute.job.benchmarks.vgg16.1"]
-    assert job.wait(60).completed
+    job = at.session_state[f"attribute.job.benchmarks.{device}.vgg16.1"]
+    assert job.wait(100).completed
     run(at)
-    assert len(charts(at, "time.here")) == len(charts(at, "trade.here")) == 1
+    assert len(charts(at, "time.here")) == len(charts(at, "compiled.here")) == 1
+    assert len(charts(at, "trade.here")) == (device == "cpu"), "there is a counter of its memory"
     table = at.dataframe[0].value
-    assert list(table["By"]) == ["this package", "Captum"]
-    assert (table["Floors"] > 0).all()
-    assert (table["Memory in floors"] > 0).all()
-    assert not any(table["Remark"])
+    ours, floor = "this package", "this package, compiled"
+    assert set(zip(table["Method"], table["By"], strict=True)) == {
+        ("LRP-0", floor), ("Guided backprop", ours), ("Guided backprop", "Captum"), ("Guided backprop", floor),
+    }  # fmt: skip
+    by = table.set_index(["Method", "By"])
+    assert (by["Floors"] > 0).all()
+    assert by["Compiled floors"].notna().sum() == 2, "compiled calls stand beside compiled ones"
+    assert by["Memory in floors"].notna().sum() == (2 if device == "cpu" else 0)
+    assert {*by["Remark"]} == {"", "mode 'graph'"}
+    assert "this package, compiled" not in charts(at, "time.here")[0].alt
+    assert "Times in compiled floors: LRP-0 by this package, compiled 1.00" in charts(at, "compiled.here")[0].alt
+    run(at.selectbox(key="attribute.measured").set_value("resnet50"))
+    assert not charts(at, "time.here")
+    run(at.selectbox(key="attribute.measured").set_value("vgg16"))
+    assert len(charts(at, "time.here")) == 1, "what was measured stays"
+
+
+def test_row_without_memory_is_a_result_and_the_others_follow(monkeypatch):
+    monkeypatch.setattr(measuring_here, "_ROW_SECONDS", 0.0)
+    rows = measuring_here.rows_to_measure("mobilenet_v2", 1, "cpu:0")[:2]
+    monkeypatch.setattr(measuring_here, "rows_to_measure", lambda *_: rows)
+    warm_up = measuring_here.warm_up
+
+    def full(call, floor):
+        monkeypatch.setattr(measuring_here, "warm_up", warm_up)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(measuring_here, "warm_up", full)
+    found = Job(lambda task: measuring_here.measure(task, "mobilenet_v2", 1, "cpu:0", small=True)).wait(100).result
+    first, second = (found.get(row) for row in rows)
+    assert "too little memory left on cpu:0" in first.error
+    assert second.ratio is not None
+
+
+def test_compiled_calls_are_told_in_floors_where_there_is_no_compiled_one(folder, example):
+    example.put(replace(OURS, implementation="compiled"), "abc", floor_seconds=(1.0,), call_seconds=(0.7,))
+    example.write(folder / "0.1.0" / "small-cpu.json")
+    assert charts(opened(), "compiled.stored")[0].alt == "Times in floors: LRP epsilon by this package, compiled 0.70"
+    floor = replace(OURS, method="lrp-0", implementation="compiled")
+    example.put(floor, "abc", floor_seconds=(1.0,), call_seconds=(0.5,))
+    example.write(folder / "0.1.0" / "small-cpu.json")
+    assert "LRP epsilon by this package, compiled 1.40" in charts(opened(), "compiled.stored")[0].alt
+
+
+def test_two_machines_stand_side_by_side(folder, example):
+    for name in ("small-cpu", "large-cpu", "third-cpu"):
+        example.write(folder / "0.1.0" / f"{name}.json")
+    at = opened(results="small-cpu", results_beside="third-cpu")
+    assert len(charts(at, "time.stored")) == len(charts(at, "time.beside")) == 1
+    assert len(at.dataframe) == 2
+    assert at.query_params == {"results": "small-cpu", "results_beside": "third-cpu"}
+    assert len([block for block in at.code if "'third-cpu'" in block.value]) == 1
+    beside = at.selectbox(key="attribute.results_beside")
+    assert beside.options == ["no other", "large-cpu", "third-cpu"]
+    run(beside.set_value(""))
+    assert not charts(at, "time.beside")
+    at = opened(results="small-cpu", results_beside="small-cpu")
+    assert len(at.dataframe) == 1, "a machine is not compared with itself"
+    at = opened(results_beside="lost-cpu")
+    assert "no stored results of `lost-cpu`" in at.warning[0].value
 
 
 def test_measuring_stops_and_keeps_what_it_found(monkeypatch):
     monkeypatch.setattr(measuring_here, "_ROW_SECONDS", 0.0)
-    monkeypatch.setattr(measuring_here, "_memory", lambda processes, row: {})
+    monkeypatch.setattr(measuring_here, "_memory", lambda *_: {})
     found, more = threading.Event(), threading.Event()
 
     class Task:
@@ -145,9 +209,9 @@ def test_measuring_stops_and_keeps_what_it_found(monkeypatch):
                 raise Stopped
 
     task = Task()
-    job = Job(lambda _: measuring_here.measure(task, "mobilenet_v2", 1, small=True))
+    job = Job(lambda _: measuring_here.measure(task, "mobilenet_v2", 1, "cpu", small=True))
     assert found.wait(60)
-    other = Job(lambda outer: measuring_here.measure(outer, "mobilenet_v2", 1, small=True))
+    other = Job(lambda outer: measuring_here.measure(outer, "mobilenet_v2", 1, "cpu", small=True))
     assert not measuring_here._measuring.acquire(blocking=False)  # the second waits: it would disturb the first
     other.stop()
     assert not other.wait(60).completed
@@ -163,7 +227,7 @@ def test_rows_are_what_the_installed_peers_can_do(monkeypatch):
     assert ("deconvnet", "captum") in names
     assert ("lrp-epsilon", "captum") not in names  # no rule for ReLU6
     assert ("lrp-epsilon-gamma-box", "captum") not in names
-    assert {row.implementation for row in measuring_here.rows_to_measure("vit_b_16", 1)} == {"ours"}
+    assert {row.implementation for row in measuring_here.rows_to_measure("vit_b_16", 1)} == {"ours", "compiled"}
     monkeypatch.setattr(measuring_here, "find_spec", lambda name: None)
     assert "zennit" not in {row.implementation for row in measuring_here.rows_to_measure("vgg16", 1)}
 

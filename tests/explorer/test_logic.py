@@ -351,7 +351,7 @@ def test_result_says_what_it_took(subject):
     assert result.seconds > 0
     assert result.peak_bytes is None or 0 <= result.peak_bytes < 2**30
     assert "ms" in cost(replace(result, seconds=0.01, peak_bytes=None))
-    assert cost(replace(result, seconds=2.0, peak_bytes=2**20)) == "2.0 s, 1.0 MB"
+    assert cost(replace(result, seconds=2.0, peak_bytes=2**20)) == "2.0 s, 1.0 MB on cpu"
 
 
 def test_failure_is_one_sentence_that_names_the_method(subject):

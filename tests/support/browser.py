@@ -162,7 +162,7 @@ def choose(page: Any, label: str, option: str, url: str | Callable[[str], bool])
 
 
 def choose_in_table(page: Any, row: int, column: int, option: str, url: str | Callable[[str], bool]) -> None:
-    """Pick another entry in the first table one can see, which is drawn on a canvas: rows of 35 pixels, as the header."""
+    """Pick another entry in the first visible table, which is drawn on a canvas: rows of 35 pixels, as the header."""
     table = page.locator("[data-testid=stDataFrame]:visible").first
     cell = table.locator(f"[data-testid=glide-cell-{column}-{row}]")
 

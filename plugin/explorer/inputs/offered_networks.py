@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from plugin import models
+from plugin import devices, models
 from plugin.models import LoadedModel
 from plugin.models.exported_programs import ENDING as PROGRAM
 
+from ..server.device_memory import OutOfDeviceMemory, guarded
+from ..server.turns import PROCESSOR
 from . import own_weights
 from .own_weights import Opened, OwnWeights
 from .subject import Subject, layer_shapes
@@ -80,16 +82,17 @@ def digit_classifier() -> LoadedModel:
     return replace(models.load(classifier, classes=classifier.classes, preprocessing=grey), name=DIGITS)
 
 
-def open_network(name: str, weights: OwnWeights | None = None) -> Subject:
+def open_network(name: str, weights: OwnWeights | None = None, device: str = PROCESSOR) -> Subject:
     """Load a network and list its layers.
 
     Args:
         name: one of `choices`.
         weights: other ones, for one of `architectures`.
+        device: where it is to be, one of `devices.available`.
 
     Raises:
-        ValueError: unknown name, the checkpoint or the number of names does not fit, or the user's network does not
-            take pictures.
+        ValueError: unknown name, the checkpoint or the number of names does not fit, the user's network does not take
+            pictures, or the device has no memory left for it.
         RuntimeError: the weights are neither here nor can they be downloaded.
     """
     try:
@@ -97,26 +100,31 @@ def open_network(name: str, weights: OwnWeights | None = None) -> Subject:
     except OSError as error:
         raise RuntimeError(f"The weights of {name} cannot be read: {error}.") from error
     try:
-        layers, outputs = layer_shapes(opened.model)
-        if name.endswith(PROGRAM):
-            _check_batches(opened.model)
+        with guarded(device):
+            model = replace(
+                opened.model, network=devices.on_device(opened.model.network, devices.choose_device(device))
+            )
+            layers, outputs = layer_shapes(model, device)
+            if name.endswith(PROGRAM):
+                _check_batches(model, device)
+    except OutOfDeviceMemory:
+        raise
     except Exception as error:  # the user's own network may fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(f"{name} cannot process a picture: {reason}.") from error
-    names = opened.model.classes or tuple(f"class {index}" for index in range(outputs))
+    names = model.classes or tuple(f"class {index}" for index in range(outputs))
     if weights and weights.names and len(names) != outputs:
         raise ValueError(
             f"{weights.names.name} has {len(names)} names, and the network in {weights.file.name} {outputs} classes: "
             "give one name for each class"
         )
     identity = f"{name}@{weights.identity}" if weights else name
-    model = replace(opened.model, classes=names)
-    return Subject(name, model, layers, opened.source, opened.imports, identity)
+    return Subject(name, replace(model, classes=names), layers, opened.source, opened.imports, identity, device)
 
 
-def _check_batches(model: LoadedModel) -> None:
+def _check_batches(model: LoadedModel, device: str) -> None:
     """Refuse a program that was exported for one picture at a time: pages ask for several."""
-    pictures = model.preprocess(Image.new("RGB", (64, 64), "grey")).repeat(2, 1, 1, 1)
+    pictures = model.preprocess(Image.new("RGB", (64, 64), "grey")).repeat(2, 1, 1, 1).to(device)
     try:
         with torch.no_grad():
             model.network(pictures)

@@ -6,17 +6,19 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from plugin.models import LoadedModel
 from plugin.observing import ModuleTrace
+
+from ..server.turns import PROCESSOR
 
 
 @dataclass(frozen=True)
 class Subject:
     """A network that is ready to be explained. Nothing touches it: all sessions and threads share it.
 
-    Two are equal, and hash alike, if their `identity` is the same.
+    Two are equal, and hash alike, if their `identity` and their `device` are the same.
 
     Attributes:
         name: a name of `offered_networks.choices`.
@@ -26,6 +28,7 @@ class Subject:
         source: the Python expression that gives `model`, for programs.
         imports: the import statements that the expression needs beyond `plugin.models`.
         identity: tells its answers from those of other networks, also of the same architecture.
+        device: the name of the device where it is; another one rounds otherwise.
     """
 
     name: str = field(compare=False)
@@ -34,6 +37,7 @@ class Subject:
     source: str = field(compare=False)
     imports: tuple[str, ...] = field(default=(), compare=False)
     identity: str = ""
+    device: str = PROCESSOR
 
     @property
     def channels(self) -> int:
@@ -45,9 +49,13 @@ class Subject:
         """Of one example, (C, H, W)."""
         return self.channels, self.model.preprocessing.crop, self.model.preprocessing.crop
 
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """The input `(1, C, H, W)` for a picture of any size and mode, on the network's device."""
+        return self.model.preprocess(image).to(self.device)
 
-def layer_shapes(model: LoadedModel) -> tuple[dict[str, tuple[int, ...]], int]:
-    """`Subject.layers` of a network, and the number of its outputs, found by running it once on a grey picture.
+
+def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str, tuple[int, ...]], int]:
+    """`Subject.layers` of a network on a device, and the number of its outputs, found by running it on a grey picture.
 
     Raises:
         ValueError: it returns no logits; whatever else the network raises.
@@ -63,7 +71,7 @@ def layer_shapes(model: LoadedModel) -> tuple[dict[str, tuple[int, ...]], int]:
                 shapes[name] = tuple(output.shape[1:])
 
     with torch.no_grad(), ModuleTrace(on_exit=record):
-        logits = model.network(model.preprocess(Image.new("RGB", (64, 64), "grey")))
+        logits = model.network(model.preprocess(Image.new("RGB", (64, 64), "grey")).to(device))
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ValueError("it must return logits (N, classes)")
     return {name: shape for name, shape in shapes.items() if calls[name] == 1}, logits.shape[1]

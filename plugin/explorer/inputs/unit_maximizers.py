@@ -29,20 +29,23 @@ def maximizer_of(
         prior: of the codes.
     """
     if drawn_by not in SPACES:
-        return code_space_of(subject.model.network, drawn_by, layer, prior)
+        return code_space_of(subject.model.network, drawn_by, layer, prior, subject.device)
     from gan import ImageSpaceAM
 
     channels, height, width = subject.input_shape
     return ImageSpaceAM(
-        subject.model.network, (channels, height, width), layer or None, normalisation(subject), space=drawn_by
-    )
+        subject.model.network, (channels, height, width), layer or None, normalisation(subject), space=drawn_by,
+        device=subject.device,
+    )  # fmt: skip
 
 
-def code_space_of(network: nn.Module, generator: str, layer: str = "", prior: str = "shell") -> "CodeSpaceAM":
+def code_space_of(
+    network: nn.Module, generator: str, layer: str = "", prior: str = "shell", device: str | None = None
+) -> "CodeSpaceAM":
     """What maximises units of a network in the codes of a generator, a name of `gan.load`."""
     from gan import CodeSpaceAM
 
-    return CodeSpaceAM(network, generator_of(generator), layer or None, prior)
+    return CodeSpaceAM(network, generator_of(generator), layer or None, prior, device=device)
 
 
 def pixels_of(subject: Subject, network: nn.Module, layer: str) -> "PixelAM":
@@ -56,7 +59,7 @@ def pixels_of(subject: Subject, network: nn.Module, layer: str) -> "PixelAM":
     from gan import PixelAM
 
     channels, height, width = subject.input_shape
-    return PixelAM(network, (channels, height, width), layer, normalisation(subject))
+    return PixelAM(network, (channels, height, width), layer, normalisation(subject), device=subject.device)
 
 
 def generator_of(name: str) -> nn.Module:

@@ -19,7 +19,9 @@ from plugin.observing import outputs_of
 
 from ..choices.offered_methods import METHODS
 from ..inputs.subject import Subject
+from ..server.device_memory import OutOfDeviceMemory, guarded
 from ..server.meter import Meter
+from ..server.turns import PROCESSOR
 from .questions import Question, constructed, explained
 
 logger = logging.getLogger(__name__)
@@ -27,18 +29,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """An attribution `(C, H, W)`, float32, with the seconds and bytes (None if unknown) it took."""
+    """An attribution `(C, H, W)`, float32, with the seconds and bytes (None if unknown) it took, and the device."""
 
     attribution: NDArray[np.float32]
     seconds: float
     peak_bytes: int | None
+    device: str = PROCESSOR
 
 
 def logits(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
     """The outputs of the network, `(classes,)`."""
     with torch.no_grad():
-        outputs = subject.model.network(subject.model.preprocess(image))
-    return np.asarray(outputs[0].numpy())
+        outputs = subject.model.network(subject.preprocess(image))
+    return np.asarray(outputs[0].cpu().numpy())
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -48,8 +51,8 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:
     """The output of a layer for a picture, without the batch dimension."""
-    outputs = outputs_of(subject.model.network, [layer], subject.model.preprocess(image))
-    return np.asarray(outputs[layer][0].numpy())
+    outputs = outputs_of(subject.model.network, [layer], subject.preprocess(image))
+    return np.asarray(outputs[layer][0].cpu().numpy())
 
 
 def largest(values: NDArray[np.float32]) -> tuple[int, ...]:
@@ -66,12 +69,12 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Result:
         question: valid for the network.
 
     Raises:
-        ValueError: the method cannot answer it; the message is one sentence.
+        ValueError: the method cannot answer it, or the device has too little memory left; the message is one sentence.
     """
-    inputs = subject.model.preprocess(image)
+    inputs = subject.preprocess(image)
     with answering(subject, question), Meter(inputs.device) as meter:
         attribution = attribute(subject.model.network, inputs, question, subject.model)
-    return Result(attribution[0].numpy().astype(np.float32), meter.seconds, meter.peak_bytes)
+    return Result(attribution[0].cpu().numpy().astype(np.float32), meter.seconds, meter.peak_bytes, subject.device)
 
 
 def equal_maps(results: Mapping[str, Result]) -> list[list[str]]:
@@ -86,7 +89,10 @@ def equal_maps(results: Mapping[str, Result]) -> list[list[str]]:
 def answering(subject: Subject, question: Question) -> Iterator[None]:
     """A context in which any failure becomes a `ValueError` of one sentence."""
     try:
-        yield
+        with guarded(subject.device):
+            yield
+    except OutOfDeviceMemory:
+        raise
     except Exception as error:  # any network may fail in a way of its own
         logger.info("%s failed on %s", question, subject.model.name, exc_info=True)
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

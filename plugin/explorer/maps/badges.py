@@ -104,8 +104,8 @@ def measure(asked: Asked, result: Result, report: Callable[[], None] = lambda: N
     if reason := _unmeasurable(asked, result):
         return Badge(None, None, None, dict.fromkeys(PARTS, reason))
     missing: dict[str, str] = {}
-    inputs = asked.subject.model.preprocess(asked.picture.image)
-    attribution = torch.from_numpy(result.attribution)[None]
+    inputs = asked.subject.preprocess(asked.picture.image)
+    attribution = torch.from_numpy(result.attribution)[None].to(inputs.device)
     weights = other = None
     with Meter(inputs.device):  # so that the memory of a map that is computed at the same time is not told wrongly
         if asked.question.neuron:

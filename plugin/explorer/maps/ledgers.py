@@ -45,7 +45,7 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Ledger:
     Raises:
         ValueError: there is no answer; the message is one sentence.
     """
-    inputs = subject.model.preprocess(image)
+    inputs = subject.preprocess(image)
     with answering(subject, question):
         network, target = explained(subject.model.network, question)
         rules = constructed(subject.model, question)["rules"]

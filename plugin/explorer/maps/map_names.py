@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from ..choices.offered_methods import METHODS
 from ..inputs.layer_outputs import place
+from ..server.turns import PROCESSOR
 from ..settings import DRAWING, UPLOAD, Settings
 from .questions import Asked, Question
 
@@ -20,15 +21,17 @@ def title(question: Question) -> str:
     return f"{label}, {count} rule{'s' * (count != 1)} changed" if count else label
 
 
-def map_digest(identity: str, picture: str, question: Question) -> str:
+def map_digest(identity: str, picture: str, question: Question, device: str) -> str:
     """SHA-256 in hexadecimal of all that a map depends on.
 
     Args:
         identity: of the network, with its weights.
         picture: the digest of the picture.
         question: what is asked.
+        device: where the map is computed: another one than the processor rounds otherwise.
     """
     asked = [identity, picture if question.needs_picture else "", asdict(question)]
+    asked += [] if device == PROCESSOR else [device]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
@@ -36,7 +39,7 @@ def map_file(asked: Asked, settings: Settings, limit: float) -> str:
     """A file's name without its ending: network, picture, class or unit, method, and a digest of the map as drawn."""
     question = asked.question
     drawn = [
-        map_digest(asked.subject.identity, asked.picture.digest, question),
+        map_digest(asked.subject.identity, asked.picture.digest, question, asked.subject.device),
         settings.view, settings.opacity, limit,
     ]  # fmt: skip
     short = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:8]

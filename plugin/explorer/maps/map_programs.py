@@ -7,6 +7,7 @@ from ..choices.offered_methods import METHODS
 from ..choices.python_calls import Call
 from ..inputs.offered_pictures import Picture
 from ..inputs.subject import Subject
+from ..server.turns import PROCESSOR
 from ..settings import Settings
 from .questions import LogitDifference, Question, arguments
 from .rendering import channel_choice
@@ -88,11 +89,12 @@ def _computation(question: Question, picture: Picture, subject: Subject, ledger:
     if not question.needs_picture:
         unpooling = f", unpooling={question.unpooling!r}" if question.unpooling else ""
         return [
-            f"model = {subject.source}",
+            *_opened(subject)[0],
             f"explain = {_class_name(question)}(model.network, {question.layer!r}, {subject.input_shape}{unpooling})",
-            f"attribution = explain.reconstruct([{question.neuron}])[0].numpy()",
+            f"attribution = explain.reconstruct([{question.neuron}])[0]{_array(subject)}",
         ]
-    lines = [f"model = {subject.source}", f"image = {picture.source}", "inputs = model.preprocess(image)"]
+    opened, there = _opened(subject)
+    lines = [*opened, f"image = {picture.source}", f"inputs = model.preprocess(image){there}"]
     network = "model.network"
     call: dict[str, Any] = {"target": question.target, **method.call}
     if question.neuron:
@@ -115,9 +117,20 @@ def _computation(question: Question, picture: Picture, subject: Subject, ledger:
         *lines,
         *(f"{name} = {value!r}" for name, value in calls.items()),
         f"explain = {_class_name(question)}({construct})",
-        f"attribution = explain.attribute(inputs, {', '.join(_keywords(call))})[0].numpy(){comment}",
+        f"attribution = explain.attribute(inputs, {', '.join(_keywords(call))})[0]{_array(subject)}{comment}",
         *([books] if ledger else []),
     ]
+
+
+def _opened(subject: Subject) -> tuple[list[str], str]:
+    """The lines that open the network where it was, and what brings inputs there; other programs use the processor."""
+    opened, there = f"model = {subject.source}", f".to({subject.device!r})"
+    return ([opened], "") if subject.device == PROCESSOR else ([opened, f"model.network{there}"], there)
+
+
+def _array(subject: Subject) -> str:
+    """From a tensor to an array."""
+    return ".numpy()" if subject.device == PROCESSOR else ".cpu().numpy()"
 
 
 def _drawing(settings: Settings, limit: float, question: Question) -> list[str]:

@@ -92,10 +92,11 @@ def npz(
         "question": asdict(question),
         "network_identity": identity,
         "image_sha256": picture.digest,
-        "digest": map_names.map_digest(identity, picture.digest, question),
+        "digest": map_names.map_digest(identity, picture.digest, question, result.device),
         "limit": limit,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,
+        "ran_on": result.device,
     }
     arrays = {"attribution": result.attribution, "map": signed(result, settings), **(more or {})}
     return figures.to_npz(arrays, recorded, versions())

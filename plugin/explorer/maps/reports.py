@@ -187,7 +187,9 @@ def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledge
             ("Drawn", f"{VIEWS[settings.view]}, {scale}, percentile {settings.percentile:g}, "
                       f"opacity {settings.opacity:g}"),
             *lines,
-            ("Digest", map_names.map_digest(shown.subject.identity, asked.picture.digest, shown.question)),
+            ("Digest", map_names.map_digest(
+                shown.subject.identity, asked.picture.digest, shown.question, shown.result.device
+            )),
             ("Files", f"{shown.file}.png, .svg, .npz"),
         ],
         "rules": _layer_rules(asked),
@@ -234,7 +236,7 @@ def _layer_rules(asked: Asked) -> list[LayerRule]:
         network, _ = explained(model.network, question)
         layer = [network.get_submodule(question.layer)] if question.layer else []
         attribution = method.attribution_class(bool(question.neuron))(network, *layer, **constructed(model, question))
-        rules: Sequence[LayerRule] = attribution.check(model.preprocess(asked.picture.image)).layers
+        rules: Sequence[LayerRule] = attribution.check(asked.subject.preprocess(asked.picture.image)).layers
     if question.contrast is None:
         return list(rules)
     return [replace(rule, layer=rule.layer.removeprefix(LogitDifference.PREFIX)) for rule in rules]

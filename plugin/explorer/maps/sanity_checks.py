@@ -41,7 +41,7 @@ def check(subject: Subject, image: Image.Image, question: Question, layers: int)
     Raises:
         ValueError: the network has no so many layers, or the method has no answer; the message is one sentence.
     """
-    inputs = subject.model.preprocess(image)
+    inputs = subject.preprocess(image)
     with answering(subject, question):
         found = randomisation_check(
             lambda network: _OneMethod(subject.model, question, network), subject.model.network, inputs, layers=layers,

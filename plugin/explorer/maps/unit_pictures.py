@@ -60,7 +60,8 @@ def excitation(
     The picture is scaled to the norm of the photograph on the pixels that it covers. None if the unit does not respond
     to the photograph, or the picture is zero.
     """
-    inputs, picture = subject.model.preprocess(image), torch.from_numpy(result.attribution)[None]
+    inputs = subject.preprocess(image)
+    picture = torch.from_numpy(result.attribution)[None].to(inputs.device)
     rows, columns = (slice(*ends) for ends in box([result.attribution], margin=0))
     scale = inputs[..., rows, columns].norm() / picture.norm()
     both = torch.cat([inputs, picture * scale])

@@ -57,7 +57,7 @@ def _end(subject: Subject, image: Image.Image, question: Question) -> tuple[str,
 
     method = METHODS[question.method]
     rules = {} if question.method == "gradient" else method.attribution_class(False)(network, **method.construct).rules
-    inputs = subject.model.preprocess(image).requires_grad_()
+    inputs = subject.preprocess(image).requires_grad_()
     with enable_grad():
         propagation = Propagation(network, rules, on_exit=note)
         with propagation:

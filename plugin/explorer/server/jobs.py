@@ -21,7 +21,8 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
-from .turns import Turns, ahead_of_this
+from .device_memory import guarded
+from .turns import PROCESSOR, Turns, ahead_of_this
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Job(Generic[T]):
             within seconds.
         patience_seconds: how long the work goes on while nobody looks.
         turns: the queue in which the work waits before it begins; None begins at once.
+        device: where it is done.
     """
 
     def __init__(
@@ -117,8 +119,9 @@ class Job(Generic[T]):
         present: Callable[[], bool] = lambda: True,
         patience_seconds: float = PATIENCE_SECONDS,
         turns: Turns | None = None,
+        device: str = PROCESSOR,
     ) -> None:
-        self._turns = turns
+        self._turns, self._device = turns, device
         self._task, self._error, self._completed = Task(patience_seconds, present), "", False
         self._result: T | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
@@ -149,7 +152,7 @@ class Job(Generic[T]):
 
     def _run(self, work: Callable[[Task], T]) -> None:
         try:
-            with self._turns.turn(self._tell) if self._turns else nullcontext():
+            with self._turns.turn(self._tell) if self._turns else nullcontext(), guarded(self._device):
                 self._result = work(self._task)
             self._completed = True
         except Stopped:

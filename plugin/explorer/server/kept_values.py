@@ -5,7 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar, cast
 
-from .turns import Turns
+from .device_memory import guarded
+from .turns import PROCESSOR, Turns, turns_on
 
 T = TypeVar("T")
 _NOTHING = object()
@@ -18,7 +19,7 @@ class KeptValues(Generic[T]):
 
     Args:
         most: how many are kept.
-        turns: the queue in which a value that is not kept waits before it is made.
+        turns: the queue in which a value that is not kept waits before it is made on the processor.
     """
 
     def __init__(self, most: int, turns: Turns) -> None:
@@ -31,17 +32,27 @@ class KeptValues(Generic[T]):
         found = self._kept(key)
         return None if found is _NOTHING else cast(T, found)
 
-    def get(self, key: Hashable, make: Callable[[], T], told: Callable[[int], None] = lambda ahead: None) -> T:
+    def get(
+        self,
+        key: Hashable,
+        make: Callable[[], T],
+        told: Callable[[int], None] = lambda ahead: None,
+        device: str = PROCESSOR,
+    ) -> T:
         """The value of a key, made now if it is not kept.
 
         Args:
             key: what it depends on.
             make: makes it. What it raises is not kept.
             told: of `Turns.turn`.
+            device: where it is made.
+
+        Raises:
+            OutOfDeviceMemory: the device has too little memory left.
         """
         found = self._kept(key)
         if found is _NOTHING:
-            with self._turns.turn(told):
+            with turns_on(device, self._turns).turn(told), guarded(device):
                 found = self._kept(key)  # another session may have asked for it too
                 if found is _NOTHING:
                     found = self._keep(key, make())

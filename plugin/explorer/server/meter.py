@@ -5,7 +5,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -13,13 +13,13 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MACHINE = Path("/proc/meminfo")
 # What `cost` says, in a sentence.
 COST = (
-    "Wall-clock time, and by how much the memory of the server grew at most while this was computed. Memory is left "
-    "out where other work was measured at the same time."
+    "Wall-clock time, and by how much the memory of the server, or that of its GPU, grew at most while this was "
+    "computed; and where. Memory is left out where other work was measured at the same time."
 )
 
 
 class Measured(Protocol):
-    """What was computed, with the seconds and bytes (None if unknown) it took."""
+    """What was computed, with the seconds and bytes (None if unknown) it took, and the name of the device."""
 
     @property
     def seconds(self) -> float: ...
@@ -27,11 +27,88 @@ class Measured(Protocol):
     @property
     def peak_bytes(self) -> int | None: ...
 
+    @property
+    def device(self) -> str: ...
+
 
 def cost(result: Measured) -> str:
-    """Time and peak memory for people, such as "28 ms, 3.5 MB"."""
+    """Time, peak memory and device for people, such as "28 ms, 3.5 MB on cpu"."""
     seconds = f"{result.seconds * 1000:.0f} ms" if result.seconds < 1 else f"{result.seconds:.1f} s"
-    return seconds if result.peak_bytes is None else f"{seconds}, {result.peak_bytes / 2**20:.1f} MB"
+    memory = "" if result.peak_bytes is None else f", {result.peak_bytes / 2**20:.1f} MB"
+    return f"{seconds}{memory} on {result.device}"
+
+
+class _Memory:
+    """The counter of a device's memory that knows no peak, and the base of those that do.
+
+    Args:
+        device: such a device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def wait(self) -> None:
+        """Return when the device has finished its work: it goes on while the program does."""
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).synchronize()
+
+    def start(self) -> int | None:
+        """Begin; the bytes in use now, None if they are not known."""
+        return None
+
+    def peak(self) -> int:
+        """The most bytes since then; 0 if they are not known."""
+        return 0
+
+
+class _OfAllocator(_Memory):
+    """Of CUDA, and of other devices whose allocator PyTorch has in the same form."""
+
+    def wait(self) -> None:
+        self._module.synchronize(self.device)
+
+    def start(self) -> int | None:
+        self._module.reset_peak_memory_stats(self.device)
+        return int(self._module.memory_allocated(self.device))
+
+    def peak(self) -> int:
+        return int(self._module.max_memory_allocated(self.device))
+
+    @property
+    def _module(self) -> Any:
+        return torch.get_device_module(self.device)
+
+
+class _OfMetal(_Memory):
+    """Of Apple's GPUs: what the allocator keeps of the driver's memory, which only grows until it is handed back."""
+
+    def start(self) -> int | None:
+        torch.mps.empty_cache()
+        return torch.mps.driver_allocated_memory()
+
+    def peak(self) -> int:
+        return torch.mps.driver_allocated_memory()
+
+
+class _OfProcess(_Memory):
+    """Of the processor: the resident memory of this process, which Linux tells."""
+
+    # A peak from before that the system would not forget.
+    _unforgotten = 0
+
+    def start(self) -> int | None:
+        self._unforgotten = 0 if _forget_peak() else _resident("VmHWM") or 0
+        return _resident("VmRSS")
+
+    def peak(self) -> int:
+        now = _resident("VmHWM") or 0
+        return now if now > self._unforgotten else 0
+
+
+def _memory_of(device: torch.device) -> _Memory:
+    kinds = {"cpu": _OfProcess, "cuda": _OfAllocator, "xpu": _OfAllocator, "mps": _OfMetal}
+    return kinds.get(device.type, _Memory)(device)
 
 
 class Meter:
@@ -42,9 +119,10 @@ class Meter:
 
     Attributes:
         seconds: wall-clock time; on a GPU, until it has finished.
-        peak_bytes: on a GPU, by how much what PyTorch had allocated grew at most; on the CPU, by how much the resident
-            memory of the process did. None where the system does not say it, and where a meter of another thread was
-            open at the same time: no one can tell then whose memory it was.
+        peak_bytes: on a GPU, by how much the memory that PyTorch has there grew at most; on the processor, by how much
+            the resident memory of the process did. None where the system does not say it, and where a meter of another
+            thread was open at the same time, on the same device or, for the processor, on any: no one can tell then
+            whose memory it was.
     """
 
     # Whoever asks for the peak makes the system forget the one before, for the whole process.
@@ -52,56 +130,52 @@ class Meter:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._memory = _memory_of(device)
         self._alone, self._thread = True, 0
         self._before: int | None = None
-        # The peak so far, and one from before that the system would not forget.
-        self._highest = self._unforgotten = 0
+        self._highest = 0
         self.seconds = 0.0
         self.peak_bytes: int | None = None
 
     def __enter__(self) -> "Meter":
         self._thread = threading.get_ident()
+        self._memory.wait()
         with Meter._lock:
             for other in Meter._open:
-                other._note_peak()
+                if other._memory.device == self._memory.device:
+                    other._note_peak()
                 if other._thread != self._thread:
-                    other._alone = self._alone = False
+                    other._alone &= not other._shares_with(self)
+                    self._alone &= not self._shares_with(other)
             Meter._open.append(self)
-            self._start_peak()
+            self._before = self._memory.start()
         self._start = time.perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._cuda:
-            torch.cuda.synchronize()
-        self.read()
-        with Meter._lock:
-            Meter._open.remove(self)
+        try:
+            self.read()
+        finally:
+            with Meter._lock:
+                Meter._open.remove(self)
 
     def read(self) -> None:
         """Bring `seconds` and `peak_bytes` up to now, while the work goes on."""
+        self._memory.wait()
         self.seconds = time.perf_counter() - self._start
         with Meter._lock:
             self._note_peak()
         known = self._alone and self._before is not None and self._highest
         self.peak_bytes = max(0, self._highest - (self._before or 0)) if known else None
 
-    def _start_peak(self) -> None:
-        if self._cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-            return
-        self._unforgotten = 0 if _forget_peak() else _resident("VmHWM") or 0
-        self._before = _resident("VmRSS")
+    def _shares_with(self, other: "Meter") -> bool:
+        """Whether what the other measures may be in this one's memory: work on a GPU needs the processor's, too."""
+        return self._memory.device in (other._memory.device, torch.device("cpu"))
 
     def _note_peak(self) -> None:
-        now = torch.cuda.max_memory_allocated() if self._cuda else _resident("VmHWM") or 0
-        if now > self._unforgotten:
-            self._highest = max(self._highest, now)
+        self._highest = max(self._highest, self._memory.peak())
 
 
 def _forget_peak() -> bool:

@@ -1,5 +1,8 @@
 """Heavy work takes turns: so many at a time, the others wait in the order in which they came, and are told so.
 
+The processor has a queue for each kind of work. A GPU has one queue: what is done there takes turns with nothing else,
+and work on the processor does not wait for it.
+
 >>> turns = Turns(most=1)
 >>> with turns.turn(told=lambda ahead: print(f"{ahead} before this one")):
 ...     pass  # nobody else is in here
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _TELL_SECONDS = 0.3
+PROCESSOR = "cpu"
 
 
 class Turns:
@@ -85,3 +89,15 @@ MAPS = Turns(max(1, min(4, _CORES // 2)))
 JOBS = Turns(max(1, min(4, _CORES // 2)) + 1)
 # Of what nobody asked for: one at a time, and neither maps nor runs wait for it.
 CHECKS = Turns(1)
+# Of the other devices, by name, once they are asked for. Work at the same time would share a GPU's memory.
+_elsewhere: dict[str, Turns] = {}
+
+
+def turns_on(device: str, on_processor: Turns) -> Turns:
+    """The queue of work on a device.
+
+    Args:
+        device: its name.
+        on_processor: the queue of such work if it is done on the processor.
+    """
+    return on_processor if device == PROCESSOR else _elsewhere.setdefault(device, Turns(1))

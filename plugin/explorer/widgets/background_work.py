@@ -7,7 +7,7 @@ import streamlit as st
 
 from ..server.connection import connection_of_this_session
 from ..server.jobs import PATIENCE_SECONDS, Job, Task
-from ..server.turns import JOBS
+from ..server.turns import JOBS, PROCESSOR, turns_on
 from ..untrusted_text import markdown_sentence
 from .page_state import key
 
@@ -23,6 +23,7 @@ def work(
     draw: Callable[..., None] | None = None,
     heavy: bool = True,
     patience_seconds: float = PATIENCE_SECONDS,
+    device: str = PROCESSOR,
 ) -> Any:
     """A button that starts long work, then its progress with a button that stops it.
 
@@ -33,6 +34,7 @@ def work(
         draw: draws what the work has shown so far, a `jobs.View`; called again and again while it runs, and at the end.
         heavy: whether it takes turns with the other work of the server; what only waits for a network need not.
         patience_seconds: how long it goes on while its page is not looked at, as when another page is shown.
+        device: where it is done.
 
     Returns:
         What it made, or had shown when it was stopped, once it has ended; else None.
@@ -47,9 +49,8 @@ def work(
         if not button.button(label, key=key(f"start.{name}"), type="primary"):
             return _drawn(job, draw) if job is not None else None
         button.empty()
-        job = st.session_state[place] = Job(
-            task, connection_of_this_session(), patience_seconds, JOBS if heavy else None
-        )
+        turns = turns_on(device, JOBS) if heavy else None
+        job = st.session_state[place] = Job(task, connection_of_this_session(), patience_seconds, turns, device)
         ended = False
     if ended:
         return _drawn(job, draw)

@@ -4,6 +4,7 @@ from functools import partial
 
 import streamlit as st
 
+from plugin import devices
 from plugin.models import OtherArchitecture
 from plugin.models.pictures import EXTENSIONS, MAX_BYTES
 
@@ -30,6 +31,14 @@ def network_choice(settings: Settings, side: str = "") -> None:
     st.selectbox(f"Network{OF[side]}", offered_networks.choices(), key=key(f"{side}network"))
     if settings.network in offered_networks.architectures():
         own_weights_choice.draw(settings, side)
+
+
+def device_choice() -> None:
+    """The widget for where it is computed; a machine without a choice shows none."""
+    best, names = str(devices.choose_device()), devices.available()
+    if len(names) > 1:
+        others = [name for name in names if name != best]
+        st.selectbox("Computed on", ["", *others], format_func=lambda name: name or best, key=key("device"))
 
 
 def picture_choice(settings: Settings, side: str = "") -> None:
@@ -60,7 +69,7 @@ def open_subject(settings: Settings, side: str = "") -> Subject | None:
         ):
             return None
     try:
-        return kept_results.subject(name, weights)
+        return kept_results.subject(name, weights, settings.runs_on)
     except OtherArchitecture as error:
         st.error(markdown_sentence(error))
         st.button(

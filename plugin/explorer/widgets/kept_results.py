@@ -27,7 +27,7 @@ from ..maps.badges import Badge
 from ..maps.questions import Asked, Look
 from ..server.files import OwnFile
 from ..server.kept_values import KeptValues
-from ..server.turns import CHECKS, MAPS, ahead_of_this
+from ..server.turns import CHECKS, MAPS, PROCESSOR, ahead_of_this
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,13 +36,20 @@ T = TypeVar("T")
 badges: KeptValues[Badge] = KeptValues(256, CHECKS)
 
 
-def kept(most: int, key: Callable[P, Hashable], message: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
+def _of_its_network(about: Look | Asked, *_: object) -> str:
+    return about.subject.device
+
+
+def kept(
+    most: int, key: Callable[P, Hashable], message: str = "", device: Callable[..., str] = lambda *_: PROCESSOR
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A decorator that keeps what a function returns; whoever gets it does not change it.
 
     Args:
         most: how many values are kept.
         key: what a value depends on, of the function's arguments.
         message: on the page while a value is made; empty says nothing.
+        device: where a value is made.
     """
 
     def decorated(make: Callable[P, T]) -> Callable[P, T]:
@@ -50,14 +57,15 @@ def kept(most: int, key: Callable[P, Hashable], message: str = "") -> Callable[[
 
         @wraps(make)
         def found(*args: P.args, **kwargs: P.kwargs) -> T:
-            return _waiting_for(values, key(*args, **kwargs), lambda: make(*args, **kwargs), message)
+            place = device(*args, **kwargs)
+            return _waiting_for(values, key(*args, **kwargs), lambda: make(*args, **kwargs), message, place)
 
         return found
 
     return decorated
 
 
-def _waiting_for(values: KeptValues[T], key: Hashable, make: Callable[[], T], message: str) -> T:
+def _waiting_for(values: KeptValues[T], key: Hashable, make: Callable[[], T], message: str, device: str) -> T:
     """The value, while the page says what it waits for."""
     places: list[st.delta_generator.DeltaGenerator] = []
 
@@ -75,31 +83,32 @@ def _waiting_for(values: KeptValues[T], key: Hashable, make: Callable[[], T], me
             return make()
 
     try:
-        return values.get(key, made, told)
+        return values.get(key, made, told, device)
     finally:
         for place in places:
             place.empty()
 
 
-def _of_network(network: str, weights: OwnWeights | None = None) -> tuple[str, ...]:
+def _of_network(network: str, weights: OwnWeights | None = None, device: str = PROCESSOR) -> tuple[str, ...]:
     # The files' places stand in programs, and are not for everybody.
-    return network, *((weights.identity, *weights.places) if weights else ())
+    return network, device, *((weights.identity, *weights.places) if weights else ())
 
 
-def of_look(look: Look) -> tuple[str, str]:
+def of_look(look: Look) -> tuple[str, str, str]:
     """What tells a network that looks at a picture from others."""
-    return look.subject.identity, look.picture.digest
+    return look.subject.identity, look.subject.device, look.picture.digest
 
 
 def of_asked(asked: Asked) -> tuple[Hashable, ...]:
     """What a map depends on. What needs no picture is the same for all of them."""
-    return asked.subject.identity, asked.picture.digest if asked.question.needs_picture else "", asked.question
+    picture = asked.picture.digest if asked.question.needs_picture else ""
+    return asked.subject.identity, asked.subject.device, picture, asked.question
 
 
-@kept(4, _of_network, "Loading the network …")
-def subject(network: str, weights: OwnWeights | None = None) -> Subject:
+@kept(4, _of_network, "Loading the network …", lambda network, weights=None, device=PROCESSOR: device)
+def subject(network: str, weights: OwnWeights | None = None, device: str = PROCESSOR) -> Subject:
     """See `offered_networks.open_network`."""
-    return offered_networks.open_network(network, weights)
+    return offered_networks.open_network(network, weights, device)
 
 
 @kept(4, lambda file: (file.digest, file.place), "Decoding the picture …")
@@ -114,7 +123,7 @@ def square(digest: str, _image: Image.Image) -> bytes:
     return offered_pictures.square(_image)
 
 
-@kept(64, of_look)
+@kept(64, of_look, device=_of_its_network)
 def logits(look: Look) -> NDArray[np.float32]:
     """See `answers.logits`."""
     return answers.logits(look.subject, look.picture.image)
@@ -125,31 +134,31 @@ def probabilities(look: Look) -> NDArray[np.float32]:
     return answers.probabilities(logits(look))
 
 
-@kept(16, lambda look, layer: (*of_look(look), layer))
+@kept(16, lambda look, layer: (*of_look(look), layer), device=_of_its_network)
 def responses(look: Look, layer: str) -> NDArray[np.float32]:
     """See `answers.responses`."""
     return answers.responses(look.subject, look.picture.image, layer)
 
 
-@kept(256, of_asked, "Computing the map …")
+@kept(256, of_asked, "Computing the map …", _of_its_network)
 def result(asked: Asked) -> Result:
     """See `answers.compute`."""
     return answers.compute(asked.subject, asked.picture.image, asked.question)
 
 
-@kept(64, of_asked)
+@kept(64, of_asked, device=_of_its_network)
 def zero_reason(asked: Asked) -> str:
     """See `zero_maps.reason`."""
     return zero_maps.reason(asked.subject, asked.picture.image, asked.question)
 
 
-@kept(64, lambda asked, layers: (of_asked(asked), layers), "Making layers random …")
+@kept(64, lambda asked, layers: (of_asked(asked), layers), "Making layers random …", _of_its_network)
 def randomised(asked: Asked, layers: int) -> RandomisationCheck:
     """See `sanity_checks.check`."""
     return sanity_checks.check(asked.subject, asked.picture.image, asked.question, layers)
 
 
-@kept(64, of_asked, "Keeping the books …")
+@kept(64, of_asked, "Keeping the books …", _of_its_network)
 def ledger(asked: Asked) -> Ledger:
     """See `ledgers.compute`."""
     return ledgers.compute(asked.subject, asked.picture.image, asked.question)

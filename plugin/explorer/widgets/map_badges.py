@@ -105,6 +105,7 @@ def _measure(maps: Sequence[tuple[Asked, Result]], task: Task) -> None:
             kept_results.of_asked(asked),
             lambda asked=asked, result=result, report=report: badges.measure(asked, result, report),  # type: ignore[misc]
             lambda ahead: task.report(0.0, ahead_of_this(ahead)),
+            asked.subject.device,
         )
 
 

@@ -16,7 +16,7 @@ from ..maps.shown_maps import Shown
 from ..maps.unit_pictures import Box
 from ..server.download_button import download_button
 from ..server.meter import COST, cost
-from ..server.turns import MAPS
+from ..server.turns import MAPS, turns_on
 from ..settings import Settings
 from . import chart_options, kept_results, map_badges, page_state
 from .page_state import key
@@ -92,7 +92,7 @@ def _lines(shown: Shown) -> list[Line]:
 
 def _report(view: View) -> bytes:
     # The networks look at their pictures again.
-    with MAPS.turn():
+    with turns_on(view.maps[0].subject.device, MAPS).turn():
         return reports.html(view, _lines)
 
 

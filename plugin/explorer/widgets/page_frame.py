@@ -1,6 +1,7 @@
 """What all pages have: the choice of network and picture, the header, and settings that come and go."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
@@ -10,9 +11,12 @@ from ..fitting import fit
 from ..inputs import offered_pictures
 from ..inputs.subject import Subject
 from ..maps.questions import Look
+from ..server.device_memory import OutOfDeviceMemory
+from ..server.turns import PROCESSOR
 from ..settings import Settings
+from ..untrusted_text import markdown_sentence
 from . import kept_results, open_strip
-from .input_choice import network_choice, open_picture, open_subject, picture_choice
+from .input_choice import device_choice, network_choice, open_picture, open_subject, picture_choice
 from .page_state import key, put, recall, remember, show_notes, use_alone
 
 
@@ -32,10 +36,11 @@ def frame(
             `(classes,)`; returns the settings with the choices that were left open.
     """
     settings, notes = recall(page, offered_pictures.samples())
-    put(settings, "network", "image")
+    put(settings, "network", "image", "device")
     with st.sidebar:
         network_choice(settings)
         picture_choice(settings)
+        device_choice()
     open_strip.draw(page, settings)
     st.header(title)
     subject, picture = open_subject(settings), open_picture(settings)
@@ -46,7 +51,10 @@ def frame(
     if subject and picture:
         put(settings, *fields)
         look = Look(subject, picture)
-        settings = explore(settings, look, kept_results.probabilities(look))
+        try:
+            settings = explore(settings, look, kept_results.probabilities(look))
+        except OutOfDeviceMemory as error:
+            st.error(markdown_sentence(error))
     remember(page, settings)
 
 
@@ -56,6 +64,7 @@ def network_frame(
     fields: Sequence[str],
     explore: Callable[[Settings, Subject], Settings],
     offered: str,
+    any_device: bool = True,
 ) -> None:
     """The same for a page that needs no picture; the one that was chosen elsewhere stays chosen.
 
@@ -63,20 +72,26 @@ def network_frame(
         page, title, fields: see `frame`.
         explore: draws the rest for valid settings and a network; returns the settings.
         offered: a network that the page can use alone while the chosen one cannot be opened.
+        any_device: whether the page computes where one chooses; else on the processor.
     """
     settings, notes = recall(page, offered_pictures.samples())
-    put(settings, "network")
+    put(settings, "network", "device")
     with st.sidebar:
         network_choice(settings)
+        if any_device:
+            device_choice()
     open_strip.draw(page, settings)
     st.header(title)
-    if subject := open_subject(settings):
+    if subject := open_subject(settings if any_device else replace(settings, device=PROCESSOR)):
         settings, more = fit(settings, subject.model.classes, subject.layers, subject.channels)
         notes += more
     show_notes(page, settings, notes)
     if subject:
         put(settings, *fields)
-        settings = explore(settings, subject)
+        try:
+            settings = explore(settings, subject)
+        except OutOfDeviceMemory as error:
+            st.error(markdown_sentence(error))
     else:
         offer_alone(offered)
     remember(page, settings)

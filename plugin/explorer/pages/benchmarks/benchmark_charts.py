@@ -1,6 +1,7 @@
 """What measurements look like: charts, sentences, a table, a file and a program."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from plugin import figures
 from plugin.measuring import targets
 from plugin.measuring.cases import COLOURS, IMPLEMENTATIONS, LABELS
 from plugin.measuring.results import Measurement, Results
+from plugin.measuring.timing import Spread
 
 _PATTERNS = {"ours": "", "compiled": "/", "captum": "x", "zennit": "."}
 _SYMBOLS = {"ours": "circle", "compiled": "diamond", "captum": "square", "zennit": "triangle-up"}
@@ -22,11 +24,41 @@ def chosen(found: Results, network: str, batch: int) -> list[Measurement]:
     return sorted(rows, key=lambda m: order.index((m.row.method, m.row.implementation)))
 
 
-def time_figure(measurements: Sequence[Measurement]) -> go.Figure:
-    """Bars of the times in floors, with quartiles; a line marks the floor."""
+def is_compiled(measurement: Measurement) -> bool:
+    """Whether it is to be seen beside other compiled ones, in their floor."""
+    return measurement.row.implementation == "compiled"
+
+
+def in_floors(measurement: Measurement) -> Spread | None:
+    """The time in floors."""
+    return measurement.ratio
+
+
+def in_compiled_floors(found: Results, measurement: Measurement) -> Spread | None:
+    """The time in compiled floors, which are compiled LRP-0; None where that was not measured."""
+    return targets.quotient(found, measurement, "compiled floor")
+
+
+def of_compiled(found: Results, compiled: Sequence[Measurement]) -> tuple[Callable[[Measurement], Spread | None], str]:
+    """How the times of compiled calls are told, and the unit: floors where the compiled floor was not measured."""
+    if any(in_compiled_floors(found, measurement) for measurement in compiled):
+        return partial(in_compiled_floors, found), "compiled floors"
+    return in_floors, "floors"
+
+
+def time_figure(
+    measurements: Sequence[Measurement], time: Callable[[Measurement], Spread | None] = in_floors, unit: str = "floors"
+) -> go.Figure:
+    """Bars of the times, with quartiles; a line marks the unit.
+
+    Args:
+        measurements: what is shown.
+        time: how long one took, in the unit.
+        unit: its name.
+    """
     figure = go.Figure()
     for name, label in IMPLEMENTATIONS.items():
-        found = [(m, ratio) for m in measurements if m.row.implementation == name and (ratio := m.ratio)]
+        found = [(m, ratio) for m in measurements if m.row.implementation == name and (ratio := time(m))]
         if not found:
             continue
         figure.add_bar(
@@ -37,12 +69,12 @@ def time_figure(measurements: Sequence[Measurement]) -> go.Figure:
                 "array": [ratio.high - ratio.median for _, ratio in found],
                 "arrayminus": [ratio.median - ratio.low for _, ratio in found],
             },
-            hovertemplate="%{y}<br><b>%{x:.3f}</b> floors<extra>" + label + "</extra>",
+            hovertemplate="%{y}<br><b>%{x:.3f}</b> " + unit + "<extra>" + label + "</extra>",
         )  # fmt: skip
     figure.add_vline(x=1, line_dash="dot", line_color="#7a7a7a")
     methods = list(dict.fromkeys(LABELS[m.row.method] for m in measurements))
     figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True, categoryarray=methods)
-    figure.update_xaxes(title="time in floors", rangemode="tozero", fixedrange=True)
+    figure.update_xaxes(title=f"time in {unit}", rangemode="tozero", fixedrange=True)
     return figure.update_layout(height=420, barmode="group", **_LAYOUT)
 
 
@@ -85,6 +117,8 @@ def table(found: Results, measurements: Sequence[Measurement]) -> list[dict[str,
         for peer in ("captum", "zennit"):
             against = targets.quotient(found, measurement, peer) if row.implementation in ("ours", "compiled") else None
             line[f"x {IMPLEMENTATIONS[peer]}"] = against.median if against else None
+        compiled = in_compiled_floors(found, measurement) if is_compiled(measurement) else None
+        line["Compiled floors"] = compiled.median if compiled else None
         line["Memory in floors"] = measurement.memory_ratio
         line["Remark"] = measurement.error or measurement.memory_error or measurement.remark
         lines.append(line)
@@ -118,14 +152,16 @@ def program(network: str, batch: int, stored: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def spoken(measurements: Sequence[Measurement]) -> str:
-    """The bars in words."""
+def spoken(
+    measurements: Sequence[Measurement], time: Callable[[Measurement], Spread | None] = in_floors, unit: str = "floors"
+) -> str:
+    """The bars in words; arguments as for `time_figure`."""
     parts = [
         f"{LABELS[m.row.method]} by {IMPLEMENTATIONS[m.row.implementation]} {ratio.median:.2f}"
         for m in measurements
-        if (ratio := m.ratio)
+        if (ratio := time(m))
     ]
-    return "Times in floors: " + (", ".join(parts) or "none")
+    return f"Times in {unit}: " + (", ".join(parts) or "none")
 
 
 def caption(found: Results) -> str:

@@ -1,5 +1,6 @@
 """The Benchmarks page: how long attributions take and how much memory they need, stored and measured here."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -7,61 +8,82 @@ from pathlib import Path
 import streamlit as st
 
 from plugin.measuring import results
+from plugin.measuring.cases import IMPLEMENTATIONS
 from plugin.measuring.networks import NAMES
-from plugin.measuring.results import Results
+from plugin.measuring.results import Measurement, Results
+from plugin.measuring.timing import Spread
 
 from ...inputs import offered_pictures
 from ...server.download_button import download_button
 from ...server.jobs import View
 from ...settings import Settings
-from ...untrusted_text import markdown_sentence, quoted
+from ...untrusted_text import escaped, markdown_sentence, quoted
 from ...widgets import chart_options, open_strip, page_state
 from ...widgets.background_work import work
+from ...widgets.input_choice import device_choice
 from ...widgets.page_state import key
 from . import benchmark_charts, measuring_here
 
 _FLOOR = (
     "The unit is the **floor**: one forward pass of the network and one gradient at its input, measured in turns with "
-    "each call. Bars end at the median, whiskers span the quartiles."
+    "each call. Bars end at the median, whiskers span the quartiles. **Compiled** calls stand beside the compiled "
+    "floor: LRP-0, which is the gradient times the picture."
 )
-_NUMBERS = ("Floors", "x Captum", "x zennit", "Memory in floors")
+_NUMBERS = ("Floors", "x Captum", "x zennit", "Compiled floors", "Memory in floors")
 
 
 def draw() -> None:
     """Draw the page."""
     settings, notes = page_state.recall("benchmarks", offered_pictures.samples())
     files = results.stored()
-    if settings.results and settings.results not in files:
-        notes.append(f"There are no stored results of {quoted(settings.results)}.")
-    if settings.results not in files:
-        settings = replace(settings, results=next(iter(files), ""))
-    found = _read(files.get(settings.results))
-    batches = _batches(found, settings)
+    settings = _with_known_results(settings, list(files), notes)
+    shown = {name: found for name in _machines(settings) if (found := _read(files[name])) is not None}
+    batches = _batches(shown.values(), settings)
     if settings.batch not in batches:
         settings = replace(settings, batch=batches[0])
-    page_state.put(settings, "results", "measured", "batch")
+    page_state.put(settings, "results", "results_beside", "measured", "batch", "device")
     with st.sidebar:
-        if files:
-            st.selectbox("Machine", list(files), key=key("results"))
-        st.selectbox("Network", list(NAMES), format_func=NAMES.__getitem__, key=key("measured"))
-        st.segmented_control("Images per call", batches, key=key("batch"), required=True)
+        _widgets(settings, list(files), batches)
     open_strip.draw("benchmarks", settings)
     st.header("How fast is it, and how much memory does it take?")
     page_state.show_notes("benchmarks", settings, notes)
     st.markdown(_FLOOR)
-    _stored(found, settings)
+    _stored(shown, settings)
     _here(settings)
     with st.expander("Reproduce this view"):
         st.code(page_state.link(settings), language=None)
-        if found is not None:
-            st.code(benchmark_charts.program(settings.measured, settings.batch, settings.results))
+        for name in shown:
+            st.code(benchmark_charts.program(settings.measured, settings.batch, name))
         st.code("make bench    # measures, and stores the results\nmake report   # writes the tables", language="bash")
     page_state.remember("benchmarks", settings)
 
 
-def _read(path: Path | None) -> Results | None:
-    if path is None:
-        return None
+def _with_known_results(settings: Settings, known: Sequence[str], notes: list[str]) -> Settings:
+    """The settings with machines whose results are stored; `notes` get a sentence for each that is not."""
+    for name in _machines(settings):
+        if name not in known:
+            notes.append(f"There are no stored results of {quoted(name)}.")
+    first = settings.results if settings.results in known else next(iter(known), "")
+    second = settings.results_beside if settings.results_beside in {*known} - {first} else ""
+    return replace(settings, results=first, results_beside=second)
+
+
+def _machines(settings: Settings) -> list[str]:
+    return [name for name in (settings.results, settings.results_beside) if name]
+
+
+def _widgets(settings: Settings, machines: Sequence[str], batches: Sequence[int]) -> None:
+    if machines:
+        st.selectbox("Machine", machines, key=key("results"))
+    if len(machines) > 1:
+        others = ["", *(name for name in machines if name != settings.results)]
+        st.selectbox("Beside it", others, format_func=lambda name: name or "no other", key=key("results_beside"))
+    st.selectbox("Network", list(NAMES), format_func=NAMES.__getitem__, key=key("measured"))
+    st.segmented_control("Images per call", batches, key=key("batch"), required=True)
+    device_choice()
+
+
+def _read(path: Path) -> Results | None:
     try:
         return Results.read(path)
     except (OSError, ValueError) as error:
@@ -69,60 +91,88 @@ def _read(path: Path | None) -> Results | None:
         return None
 
 
-def _batches(found: Results | None, settings: Settings) -> list[int]:
-    stored = {m.row.batch for m in found or () if m.row.network == settings.measured}
-    return sorted(stored | set(measuring_here.BATCHES))
+def _batches(shown: Iterable[Results], settings: Settings) -> list[int]:
+    stored = {m.row.batch for found in shown for m in found if m.row.network == settings.measured}
+    return sorted(stored | set(measuring_here.batches(settings.runs_on)))
 
 
-def _stored(found: Results | None, settings: Settings) -> None:
+def _stored(shown: Mapping[str, Results], settings: Settings) -> None:
     st.subheader("Stored results")
-    if found is None:
+    if not shown:
         st.info("No results are stored here. `make bench` in a checkout of the repository measures and stores them.")
-    else:
-        _charts(found, settings, "stored")
+        return
+    beside = len(shown) > 1
+    columns = st.columns(2) if beside else [st.container()]
+    for column, (machine, found), name in zip(columns, shown.items(), ("stored", "beside"), strict=False):
+        with column:
+            if beside:
+                st.markdown(f"**{escaped(machine)}**")
+            _charts(found, settings, name, machine if beside else "the stored results", beside)
 
 
 def _here(settings: Settings) -> None:
     st.subheader("Measured here")
-    if settings.batch not in measuring_here.BATCHES:
-        st.info("So many images per call are for GPUs.")
+    device = settings.runs_on
+    offered = measuring_here.batches(device)
+    if settings.batch not in offered:
+        numbers = " or ".join(map(str, offered))
+        st.info(f"{settings.batch} images per call are not measured on {device}: choose {numbers}.")
         return
     label = f"Measure {NAMES[settings.measured]}, batch {settings.batch}, here"
-    task = partial(measuring_here.measure, network=settings.measured, batch=settings.batch)
+    task = partial(measuring_here.measure, network=settings.measured, batch=settings.batch, device=device)
 
     def show(view: View[Results]) -> None:
         measured = view.latest
         if measured is not None and measured.measurements:
-            _charts(measured, settings, "here")
+            _charts(measured, settings, "here", "what was measured here")
 
-    st.caption("On this machine's processor, with random weights; other work on it shows in the whiskers.")
-    work(f"benchmarks.{settings.measured}.{settings.batch}", label, task, show)
+    st.caption(f"On {device} of this machine, with random weights; other work on it shows in the whiskers.")
+    work(f"benchmarks.{device}.{settings.measured}.{settings.batch}", label, task, show, device=device)
 
 
-def _charts(found: Results, settings: Settings, name: str) -> None:
-    """Time, time against memory, and the table of one network and batch."""
+def _charts(found: Results, settings: Settings, name: str, called: str, narrow: bool = False) -> None:
+    """What was found of one network and batch: eager calls beside each other, and compiled ones.
+
+    Args:
+        found: all results of a machine.
+        settings: which network and batch.
+        name: tells the results of a page apart.
+        called: what the results are called.
+        narrow: whether charts stand below each other.
+    """
     measurements = benchmark_charts.chosen(found, settings.measured, settings.batch)
     st.caption(markdown_sentence(benchmark_charts.caption(found)))
     if not measurements:
         st.info(f"{NAMES[settings.measured]} with {settings.batch} images per call is not among these results.")
         return
-    time, trade = st.columns([3, 2])
+    eager = [measurement for measurement in measurements if not benchmark_charts.is_compiled(measurement)]
+    compiled = [measurement for measurement in measurements if benchmark_charts.is_compiled(measurement)]
+    remembered = any(measurement.memory_ratio for measurement in measurements)
+    time, trade = (st.container(), st.container()) if narrow or not remembered else st.columns([3, 2])
     with time:
-        st.plotly_chart(
-            benchmark_charts.time_figure(measurements), key=key(f"time.{name}"), config=chart_options.SAVED,
-            alt=benchmark_charts.spoken(measurements),
-        )  # fmt: skip
-    with trade:
-        st.plotly_chart(
+        _times(eager, benchmark_charts.in_floors, "floors", f"time.{name}")
+    if remembered:
+        trade.plotly_chart(
             benchmark_charts.trade_figure(measurements), key=key(f"trade.{name}"), config=chart_options.SAVED,
             alt="Time against peak memory, both in floors; the table has the numbers",
         )  # fmt: skip
+    if compiled:
+        st.markdown(f"**{IMPLEMENTATIONS['compiled'].capitalize()}**")
+        _times(compiled, *benchmark_charts.of_compiled(found, compiled), f"compiled.{name}")
     st.dataframe(
         benchmark_charts.table(found, measurements), hide_index=True, key=key(f"table.{name}"),
         column_config={number: st.column_config.NumberColumn(format="%.3f") for number in _NUMBERS},
         alt="The same numbers as a table",
     )  # fmt: skip
     file = f"{settings.measured}-{settings.batch}-{name}.npz"
-    results_of = {"stored": "the stored results", "here": "what was measured here"}[name]
     make = partial(benchmark_charts.npz, found, measurements)
-    download_button(f"NPZ of {results_of}", make, file, key(f"NPZ.{name}"))
+    download_button(f"NPZ of {called}", make, file, key(f"NPZ.{name}"))
+
+
+def _times(
+    measurements: Sequence[Measurement], time: Callable[[Measurement], Spread | None], unit: str, name: str
+) -> None:
+    st.plotly_chart(
+        benchmark_charts.time_figure(measurements, time, unit), key=key(name), config=chart_options.SAVED,
+        alt=benchmark_charts.spoken(measurements, time, unit),
+    )  # fmt: skip

@@ -97,7 +97,9 @@ def _runs(settings: Settings, subject: Subject, picture: Picture | None, plan: P
             run_sections.runs(view.latest, unit, view.running)
 
     label = f"Maximise with {plan.runs} run{'s' if plan.runs > 1 else ''}"
-    outcome = work(name, label, partial(maximize, plan=plan, subject=subject, picture=picture), show)
+    outcome = work(
+        name, label, partial(maximize, plan=plan, subject=subject, picture=picture), show, device=plan.device
+    )
     if outcome is not None:
         run_sections.files(outcome, unit)
         run_sections.verdict(name, outcome)

@@ -10,6 +10,7 @@ from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES
 from ...server.jobs import name_of
+from ...server.turns import PROCESSOR
 from ...settings import Settings
 
 # Networks that see more pixels than this take so long that fewer runs are made at a time.
@@ -33,6 +34,7 @@ class Plan:
         runs, seed, steps: how many, the first one's seed, and the most steps.
         stop_at: the probability at which a run for a class ends; None if it ends elsewhere.
         data, count: the real images at whose value a run ends, and how many; empty and 0 if it ends elsewhere.
+        device: where the runs are made.
     """
 
     network: str
@@ -49,6 +51,7 @@ class Plan:
     stop_at: float | None
     data: str
     count: int
+    device: str = PROCESSOR
 
     @property
     def name(self) -> str:
@@ -136,6 +139,7 @@ def plan_of(settings: Settings, subject: Subject, picture: Picture | None = None
         stop_at=settings.stop_at if settings.until == "probability" else None,
         data=settings.data if settings.until == "data" else "",
         count=settings.count if settings.until == "data" else 0,
+        device=subject.device,
     )
 
 

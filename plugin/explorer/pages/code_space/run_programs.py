@@ -4,6 +4,7 @@ from ...inputs.image_sets import real_images
 from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES, normalisation
+from ...server.turns import PROCESSOR
 from .plans import Plan
 from .runs import COSINE_POWER, Outcome
 
@@ -19,7 +20,7 @@ def program(outcome: Outcome, subject: Subject) -> str:
         imports = ["from gan import CodeSpaceAM, load, load_classifier"]
         lines = [
             f"classifier, generator = load_classifier({plan.network!r}), load({plan.generator!r}).generator",
-            f"maximizer = CodeSpaceAM(classifier, generator{layer}, prior={plan.prior!r})",
+            f"maximizer = CodeSpaceAM(classifier, generator{layer}, prior={plan.prior!r}{_device(plan)})",
         ]
     if plan.contrast is not None:
         imports.append("from gan.maximising.objectives import channel")
@@ -45,6 +46,11 @@ def program(outcome: Outcome, subject: Subject) -> str:
     ])  # fmt: skip
 
 
+def _device(plan: Plan) -> str:
+    """The argument for another device than that where the networks are opened."""
+    return "" if plan.device == PROCESSOR else f", device={plan.device!r}"
+
+
 def _opening(subject: Subject) -> list[str]:
     """What has to be imported to open the network."""
     return [*subject.imports, *(["from plugin import models"] if "models." in subject.source else [])]
@@ -53,9 +59,10 @@ def _opening(subject: Subject) -> list[str]:
 def _direction_lines(plan: Plan, subject: Subject, picture: Picture) -> list[str]:
     """What a layer has for the picture."""
     network = "model.network" if plan.generator in SPACES else "classifier"
+    there = "" if plan.device == PROCESSOR else f".to({plan.device!r})"
     return [
         *([] if plan.generator in SPACES else [f"model = {subject.source}"]),
-        f"inputs = model.preprocess({picture.source})",
+        f"inputs = model.preprocess({picture.source}){there}",
         f"outputs = outputs_of({network}, [{plan.layer!r}], inputs)[{plan.layer!r}]",
     ]
 
@@ -69,6 +76,7 @@ def _space_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], l
         transform = f", transform=Normalize({mean}, {std})"
     lines = [
         f"model = {subject.source}",
-        f"maximizer = ImageSpaceAM(model.network, {subject.input_shape}{layer}{transform}, space={plan.generator!r})",
+        f"maximizer = ImageSpaceAM(model.network, {subject.input_shape}{layer}{transform}, space={plan.generator!r}"
+        f"{_device(plan)})",
     ]
     return imports, lines

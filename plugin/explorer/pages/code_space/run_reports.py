@@ -111,7 +111,7 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
 def curves(outcome: Outcome) -> go.Figure:
     """The unit's value by step, a line per run."""
     names = [f"seed {seed}" for seed in outcome.result.seeds]
-    return figures.ascent_curves(outcome.scores, names, outcome.result.steps_taken.numpy(), _value(outcome))
+    return figures.ascent_curves(outcome.scores, names, outcome.result.steps_taken.cpu().numpy(), _value(outcome))
 
 
 def _value(outcome: Outcome) -> str:
@@ -153,14 +153,14 @@ def npz(outcome: Outcome) -> bytes:
     """An NPZ file with `images` (n, C, H, W), `codes` (n, ...), `scores` (steps, n), `seeds`, settings and versions."""
     result = outcome.result
     arrays = {
-        "images": result.images.numpy(),
-        "codes": result.codes.numpy(),
+        "images": result.images.cpu().numpy(),
+        "codes": result.codes.cpu().numpy(),
         "scores": outcome.scores,
-        "steps_taken": result.steps_taken.numpy(),
+        "steps_taken": result.steps_taken.cpu().numpy(),
         "seeds": np.array(result.seeds),
     }
     if result.probabilities is not None:
-        arrays["probabilities"] = result.probabilities.numpy()
+        arrays["probabilities"] = result.probabilities.cpu().numpy()
     recorded = asdict(outcome.plan) | {
         "steps_made": result.step,
         "finished": outcome.finished,

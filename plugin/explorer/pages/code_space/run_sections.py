@@ -59,7 +59,7 @@ def verdict(name: str, outcome: Outcome) -> None:
             _judgement(view.result)
 
     place = f"{name}.judge.{outcome.result.step}"
-    work(place, "Judge, beside two baselines", partial(judgements.judge, outcome=outcome), show)
+    work(place, "Judge, beside two baselines", partial(judgements.judge, outcome=outcome), show, device=outcome.device)
 
 
 def _judgement(judgement: Judgement) -> None:

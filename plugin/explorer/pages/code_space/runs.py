@@ -48,6 +48,11 @@ class Outcome:
     picture: Picture | None = None
 
     @property
+    def device(self) -> str:
+        """Where they are made."""
+        return self.plan.device
+
+    @property
     def scores(self) -> np.ndarray[Any, Any]:
         """The unit's values `(steps made, n)`."""
         return self.result.scores[: self.result.step].cpu().numpy()
@@ -77,7 +82,7 @@ def maximize(task: Task, plan: Plan, subject: Subject, picture: Picture | None =
         with interruptible(maximizer.networks[0], begin):
             running = maximizer.iterate(_target(plan, subject, picture), real=real, **plan.keywords)
         for result in running:
-            frames.append((result.images * 255).round().byte())
+            frames.append((result.images * 255).round().byte().cpu())
             meter.read()
             outcome = Outcome(plan, result, frames, meter.seconds, meter.peak_bytes, picture)
             task.report(_progress(outcome), _message(outcome), outcome)
@@ -99,7 +104,7 @@ def _target(plan: Plan, subject: Subject, picture: Picture | None) -> Any:
     if picture is None:
         return plan.target
     _, row, column = plan.target
-    inputs = subject.model.preprocess(picture.image)
+    inputs = subject.preprocess(picture.image)
     vector = outputs_of(subject.model.network, [plan.layer], inputs)[plan.layer][0, :, row, column]
     if not bool(vector.any()):
         raise ValueError(f"all channels of {plan.layer} are 0 for this picture at row {row}, column {column}")

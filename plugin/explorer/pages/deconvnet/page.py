@@ -114,7 +114,7 @@ def _twin(settings: Settings, look: Look) -> list[Shown]:
     name = twin_networks.TWINS.get(look.subject.name)
     if not name:
         return []
-    beside = Look(kept_results.subject(name), look.picture)
+    beside = Look(kept_results.subject(name, device=look.subject.device), look.picture)
     layer = twin_networks.counterpart(settings.layer, look.subject.layers, beside.subject.layers)
     responses = kept_results.responses(beside, layer)
     chosen = twin_networks.twin_settings(settings, look.subject, beside.subject, responses)

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plugin.datasets import Report, attribute_dataset
+from plugin.devices import choose_device
 
 from ...inputs import offered_networks
 from ...inputs.subject import Subject
 from ...server import own_paths
 from ...server.jobs import Task, name_of
+from ...server.turns import PROCESSOR
 from .picture_collections import OwnFolder
 
 # Pictures between two looks at whether the run was stopped.
@@ -29,6 +31,7 @@ class FolderMaps:
         method: a key of `plugin.attr.methods.METHODS`.
         layer: for a method that looks at one; else empty.
         out: where the maps go.
+        device: where they are made.
     """
 
     model: str
@@ -38,6 +41,7 @@ class FolderMaps:
     method: str
     layer: str
     out: str
+    device: str = PROCESSOR
 
     @property
     def name(self) -> str:
@@ -49,6 +53,8 @@ class FolderMaps:
         """The command line that does the same, and goes on with what was made here."""
         options = {"model": self.model, "checkpoint": self.checkpoint, "data": self.folder, "method": self.method}
         options |= {"layer": self.layer, "out": self.out, "batch-size": str(_BATCH)}
+        # By itself the command line takes the best device.
+        options["device"] = "" if self.device == str(choose_device()) else self.device
         words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
         return f"python -m plugin attribute {shlex.join(words)}"
 
@@ -94,10 +100,8 @@ def attribute_all(task: Task, maps: FolderMaps, subject: Subject) -> Report:
         whole = done if total is None else total
         task.report(done / max(1, whole), f"{done} of {whole} files", (done, whole))
 
-    # The network stays on its device: others use it at the same time.
-    device = next((str(parameter.device) for parameter in subject.model.network.parameters()), "cpu")
     model = replace(subject.model, name=maps.model)
     return attribute_dataset(
         model, maps.method, OwnFolder(maps.folder), maps.out, layer=maps.layer or None, batch_size=_BATCH, workers=2,
-        device=device, progress=told,
+        device=subject.device, progress=told,
     )  # fmt: skip

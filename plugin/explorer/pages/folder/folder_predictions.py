@@ -18,6 +18,7 @@ from plugin.datasets.labels import labels_where_known
 from plugin.models.pictures import decode
 
 from ...inputs.subject import Subject
+from ...server.device_memory import guarded
 from ...server.files import SHORT, digest
 from ...server.jobs import Task
 from .picture_collections import PictureCollection
@@ -160,9 +161,9 @@ class FolderPredictions:
     def _answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The largest probability of each picture, and its class; of `(n, H, W, C)`."""
         model = self.subject.model
-        with torch.no_grad():
+        with guarded(self.subject.device), torch.no_grad():
             inputs = model.preprocessing.normalised(torch.from_numpy(pixels))
-            best = model.network(inputs.to(_device(model.network))).float().softmax(1).max(1)
+            best = model.network(inputs.to(self.subject.device)).float().softmax(1).max(1)
         return best.values.cpu().numpy(), best.indices.cpu().numpy()
 
 
@@ -175,10 +176,6 @@ def predict_all(task: Task, predictions: FolderPredictions) -> FolderPredictions
         batch = predictions.read(rows[start : start + BATCH])
         predictions.predict({row: pixels for row, pixels in batch if pixels is not None})
     return predictions
-
-
-def _device(network: torch.nn.Module) -> torch.device:
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 def _thumbnail(image: Image.Image) -> bytes:

@@ -75,7 +75,7 @@ def _widgets(settings: Settings, subject: Subject) -> None:
 
 def _predictions(subject: Subject, collection: PictureCollection) -> FolderPredictions:
     """What this session knows of the pictures; that of others is dropped."""
-    name = f"{collection.state}.{subject.identity}"
+    name = f"{collection.state}.{subject.identity}.{subject.device}"
     kept: tuple[str, FolderPredictions] | None = st.session_state.get(_PREDICTIONS)
     if kept is None or kept[0] != name:
         kept = st.session_state[_PREDICTIONS] = name, FolderPredictions(subject, collection)
@@ -105,7 +105,8 @@ def _chosen(settings: Settings, predictions: FolderPredictions) -> tuple[Setting
 
 def _predict_all(predictions: FolderPredictions) -> None:
     """The network's word on every picture, which is asked for on a click."""
-    name = f"folder-predictions.{predictions.collection.state}.{predictions.subject.identity}"
+    subject = predictions.subject
+    name = f"folder-predictions.{predictions.collection.state}.{subject.identity}.{subject.device}"
     forget_work(name)
     left = len(predictions.left())
     if not left:
@@ -118,7 +119,10 @@ def _predict_all(predictions: FolderPredictions) -> None:
                 st.rerun()
 
     label = f"Predict the other {left} pictures" if left < len(predictions) else f"Predict all {left} pictures"
-    work(name, label, partial(predict_all, predictions=predictions), show, patience_seconds=math.inf)
+    work(
+        name, label, partial(predict_all, predictions=predictions), show, patience_seconds=math.inf,
+        device=subject.device,
+    )  # fmt: skip
 
 
 def _confusion(settings: Settings, predictions: FolderPredictions, findings: Findings) -> None:
@@ -175,12 +179,15 @@ def _maps(settings: Settings, subject: Subject) -> None:
     weights = own_files.find(settings.checkpoint)
     maps = FolderMaps(
         folder_maps.named_for_command_line(subject), subject.identity, weights.place if weights else "", str(folder),
-        settings.whole, settings.layer if needs_layer else "", str(out),
+        settings.whole, settings.layer if needs_layer else "", str(out), subject.device,
     )  # fmt: skip
     name = f"folder-maps.{maps.name}"
     forget_work(name)
     label = "Go on with the maps" if out.exists() else "Make the maps"
-    work(name, label, partial(folder_maps.attribute_all, maps=maps, subject=subject), _made, patience_seconds=math.inf)
+    work(
+        name, label, partial(folder_maps.attribute_all, maps=maps, subject=subject), _made, patience_seconds=math.inf,
+        device=subject.device,
+    )  # fmt: skip
     if weights and any(getattr(settings, name) != getattr(Settings, name) for name in _INPUTS_OF_OWN_WEIGHTS):
         st.caption("The command line takes no size, mean or deviation for a checkpoint: these maps go on here only.")
         return

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from ...server.files import link_name
-from ...server.turns import MAPS, ahead_of_this
+from ...server.turns import MAPS, ahead_of_this, turns_on
 from ...settings import UPLOAD, Settings
 from ...untrusted_text import escaped, markdown_sentence
 from ...widgets import own_files, page_state
@@ -54,7 +54,7 @@ def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]
     def told(ahead: int) -> None:
         waiting.info(ahead_of_this(ahead))
 
-    with MAPS.turn(told):
+    with turns_on(predictions.subject.device, MAPS).turn(told):
         waiting.empty()
         for start in range(0, len(unread), _AT_ONCE):
             _ask(cells, settings, predictions, unread[start : start + _AT_ONCE])

@@ -22,6 +22,7 @@ from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import code_space_of, generator_of, interruptible, normalisation, pixels_of
 from ...server.jobs import Task
 from ...server.meter import Meter
+from ...server.turns import PROCESSOR
 from .figure_questions import UNITS, FigureQuestion, rate_of
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Findings:
         chosen: of B the chosen unit of the trained network.
         solutions: of C the chosen unit's solutions, and the path over the highest barrier, drawn.
         seconds, peak_bytes: what it took so far.
+        device: where it was measured.
     """
 
     question: FigureQuestion
@@ -48,6 +50,7 @@ class Findings:
     solutions: Image.Image | None
     seconds: float
     peak_bytes: int | None
+    device: str = PROCESSOR
 
 
 def measure(task: Task, question: FigureQuestion, subject: Subject) -> Findings:

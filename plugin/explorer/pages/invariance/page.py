@@ -33,7 +33,7 @@ _TEXT = (
 def draw() -> None:
     """Draw the page."""
     fields = ("count", "runs", "ascent", "seed")
-    network_frame("invariance", "What does invariant representation mean?", fields, _explore, DIGITS)
+    network_frame("invariance", "What does invariant representation mean?", fields, _explore, DIGITS, any_device=False)
 
 
 def _explore(settings: Settings, subject: Subject) -> Settings:

@@ -24,6 +24,8 @@ def draw() -> None:
     navigation.link("tour", "Take the tour", {})
     opened, live, below = st.container(), st.container(), st.container()
     from ...inputs import offered_pictures
+    from ...server.device_memory import OutOfDeviceMemory
+    from ...untrusted_text import markdown_sentence
     from ...widgets import open_strip, page_state
 
     settings, notes = page_state.recall("", offered_pictures.samples())
@@ -32,7 +34,10 @@ def draw() -> None:
     with opened:
         open_strip.draw("", settings)
     with live:
-        _live(settings)
+        try:
+            _live(settings)
+        except OutOfDeviceMemory as error:
+            st.error(markdown_sentence(error))
     with below:
         st.subheader("Where to go")
         for path, target in navigation.pages().items():
@@ -53,7 +58,10 @@ def _live(settings: "Settings") -> None:
     from . import live_maps
 
     shown = live_maps.live(settings)
-    subject, picture = kept_results.subject(shown.network), offered_pictures.sample(shown.image)
+    subject, picture = (
+        kept_results.subject(shown.network, device=settings.runs_on),
+        offered_pictures.sample(shown.image),
+    )
     # What a link asks for that the network does not have is said by the pages; here there is always a picture.
     shown, _ = fit(shown, subject.model.classes, subject.layers, subject.channels)
     look = Look(subject, picture)

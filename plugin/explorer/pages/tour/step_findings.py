@@ -21,6 +21,7 @@ from ...inputs.offered_pictures import sample
 from ...inputs.subject import Subject
 from ...maps import answers, ledgers, unit_pictures
 from ...maps.questions import Question
+from ...server.turns import PROCESSOR
 from . import figure_tiles
 from .figure_tiles import Tile
 
@@ -49,6 +50,7 @@ class Found:
         finding: Markdown, with the numbers that came out.
         arrays: the numbers of the figure, by name.
         seconds, peak_bytes: what it took.
+        device: where it was computed.
     """
 
     figure: go.Figure
@@ -57,6 +59,7 @@ class Found:
     arrays: dict[str, NDArray[Any]]
     seconds: float = 0.0
     peak_bytes: int | None = None
+    device: str = PROCESSOR
 
 
 def relu_rules(_: Open) -> Found:

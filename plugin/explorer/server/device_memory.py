@@ -1,0 +1,58 @@
+"""A device that has no memory left: one sentence with the remedy, and the device can be used again.
+
+>>> with guarded("cuda:0"):
+...     pass  # what needs memory
+"""
+
+import gc
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from plugin import devices
+
+# How PyTorch says it where it has no class for it: on the processor, on Apple's GPUs, and in libraries of CUDA.
+_WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
+
+class OutOfDeviceMemory(ValueError):
+    """The device has too little memory left. The message is one sentence."""
+
+
+@contextmanager
+def guarded(device: str) -> Iterator[None]:
+    """A context in which the error of a device without memory becomes `OutOfDeviceMemory`, and what it held is freed.
+
+    Args:
+        device: the name of the one that is used.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _tells_of_memory(error):
+            raise
+        _free(error)
+        raise OutOfDeviceMemory(_sentence(device)) from None
+
+
+def _tells_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _WORDS)
+
+
+def _free(error: BaseException | None) -> None:
+    """Let go of the tensors of the calls that failed, which the error would keep, and of the blocks they leave."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _sentence(device: str) -> str:
+    other = ", or choose another device" if len(devices.available()) > 1 else ""
+    return f"There is too little memory left on {device}: take a smaller picture or fewer runs{other}."
