@@ -40,7 +40,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 def join(parent: str, name: str) -> str:
     """A path or URL below another."""
-    return f"{parent.rstrip('/')}/{name}" if is_url(parent) else str(Path(parent) / name)
+    return f"{parent.rstrip('/')}/{name}" if is_url(parent) else os.path.join(parent, name)
 
 
 def read(path: str) -> bytes:
