@@ -5,6 +5,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,12 @@ def names_in(folder: str) -> dict[str, int]:
     if not is_url(folder):
         if not Path(folder).exists():
             return {}
+        sizes: dict[str, int] = {}
         with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries}
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process has renamed or removed it meanwhile
+                    sizes[entry.name] = entry.stat().st_size
+        return sizes
     system, inner = file_system(folder)
     system.invalidate_cache()
     if not system.exists(inner):
