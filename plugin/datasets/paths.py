@@ -5,6 +5,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 def join(parent: str, name: str) -> str:
     """A path or URL below another."""
-    return f"{parent.rstrip('/')}/{name}" if is_url(parent) else str(Path(parent) / name)
+    return f"{parent.rstrip('/')}/{name}" if is_url(parent) else os.path.join(parent, name)
 
 
 def read(path: str) -> bytes:
@@ -112,8 +113,12 @@ def names_in(folder: str) -> dict[str, int]:
     if not is_url(folder):
         if not Path(folder).exists():
             return {}
+        sizes: dict[str, int] = {}
         with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries}
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process has renamed or removed it meanwhile
+                    sizes[entry.name] = entry.stat().st_size
+        return sizes
     system, inner = file_system(folder)
     system.invalidate_cache()
     if not system.exists(inner):

@@ -90,7 +90,7 @@ def _below(
 
 def printable(name: str) -> str:
     """A name as valid Unicode: bytes that are none are written as `\\xff`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class FileSource(_Files):
@@ -140,10 +140,15 @@ class ListSource(_Files):
             if self.path.endswith(".txt"):
                 yield from ({"path": line} for line in map(str.rstrip, file) if line)
                 return
-            reader = csv.DictReader(file, delimiter="\t" if self.path.endswith(".tsv") else ",")
-            if "path" not in (reader.fieldnames or ()):
+            reader = csv.reader(file, delimiter="\t" if self.path.endswith(".tsv") else ",")
+            columns = next(reader, [])
+            if "path" not in columns:
                 raise ValueError(f"{self.path} has no column `path` in its first line")
-            yield from reader
+            for values in filter(None, reader):
+                row = dict(zip(columns, values, strict=False))
+                if not row.get("path"):
+                    raise ValueError(f"{self.path} names no path in line {reader.line_num}")
+                yield row
 
     def _open(self) -> io.TextIOBase:
         if not paths.is_url(self.path):

@@ -11,7 +11,8 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -126,24 +127,36 @@ class MapStore:
 
     def _read(self, name: str) -> tuple[NDArray[Any], list[int]]:
         """All rows of an array, and the first rows of the chunks that cannot be read, as after a power cut."""
-        array = self._arrays[name]
-        try:
-            return np.asarray(array[:]), []
-        except OSError:
-            raise
-        except Exception:  # whatever the codec of a torn chunk raises
-            return self._read_by_chunks(array)
+        array, torn = self._arrays[name], list[int]()
+        values = np.full(array.shape, array.fill_value, array.dtype)
+        for rows in self._written(name):
+            try:
+                values[rows] = array[rows]
+            except OSError:
+                raise
+            except Exception:  # whatever the codec of a torn chunk raises
+                torn += self._read_by_chunks(array, rows, values)
+        return values, torn
 
-    def _read_by_chunks(self, array: Any) -> tuple[NDArray[Any], list[int]]:
-        values, torn = np.full(array.shape, array.fill_value, array.dtype), []
-        for start in range(0, array.shape[0], array.chunks[0]):
+    def _written(self, name: str) -> Iterator[slice]:
+        """Rows of an array whose chunks are there; zarr would ask for each of the others, too."""
+        array = self._arrays[name]
+        chunk, folder = array.chunks[0], paths.join(self.path, f"{name}/c")
+        there = sorted(int(entry) for entry in paths.names_in(folder) if entry.isdecimal())
+        for _, run in groupby(enumerate(there), lambda pair: pair[1] - pair[0]):  # of numbers that follow each other
+            numbers = [number for _, number in run]
+            yield slice(numbers[0] * chunk, min((numbers[-1] + 1) * chunk, array.shape[0]))
+
+    def _read_by_chunks(self, array: Any, rows: slice, values: NDArray[Any]) -> list[int]:
+        torn = []
+        for start in range(rows.start, rows.stop, array.chunks[0]):
             try:
                 values[start : start + array.chunks[0]] = array[start : start + array.chunks[0]]
             except OSError:
                 raise
             except Exception:
                 torn.append(start)
-        return values, torn
+        return torn
 
     def finished(self) -> NDArray[np.bool_]:
         """Which rows are final, `(N,)`."""
@@ -161,10 +174,11 @@ class MapStore:
         """
         begun_with: Any = self._group.attrs["settings"]
         refuse_other_settings(self.path, begun_with, settings)
-        columns = [self.column(name).tolist() for name in ("file", "bytes", "modified")]
-        if columns == [[getattr(record, name) for record in records] for name in ("id", "bytes", "modified")]:
+        columns = [self.column(name) for name in ("file", "bytes", "modified")]
+        if all(map(np.array_equal, columns, _listed(records).values())):
             return  # the usual case, without an object for each picture
-        known = [Record(name, None, size, stamp) for name, size, stamp in zip(*columns, strict=True)]
+        names, sizes, stamps = (column.tolist() for column in columns)
+        known = [Record(name, None, *rest) for name, *rest in zip(names, sizes, stamps, strict=True)]
         refuse_other_pictures(self.path, known, records)
         rows = np.flatnonzero(self.finished()).tolist()
         hashes = self.column("sha256")
@@ -267,6 +281,15 @@ def _create_remote(url: str, plan: Plan, records: Sequence[Record]) -> None:
             paths.write(paths.join(url, name), Path(folder, "store", name).read_bytes())
 
 
+def _listed(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
+    """What a store says of pictures that are not read yet."""
+    return {
+        "file": np.array([record.id for record in records], _STRING),
+        "bytes": np.array([record.bytes for record in records]),
+        "modified": np.array([record.modified for record in records], _STRING),
+    }
+
+
 def _partial(path: Path, key: str) -> Path:
     return path.with_name(f".{path.name}.{key}.partial")
 
@@ -276,12 +299,7 @@ def _create(path: Path, plan: Plan, records: Sequence[Record]) -> None:
     attributes = {"format": FORMAT, "finished": False, "settings": dict(plan.settings), **plan.about}
     group = require_zarr().create_group(path, attributes=attributes)
     count = len(records)
-    listed: dict[str, NDArray[Any]] = {
-        "file": np.array([record.id for record in records], _STRING),
-        "bytes": np.array([record.bytes for record in records]),
-        "modified": np.array([record.modified for record in records], _STRING),
-    }
-    for name, values in listed.items():
+    for name, values in _listed(records).items():
         array = group.create_array(name, shape=(count,), dtype=values.dtype, chunks=(count,), dimension_names=("file",))
         array[:] = values
     for name, (dtype, fill) in COLUMNS.items():

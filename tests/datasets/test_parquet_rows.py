@@ -67,6 +67,16 @@ def test_ranks_share_the_blocks(folder: Path, tmp_path: Path, monkeypatch: pytes
     assert content(tmp_path / "shared.parquet") == content(tmp_path / "alone.parquet")
 
 
+def test_each_rank_tells_its_own_progress(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, rows in (("1", [0, 5]), ("0", [0, 5, 7])):
+        monkeypatch.setenv("RANK", rank)
+        for out, total in (("maps.parquet", None), ("maps.zarr", rows[-1])):
+            told: list[tuple[int, int | None]] = []
+            explain(folder, tmp_path / out, progress=lambda done, left: told.append((done, left)))  # noqa: B023
+            assert told == [(done, total) for done in rows]
+
+
 def test_other_settings_are_refused(folder: Path, tmp_path: Path) -> None:
     explain(folder, tmp_path / "maps.parquet")
     before = content(tmp_path / "maps.parquet")
@@ -173,18 +183,14 @@ def test_what_summaries_are(folder: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(top["probability"][top["target"] == target], expected)
 
 
-def test_killed_summary_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    explain(folder, tmp_path / "unbroken", keep="per-class")
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_share_a_summary(kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explain(folder, tmp_path / "unbroken", keep=kind)
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
-        explain(folder, tmp_path / "broken", keep="per-class")
-    assert content(tmp_path / "broken").keys() == content(tmp_path / "unbroken").keys()
-    with (
-        np.load(tmp_path / "broken" / "_summary.npz") as found,
-        np.load(tmp_path / "unbroken" / "_summary.npz") as other,
-    ):
-        np.testing.assert_array_equal(found["mean"], other["mean"])
+        explain(folder, tmp_path / "shared", keep=kind)
+    assert content(tmp_path / "shared") == content(tmp_path / "unbroken")
 
 
 def test_parts_of_a_summary_are_joined_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

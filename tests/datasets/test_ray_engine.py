@@ -17,10 +17,13 @@ from support.picture_folders import arrays, assert_alike, fill, rows_of
 from plugin.datasets import Record, Report, attribute_dataset
 from plugin.datasets.local_engine import TooManyErrors
 from plugin.datasets.source_files import FolderSource
+from plugin.datasets.summaries import Summary
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 pytest.importorskip("pyarrow")
+# Ray sets options that it has deprecated itself.
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:ray.data.context")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,8 +68,11 @@ def actors() -> list[int]:
 
 @pytest.mark.parametrize("suffix", ["zarr", "parquet"])
 def test_engine_gives_the_same(suffix: str, folder: Path, tmp_path: Path) -> None:
-    report = explain(folder, tmp_path / f"ray.{suffix}")
+    told: list[tuple[int, int | None]] = []
+    report = explain(folder, tmp_path / f"ray.{suffix}", progress=lambda done, total: told.append((done, total)))
     assert (report.maps, len(report.skipped), report.left, report.found) == (8, 4, 0, 0)
+    # The blocks of a Parquet output are not known beforehand.
+    assert told == [(done, 12 if suffix == "zarr" else None) for done in range(0, 14, 2)]
     assert report.seconds.keys() == {"read", "decode", "forward", "backward", "write"}
     explain(folder, tmp_path / f"alone.{suffix}", "local")
     assert_same(tmp_path / f"ray.{suffix}", tmp_path / f"alone.{suffix}")
@@ -121,6 +127,24 @@ def test_labels_and_the_limit_of_errors(folder: Path, tmp_path: Path) -> None:
     assert set(stored["target"].tolist()) == {-1, 3, 9}
     with pytest.raises(TooManyErrors, match="have no map, more than max_errors = 1 allows"):
         explain(folder, tmp_path / "stopped.zarr", max_errors=1)
+
+
+def test_stopped_summary_goes_on_to_that_of_the_full_output(folder: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int | None) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain(folder, tmp_path / "summary", keep="per-class", progress=stop)
+    report = explain(folder, tmp_path / "summary", keep="per-class")
+    assert report.found >= 4
+    assert (report.maps, report.left) == (8, 0)
+    explain(folder, tmp_path / "full.parquet", "local")
+    expected = Summary("per-class").merge([Summary("per-class").of_block(rows_of(tmp_path / "full.parquet"))])
+    with np.load(tmp_path / "summary" / "_summary.npz") as found:
+        assert set(found) == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_failing_source_is_raised_as_it_is(folder: Path, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from support.picture_folders import BAD, arrays, content, draw, fill, network
 
 from plugin.__main__ import main
 from plugin.datasets import attribute_folder, code_version
 from plugin.datasets.ranks import Share, share_of_environment
+from plugin.datasets.zarr_sink import MapStore
 
 NETWORK = "support.picture_folders:network"
 
@@ -216,6 +219,25 @@ def test_rows_are_on_the_disk_before_they_are_marked(
 
 
 # Cost
+
+
+def test_only_chunks_that_are_there_are_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = network(), list[tuple[str, slice]]()
+    attribute_folder(model, folder, tmp_path / "maps", "gradient", batch_size=2, progress=False)
+    for block in (1, 4):
+        (tmp_path / "maps" / "finished" / "c" / str(block)).unlink()
+    get = zarr.Array.__getitem__
+
+    def note(array: zarr.Array[Any], rows: slice) -> Any:
+        read.append((array.basename, rows))
+        return get(array, rows)
+
+    monkeypatch.setattr(zarr.Array, "__getitem__", note)
+    store = MapStore(str(tmp_path / "maps"))
+    assert np.flatnonzero(~store.finished()).tolist() == [2, 3, 8, 9]
+    assert [rows for name, rows in read if name == "finished"] == [slice(0, 2), slice(4, 8), slice(10, 12)]
 
 
 def test_one_forward_pass_per_picture(folder: Path, tmp_path: Path) -> None:

@@ -205,6 +205,7 @@ def test_url_that_nothing_speaks_is_refused(url: str, folder: Path, tmp_path: Pa
         ("list.txt", "", "names no pictures"),
         ("list.txt", "gone.png\n", "the list names a file that is not there"),
         ("list.csv", "file\na.png\n", "has no column `path`"),
+        ("list.csv", "label,path\n\ncat\n", "names no path in line 3"),
         ("shard.tar", "no tar file at all" * 100, "is no tar file that can be read"),
     ],
 )
