@@ -38,7 +38,7 @@ SCALES = {"own": "Own", "shared": "Shared"}
 FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
 # Pictures that are looked at together, which of them are shown, and in which order.
 SAMPLES, FOLDER = "samples", "folder"
-COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads"}
+COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads", **IMAGE_SETS}
 CORRECTNESS = {"all": "All", "wrong": "Wrong only"}
 ORDERS = {"name": "Name", "least": "Least confident first", "most": "Most confident first"}
 GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", **SPACES}

@@ -21,25 +21,23 @@ from plugin.__main__ import main
 from plugin.datasets import attribute_folder
 from plugin.datasets.labels import labels_where_known
 from plugin.datasets.records import Record, UnreadablePicture
-from plugin.explorer.inputs import offered_networks
+from plugin.explorer.inputs import folder_predictions, offered_networks, picture_collections
+from plugin.explorer.inputs.folder_predictions import Findings, FolderPredictions, predict_all
 from plugin.explorer.inputs.subject import Subject
 from plugin.explorer.links import interval
 from plugin.explorer.maps.answers import probabilities
 from plugin.explorer.pages.folder import (
     confusion_table,
     folder_maps,
-    folder_predictions,
     folder_reports,
-    open_folders,
     picture_choice,
-    picture_collections,
 )
 from plugin.explorer.pages.folder.folder_maps import FolderMaps
-from plugin.explorer.pages.folder.folder_predictions import Findings, FolderPredictions, predict_all
 from plugin.explorer.server import connection, own_paths
 from plugin.explorer.server.files import digest, sent
 from plugin.explorer.server.jobs import Stopped
 from plugin.explorer.settings import Settings
+from plugin.explorer.widgets import open_folders
 
 BROKEN = {
     "cat/broken.jpg": "not a picture",

@@ -8,10 +8,10 @@ from pathlib import Path
 from plugin.datasets import Report, attribute_dataset
 
 from ...inputs import offered_networks
+from ...inputs.picture_collections import OwnFolder
 from ...inputs.subject import Subject
 from ...server import own_paths
 from ...server.jobs import Task, name_of
-from .picture_collections import OwnFolder
 
 # Pictures between two looks at whether the run was stopped.
 _BATCH = 8

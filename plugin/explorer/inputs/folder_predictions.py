@@ -17,10 +17,10 @@ from plugin.datasets.explain import MAX_FILE_BYTES
 from plugin.datasets.labels import labels_where_known
 from plugin.models.pictures import decode
 
-from ...inputs.subject import Subject
-from ...server.files import SHORT, digest
-from ...server.jobs import Task
+from ..server.files import SHORT, digest
+from ..server.jobs import Task
 from .picture_collections import PictureCollection
+from .subject import Subject
 
 BATCH = 16
 # Each holds one decoded picture.
