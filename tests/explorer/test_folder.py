@@ -25,7 +25,7 @@ from plugin.explorer.inputs import folder_predictions, offered_networks, picture
 from plugin.explorer.inputs.folder_predictions import Findings, FolderPredictions, predict_all
 from plugin.explorer.inputs.subject import Subject
 from plugin.explorer.links import interval
-from plugin.explorer.maps.answers import probabilities
+from plugin.explorer.maps import answers
 from plugin.explorer.pages.folder import (
     confusion_table,
     folder_maps,
@@ -202,7 +202,7 @@ def test_predictions_are_those_of_each_picture_alone_and_broken_files_do_not_sto
             continue
         if row % 3:  # one at a time takes its time
             continue
-        expected = probabilities(subject, Image.open(photos / record.id))
+        expected = answers.probabilities(answers.logits(subject, Image.open(photos / record.id)))
         assert found.predicted[row] == expected.argmax()
         assert found.confidence[row] == pytest.approx(expected.max(), rel=1e-4)
         thumbnail = Image.open(io.BytesIO(predictions.thumbnail(row)))

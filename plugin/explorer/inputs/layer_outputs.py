@@ -14,6 +14,12 @@ def axes(shape: tuple[int, ...]) -> tuple[str, ...]:
     return {1: ("unit",), 2: ("position", "feature")}.get(len(shape), tuple(f"axis {i}" for i in range(len(shape))))
 
 
+def unit_axis(shape: tuple[int, ...]) -> int:
+    """The axis along which the layer's units lie, of which each has a response at every position."""
+    names = axes(shape)
+    return next((names.index(name) for name in ("channel", "feature") if name in names), 0)
+
+
 def has_channels(shape: tuple[int, ...]) -> bool:
     """Whether the first axis are channels with positions, whose mean can be maximised."""
     return axes(shape) == ("channel", "row", "column")

@@ -139,7 +139,7 @@ class ImageSetSource:
     """
 
     def __init__(self, name: str, labelled: bool) -> None:
-        self._name = name
+        self.name, self.labelled = name, labelled
         self._pixels, labels = image_sets.pixels_of(name, MOST_IMAGES[name])
         classes = image_sets.CLASSES[name] if labelled else ()
         self._labels = [classes[label] for label in labels.tolist()] if labelled and labels is not None else []
@@ -148,7 +148,7 @@ class ImageSetSource:
         """The pictures; see `plugin.datasets.records.Source`."""
         for number in range(len(self._pixels)):
             label = self._labels[number] if self._labels else None
-            yield Record(f"{self._name}-{number:05}.png", number, label=label)
+            yield Record(f"{self.name}-{number:05}.png", number, label=label)
 
     def file(self, record: Record) -> OwnFile:
         """The file, for other pages."""

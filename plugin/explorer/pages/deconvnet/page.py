@@ -60,6 +60,7 @@ def _explore(settings: Settings, look: Look, _: NDArray[np.float32]) -> Settings
     if not settings.checkpoint:
         maps += _twin(settings, look)
     page_state.go_on("attribute", "Attribute this unit", replace(settings, explain="neuron"))
+    page_state.go_on("units", "Pictures that excite this unit most", settings)
     maximised = to_be_maximised(replace(settings, explain="neuron"))
     page_state.go_on("code-space", "Maximise this unit", maximised)
     if maps:
