@@ -37,6 +37,12 @@ def spatial(layers: dict[str, tuple[int, ...]]) -> list[str]:
     return found or list(layers)
 
 
+def halfway(layers: dict[str, tuple[int, ...]]) -> str:
+    """The layer in the middle of those that have positions, or of all if none has: where units are looked at first."""
+    found = spatial(layers)
+    return found[len(found) // 2]
+
+
 def place(layer: str, shape: tuple[int, ...], index: tuple[int, ...]) -> str:
     """A unit for people, such as "features.relu5, channel 3, row 1, column 2"; an index may lack its last entries."""
     return f"{layer}, " + ", ".join(f"{axis} {number}" for axis, number in zip(axes(shape), index, strict=False))

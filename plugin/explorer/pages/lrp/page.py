@@ -1,7 +1,7 @@
 """The LRP page: one map by layer-wise relevance propagation, and where the relevance went on its way down."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import streamlit as st
@@ -12,6 +12,7 @@ from plugin.rules.presets import PRESETS
 
 from ...choices.offered_methods import METHODS, lrp_key
 from ...choices.offered_rules import RULES
+from ...inputs.layer_outputs import halfway
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
 from ...maps.questions import Look, Question, lrp_question
@@ -25,6 +26,7 @@ from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
 from ...widgets.picture_overview import overview
+from . import units_behind
 
 _MAP_HEIGHT = 480
 _ALT = (
@@ -47,7 +49,9 @@ def draw() -> None:
 def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:
     """Everything below the header. A neuron that was chosen elsewhere stays chosen; here it is a class."""
     top = int(probabilities.argmax())
-    page_state.put(settings, "target", "contrast")
+    if not settings.layer and look.subject.layers:
+        settings = replace(settings, layer=halfway(look.subject.layers), neuron=())
+    page_state.put(settings, "target", "contrast", "layer")
     with st.sidebar:
         _widgets(settings, look.subject, top)
     overview(look, probabilities, top if settings.target is None else settings.target)
@@ -69,6 +73,8 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with chart:
         _chart(ledger, asked.question)
     _table(ledger, settings, look.subject)
+    if settings.layer:
+        units_behind.draw(settings, asked)
     about_methods([method])
     reproduce(settings, [shown], Added(ledger))
     return settings

@@ -12,7 +12,7 @@ from plugin.experiments.unit_survey import UnitSurvey
 from ...fitting import to_be_maximised
 from ...inputs import image_sets
 from ...inputs.folder_predictions import FolderPredictions
-from ...inputs.layer_outputs import axes, middle, place, spatial, unit_axis
+from ...inputs.layer_outputs import axes, halfway, middle, place, unit_axis
 from ...inputs.picture_collections import SampleSource
 from ...inputs.subject import Subject
 from ...settings import UNIT_ORDERS, Settings
@@ -39,8 +39,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
         st.warning("This network has no layers that run once and return one tensor.")
         return settings
     if not settings.layer:
-        places = spatial(subject.layers)
-        settings = replace(settings, layer=places[len(places) // 2], neuron=())
+        settings = replace(settings, layer=halfway(subject.layers), neuron=())
     if not settings.neuron:
         settings = replace(settings, neuron=middle(subject.layers[settings.layer]))
     page_state.put(settings, "layer", "neuron")
@@ -111,7 +110,7 @@ def _summary(predictions: FolderPredictions, found: UnitSurvey) -> str:
     text = f"{len(found.values)} units; {found.seen} of {len(predictions)} pictures were looked at"
     known = int(found.class_counts.sum())
     classes = int((found.class_counts > 0).sum())
-    return f"{text}; {known} of them have a label, of {classes} classes." if known else f"{text}. None has a label."
+    return f"{text}; pictures with a label: {known}, of classes: {classes}." if known else f"{text}, none with a label."
 
 
 def _unit(settings: Settings, predictions: FolderPredictions, found: UnitSurvey) -> None:
