@@ -6,14 +6,13 @@ import os
 import shlex
 import threading
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 from support.picture_folders import CLASSES, arrays, fill, network
-from support.simulator import go_to, opened, png, programs, run, turn_to, widget
+from support.simulator import finish, follow, go_to, opened, png, press, programs, run, turn_to, widget
 from torch import nn
 
 from plugin import models
@@ -462,28 +461,6 @@ def of_folder(folder, **query):
 def shown(at):
     """The names of the pictures on the page that are not broken."""
     return [link.proto.label for link in at.get("page_link")]
-
-
-def follow(at, name):
-    """Click the link under a picture."""
-    (link,) = [link.proto for link in at.get("page_link") if link.proto.label == name]
-    turn_to(at, link.page)
-    at.query_params.clear()
-    for parameter, value in parse_qsl(link.query_string):
-        at.query_params[parameter] = value
-    run(at)
-
-
-def press(at, start):
-    return run(next(button for button in at.button if button.label.startswith(start)).click())
-
-
-def finish(at, kind):
-    """Wait for the work of a kind, and draw the page again."""
-    names = [name for name in at.session_state._state._state.filtered_state if f"job.{kind}." in name]
-    view = at.session_state[names[0]].wait(240)
-    run(at)
-    return view
 
 
 def texts(at):

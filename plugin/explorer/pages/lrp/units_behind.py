@@ -36,4 +36,4 @@ def draw(settings: Settings, asked: Asked) -> None:
             with st.container(width=_WIDTH, gap="small"):
                 unit = neuron[unit_axis(relevance.shape)]
                 page_state.go_on("units", f"{name} {unit}", replace(settings, neuron=neuron))
-                st.caption(f"{value:.4g}" + (f" ({value / whole:.0%})" if whole > 0 else ""))
+                st.caption(f"{value:.3g}" + (f" ({value / whole:.0%})" if whole > 0 else ""))

@@ -108,9 +108,7 @@ def _of_samples(predictions: FolderPredictions, layer: str) -> UnitSurvey:
 def _summary(predictions: FolderPredictions, found: UnitSurvey) -> str:
     """On how many pictures it rests, as Markdown."""
     text = f"{len(found.values)} units; {found.seen} of {len(predictions)} pictures were looked at"
-    known = int(found.class_counts.sum())
-    classes = int((found.class_counts > 0).sum())
-    return f"{text}; pictures with a label: {known}, of classes: {classes}." if known else f"{text}, none with a label."
+    return f"{text}, {int(found.class_counts.sum())} of them with a label."
 
 
 def _unit(settings: Settings, predictions: FolderPredictions, found: UnitSurvey) -> None:
@@ -127,6 +125,7 @@ def _unit(settings: Settings, predictions: FolderPredictions, found: UnitSurvey)
     files = crops(predictions, settings.layer, spots)
     # Another session may have cut them out: links need the files' digests.
     list(predictions.read([row for row, _ in spots if not predictions.digest(row)]))
+    st.caption("What it sees of the pictures that excite it most, and its response; a link opens its map on a picture.")
     with st.container(horizontal=True, gap="small"):
         for number, (row, _), file in zip(places, spots, files, strict=True):
             with st.container(width=_WIDTH, gap="small"):
