@@ -1,7 +1,7 @@
 """The LRP page: one map by layer-wise relevance propagation, and where the relevance went on its way down."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import streamlit as st
@@ -12,7 +12,6 @@ from plugin.rules.presets import PRESETS
 
 from ...choices.offered_methods import METHODS, lrp_key
 from ...choices.offered_rules import RULES
-from ...inputs.layer_outputs import halfway
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
 from ...maps.questions import Look, Question, lrp_question
@@ -49,8 +48,6 @@ def draw() -> None:
 def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:
     """Everything below the header. A neuron that was chosen elsewhere stays chosen; here it is a class."""
     top = int(probabilities.argmax())
-    if not settings.layer and look.subject.layers:
-        settings = replace(settings, layer=halfway(look.subject.layers), neuron=())
     page_state.put(settings, "target", "contrast", "layer")
     with st.sidebar:
         _widgets(settings, look.subject, top)
@@ -73,7 +70,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with chart:
         _chart(ledger, asked.question)
     _table(ledger, settings, look.subject)
-    if settings.layer:
+    if look.subject.layers:
         units_behind.draw(settings, asked)
     about_methods([method])
     reproduce(settings, [shown], Added(ledger))
