@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from plugin.experiments.unit_survey import receptive_fields
 from plugin.explorer.inputs import image_sets, offered_networks, offered_pictures, picture_collections
 from plugin.explorer.inputs.folder_predictions import FolderPredictions
 from plugin.explorer.inputs.layer_outputs import unit_axis
+from plugin.explorer.inputs.subject import Subject
 from plugin.explorer.maps import answers, ledgers, unit_relevance
 from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.units import layer_surveys, unit_crops
 from plugin.explorer.server import own_paths
+from plugin.explorer.server.jobs import Stopped
 from plugin.explorer.settings import Settings
 from plugin.explorer.widgets import open_folders
 
@@ -55,13 +58,15 @@ def predictions(subject, photos):
 
 
 class Told:
-    """A job's task."""
+    """A job's task that is stopped at its report of this number."""
 
-    def __init__(self):
-        self.reports = []
+    def __init__(self, stop_at=0):
+        self.stop_at, self.reports = stop_at, []
 
     def report(self, progress, message="", partial=None):
         self.reports.append((progress, message, partial))
+        if len(self.reports) == self.stop_at:
+            raise Stopped
 
 
 # What is found
@@ -115,6 +120,26 @@ def test_crop_is_the_part_of_the_picture_in_the_receptive_field(predictions, pho
 def test_broken_picture_has_no_crop(predictions):
     names = [record.id for record in predictions.collection.records]
     assert unit_crops.crops(predictions, LAYER, ((names.index("cat/00a.png"), (8, 8)),)) == [None]
+
+
+def test_network_that_fails_is_a_sentence(photos):
+    class Failing(torch.nn.Module):
+        def forward(self, images):
+            raise RuntimeError("no room\nfor it")
+
+    model = replace(models.load("all-cnn-c"), network=Failing())
+    found = FolderPredictions(Subject("mine", model, {"": (3, 1, 1)}, ""), picture_collections.of_folder(photos))
+    with pytest.raises(ValueError, match=r"of mine cannot be looked at: no room\.$"):
+        layer_surveys.survey(found, "")
+    with pytest.raises(ValueError, match=r"of mine cannot be looked at: no room\.$"):
+        unit_crops.FieldsOfLayer(found.subject, "").of([(0, 0)])
+
+
+def test_stopped_survey_keeps_what_it_found(predictions):
+    task = Told(stop_at=2)
+    with pytest.raises(Stopped):
+        layer_surveys.survey_all(task, predictions, LAYER)
+    assert task.reports[-1][2].seen == 15  # of a batch of 16 with a broken one
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((6, 5, 5), 0), ((5, 5, 6), 2), ((6,), 0), ((197, 768), 1)])

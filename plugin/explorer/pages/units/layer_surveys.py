@@ -1,6 +1,8 @@
 """Which pictures of a collection excite the units of a layer most, and in which order the units are shown."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -9,8 +11,11 @@ from plugin.experiments.unit_survey import PictureBatch, UnitSurvey, survey_unit
 
 from ...inputs.folder_predictions import BATCH, FolderPredictions
 from ...inputs.layer_outputs import unit_axis
+from ...inputs.subject import Subject
 from ...server.jobs import Task
 from ...settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # Pictures of each unit that are kept, and units on a page of the grid.
 COUNT, PER_SHEET = 9, 24
@@ -32,7 +37,19 @@ def survey(
     model, channel = predictions.subject.model, unit_axis(predictions.subject.layers[layer]) + 1
     labels = predictions.findings().labels
     classes = len(model.classes) if (labels >= 0).any() else 0
-    return survey_units(model.network, layer, _batches(predictions, labels), COUNT, classes, channel, told)
+    with asking(predictions.subject, layer):
+        return survey_units(model.network, layer, _batches(predictions, labels), COUNT, classes, channel, told)
+
+
+@contextmanager
+def asking(subject: Subject, layer: str) -> Iterator[None]:
+    """A context in which any failure becomes a `ValueError` of one sentence."""
+    try:
+        yield
+    except Exception as error:  # any network may fail in a way of its own
+        logger.info("the units of %s of %s", layer, subject.name, exc_info=True)
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise ValueError(f"The units of {layer} of {subject.name} cannot be looked at: {reason}.") from error
 
 
 def survey_all(task: Task, predictions: FolderPredictions, layer: str) -> UnitSurvey:

@@ -55,8 +55,11 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     if found is None:
         return settings
     st.caption(_summary(predictions, found))
-    _unit(settings, predictions, found)
-    settings = _grid(settings, predictions, found)
+    try:
+        _unit(settings, predictions, found)
+        settings = _grid(settings, predictions, found)
+    except ValueError as error:
+        st.warning(markdown_sentence(error))
     _reproduce(settings, predictions)
     return settings
 

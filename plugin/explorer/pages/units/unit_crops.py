@@ -12,6 +12,7 @@ from ...inputs.folder_predictions import FolderPredictions, thumbnail
 from ...inputs.layer_outputs import unit_axis
 from ...inputs.subject import Subject
 from ...widgets import kept_results
+from .layer_surveys import asking
 
 # A picture's row, and a position in the layer's output.
 Spot: TypeAlias = tuple[int, tuple[int, ...]]
@@ -26,12 +27,17 @@ class FieldsOfLayer:
         self._lock = threading.Lock()
 
     def of(self, positions: Sequence[tuple[int, ...]]) -> list[tuple[slice, slice]]:
-        """Rows and columns of the input for each position."""
+        """Rows and columns of the input for each position.
+
+        Raises:
+            ValueError: no signal goes back through the network; the message is one sentence.
+        """
         with self._lock:
             missing = [position for position in dict.fromkeys(positions) if position not in self._known]
             channel = unit_axis(self._subject.layers[self._layer]) + 1
             network, shape = self._subject.model.network, self._subject.input_shape
-            found = receptive_fields(network, self._layer, shape, missing, channel)
+            with asking(self._subject, self._layer):
+                found = receptive_fields(network, self._layer, shape, missing, channel)
             self._known.update(zip(missing, found, strict=True))
             return [self._known[position] for position in positions]
 
@@ -52,7 +58,11 @@ def _fields(subject: Subject, layer: str) -> FieldsOfLayer:
     "Cutting out what the units see …",
 )
 def crops(predictions: FolderPredictions, layer: str, spots: tuple[Spot, ...]) -> list[bytes | None]:
-    """What is seen from each spot, as an image file; None where the picture cannot be read any more."""
+    """What is seen from each spot, as an image file; None where the picture cannot be read any more.
+
+    Raises:
+        ValueError: see `FieldsOfLayer.of`.
+    """
     fields = _fields(predictions.subject, layer).of([position for _, position in spots])
     pixels = dict(predictions.read(dict.fromkeys(row for row, _ in spots)))
     files: list[bytes | None] = []
