@@ -165,17 +165,16 @@ def test_images_of_a_set_are_a_collection_with_labels_where_they_are_the_classes
 
 def test_relevance_of_units_is_what_the_ledger_says_of_the_layer_above(subject):
     image = offered_pictures.sample("cat").image
-    for contrast in (None, 5):
-        question = Question("lrp-epsilon-plus-flat", target=3, contrast=contrast)
-        relevance = unit_relevance.compute(subject, image, question, "features.relu5")
-        (above,) = [entry for entry in ledgers.compute(subject, image, question) if entry.layer == "features.conv6"]
-        assert float(relevance.sum()) == pytest.approx(above.left, rel=1e-3)
-        found = unit_relevance.strongest(relevance, 5)
-        sums = relevance.sum((1, 2))
-        assert [value for _, value in found] == pytest.approx(sorted(sums, reverse=True)[:5])
-        for (unit, row, column), value in found:
-            assert sums[unit] == pytest.approx(value)
-            assert relevance[unit, row, column] == relevance[unit].max()
+    question = Question("lrp-epsilon-plus-flat", target=3, contrast=5)
+    relevance = unit_relevance.compute(subject, image, question, "features.relu5")
+    (above,) = [entry for entry in ledgers.compute(subject, image, question) if entry.layer == "features.conv6"]
+    assert float(relevance.sum()) == pytest.approx(above.left, rel=1e-3)
+    found = unit_relevance.strongest(relevance, 5)
+    sums = relevance.sum((1, 2))
+    assert [value for _, value in found] == pytest.approx(sorted(sums, reverse=True)[:5])
+    for (unit, row, column), value in found:
+        assert sums[unit] == pytest.approx(value)
+        assert relevance[unit, row, column] == relevance[unit].max()
     assert unit_relevance.strongest(-np.ones((2, 3, 3), np.float32), 5) == []
 
 
