@@ -49,11 +49,18 @@ PAGES: tuple[Page, ...] = (
         ("device", *_DRAWN, "layer", "neuron", "unpooling", "frame"),
     ),
     Page(
+        "units",
+        "Units",
+        "the real pictures that excite each unit of a layer most, and what it sees of them",
+        "units",
+        ("device", "pictures", "folder", "folder_name", "layer", "neuron", "unit_order", "selective_for", "unit_sheet"),
+    ),
+    Page(
         "lrp",
         "LRP",
         "a rule for each layer, and where the relevance went",
         "lrp",
-        ("device", *_DRAWN, "opacity", "target", "contrast", "preset", "rules"),
+        ("device", *_DRAWN, "opacity", "target", "contrast", "preset", "rules", "layer"),
     ),
     Page(
         "compare",

@@ -8,11 +8,17 @@ from .inputs import offered_pictures
 from .inputs.layer_outputs import spatial
 from .inputs.offered_networks import DIGITS
 from .inputs.unit_maximizers import SPACES
-from .settings import CHOICE_OF_PICTURES, DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
+from .settings import CHOICE_OF_PICTURES, CHOICE_OF_UNITS, DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
 from .untrusted_text import quoted
 
 # Settings that are classes of the network, with their names in a sentence.
-OF_CLASSES = {"target": "target", "contrast": "contrast", "labelled": "label", "predicted": "prediction"}
+OF_CLASSES = {
+    "target": "target",
+    "contrast": "contrast",
+    "labelled": "label",
+    "predicted": "prediction",
+    "selective_for": "class",
+}
 # Ways to show the maps of networks that see grey values.
 _GREY_VIEWS = ("sum", "positive", "negative")
 
@@ -37,7 +43,9 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         if DIGITS in (settings.network, before.network):
             settings = replace(settings, generator=Settings.generator)
         if not same_classes:
-            settings = replace(settings, target=left.target, contrast=left.contrast, labelled=None, predicted=None)
+            settings = replace(
+                settings, target=left.target, contrast=left.contrast, labelled=None, predicted=None, selective_for=None
+            )
     own = dict(settings.b)
     if "network" in own and own["network"] != dict(before.b).get("network"):
         settings = replace(settings, b=tuple((own | {name: getattr(Settings, name) for name in OWN_WEIGHTS}).items()))
@@ -47,6 +55,8 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings = replace(settings, neuron=())
     if any(getattr(settings, name) != getattr(before, name) for name in CHOICE_OF_PICTURES):
         settings = replace(settings, sheet=1)
+    if any(getattr(settings, name) != getattr(before, name) for name in CHOICE_OF_UNITS):
+        settings = replace(settings, unit_sheet=1)
     if _kind_of_run(settings) != _kind_of_run(before):
         settings = replace(settings, until="")
     return settings

@@ -39,9 +39,10 @@ SCALES = {"own": "Own", "shared": "Shared"}
 FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
 # Pictures that are looked at together, which of them are shown, and in which order.
 SAMPLES, FOLDER = "samples", "folder"
-COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads"}
+COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads", **IMAGE_SETS}
 CORRECTNESS = {"all": "All", "wrong": "Wrong only"}
 ORDERS = {"name": "Name", "least": "Least confident first", "most": "Most confident first"}
+UNIT_ORDERS = {"number": "Number", "response": "Strongest response", "selective": "Selectivity for a class"}
 GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", **SPACES}
 SPANS = {"position": "Itself", "channel": "Mean of its channel", "direction": "All channels, as in the picture"}
 UNTIL = {"probability": "a probability", "data": "what real images reach", "steps": "the last step"}
@@ -78,7 +79,9 @@ OWN_OF_B = {
 B = "b."
 # Which network and which picture are looked at: every page has them, also where it shows something else.
 INPUTS = ("network", *OWN_WEIGHTS, "image", "picture", "picture_name", "drawing")
-# Which pictures of a collection are shown, and in which order: the pages of the grid are those of the choice.
+# Which units and which pictures of a collection are shown, and in which order: the pages of a grid are those of the
+# choice.
+CHOICE_OF_UNITS = ("layer", "unit_order", "selective_for")
 CHOICE_OF_PICTURES = ("pictures", "folder", "correctness", "labelled", "predicted", "confidence", "order")
 
 
@@ -185,6 +188,11 @@ class Settings:
     )
     order: str = setting("name", links.one_of(ORDERS), "of the pictures")
     sheet: int = setting(1, links.whole_number(least=1), "the page of the grid of pictures, from 1 on")
+    unit_order: str = setting("number", links.one_of(UNIT_ORDERS), "of the units of a layer")
+    selective_for: int | None = setting(
+        None, links.whole_number(), "the class by which units are sorted; None takes for each that which it prefers"
+    )
+    unit_sheet: int = setting(1, links.whole_number(least=1), "the page of the grid of units, from 1 on")
     whole: str = setting("guided-backprop", links.one_of(OF_DATA_SETS), "the method for the maps of a whole folder")
     step: str = setting(TOUR[0], links.one_of(TOUR), "of the guided tour")
 
@@ -229,6 +237,8 @@ class Settings:
             unused |= {*OWN_WEIGHTS} - {"checkpoint"}
         if not self.class_names:
             unused.add("class_names_name")
+        if self.unit_order != "selective":
+            unused.add("selective_for")
         if self.pictures != FOLDER:
             unused |= {"folder", "folder_name", "whole"}
         if "whole" in page and ("whole" in unused or not METHODS[self.whole].needs_layer):

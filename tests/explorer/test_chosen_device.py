@@ -25,8 +25,8 @@ from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.pages.code_space import run_programs, runs
 from plugin.explorer.pages.code_space.plans import plan_of
 from plugin.explorer.pages.folder.folder_maps import FolderMaps
-from plugin.explorer.pages.folder.folder_predictions import FolderPredictions
-from plugin.explorer.pages.folder.picture_collections import of_samples
+from plugin.explorer.inputs.folder_predictions import FolderPredictions
+from plugin.explorer.inputs.picture_collections import of_samples
 from plugin.explorer.server.device_memory import OutOfDeviceMemory, guarded
 from plugin.explorer.server.jobs import Job
 from plugin.explorer.server.meter import Meter

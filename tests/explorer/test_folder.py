@@ -6,14 +6,13 @@ import os
 import shlex
 import threading
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 from support.picture_folders import CLASSES, arrays, fill, network
-from support.simulator import go_to, opened, png, programs, run, turn_to, widget
+from support.simulator import finish, follow, go_to, opened, png, press, programs, run, turn_to, widget
 from torch import nn
 
 from plugin import models
@@ -21,25 +20,23 @@ from plugin.__main__ import main
 from plugin.datasets import attribute_folder
 from plugin.datasets.labels import labels_where_known
 from plugin.datasets.records import Record, UnreadablePicture
-from plugin.explorer.inputs import offered_networks
+from plugin.explorer.inputs import folder_predictions, offered_networks, picture_collections
+from plugin.explorer.inputs.folder_predictions import Findings, FolderPredictions, predict_all
 from plugin.explorer.inputs.subject import Subject
 from plugin.explorer.links import interval
-from plugin.explorer.maps.answers import logits, probabilities
+from plugin.explorer.maps import answers
 from plugin.explorer.pages.folder import (
     confusion_table,
     folder_maps,
-    folder_predictions,
     folder_reports,
-    open_folders,
     picture_choice,
-    picture_collections,
 )
 from plugin.explorer.pages.folder.folder_maps import FolderMaps
-from plugin.explorer.pages.folder.folder_predictions import Findings, FolderPredictions, predict_all
 from plugin.explorer.server import connection, own_paths
 from plugin.explorer.server.files import digest, sent
 from plugin.explorer.server.jobs import Stopped
 from plugin.explorer.settings import Settings
+from plugin.explorer.widgets import open_folders
 
 BROKEN = {
     "cat/broken.jpg": "not a picture",
@@ -204,7 +201,7 @@ def test_predictions_are_those_of_each_picture_alone_and_broken_files_do_not_sto
             continue
         if row % 3:  # one at a time takes its time
             continue
-        expected = probabilities(logits(subject, Image.open(photos / record.id)))
+        expected = answers.probabilities(answers.logits(subject, Image.open(photos / record.id)))
         assert found.predicted[row] == expected.argmax()
         assert found.confidence[row] == pytest.approx(expected.max(), rel=1e-4)
         thumbnail = Image.open(io.BytesIO(predictions.thumbnail(row)))
@@ -464,28 +461,6 @@ def of_folder(folder, **query):
 def shown(at):
     """The names of the pictures on the page that are not broken."""
     return [link.proto.label for link in at.get("page_link")]
-
-
-def follow(at, name):
-    """Click the link under a picture."""
-    (link,) = [link.proto for link in at.get("page_link") if link.proto.label == name]
-    turn_to(at, link.page)
-    at.query_params.clear()
-    for parameter, value in parse_qsl(link.query_string):
-        at.query_params[parameter] = value
-    run(at)
-
-
-def press(at, start):
-    return run(next(button for button in at.button if button.label.startswith(start)).click())
-
-
-def finish(at, kind):
-    """Wait for the work of a kind, and draw the page again."""
-    names = [name for name in at.session_state._state._state.filtered_state if f"job.{kind}." in name]
-    view = at.session_state[names[0]].wait(240)
-    run(at)
-    return view
 
 
 def texts(at):

@@ -2,6 +2,7 @@
 
 import io
 from unittest import mock
+from urllib.parse import parse_qsl
 
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
@@ -51,6 +52,29 @@ def maps(at):
 
 def programs(at):
     return [block.value for block in at.code if "explain = " in block.value]
+
+
+def follow(at, name):
+    """Click the link with this label."""
+    (link,) = [link.proto for link in at.get("page_link") if link.proto.label == name]
+    turn_to(at, link.page)
+    at.query_params.clear()
+    for parameter, value in parse_qsl(link.query_string):
+        at.query_params[parameter] = value
+    run(at)
+
+
+def press(at, start):
+    """Click the button whose label starts so."""
+    return run(next(button for button in at.button if button.label.startswith(start)).click())
+
+
+def finish(at, kind):
+    """Wait for the work of a kind, and draw the page again."""
+    names = [name for name in at.session_state._state._state.filtered_state if f"job.{kind}." in name]
+    view = at.session_state[names[0]].wait(240)
+    run(at)
+    return view
 
 
 def png(image):

@@ -44,6 +44,7 @@ QUERIES = {
     "lrp": "target=3",
     "compare": "method=lrp-epsilon-plus-flat",
     "folder": "network=mnist-classifier&image=digit-3",
+    "units": "layer=features.relu4&neuron=9.7.7&unit_order=response",
     "code-space": "network=mnist-classifier&image=digit-3",
     "invariance": "network=mnist-classifier&image=digit-3",
 }

@@ -28,6 +28,8 @@ LABELS = {
 }
 _SMALLEST_CROP = 48
 _DIGITS = tuple(map(str, range(10)))
+# Of the sets that have labels.
+CLASSES = {"digits": _DIGITS, "mnist": _DIGITS, "cifar10": CIFAR10_CLASSES}
 
 # Of the person who started the explorer: where MNIST or CIFAR-10 lie, or pictures. Only the command line sets it.
 _folders: list[Path] = []
@@ -146,15 +148,14 @@ def real_images(name: str, model: LoadedModel, count: int) -> Tensor | tuple[Ten
 
 def labelled(name: str, model: LoadedModel) -> bool:
     """Whether the labels of a set are a network's classes."""
-    classes = {"digits": _DIGITS, "mnist": _DIGITS, "cifar10": CIFAR10_CLASSES}
-    return name in classes and tuple(model.classes) == classes[name]
+    return name in CLASSES and tuple(model.classes) == CLASSES[name]
 
 
 def _as_seen(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor | None]:
     """The first images of a set `(N, C, H, W)` uint8 in a network's size, and their labels."""
     if name not in LABELS:
         raise ValueError(f"there is no set of images {name!r}: choose among {', '.join(LABELS)}")
-    pixels, labels = _pixels(name, count)
+    pixels, labels = pixels_of(name, count)
     side = model.preprocessing.crop
     if pixels.shape[-1] != side:
         pixels = torch.nn.functional.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
@@ -162,8 +163,8 @@ def _as_seen(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor 
     return pixels, labels
 
 
-def _pixels(name: str, count: int) -> tuple[Tensor, Tensor | None]:
-    """The first images of a set `(N, C, H, W)` uint8, and their labels."""
+def pixels_of(name: str, count: int) -> tuple[Tensor, Tensor | None]:
+    """The first images of a set in their own size `(N, C, H, W)` uint8, and their labels; errors as `inputs`."""
     if name == "crops":
         return crops(count), None
     if name == "generated":

@@ -14,6 +14,12 @@ def axes(shape: tuple[int, ...]) -> tuple[str, ...]:
     return {1: ("unit",), 2: ("position", "feature")}.get(len(shape), tuple(f"axis {i}" for i in range(len(shape))))
 
 
+def unit_axis(shape: tuple[int, ...]) -> int:
+    """The axis along which the layer's units lie, of which each has a response at every position."""
+    names = axes(shape)
+    return next((names.index(name) for name in ("channel", "feature") if name in names), 0)
+
+
 def has_channels(shape: tuple[int, ...]) -> bool:
     """Whether the first axis are channels with positions, whose mean can be maximised."""
     return axes(shape) == ("channel", "row", "column")
@@ -29,6 +35,12 @@ def spatial(layers: dict[str, tuple[int, ...]]) -> list[str]:
     """The layers that have positions, the last of which is where Grad-CAM is usually taken; all if none has."""
     found = [name for name, shape in layers.items() if len(shape) == 3 and shape[1] * shape[2] > 1]
     return found or list(layers)
+
+
+def halfway(layers: dict[str, tuple[int, ...]]) -> str:
+    """The layer in the middle of those that have positions, or of all if none has: where units are looked at first."""
+    found = spatial(layers)
+    return found[len(found) // 2]
 
 
 def place(layer: str, shape: tuple[int, ...], index: tuple[int, ...]) -> str:

@@ -25,10 +25,11 @@ def switch(label: str, choices: Mapping[str, str], field: str, note: str | None 
     )
 
 
-def layer_list(layers: dict[str, tuple[int, ...]]) -> None:
-    """The layers with their output shapes."""
-    shapes = {name: " x ".join(map(str, shape)) for name, shape in layers.items()}
-    st.selectbox("Layer", list(shapes), format_func=lambda name: f"{name}  ({shapes[name]})", key=key("layer"))
+def layer_list(layers: dict[str, tuple[int, ...]], open_choice: str = "") -> None:
+    """The layers with their output shapes. Without `open_choice` one of them is chosen."""
+    labels = {"": open_choice} if open_choice else {}
+    labels |= {name: f"{name}  ({' x '.join(map(str, shape))})" for name, shape in layers.items()}
+    st.selectbox("Layer", list(labels), format_func=labels.__getitem__, key=key("layer"))
 
 
 def neuron_inputs(shape: tuple[int, ...]) -> None:

@@ -21,7 +21,7 @@ from ..inputs import offered_networks, offered_pictures
 from ..inputs.offered_pictures import Picture
 from ..inputs.own_weights import OwnWeights
 from ..inputs.subject import Subject
-from ..maps import answers, ledgers, sanity_checks, zero_maps
+from ..maps import answers, ledgers, sanity_checks, unit_relevance, zero_maps
 from ..maps.answers import Result
 from ..maps.badges import Badge
 from ..maps.questions import Asked, Look
@@ -162,3 +162,9 @@ def randomised(asked: Asked, layers: int) -> RandomisationCheck:
 def ledger(asked: Asked) -> Ledger:
     """See `ledgers.compute`."""
     return ledgers.compute(asked.subject, asked.picture.image, asked.question)
+
+
+@kept(16, lambda asked, layer: (of_asked(asked), layer), "Following the relevance to the layer …")
+def layer_relevance(asked: Asked, layer: str) -> NDArray[np.float32]:
+    """See `unit_relevance.compute`."""
+    return unit_relevance.compute(asked.subject, asked.picture.image, asked.question, layer)

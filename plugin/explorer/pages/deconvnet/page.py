@@ -14,7 +14,7 @@ from plugin.rules import SWITCH_FREE
 
 from ...choices.offered_methods import METHODS, NO_IMAGE, UNPOOLING_LABELS
 from ...fitting import to_be_maximised
-from ...inputs.layer_outputs import place, spatial
+from ...inputs.layer_outputs import halfway, place
 from ...inputs.subject import Subject
 from ...maps import rendering, unit_pictures
 from ...maps.answers import Result, largest
@@ -47,8 +47,7 @@ def _explore(settings: Settings, look: Look, _: NDArray[np.float32]) -> Settings
         st.warning("This network has no layers that run once and return one tensor.")
         return settings
     if not settings.layer:
-        places = spatial(subject.layers)
-        settings = replace(settings, layer=places[len(places) // 2], neuron=())
+        settings = replace(settings, layer=halfway(subject.layers), neuron=())
     responses = kept_results.responses(look, settings.layer)
     if not settings.neuron:
         settings = replace(settings, neuron=largest(responses))
@@ -60,6 +59,7 @@ def _explore(settings: Settings, look: Look, _: NDArray[np.float32]) -> Settings
     if not settings.checkpoint:
         maps += _twin(settings, look)
     page_state.go_on("attribute", "Attribute this unit", replace(settings, explain="neuron"))
+    page_state.go_on("units", "Pictures that excite this unit most", settings)
     maximised = to_be_maximised(replace(settings, explain="neuron"))
     page_state.go_on("code-space", "Maximise this unit", maximised)
     if maps:

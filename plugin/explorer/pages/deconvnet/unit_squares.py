@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from plugin import figures
 
-from ...inputs.layer_outputs import axes
+from ...inputs.layer_outputs import axes, unit_axis
 from ...maps.answers import largest
 
 _SQUARES_ACROSS = 32
@@ -16,7 +16,7 @@ _SQUARES_ACROSS = 32
 
 def channels_figure(responses: NDArray[np.float32], neuron: tuple[int, ...]) -> tuple[go.Figure, list[tuple[int, ...]]]:
     """A square per channel, coloured by its largest response; and the unit that each square stands for."""
-    axis = axes(responses.shape).index("channel") if "channel" in axes(responses.shape) else 0
+    axis = unit_axis(responses.shape)
     flat = np.moveaxis(responses, axis, 0).reshape(responses.shape[axis], -1)
     places = [np.unravel_index(int(i), np.delete(responses.shape, axis)) for i in flat.argmax(1)]
     units = [(*map(int, place[:axis]), channel, *map(int, place[axis:])) for channel, place in enumerate(places)]

@@ -9,11 +9,11 @@ from plugin.datasets import Report, attribute_dataset
 from plugin.devices import choose_device
 
 from ...inputs import offered_networks
+from ...inputs.picture_collections import OwnFolder
 from ...inputs.subject import Subject
 from ...server import own_paths
 from ...server.jobs import Task, name_of
 from ...server.turns import PROCESSOR
-from .picture_collections import OwnFolder
 
 # Pictures between two looks at whether the run was stopped.
 _BATCH = 8

@@ -5,9 +5,9 @@ import io
 
 from plugin.datasets import Report
 
+from ...inputs.folder_predictions import Findings, FolderPredictions
 from ...server.files import folder_link_name
 from ...untrusted_text import escaped, quoted
-from .folder_predictions import Findings, FolderPredictions
 
 _LEADS_TO_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 

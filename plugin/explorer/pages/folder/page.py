@@ -10,25 +10,23 @@ import streamlit as st
 from plugin.datasets import Report
 
 from ...choices.offered_methods import METHODS, OF_DATA_SETS
+from ...inputs.folder_predictions import Findings, FolderPredictions, predict_all
 from ...inputs.layer_outputs import spatial
 from ...inputs.subject import Subject
-from ...server import own_paths
 from ...server.download_button import download_button
 from ...server.files import SHORT, digest
 from ...server.jobs import View
-from ...settings import COLLECTIONS, CORRECTNESS, FOLDER, ORDERS, Settings
+from ...settings import CORRECTNESS, ORDERS, Settings
 from ...untrusted_text import escaped, markdown_sentence
-from ...widgets import chart_options, controls, own_files, page_state
+from ...widgets import chart_options, controls, open_folders, own_files, page_state
 from ...widgets.background_work import forget_work, work
 from ...widgets.page_frame import network_frame
 from ...widgets.page_state import key
-from . import confusion_table, folder_maps, folder_reports, open_folders, picture_choice
+from . import confusion_table, folder_maps, folder_reports, picture_choice
 from .folder_maps import FolderMaps
-from .folder_predictions import Findings, FolderPredictions, predict_all
-from .picture_collections import PictureCollection
 from .picture_grid import grid
 
-_PREDICTIONS, _OUTPUTS = key("folder.predictions"), key("folder.outputs")
+_OUTPUTS = key("folder.outputs")
 _INPUTS_OF_OWN_WEIGHTS = ("resize", "crop", "mean", "std")
 _FIELDS = ("pictures", "correctness", "labelled", "predicted", "confidence", "order", "whole")
 
@@ -48,7 +46,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     collection = open_folders.collection_of(settings, subject)
     if collection is None:
         return settings
-    predictions = _predictions(subject, collection)
+    predictions = open_folders.predictions_of(subject, collection)
     summary, running = st.empty(), st.container()
     settings, rows = _chosen(settings, predictions)
     findings = grid(settings, predictions, rows)
@@ -62,8 +60,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
 
 
 def _widgets(settings: Settings, subject: Subject) -> None:
-    offered = {name: label for name, label in COLLECTIONS.items() if name != FOLDER or own_paths.allowed()}
-    controls.switch("Pictures of", offered | {settings.pictures: COLLECTIONS[settings.pictures]}, "pictures")
+    controls.switch("Pictures of", open_folders.offered(settings), "pictures")
     open_folders.widgets(settings)
     st.divider()
     controls.switch("Show", CORRECTNESS, "correctness")
@@ -71,15 +68,6 @@ def _widgets(settings: Settings, subject: Subject) -> None:
     controls.class_list("Predicted as", subject.model.classes, "any class", "predicted")
     st.slider("Confidence", 0.0, 1.0, step=0.01, key=key("confidence"))
     st.selectbox("Sort by", list(ORDERS), format_func=ORDERS.__getitem__, key=key("order"))
-
-
-def _predictions(subject: Subject, collection: PictureCollection) -> FolderPredictions:
-    """What this session knows of the pictures; that of others is dropped."""
-    name = f"{collection.state}.{subject.identity}.{subject.device}"
-    kept: tuple[str, FolderPredictions] | None = st.session_state.get(_PREDICTIONS)
-    if kept is None or kept[0] != name:
-        kept = st.session_state[_PREDICTIONS] = name, FolderPredictions(subject, collection)
-    return kept[1]
 
 
 def _chosen(settings: Settings, predictions: FolderPredictions) -> tuple[Settings, list[int]]:

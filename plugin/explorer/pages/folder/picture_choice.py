@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...inputs.folder_predictions import Findings
 from ...settings import Settings
-from .folder_predictions import Findings
 
 PER_SHEET = 24
 # The settings that leave pictures out.

@@ -1,19 +1,17 @@
 """Thumbnails with what the network says of them; each has a link to its maps on the Attribute page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from ...server.files import link_name
+from ...inputs.folder_predictions import Findings, FolderPredictions
 from ...server.turns import MAPS, ahead_of_this, turns_on
-from ...settings import UPLOAD, Settings
+from ...settings import Settings
 from ...untrusted_text import escaped, markdown_sentence
-from ...widgets import own_files, page_state
-from .folder_predictions import Findings, FolderPredictions
-from .picture_collections import SampleSource
+from ...widgets import page_state
+from ...widgets.open_folders import with_picture
 
 # Of a cell, and of the part of a name that fits into it.
 _WIDTH, _LONGEST_NAME = 148, 17
@@ -83,23 +81,12 @@ def _draw(cell: _Cell, settings: Settings, predictions: FolderPredictions, row: 
         cell.picture.image(thumbnail, alt=name)
     last = name.rpartition("/")[2]
     label = escaped(last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 1]}…")
-    if chosen := _with_picture(settings, predictions, row):
+    if chosen := with_picture(settings, predictions, row):
         with cell.link:
             page_state.choose_on("attribute", label, chosen)
     else:
         cell.link.caption(label)
     cell.text.caption(_said(predictions, row, findings))
-
-
-def _with_picture(settings: Settings, predictions: FolderPredictions, row: int) -> Settings | None:
-    """The settings with this picture in place of the one that is open; None if it was not read, or is broken."""
-    source, record = predictions.collection.source, predictions.collection.records[row]
-    if not (short := predictions.digest(row)):
-        return None
-    if isinstance(source, SampleSource):
-        return replace(settings, image=record.place)
-    own_files.offer(short, partial(source.file, record))
-    return replace(settings, image=UPLOAD, picture=short, picture_name=link_name(record.id.rpartition("/")[2]))
 
 
 def _said(predictions: FolderPredictions, row: int, findings: Findings) -> str:

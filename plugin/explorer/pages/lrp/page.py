@@ -25,6 +25,7 @@ from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
 from ...widgets.picture_overview import overview
+from . import units_behind
 
 _MAP_HEIGHT = 480
 _ALT = (
@@ -47,7 +48,7 @@ def draw() -> None:
 def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:
     """Everything below the header. A neuron that was chosen elsewhere stays chosen; here it is a class."""
     top = int(probabilities.argmax())
-    page_state.put(settings, "target", "contrast")
+    page_state.put(settings, "target", "contrast", "layer")
     with st.sidebar:
         _widgets(settings, look.subject, top)
     overview(look, probabilities, top if settings.target is None else settings.target)
@@ -69,6 +70,8 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with chart:
         _chart(ledger, asked.question)
     _table(ledger, settings, look.subject)
+    if look.subject.layers:
+        units_behind.draw(settings, asked)
     about_methods([method])
     reproduce(settings, [shown], Added(ledger))
     return settings

@@ -1,25 +1,29 @@
-"""Pictures that are looked at together: the bundled samples, uploads, or a folder of the server's machine."""
+"""Pictures that are looked at together: samples, sets of images, uploads, or a folder of the server's machine."""
 
 import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
+
+from PIL import Image
 
 from plugin.datasets.labels import is_picture
 from plugin.datasets.records import Record, UnreadablePicture
 from plugin.datasets.source_files import FolderSource
 from plugin.models.pictures import EXTENSIONS
 
-from ...inputs import offered_pictures
-from ...server import own_paths
-from ...server.files import SHORT, OwnFile, SentFile, local
+from ..server import own_paths
+from ..server.files import SHORT, OwnFile, SentFile, local, sent
+from . import image_sets, offered_pictures
 
 # Of a folder; its page lists the first, and the command line takes all.
 MOST_FILES = 20_000
+# Of sets; those that are drawn here would have no end.
+MOST_IMAGES = dict.fromkeys(image_sets.LABELS, 10_000) | {"crops": 300, "generated": 300}
 # Of uploads, which stay in memory.
 MOST_UPLOADS, MOST_UPLOADED_BYTES = 64, 64 * 2**20
 
@@ -36,7 +40,7 @@ class PictureCollection:
     """
 
     name: str
-    source: "OwnFolder | SampleSource | UploadSource"
+    source: "OwnFolder | SampleSource | ImageSetSource | UploadSource"
     files: tuple[Record, ...]
     cut: bool = False
 
@@ -123,6 +127,41 @@ class SampleSource:
         return file.getvalue()
 
 
+class ImageSetSource:
+    """The images of a set, in their own size.
+
+    Args:
+        name: a key of `image_sets.LABELS`.
+        labelled: whether their labels are classes of the network.
+
+    Raises:
+        FileNotFoundError: the set is not on this machine.
+    """
+
+    def __init__(self, name: str, labelled: bool) -> None:
+        self.name, self.labelled = name, labelled
+        self._pixels, labels = image_sets.pixels_of(name, MOST_IMAGES[name])
+        classes = image_sets.CLASSES[name] if labelled else ()
+        self._labels = [classes[label] for label in labels.tolist()] if labelled and labels is not None else []
+
+    def records(self) -> Iterator[Record]:
+        """The pictures; see `plugin.datasets.records.Source`."""
+        for number in range(len(self._pixels)):
+            label = self._labels[number] if self._labels else None
+            yield Record(f"{self.name}-{number:05}.png", number, label=label)
+
+    def file(self, record: Record) -> OwnFile:
+        """The file, for other pages."""
+        return sent(record.id, self.read(record))
+
+    def read(self, record: Record) -> bytes:
+        """The content; see `plugin.datasets.records.Source`."""
+        pixels = self._pixels[record.place].permute(1, 2, 0).squeeze(2)  # grey ones have no last dimension
+        file = io.BytesIO()
+        Image.fromarray(pixels.numpy()).save(file, format="PNG")
+        return file.getvalue()
+
+
 class UploadSource:
     """Files that a browser has sent."""
 
@@ -164,6 +203,12 @@ def of_samples(grey: bool) -> PictureCollection:
     return _listed("samples", SampleSource(grey))
 
 
+@lru_cache(maxsize=2)
+def of_image_set(name: str, labelled: bool) -> PictureCollection:
+    """The images of a set; arguments and errors are those of `ImageSetSource`."""
+    return _listed(image_sets.LABELS[name], ImageSetSource(name, labelled))
+
+
 def of_uploads(files: Sequence[SentFile]) -> PictureCollection:
     """Pictures that a browser has sent."""
     return _listed("uploads", UploadSource(files))
@@ -182,6 +227,6 @@ def accepted(files: Sequence[SentFile]) -> tuple[tuple[SentFile, ...], str]:
     return tuple(kept), ""
 
 
-def _listed(name: str, source: OwnFolder | SampleSource | UploadSource) -> PictureCollection:
+def _listed(name: str, source: OwnFolder | SampleSource | ImageSetSource | UploadSource) -> PictureCollection:
     files = tuple(islice(source.records(), MOST_FILES + 1))
     return PictureCollection(name, source, files[:MOST_FILES], len(files) > MOST_FILES)

@@ -17,11 +17,11 @@ from plugin.datasets.explain import MAX_FILE_BYTES
 from plugin.datasets.labels import labels_where_known
 from plugin.models.pictures import decode
 
-from ...inputs.subject import Subject
-from ...server.device_memory import guarded
-from ...server.files import SHORT, digest
-from ...server.jobs import Task
+from ..server.device_memory import guarded
+from ..server.files import SHORT, digest
+from ..server.jobs import Task
 from .picture_collections import PictureCollection
+from .subject import Subject
 
 BATCH = 16
 # Each holds one decoded picture.
@@ -126,10 +126,10 @@ class FolderPredictions:
                 self._broken[row] = reason or "It cannot be read."
             return None
         pixels = self.subject.model.preprocessing.pixels(image)
-        thumbnail = _thumbnail(image)  # changes the image, which has served
+        small = thumbnail(image)  # changes the image, which has served
         with self._lock:
             self._digests[row] = digest(data)[:SHORT]
-            self._thumbnails[row] = thumbnail
+            self._thumbnails[row] = small
             while len(self._thumbnails) > _MOST_THUMBNAILS:
                 self._thumbnails.popitem(last=False)
         return pixels
@@ -139,6 +139,11 @@ class FolderPredictions:
         rows = self.left(pixels)
         for start in range(0, len(rows), BATCH):
             self._predict(rows[start : start + BATCH], pixels)
+
+    def inputs(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """The network's inputs `(n, C, H, W)`, on its device, for what `read` gave of pictures `(n, H, W, C)`."""
+        model = self.subject.model
+        return model.preprocessing.normalised(torch.from_numpy(pixels)).to(self.subject.device)
 
     def _predict(self, rows: Sequence[int], pixels: Pixels) -> None:
         try:
@@ -160,10 +165,8 @@ class FolderPredictions:
 
     def _answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The largest probability of each picture, and its class; of `(n, H, W, C)`."""
-        model = self.subject.model
         with guarded(self.subject.device), torch.no_grad():
-            inputs = model.preprocessing.normalised(torch.from_numpy(pixels))
-            best = model.network(inputs.to(self.subject.device)).float().softmax(1).max(1)
+            best = self.subject.model.network(self.inputs(pixels)).float().softmax(1).max(1)
         return best.values.cpu().numpy(), best.indices.cpu().numpy()
 
 
@@ -178,8 +181,11 @@ def predict_all(task: Task, predictions: FolderPredictions) -> FolderPredictions
     return predictions
 
 
-def _thumbnail(image: Image.Image) -> bytes:
-    """A JPEG file; a very small picture is enlarged by a whole number, because a browser would blur its pixels."""
+def thumbnail(image: Image.Image) -> bytes:
+    """A JPEG file of a picture, which this changes.
+
+    A very small picture is enlarged by a whole number, because a browser would blur its pixels.
+    """
     factor = _SIDE // max(image.size)
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -1,33 +1,49 @@
-"""The pictures that are open on the page: a folder by the path that was typed, uploads, or the samples.
+"""The pictures that are open on a page: a folder by the path that was typed, uploads, the samples, or a set of images.
 
 Paths stay with the session, and for the server's life where nobody else could ask for them. Links never hold one.
 """
 
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
+from plugin.errors import MissingExtraError
 from plugin.models.pictures import EXTENSIONS, MAX_BYTES
 
-from ...inputs.subject import Subject
-from ...server import own_paths
-from ...server.connection import owner_of_files
-from ...server.files import SentFile, folder_link_name, sent
-from ...settings import FOLDER, UPLOAD, Settings
-from ...untrusted_text import markdown_sentence, quoted
-from ...widgets.page_state import change, key, last_settings, put
-from . import picture_collections
-from .picture_collections import PictureCollection
+from ..inputs import image_sets, picture_collections
+from ..inputs.folder_predictions import FolderPredictions
+from ..inputs.picture_collections import PictureCollection, SampleSource
+from ..inputs.subject import Subject
+from ..server import own_paths
+from ..server.connection import owner_of_files
+from ..server.files import SentFile, folder_link_name, link_name, sent
+from ..settings import COLLECTIONS, FOLDER, UPLOAD, Settings
+from ..untrusted_text import markdown_sentence, quoted
+from . import own_files
+from .page_state import change, key, last_settings, put
 
-_PATHS, _OPEN, _UPLOADS, _NOTE = (key(f"folders.{name}") for name in ("paths", "open", "uploads", "note"))
+_PATHS, _OPEN, _UPLOADS, _NOTE, _PREDICTIONS = (
+    key(f"folders.{name}") for name in ("paths", "open", "uploads", "note", "predictions")
+)
 # The folder whose path stands in the field, and the widgets.
 _SHOWN, _TYPED, _FILES = key("folders.shown"), key("folder_path"), key("folder_files")
 _MOST_PATHS = 64
 # Of all sessions, by owner and digest.
 _paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
 _lock = threading.Lock()
+
+
+def offered(settings: Settings, sets: Collection[str] = ()) -> dict[str, str]:
+    """The labels of the collections that can be chosen here: these sets, the one that is chosen, and the user's own."""
+    own = {name: label for name, label in COLLECTIONS.items() if name not in image_sets.LABELS}
+    if not own_paths.allowed():
+        del own[FOLDER]
+    return own | {name: COLLECTIONS[name] for name in (*sets, settings.pictures)}
 
 
 def widgets(settings: Settings) -> None:
@@ -59,6 +75,14 @@ def collection_of(settings: Settings, subject: Subject) -> PictureCollection | N
             st.info("Upload pictures in the sidebar.")
             return None
         return picture_collections.of_uploads(files)
+    if settings.pictures in image_sets.LABELS:
+        try:
+            return picture_collections.of_image_set(
+                settings.pictures, image_sets.labelled(settings.pictures, subject.model)
+            )
+        except (FileNotFoundError, MissingExtraError) as error:
+            st.info(markdown_sentence(error))
+            return None
     if settings.pictures != FOLDER:
         return picture_collections.of_samples(grey=subject.channels == 1)
     if not own_paths.allowed():
@@ -76,6 +100,26 @@ def collection_of(settings: Settings, subject: Subject) -> PictureCollection | N
             "removed or changed."
         )
     return found
+
+
+def predictions_of(subject: Subject, collection: PictureCollection) -> FolderPredictions:
+    """What this session knows of the pictures; that of others is dropped."""
+    name = f"{collection.state}.{subject.identity}.{subject.device}"
+    kept: tuple[str, FolderPredictions] | None = st.session_state.get(_PREDICTIONS)
+    if kept is None or kept[0] != name:
+        kept = st.session_state[_PREDICTIONS] = name, FolderPredictions(subject, collection)
+    return kept[1]
+
+
+def with_picture(settings: Settings, predictions: FolderPredictions, row: int) -> Settings | None:
+    """The settings with this picture in place of the one that is open; None if it was not read, or is broken."""
+    source, record = predictions.collection.source, predictions.collection.records[row]
+    if not (short := predictions.digest(row)):
+        return None
+    if isinstance(source, SampleSource):
+        return replace(settings, image=record.place)
+    own_files.offer(short, partial(source.file, record))
+    return replace(settings, image=UPLOAD, picture=short, picture_name=link_name(record.id.rpartition("/")[2]))
 
 
 def path_of(settings: Settings) -> Path | None:

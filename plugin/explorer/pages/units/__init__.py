@@ -1,0 +1,1 @@
+"""The units of a layer, and the pictures that excite them most."""
