@@ -109,12 +109,14 @@ def _charts(found: Results, settings: Settings, name: str) -> None:
     time, trade = st.columns([3, 2])
     with time:
         st.plotly_chart(
-            benchmark_charts.time_figure(measurements), key=key(f"time.{name}"), config=chart_options.SAVED,
+            chart_options.on_page(benchmark_charts.time_figure(measurements)), key=key(f"time.{name}"),
+            config=chart_options.SAVED,
             alt=benchmark_charts.spoken(measurements),
         )  # fmt: skip
     with trade:
         st.plotly_chart(
-            benchmark_charts.trade_figure(measurements), key=key(f"trade.{name}"), config=chart_options.SAVED,
+            chart_options.on_page(benchmark_charts.trade_figure(measurements)), key=key(f"trade.{name}"),
+            config=chart_options.SAVED,
             alt="Time against peak memory, both in floors; the table has the numbers",
         )  # fmt: skip
     st.dataframe(
