@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import cycle
+from typing import Any
 
 import streamlit as st
 from streamlit import runtime
@@ -24,10 +25,9 @@ def download_button(label: str, make: Callable[[], bytes], name: str, key: str, 
         slim: drawn as a line of text, for several beside each other in a narrow column.
     """
     mime = _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
-    st.download_button(
-        label, partial(_kept, make, name, mime), name, mime, key=key, on_click="ignore",
-        icon=":material/download:", type="tertiary" if slim else "secondary",
-    )  # fmt: skip
+    # An icon would cut the label in a narrow column.
+    look: dict[str, Any] = {"type": "tertiary"} if slim else {"icon": ":material/download:"}
+    st.download_button(label, partial(_kept, make, name, mime), name, mime, key=key, on_click="ignore", **look)
 
 
 def _kept(make: Callable[[], bytes], name: str, mime: str) -> bytes:
