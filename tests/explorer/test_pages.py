@@ -125,7 +125,7 @@ def test_neuron_of_a_layer():
     first = at.query_params["neuron"]
     run(widget(at, "number_input", "neuron.0").set_value(0))
     assert at.query_params["neuron"].startswith("0.")
-    run(at.button[0].click())
+    run(next(button for button in at.button if button.label == "Most active neuron").click())
     assert at.query_params["neuron"] == first
     run(widget(at, "pills", "methods").set_value(["guided-grad-cam", "gradient"]))
     assert "explains class scores only" in at.warning[0].value
