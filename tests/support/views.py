@@ -70,11 +70,14 @@ def open_view(page: Any, address: str, view: View, press: bool = False) -> None:
         page: of Playwright.
         address: of the explorer, with a slash at its end.
         view: what to open.
-        press: whether to press its button, too.
+        press: whether to press its button, too, and to wait for all badges.
     """
     page.goto(f"{address}{view.path}?{view.query}" if view.query else f"{address}{view.path}")
     drawn(page)
-    if press and view.button:
+    if not press:
+        return
+    page.wait_for_function("!document.body.innerText.includes('It is being checked')")
+    if view.button:
         page.get_by_role("button", name=view.button).first.click()
         page.locator("[data-testid=stPlotlyChart]").first.wait_for()
         drawn(page)

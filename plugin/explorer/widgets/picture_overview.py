@@ -29,7 +29,7 @@ def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None)
         chosen: the class that is explained, if one is.
     """
     subject, picture = look.subject, look.picture
-    pictures, bars = st.columns([1, 2])
+    pictures, bars = st.columns([2, 3])
     # So small that they stay beside each other on a phone, with a map below them on the first screen.
     with pictures.container(horizontal=True):
         with st.container(width=_SIDE):
