@@ -125,7 +125,8 @@ def test_neuron_of_a_layer():
     first = at.query_params["neuron"]
     run(widget(at, "number_input", "neuron.0").set_value(0))
     assert at.query_params["neuron"].startswith("0.")
-    run(next(button for button in at.button if button.label == "Most active neuron").click())
+    (most_active,) = [button for button in at.button if button.label == "Most active neuron"]
+    run(most_active.click())
     assert at.query_params["neuron"] == first
     run(widget(at, "pills", "methods").set_value(["guided-grad-cam", "gradient"]))
     assert "explains class scores only" in at.warning[0].value
