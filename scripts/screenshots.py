@@ -64,11 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             for suffix, scheme, width in VARIANTS:
                 page.emulate_media(color_scheme=scheme)
                 page.set_viewport_size({"width": width, "height": 900})
-                open_view(page, address, view)
-                if view.button:
-                    page.get_by_role("button", name=view.button).first.click()
-                    page.locator("[data-testid=stPlotlyChart]").first.wait_for()
-                    drawn(page)
+                open_view(page, address, view, press=True)
                 if page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count():
                     print(f"error: {page.url} shows an error: run make app and look at it", file=sys.stderr)
                     return 1

@@ -20,13 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from plugin import devices
 from plugin.explorer.inputs import offered_networks, offered_pictures
+from plugin.explorer.inputs.folder_predictions import FolderPredictions
+from plugin.explorer.inputs.picture_collections import of_samples
 from plugin.explorer.maps import answers, badges, ledgers, map_names, rendering, sanity_checks, unit_pictures
 from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.pages.code_space import run_programs, runs
 from plugin.explorer.pages.code_space.plans import plan_of
 from plugin.explorer.pages.folder.folder_maps import FolderMaps
-from plugin.explorer.inputs.folder_predictions import FolderPredictions
-from plugin.explorer.inputs.picture_collections import of_samples
 from plugin.explorer.server.device_memory import OutOfDeviceMemory, guarded
 from plugin.explorer.server.jobs import Job
 from plugin.explorer.server.meter import Meter

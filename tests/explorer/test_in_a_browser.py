@@ -44,7 +44,8 @@ def test_attribute_page(page, address, tmp_path):
     settle(page)
     hover_and_download(page)
 
-    choose(page, "Methods", "Guided Grad-CAM", url="methods=")
+    pills = page.get_by_role("toolbar", name="Methods")
+    until(page, pills.get_by_role("button", name="Guided Grad-CAM").click, url="methods=")
     map_titles(page, ["Gradient", "Deconvnet", "Guided backprop", "Guided Grad-CAM"])
     click_mark(page, "[class*='st-key-attribute-bars'] .bars .point path", 1, url="target=")
     choose(page, "Picture", "astronaut", url="image=astronaut")

@@ -67,7 +67,7 @@ def test_a_map_of_zeros_says_why():
 
 def test_changing_network_method_target_image_and_display():
     at = opened()
-    run(widget(at, "multiselect", "methods").set_value(["guided-backprop", "guided-grad-cam"]))
+    run(widget(at, "pills", "methods").set_value(["guided-backprop", "guided-grad-cam"]))
     assert len(maps(at)) == 2
     assert widget(at, "selectbox", "layer").value
     run(widget(at, "selectbox", "target").set_value(5))
@@ -82,7 +82,7 @@ def test_changing_network_method_target_image_and_display():
     run(widget(at, "segmented_control", "scale").set_value("shared"))
     limits = {program.partition("limit=")[2].partition(")")[0] for program in programs(at)}
     assert len(limits) == 1
-    run(widget(at, "multiselect", "methods").set_value([]))
+    run(widget(at, "pills", "methods").set_value([]))
     assert "at least one method" in at.info[0].value
     assert at.query_params["network"] == "model-c"
 
@@ -128,7 +128,7 @@ def test_neuron_of_a_layer():
     (most_active,) = [button for button in at.button if button.label == "Most active neuron"]
     run(most_active.click())
     assert at.query_params["neuron"] == first
-    run(widget(at, "multiselect", "methods").set_value(["guided-grad-cam", "gradient"]))
+    run(widget(at, "pills", "methods").set_value(["guided-grad-cam", "gradient"]))
     assert "explains class scores only" in at.warning[0].value
     assert len(maps(at)) == 1
 

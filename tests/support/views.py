@@ -64,16 +64,24 @@ VIEWS = tuple(
 VARIANTS = (("", "light", 1280), ("-dark", "dark", 1280), ("-narrow", "light", 390))
 
 
-def open_view(page: Any, address: str, view: View) -> None:
+def open_view(page: Any, address: str, view: View, press: bool = False) -> None:
     """Open a view and wait until all of it is drawn.
 
     Args:
         page: of Playwright.
         address: of the explorer, with a slash at its end.
         view: what to open.
+        press: whether to press its button, too, and to wait for all badges.
     """
     page.goto(f"{address}{view.path}?{view.query}" if view.query else f"{address}{view.path}")
     drawn(page)
+    if not press:
+        return
+    page.wait_for_function("!document.body.innerText.includes('It is being checked')")
+    if view.button:
+        page.get_by_role("button", name=view.button).first.click()
+        page.locator("[data-testid=stPlotlyChart]").first.wait_for()
+        drawn(page)
 
 
 def drawn(page: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import cycle
+from typing import Any
 
 import streamlit as st
 from streamlit import runtime
@@ -13,7 +14,7 @@ _places = cycle(range(_KEPT))
 _TYPES = {"png": "image/png", "gif": "image/gif", "svg": "image/svg+xml", "html": "text/html"}
 
 
-def download_button(label: str, make: Callable[[], bytes], name: str, key: str) -> None:
+def download_button(label: str, make: Callable[[], bytes], name: str, key: str, slim: bool = False) -> None:
     """A button that downloads a file; the page is not drawn again.
 
     Args:
@@ -21,9 +22,12 @@ def download_button(label: str, make: Callable[[], bytes], name: str, key: str) 
         make: the content, made when the button is pressed. It must not use Streamlit.
         name: of the file; its ending tells the type.
         key: of the widget.
+        slim: drawn as a line of text, for several beside each other in a narrow column.
     """
     mime = _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
-    st.download_button(label, partial(_kept, make, name, mime), name, mime, key=key, on_click="ignore")
+    # An icon would cut the label in a narrow column.
+    look: dict[str, Any] = {"type": "tertiary"} if slim else {"icon": ":material/download:"}
+    st.download_button(label, partial(_kept, make, name, mime), name, mime, key=key, on_click="ignore", **look)
 
 
 def _kept(make: Callable[[], bytes], name: str, mime: str) -> bytes:

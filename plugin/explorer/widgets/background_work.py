@@ -46,7 +46,7 @@ def work(
         if job is not None and job.look().error:
             st.error(markdown_sentence(job.look().error))
         button = st.empty()
-        if not button.button(label, key=key(f"start.{name}"), type="primary"):
+        if not button.button(label, key=key(f"start.{name}"), icon=":material/play_arrow:"):
             return _drawn(job, draw) if job is not None else None
         button.empty()
         turns = turns_on(device, JOBS) if heavy else None

@@ -1,6 +1,9 @@
-"""How plotly's charts behave on a page: which buttons they have, and whether they can be zoomed."""
+"""How plotly's charts behave on a page: which buttons they have, what a drag does, how dark their letters are."""
 
 from typing import Any
+
+import plotly.graph_objects as go
+from streamlit.elements.lib.streamlit_plotly_theme import GRAY_90  # the page puts its own colour in this one's place
 
 # Maps have files of ours, and can be zoomed.
 MAP: dict[str, Any] = {
@@ -16,3 +19,16 @@ SAVED: dict[str, Any] = {
 }
 # Squares and bars are clicked, and have nothing to zoom.
 CLICKED: dict[str, Any] = {"displayModeBar": False}
+
+
+def on_page(figure: go.Figure) -> go.Figure:
+    """The figure, changed so that a swipe on it scrolls the page, and that its letters are as dark as others.
+
+    Plotly would take every drag for a zoom, and a phone shows little beside a map; charts that can be zoomed have a
+    button for it. Charts that can be clicked take the swipe all the same: Streamlit gives them a mode of dragging.
+    """
+    font = {"color": GRAY_90}
+    figure.update_layout(dragmode=False, font=font)
+    for axis in (*figure.select_xaxes({"visible": None}), *figure.select_yaxes({"visible": None})):
+        axis.update(tickfont=font, title_font=font)
+    return figure

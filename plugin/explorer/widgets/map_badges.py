@@ -120,7 +120,7 @@ def _coloured(badge: Badge) -> str:
 
 
 def _curves(removal: RemovalCurves, name: str) -> None:
-    figure = figures.score_curves(removal.shares.numpy(), badges.curves(removal), "score")
+    figure = chart_options.on_page(figures.score_curves(removal.shares.numpy(), badges.curves(removal), "score"))
     st.plotly_chart(figure, key=key(f"removal.{name}"), config=chart_options.SAVED, alt=_CURVES)
     st.dataframe(
         [{"Curve": line, "Area": round(area, 3)} for line, area in badges.areas(removal).items()],

@@ -47,7 +47,7 @@ def map_column(
     if focus:
         figures.focused(figure, *focus)
     st.plotly_chart(
-        figure,
+        chart_options.on_page(figure),
         key=key(f"map.{shown.name}"),
         config=chart_options.MAP,
         alt=rendering.alternative(shown.label, result, settings),
@@ -65,7 +65,7 @@ def map_files(shown: Shown, more: Mapping[str, NDArray[Any]] | None = None, seve
     map_badges.draw(shown.asked, result, shown.name)
     st.caption(cost(result), help=COST)
     name = shown.side or (f"{shown.label}, {shown.subject.name}" if several else shown.label)
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, gap="xsmall"):
         for kind, ending, make in (
             ("PNG", ".png", lambda: rendering.titled(shown).png()),
             ("SVG", ".svg", lambda: rendering.titled(shown).svg()),
@@ -74,7 +74,7 @@ def map_files(shown: Shown, more: Mapping[str, NDArray[Any]] | None = None, seve
                 rendering.npz, result, settings, shown.question, picture, limit, more, shown.subject.identity
             )),
         ):  # fmt: skip
-            download_button(f"{kind} of {name}", make, shown.file + ending, key(f"{kind}.{shown.name}"))
+            download_button(f"{kind} of {name}", make, shown.file + ending, key(f"{kind}.{shown.name}"), slim=True)
 
 
 def _note(shown: Shown) -> str:

@@ -16,6 +16,9 @@ from . import chart_options, kept_results
 from .controls import choose_bar
 from .page_state import key
 
+# Of the pictures, and the height of the bars beside them, in pixels.
+_SIDE, _BARS = 128, 150
+
 
 def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None) -> None:
     """The picture, what the network sees of it, and the most probable classes, whose bars can be clicked.
@@ -26,17 +29,21 @@ def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None)
         chosen: the class that is explained, if one is.
     """
     subject, picture = look.subject, look.picture
-    given, seen, bars = st.columns([1, 1, 2])
-    given.caption("Picture")
-    # In a transparent square, so that an upright picture does not push the maps off the screen.
-    given.image(kept_results.square(picture.digest, picture.image), width="stretch", alt="The picture as it was given")
-    with seen:
-        what_it_sees(look)
+    pictures, bars = st.columns([2, 3])
+    # So small that they stay beside each other on a phone, with a map below them on the first screen.
+    with pictures.container(horizontal=True):
+        with st.container(width=_SIDE):
+            st.caption("Picture")
+            # In a transparent square, so that an upright picture does not push the maps off the screen.
+            square = kept_results.square(picture.digest, picture.image)
+            st.image(square, width="stretch", alt="The picture as it was given")
+        with st.container(width=_SIDE):
+            what_it_sees(look)
     # A new name for every choice forgets the last click: a second click on the same bar would otherwise only undo it.
     chart = key(f"bars.{subject.identity[:80]}.{picture.digest[:12]}.{chosen}")
     bars.caption("Most probable classes: click a bar to explain it")
     bars.plotly_chart(
-        figures.top_k_bars(probabilities, subject.model.classes, chosen=chosen),
+        chart_options.on_page(figures.top_k_bars(probabilities, subject.model.classes, chosen=chosen, height=_BARS)),
         key=chart,
         on_select=partial(choose_bar, chart),
         selection_mode="points",
@@ -48,7 +55,7 @@ def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None)
 def what_it_sees(look: Look, width: int | Literal["stretch"] = "stretch") -> None:
     """The part of the picture that the network sees, so many pixels wide."""
     visible = look.subject.model.visible(look.picture.image)
-    st.caption(f"What the network sees, {visible.width} x {visible.height}")
+    st.caption(f"Seen as {visible.width} x {visible.height}")
     # Enlarged here, because a browser would blur the pixels.
     factor = max(1, 256 // visible.width)
     enlarged = visible.resize((visible.width * factor, visible.height * factor), Image.Resampling.NEAREST)

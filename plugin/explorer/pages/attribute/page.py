@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from plugin.experiments.sanity import RandomisationCheck
 
-from ...choices.offered_methods import METHODS, OF_PICTURES
+from ...choices.offered_methods import FIRST, METHODS, OF_PICTURES
 from ...fitting import to_be_compared, to_be_maximised
 from ...inputs.subject import Subject
 from ...maps import rendering, sanity_checks
@@ -60,7 +60,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
 
 
 def _question_widgets(settings: Settings, subject: Subject, top: int) -> None:
-    st.multiselect("Methods", OF_PICTURES, format_func=lambda name: METHODS[name].label, key=key("methods"))
+    _method_pills(settings)
     controls.switch("Explain", EXPLAIN, "explain")
     if settings.explain == "class":
         controls.class_lists(subject.model.classes, top)
@@ -69,6 +69,17 @@ def _question_widgets(settings: Settings, subject: Subject, top: int) -> None:
     if settings.explain == "neuron":
         controls.neuron_inputs(subject.layers[settings.layer])
         st.button("Most active neuron", on_click=controls.forget_neuron)
+
+
+def _method_pills(settings: Settings) -> None:
+    """The methods as buttons: those to try first and those that are chosen, on request all."""
+    place = st.container()
+    every = st.toggle("All methods", key=key("all_methods"))
+    place.pills(
+        "Methods",
+        [name for name in OF_PICTURES if every or name in FIRST or name in settings.methods],
+        selection_mode="multi", format_func=lambda name: METHODS[name].label, key=key("methods"),
+    )  # fmt: skip
 
 
 def _answers(settings: Settings, look: Look, top: int) -> list[Shown]:

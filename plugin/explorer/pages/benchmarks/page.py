@@ -153,7 +153,8 @@ def _charts(found: Results, settings: Settings, name: str, called: str, narrow: 
         _times(eager, benchmark_charts.in_floors, "floors", f"time.{name}")
     if remembered:
         trade.plotly_chart(
-            benchmark_charts.trade_figure(measurements), key=key(f"trade.{name}"), config=chart_options.SAVED,
+            chart_options.on_page(benchmark_charts.trade_figure(measurements)), key=key(f"trade.{name}"),
+            config=chart_options.SAVED,
             alt="Time against peak memory, both in floors; the table has the numbers",
         )  # fmt: skip
     if compiled:
@@ -173,6 +174,6 @@ def _times(
     measurements: Sequence[Measurement], time: Callable[[Measurement], Spread | None], unit: str, name: str
 ) -> None:
     st.plotly_chart(
-        benchmark_charts.time_figure(measurements, time, unit), key=key(name), config=chart_options.SAVED,
-        alt=benchmark_charts.spoken(measurements, time, unit),
+        chart_options.on_page(benchmark_charts.time_figure(measurements, time, unit)), key=key(name),
+        config=chart_options.SAVED, alt=benchmark_charts.spoken(measurements, time, unit),
     )  # fmt: skip

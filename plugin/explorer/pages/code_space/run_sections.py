@@ -26,7 +26,7 @@ def runs(outcome: Outcome, unit: str, running: bool) -> None:
     images.image(run_reports.address(outcome), width="content", alt=run_reports.spoken(outcome, unit))
     with curves:
         st.plotly_chart(
-            run_reports.curves(outcome), key=key("curves"), config=chart_options.MAP,
+            chart_options.on_page(run_reports.curves(outcome)), key=key("curves"), config=chart_options.MAP,
             alt=f"Value by step, a line per run and their median. {run_reports.statement(outcome, running)}",
         )  # fmt: skip
         st.markdown(run_reports.statement(outcome, running))
@@ -65,7 +65,7 @@ def verdict(name: str, outcome: Outcome) -> None:
 def _judgement(judgement: Judgement) -> None:
     st.caption(judgements.caption(judgement))
     st.plotly_chart(
-        judgements.figure(judgement), key=key("scorecard"), config=chart_options.CLICKED,
+        chart_options.on_page(judgements.figure(judgement)), key=key("scorecard"), config=chart_options.CLICKED,
         alt=judgements.spoken(judgement),
     )  # fmt: skip
     st.dataframe(judgements.table(judgement), hide_index=True, alt="The scorecard as a table")

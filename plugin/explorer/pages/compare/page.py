@@ -95,7 +95,9 @@ def _draw(settings: Settings, a: Shown, b: Shown) -> None:
     measures = comparisons.measures(found)
     maps = {"A": found.first, "B": found.second, comparisons.NAME: found.difference}
     st.plotly_chart(
-        figures.linked_maps(maps, [a.visible, b.visible], settings.opacity, settings.percentile, _HEIGHT),
+        chart_options.on_page(
+            figures.linked_maps(maps, [a.visible, b.visible], settings.opacity, settings.percentile, _HEIGHT)
+        ),
         key=key("map.compare"),
         config=chart_options.MAP,
         alt=". ".join(
@@ -141,6 +143,7 @@ def _difference(found: Comparison, a: Shown, b: Shown, percentile: float) -> Non
     st.markdown(f"**{comparisons.NAME}**")
     st.caption(comparisons.explanation(found))
     figure, file = comparisons.titled(found, a, b, percentile), comparisons.file(a, b)
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, gap="xsmall"):
         for kind, make in (("PNG", figure.png), ("SVG", figure.svg)):
-            download_button(f"{kind} of {comparisons.NAME}", make, f"{file}.{kind.lower()}", key(f"{kind}.difference"))
+            label, name = f"{kind} of {comparisons.NAME}", f"{file}.{kind.lower()}"
+            download_button(label, make, name, key(f"{kind}.difference"), slim=True)

@@ -125,7 +125,7 @@ def _confusion(settings: Settings, predictions: FolderPredictions, findings: Fin
     chart = key(f"confusion.{settings.labelled}.{settings.predicted}.{int(findings.judged.sum())}")
     st.caption("Click a cell to see its pictures; the sidebar does the same by keyboard.")
     st.plotly_chart(
-        confusion_table.figure(found, classes, settings), key=chart, selection_mode="points",
+        chart_options.on_page(confusion_table.figure(found, classes, settings)), key=chart, selection_mode="points",
         on_select=partial(_choose_cell, chart, found.classes), config=chart_options.CLICKED,
         alt=confusion_table.spoken(found, classes),
     )  # fmt: skip

@@ -120,7 +120,7 @@ def _findings(findings: Findings) -> None:
     columns = st.columns(min(len(charts), 3 if len(charts) % 3 == 0 else 2))
     for index, chart in enumerate(charts):
         columns[index % len(columns)].plotly_chart(
-            chart, key=key(f"invariance.{figure}.{index}"), config=chart_options.SAVED,
+            chart_options.on_page(chart), key=key(f"invariance.{figure}.{index}"), config=chart_options.SAVED,
             alt=f"{chart.layout.title.text or ''} {statement}".strip(),
         )  # fmt: skip
     st.markdown(escaped(statement))

@@ -89,7 +89,8 @@ def _widgets(settings: Settings, subject: Subject, top: int) -> None:
 def _chart(ledger: Ledger, question: Question) -> None:
     st.markdown("**Conservation, from the output down to the input**")
     st.markdown(ledgers.statement(ledger, question))
-    st.plotly_chart(ledgers.figure(ledger), key=key("ledger"), config=chart_options.SAVED, alt=_ALT)
+    figure = chart_options.on_page(ledgers.figure(ledger))
+    st.plotly_chart(figure, key=key("ledger"), config=chart_options.SAVED, alt=_ALT)
 
 
 def _table(ledger: Ledger, settings: Settings, subject: Subject) -> None:

@@ -45,7 +45,9 @@ def draw() -> None:
 @kept_results.kept(len(TOUR), lambda step: step, "Computing the figure …")
 def _found(step: str) -> Found:
     """See `tour_steps.compute`. The figure is shared by all sessions, and nobody changes it."""
-    return tour_steps.compute(step, kept_results.subject)
+    found = tour_steps.compute(step, kept_results.subject)
+    chart_options.on_page(found.figure)
+    return found
 
 
 def _figure(name: str, finding: "st.delta_generator.DeltaGenerator") -> None:
@@ -63,7 +65,10 @@ def _turn_pages(name: str) -> None:
     before, after = tour_steps.neighbours(name)
     with st.container(horizontal=True):
         st.button("Back", disabled=not before, on_click=_go, args=(before,))
-        st.button("Next", type="primary", disabled=not after, on_click=_go, args=(after,))
+        st.button(
+            "Next", icon=":material/arrow_forward:", icon_position="right", disabled=not after,
+            on_click=_go, args=(after,),
+        )  # fmt: skip
 
 
 def _go(name: str) -> None:

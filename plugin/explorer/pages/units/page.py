@@ -187,7 +187,7 @@ def _cells(settings: Settings, predictions: FolderPredictions, found: UnitSurvey
                 neuron = layer_surveys.neuron_at(found, shape, unit)
                 st.button(
                     f"Unit {unit}", key=key(f"unit.{unit}"), on_click=_choose, args=(neuron,),
-                    type="primary" if unit == chosen else "secondary",
+                    icon=":material/check:" if unit == chosen else None,
                 )  # fmt: skip
                 st.caption(_said(predictions, found, unit) if unit in files else "silent")
 
