@@ -138,6 +138,8 @@ def test_zoom_and_hover_of_a_comparison_are_linked(page, address):
     box = chart.locator(".nsewdrag").nth(1).bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.25)
     sync_api.expect(chart.locator(".hoverlayer .hovertext").first).to_contain_text("B minus A")
+    chart.locator(".modebar-btn[data-title=Zoom]").click()  # else a drag scrolls
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.25)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5, steps=4)
     page.mouse.up()

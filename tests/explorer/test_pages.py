@@ -140,7 +140,7 @@ def test_note_on_a_link_stays_until_something_is_changed():
     at = opened(target="99")
     assert noted(at)
     assert noted(run(at))  # a page is drawn again when something in the background has ended
-    run(widget(at, "multiselect", "methods").set_value(["gradient"]))
+    run(widget(at, "selectbox", "image").set_value("coffee"))
     assert not noted(at)
 
 

@@ -65,7 +65,7 @@ def files(monkeypatch):
     found = {}
     button = map_columns.download_button
 
-    def noted(label, make, name, key):
+    def noted(label, make, name, key, slim=False):
         found[label] = make, name
         button(label, make, name, key)
 

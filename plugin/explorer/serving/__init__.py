@@ -28,7 +28,9 @@ OPTIONS: dict[str, Any] = {
     "client.showErrorDetails": "type",
     "client.toolbarMode": "viewer",
     "runner.postScriptGC": False,
+    "theme.headingFontSizes": ["1.75rem", "1.45rem", "1.2rem"],
     "theme.light.primaryColor": "#2166ac",
+    "theme.light.textColor": "#11100f",
     "theme.dark.primaryColor": "#6aa5dc",
 }
 
