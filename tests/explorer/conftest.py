@@ -1,12 +1,17 @@
-"""A real browser for the tests of pages; those that use it are skipped where there is none."""
+"""What tests of pages share; those that use the real browser are skipped where there is none."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.browser import launched, watched
 
-from plugin.explorer.widgets import map_badges
+from plugin.explorer.inputs import offered_networks, picture_collections
+from plugin.explorer.inputs.folder_predictions import FolderPredictions
+from plugin.explorer.inputs.subject import Subject
+from plugin.explorer.server import own_paths
+from plugin.explorer.widgets import map_badges, open_folders
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +36,22 @@ def checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """
     if "checks" not in request.keywords:
         monkeypatch.setattr(map_badges, "check", lambda: None)
+
+
+@pytest.fixture
+def no_paths_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder is named, and no path is known from another test."""
+    monkeypatch.setattr(own_paths, "_folders", [])
+    monkeypatch.setattr(open_folders, "_paths", type(open_folders._paths)())
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """The network with which pages begin."""
+    return offered_networks.open_network("all-cnn-c")
+
+
+@pytest.fixture
+def predictions(subject: Subject, photos: Path) -> FolderPredictions:
+    """What is known of the module's `photos` at first: nothing."""
+    return FolderPredictions(subject, picture_collections.of_folder(photos))

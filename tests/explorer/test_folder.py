@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 from support.picture_folders import CLASSES, arrays, fill, network
 from support.simulator import finish, follow, go_to, opened, png, press, programs, run, turn_to, widget
+from support.tasks import Told
 from torch import nn
 
 from plugin import models
@@ -36,20 +37,14 @@ from plugin.explorer.server import connection, own_paths
 from plugin.explorer.server.files import digest, sent
 from plugin.explorer.server.jobs import Stopped
 from plugin.explorer.settings import Settings
-from plugin.explorer.widgets import open_folders
 
+pytestmark = pytest.mark.usefixtures("no_paths_of_others")
 BROKEN = {
     "cat/broken.jpg": "not a picture",
     "cat/empty.png": "empty",
     "frog/cut.png": "truncated",
     "frog/gone.png": "a link that leads to nothing",
 }
-
-
-@pytest.fixture(autouse=True)
-def no_paths_of_others(monkeypatch):
-    monkeypatch.setattr(own_paths, "_folders", [])
-    monkeypatch.setattr(open_folders, "_paths", type(open_folders._paths)())
 
 
 @pytest.fixture(scope="module")
@@ -69,28 +64,6 @@ def photos(tmp_path_factory):
     (folder / "frog" / "gone.png").symlink_to(folder / "nothing.png")
     (folder / "notes.txt").write_text("no picture either")
     return folder
-
-
-@pytest.fixture(scope="module")
-def subject():
-    return offered_networks.open_network("all-cnn-c")
-
-
-@pytest.fixture
-def predictions(subject, photos):
-    return FolderPredictions(subject, picture_collections.of_folder(photos))
-
-
-class Told:
-    """A job's task that is stopped at its report of this number."""
-
-    def __init__(self, stop_at=0):
-        self.stop_at, self.reports = stop_at, []
-
-    def report(self, progress, message="", partial=None):
-        self.reports.append((progress, message))
-        if len(self.reports) == self.stop_at:
-            raise Stopped
 
 
 # Labels

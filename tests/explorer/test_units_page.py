@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from support.simulator import finish, follow, opened, press, run, widget
+from support.tasks import Told
 
 from plugin import models
 from plugin.experiments.unit_survey import receptive_fields
@@ -19,18 +20,11 @@ from plugin.explorer.inputs.subject import Subject
 from plugin.explorer.maps import answers, ledgers, unit_relevance
 from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.units import layer_surveys, unit_crops
-from plugin.explorer.server import own_paths
 from plugin.explorer.server.jobs import Stopped
 from plugin.explorer.settings import Settings
-from plugin.explorer.widgets import open_folders
 
+pytestmark = pytest.mark.usefixtures("no_paths_of_others")
 LAYER = "features.relu4"
-
-
-@pytest.fixture(autouse=True)
-def no_paths_of_others(monkeypatch):
-    monkeypatch.setattr(own_paths, "_folders", [])
-    monkeypatch.setattr(open_folders, "_paths", type(open_folders._paths)())
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +39,6 @@ def photos(tmp_path_factory):
         samples[number % 6].crop((left, left, left + 90, left + 80)).save(path)
     (folder / "cat" / "00a.png").write_text("no picture")
     return folder
-
-
-@pytest.fixture(scope="module")
-def subject():
-    return offered_networks.open_network("all-cnn-c")
-
-
-@pytest.fixture
-def predictions(subject, photos):
-    return FolderPredictions(subject, picture_collections.of_folder(photos))
-
-
-class Told:
-    """A job's task that is stopped at its report of this number."""
-
-    def __init__(self, stop_at=0):
-        self.stop_at, self.reports = stop_at, []
-
-    def report(self, progress, message="", partial=None):
-        self.reports.append((progress, message, partial))
-        if len(self.reports) == self.stop_at:
-            raise Stopped
 
 
 # What is found
@@ -139,7 +111,7 @@ def test_stopped_survey_keeps_what_it_found(predictions):
     task = Told(stop_at=2)
     with pytest.raises(Stopped):
         layer_surveys.survey_all(task, predictions, LAYER)
-    assert task.reports[-1][2].seen == 15  # of a batch of 16 with a broken one
+    assert task.partials[-1].seen == 15  # of a batch of 16 with a broken one
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((6, 5, 5), 0), ((5, 5, 6), 2), ((6,), 0), ((197, 768), 1)])

@@ -67,7 +67,7 @@ def widgets(settings: Settings) -> None:
         st.error(markdown_sentence(note))
 
 
-def collection_of(settings: Settings, subject: Subject) -> PictureCollection | None:
+def _collection(settings: Settings, subject: Subject) -> PictureCollection | None:
     """The pictures, or None after saying why there are none."""
     if settings.pictures == UPLOAD:
         files: tuple[SentFile, ...] = st.session_state.get(_UPLOADS, ())
@@ -102,8 +102,11 @@ def collection_of(settings: Settings, subject: Subject) -> PictureCollection | N
     return found
 
 
-def predictions_of(subject: Subject, collection: PictureCollection) -> FolderPredictions:
-    """What this session knows of the pictures; that of others is dropped."""
+def predictions_of(settings: Settings, subject: Subject) -> FolderPredictions | None:
+    """What this session knows of the pictures; that of others is dropped. None after saying why there are none."""
+    collection = _collection(settings, subject)
+    if collection is None:
+        return None
     name = f"{collection.state}.{subject.identity}.{subject.device}"
     kept: tuple[str, FolderPredictions] | None = st.session_state.get(_PREDICTIONS)
     if kept is None or kept[0] != name:

@@ -13,7 +13,6 @@ from ...observing import describe
 from ...rules.composite import CONVOLUTIONS, Layer
 from ..calls import Call, with_tensors
 from ..tensors import map_tensors, tensors_in
-from .trail import Absorption
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -23,7 +22,7 @@ def assign_rules(mode: RelevancePropagation) -> None:
     """Give every layer its rule, now that the forward pass is over."""
     count = len(mode.trail.layers)
     for index, record in enumerate(mode.trail.layers):
-        layer = Layer(record.name, record.module, index, count, record.reads_input, operation_of(record.linear))
+        layer = Layer(record.name, record.module, index, count, record.reads_input, layer_class(record.linear))
         own = mode.layer_rules.get(record.module)
         if own is None and (outside := mode.module_rules.get(record.module)) is not None:
             raise OptionTypeError(
@@ -43,7 +42,7 @@ def assign_rules(mode: RelevancePropagation) -> None:
         record.account, record.repeated = mode.account, mode.repeated
 
 
-def operation_of(linear: LinearMap) -> type[nn.Module] | None:
+def layer_class(linear: LinearMap) -> type[nn.Module] | None:
     """See `Layer.operation`."""
     if isinstance(linear, Scaling):
         return None
@@ -55,11 +54,10 @@ def operation_of(linear: LinearMap) -> type[nn.Module] | None:
 
 def run_watched(mode: RelevancePropagation, call: Call) -> Any:
     """The plain call, which records the relevance that it keeps."""
-    absorption = Absorption(f"{call.name.strip('_')} in {describe(mode.model, mode.owner(call))}")
+    absorption = mode.trail.absorption(f"{call.name.strip('_')} in {describe(mode.model, mode.owner(call))}")
     aliases = {id(signal): absorption.watch_signal(signal) for signal in call.signals}
     args, kwargs = with_tensors(call.args, call.kwargs, aliases)
     result = mode.plain(call.function, args, kwargs)
-    mode.trail.absorptions.append(absorption)
     given = {id(aliases[id(signal)]): signal for signal in call.signals}
     for tensor in tensors_in(result):
         if tensor.requires_grad and id(tensor) not in given:

@@ -17,7 +17,6 @@ from ..reading import first_tensor
 from ..tensors import map_tensors
 from . import folding, linear, products
 from .activations import ActivationLayer
-from .trail import Absorption
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -52,8 +51,8 @@ def _activated(mode: RelevancePropagation, operation: Activation) -> Tensor:
     if not mode.account:
         return cast(Tensor, ActivationLayer.apply(operation.input, operation, mode.repeated))
     # At x = 0 relevance cannot be passed as a multiple of x: where f(0) is not 0, it stays here.
-    absorption = Absorption(f"{operation.name or 'activation'} in {describe(mode.model, running_module(mode.model))}")
-    mode.trail.absorptions.append(absorption)
+    place = describe(mode.model, running_module(mode.model))
+    absorption = mode.trail.absorption(f"{operation.name or 'activation'} in {place}")
     result = ActivationLayer.apply(absorption.watch_signal(operation.input), operation, mode.repeated)
     absorption.watch_result(result)
     return cast(Tensor, result)
@@ -111,9 +110,7 @@ def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
     if not mode.account:
         result = mode.plainly(call)
     else:
-        absorption = Absorption(f"softmax in {describe(mode.model, mode.owner(call))}")
-        mode.trail.absorptions.append(absorption)
-        mode.watch = absorption
+        mode.watch = absorption = mode.trail.absorption(f"softmax in {describe(mode.model, mode.owner(call))}")
         try:
             result = mode.plainly(call)
         finally:

@@ -79,6 +79,12 @@ class Trail:
     absorptions: list[Absorption] = field(default_factory=list)
     modules: list[ModuleRecord] = field(default_factory=list)
 
+    def absorption(self, name: str) -> Absorption:
+        """A new record of an operation that may keep relevance."""
+        found = Absorption(name)
+        self.absorptions.append(found)
+        return found
+
     def supersede(self, before: LayerRecord, record: LayerRecord) -> None:
         """Replace `before` by `record`, the same layer with an operation folded in."""
         if self.layers[-1] is before:

@@ -43,10 +43,9 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     page_state.put(settings, "layer")
     with st.sidebar:
         _widgets(settings, subject)
-    collection = open_folders.collection_of(settings, subject)
-    if collection is None:
+    predictions = open_folders.predictions_of(settings, subject)
+    if predictions is None:
         return settings
-    predictions = open_folders.predictions_of(subject, collection)
     summary, running = st.empty(), st.container()
     settings, rows = _chosen(settings, predictions)
     findings = grid(settings, predictions, rows)

@@ -45,10 +45,9 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     page_state.put(settings, "layer", "neuron")
     with st.sidebar:
         _widgets(settings, subject)
-    collection = open_folders.collection_of(settings, subject)
-    if collection is None:
+    predictions = open_folders.predictions_of(settings, subject)
+    if predictions is None:
         return settings
-    predictions = open_folders.predictions_of(subject, collection)
     with st.sidebar:
         _order(settings, predictions)
     found = _found(predictions, settings.layer)
