@@ -28,7 +28,7 @@ def draw(found: Results, path: Path) -> None:
                 axes.set_visible(bool(chosen))
                 _panel(axes, chosen, methods, measure)
                 axes.set_title(f"{NAMES[network]}, batch {batch}", fontsize=9)
-                axes.set_xlabel(f"{measure} in floors")
+                axes.set_xlabel(f"{measure}, x baseline")
         handles = {artist.get_label(): artist for axes in grid.flat for artist in axes.get_legend_handles_labels()[0]}
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`make report`: tables in README.md and docs/benchmarks.md and figures in docs/figures, from the stored JSON."""
+"""`make report`: tables of README.md and docs, and figures in docs/figures, from the stored JSON."""
 
 import re
 import sys
@@ -17,9 +17,17 @@ from plugin.measuring.timing import spread
 
 ROOT = Path(__file__).parents[1]
 README, PAGE, FIGURES = ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "figures"
+CHOICE = ROOT / "docs" / "which-method.md"
 _BEGIN, _END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 _BRIEF_NETWORKS, _BRIEF_METHODS = ("vgg16", "resnet50"), ("guided-backprop", "lrp-epsilon", "lrp-epsilon-plus-flat")
-_AGAINST = {"floor": "floors", "compiled floor": "compiled floors", "captum": "x Captum", "zennit": "x zennit"}
+# The rows of the table of costs.
+_COSTS = {
+    "guided backprop, deconvnet": ("guided-backprop", "deconvnet"),
+    "LRP `epsilon`": ("lrp-epsilon",),
+    "LRP `epsilon_plus_flat`": ("lrp-epsilon-plus-flat",),
+    "LRP `epsilon_gamma_box`": ("lrp-epsilon-gamma-box",),
+}
+_AGAINST = {"floor": "x baseline", "compiled floor": "x compiled baseline", "captum": "x Captum", "zennit": "x zennit"}
 
 
 def replaced(text: str, written: str) -> str:
@@ -44,7 +52,7 @@ def machine(found: Results) -> str:
 
 
 def summary(found: Results) -> str:
-    """One line per target: its limit, what was found over all networks and batches, and how often it was reached."""
+    """One line per target: its limit, the range over all networks and batches, and how often it was reached."""
     head = ["method", "unit", "target", "measured (range of medians)", "rows within target"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for target in _of_device(found):
@@ -58,9 +66,10 @@ def summary(found: Results) -> str:
 
 
 def brief(found: Results) -> str:
-    """One image, medians in floors: eager calls beside one another, and compiled ones beside the compiled floor."""
+    """One image, medians over the floor: eager calls, and compiled ones beside the compiled floor."""
     names = [IMPLEMENTATIONS["ours"], IMPLEMENTATIONS["captum"], IMPLEMENTATIONS["zennit"]]
-    head = ["one image, floors", *(f"{name}, eager" for name in names), "floor, compiled", "this package, compiled"]
+    head = ["one image, x baseline", *(f"{name}, eager" for name in names)]
+    head += ["baseline, compiled", "this package, compiled"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for network in _BRIEF_NETWORKS:
         floor = found.get(Row(network, "lrp-0", "compiled", device=_device(found)))
@@ -75,8 +84,27 @@ def brief(found: Results) -> str:
     return "\n".join(lines)
 
 
+def costs(found: Sequence[Results]) -> str:
+    """The ranges of the medians over networks and batches: eager time and peak memory over the floor, by machine."""
+    places = ["GPU" if "gpu" in each.machine else "CPU" for each in found]
+    head = ["method", *(f"{measure}, {place}" for measure in ("time", "memory") for place in places)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, methods in _COSTS.items():
+        rows = [
+            [one for one in each if one.row.method in methods and one.row.implementation == "ours"] for each in found
+        ]
+        times = [[one.ratio.median for one in some if one.ratio] for some in rows]
+        memories = [[one.memory_ratio for one in some if one.memory_ratio is not None] for some in rows]
+        lines.append(f"| {name} | {' | '.join(map(_range, [*times, *memories]))} |")
+    return "\n".join(lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}" if values else ""
+
+
 def _median(measurement: Measurement | None) -> str:
-    """The median in floors; nothing where none was measured, and a mark where the map is another one."""
+    """The median over the floor; nothing where none was measured, and a mark where the map is another one."""
     if measurement is None or measurement.ratio is None:
         return ""
     return f"{measurement.ratio.median:.2f}" + ("*" if measurement.remark else "")
@@ -84,7 +112,7 @@ def _median(measurement: Measurement | None) -> str:
 
 def table(found: Results) -> str:
     """One line per target, method and batch, one column per network: median, quartiles, and whether it is a miss."""
-    head = ["method", "batch", "in", "limit", *NAMES.values()]
+    head = ["method", "batch", "unit", "target", *NAMES.values()]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for target in _of_device(found):
         findings = targets.findings(found, target)
@@ -98,8 +126,8 @@ def table(found: Results) -> str:
 
 
 def others(found: Results) -> str:
-    """What has no limit: reconstruction, code space and training, in floors."""
-    lines = ["| | network | implementation | batch | floors |", "|---|---|---|---|---|"]
+    """Measurements without a target: reconstruction, code space and training, over the floor."""
+    lines = ["| | network | implementation | batch | x baseline |", "|---|---|---|---|---|"]
     for measurement in found:
         row, ratio = measurement.row, measurement.ratio
         if row.network not in NAMES and ratio:
@@ -133,7 +161,7 @@ def absolute(found: Results) -> str:
             line = cells.setdefault((row.network, row.method, row.batch), {})
             line[row.implementation] = measurement.call_seconds
             line.setdefault("floor", measurement.floor_seconds)
-    lines = [f"| network | method | batch | floor, ms | {' | '.join(IMPLEMENTATIONS.values())} |"]
+    lines = [f"| network | method | batch | baseline, ms | {' | '.join(IMPLEMENTATIONS.values())} |"]
     lines.append("|---" * (3 + len(columns)) + "|")
     for (network, method, batch), times in cells.items():
         shown = [str(spread([1000 * each for each in times[name]])) if name in times else "" for name in columns]
@@ -181,12 +209,28 @@ def _subject(measurement: Measurement) -> str:
 
 def _section(stem: str, found: Results) -> str:
     parts = [f"## {found.machine.get('gpu') or found.machine['cpu']}", machine(found)]
-    parts += [f"![Times and peak memory in floors](figures/benchmarks-{stem}.svg)", summary(found), table(found)]
+    parts += [
+        f"![Times and peak memory as multiples of the baseline](figures/benchmarks-{stem}.svg)",
+        summary(found),
+        table(found),
+    ]
     parts += [others(found)]
     listed = remarks(found)
-    parts += [f"What failed, or computes something else:\n\n{listed}"] if listed else []
+    parts += [f"Failures, and peers that compute another map:\n\n{listed}"] if listed else []
     parts += [absolute(found)]
     return "\n\n".join(part for part in parts if part)
+
+
+def written(found: dict[str, Results]) -> dict[Path, str]:
+    """Each page with its tables, from results by the stems of their files."""
+    # In short: of processors and of GPUs, the first, which most was measured on.
+    fullest = {"gpu" in each.machine: each for each in reversed(found.values())}
+    sections = {
+        README: [f"{machine(each)}\n\n{brief(each)}" for each in fullest.values()],
+        CHOICE: [costs([*fullest.values()])],
+        PAGE: [_section(stem, each) for stem, each in found.items()],
+    }
+    return {path: replaced(path.read_text(encoding="utf-8"), "\n\n".join(each)) for path, each in sections.items()}
 
 
 def main(folder: Path = results.FOLDER) -> int:
@@ -198,15 +242,9 @@ def main(folder: Path = results.FOLDER) -> int:
     found = {stem: Results.read(path) for stem, path in files.items()}
     for stem, each in found.items():
         draw(each, FIGURES / f"benchmarks-{stem}.svg")
-    # In short: of processors and of GPUs, the first, which most was measured on.
-    fullest = {"gpu" in each.machine: each for each in reversed(found.values())}
-    _write(README, [f"{machine(each)}\n\n{brief(each)}" for each in fullest.values()])
-    _write(PAGE, [_section(stem, each) for stem, each in found.items()])
+    for path, text in written(found).items():
+        write_text(path, text)
     return 0
-
-
-def _write(path: Path, sections: Sequence[str]) -> None:
-    write_text(path, replaced(path.read_text(encoding="utf-8"), "\n\n".join(sections)))
 
 
 if __name__ == "__main__":

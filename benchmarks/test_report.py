@@ -28,26 +28,34 @@ def found():
 
 def test_tables_show_hits_and_misses(found):
     lines = report.table(found).splitlines()
-    assert "| LRP epsilon | 1 | floors | 1.1 | **miss** 1.200 [1.100, 1.300] |  |  |  |" in lines
-    assert "| LRP epsilon | 1 | memory, floors | 1.1 | 1.050 |  |  |  |" in lines
+    assert "| LRP epsilon | 1 | x baseline | 1.1 | **miss** 1.200 [1.100, 1.300] |  |  |  |" in lines
+    assert "| LRP epsilon | 1 | memory, x baseline | 1.1 | 1.050 |  |  |  |" in lines
     short = report.summary(found)
-    assert "| LRP epsilon | floors | 1.1 | 1.20 to 1.20 | 0 of 1 |" in short
+    assert "| LRP epsilon | x baseline | 1.1 | 1.20 to 1.20 | 0 of 1 |" in short
     assert "| LRP epsilon | x zennit | 0.5 | 0.40 to 0.40 | 1 of 1 |" in short
-    assert "| LRP epsilon, ten targets | floors | 1 | not measured | - |" in short
+    assert "| LRP epsilon, ten targets | x baseline | 1 | not measured | - |" in short
     assert "| VGG-16, LRP epsilon | 1.20 | 2.00 | 3.00 |  |  |" in report.brief(found)
     assert "it has no rule: Captum ViT-B/16 LRP epsilon" in report.remarks(found)
     assert "| gan step | dcgan | this package | 128 | 1.250 [1.250, 1.250] |" in report.others(found)
     assert report.absolute(found) == ""
+    assert "| LRP `epsilon` | 1.20 to 1.20 | 1.05 to 1.05 |" in report.costs([found])
     found.machine["gpu"] = "A GPU"
     assert "1200.000 [1100.000, 1300.000] |" in report.absolute(found)
 
 
+def test_pages_have_the_tables_of_the_stored_results():
+    stored = {stem: Results.read(path) for stem, path in results.stored(results.FOLDER).items()}
+    for path, text in report.written(stored).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is older than the stored results: make report"
+
+
 def test_report_replaces_what_is_between_the_markers(found, tmp_path, monkeypatch):
-    readme, page = tmp_path / "README.md", tmp_path / "benchmarks.md"
-    for name, path in (("README", readme), ("PAGE", page), ("FIGURES", tmp_path)):
+    readme, page, choice = tmp_path / "README.md", tmp_path / "benchmarks.md", tmp_path / "which-method.md"
+    for name, path in (("README", readme), ("PAGE", page), ("CHOICE", choice), ("FIGURES", tmp_path)):
         monkeypatch.setattr(report, name, path)
     readme.write_text(PAGE)
     page.write_text(PAGE)
+    choice.write_text(PAGE)
     assert report.main(tmp_path) == 1
     assert readme.read_text() == PAGE
     found.write(tmp_path / "0.1.0" / "machine-cpu.json")
@@ -58,6 +66,7 @@ def test_report_replaces_what_is_between_the_markers(found, tmp_path, monkeypatc
     assert written[0].endswith("End.\n")
     assert "(figures/benchmarks-machine-cpu.svg)" in written[1]
     assert "VGG-16, batch 1" in written[2]
+    assert "| LRP `epsilon` | 1.20 to 1.20 | 1.05 to 1.05 |" in choice.read_text()
     assert report.main(tmp_path) == 0
     assert written == [readme.read_text(), page.read_text(), (tmp_path / "benchmarks-machine-cpu.svg").read_text()]
     with pytest.raises(ValueError, match="needs one line"):

@@ -38,7 +38,12 @@ operator, in place and with `out=`.
 
 
 def as_markdown() -> str:
-    """The table, as it stands in `docs/operations.md`."""
+    """The table, as it stands in `docs/operations.md`.
+
+    >>> from plugin import operations
+    >>> operations.as_markdown().splitlines()[0]
+    '# Supported operations'
+    """
     lines = [_INTRODUCTION]
     for kind in Kind:
         rows = [row for row in OPERATIONS if row.kind is kind]

@@ -15,6 +15,11 @@ def vendi_score(features: Tensor) -> float:
 
     Args:
         features: one row per item `(n, d)`.
+
+    >>> import torch
+    >>> from plugin.experiments.invariance import vendi_score
+    >>> round(vendi_score(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])), 6)
+    2.0
     """
     directions = F.normalize(features.double(), dim=1)
     values = torch.linalg.eigvalsh(directions @ directions.T / len(directions)).clamp(min=0)

@@ -2,15 +2,19 @@
 
 Each shows three of the photographs that ship with the package, and beside each its map for the class that the network
 gives. The first row is All-CNN-C. The second is SqueezeNet, whose weights are read from the folder `REAL_DATA`; without
-that folder the row is left out.
+that folder the row is left out. The picture of the presets for transformers is the first figure of a tutorial.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -196,6 +200,19 @@ def first_map(model: models.LoadedModel) -> bytes:
     return figures.to_png(picture, model.visible(photograph), opacity=0.8, side=256)
 
 
+def first_figure(tutorial: str) -> bytes:
+    """The first figure that the blocks of a tutorial draw."""
+    text = (ROOT / "docs" / "tutorials" / f"{tutorial}.md").read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {"__name__": tutorial}
+    file = BytesIO()
+    with patch.object(plt, "show", lambda: plt.savefig(file, format="png", dpi=100)):
+        for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
+            exec(block, namespace)
+            if file.tell():
+                break
+    return file.getvalue()
+
+
 def main() -> None:
     """Write all of them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -205,6 +222,8 @@ def main() -> None:
         print(FOLDER / f"{name}.png")
     units = [of_units(rows[0].network, layer, position, 6) for layer, position in UNITS.items()]
     (FOLDER / "deconvnet-without-image.png").write_bytes(sheet(units))
+    plt.switch_backend("agg")
+    (FOLDER / "preset-attn-lrp-cp-lrp.png").write_bytes(first_figure("tokens"))
     (FOLDER.parent / "first-map.png").write_bytes(first_map(rows[0]))
 
 

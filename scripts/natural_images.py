@@ -1,7 +1,7 @@
-"""The natural images of docs/code-space-am.md, drawn and measured anew: `python scripts/natural_images.py`.
+"""The images of docs/methods/fourier-maximisation.md, drawn and measured anew: `python scripts/natural_images.py`.
 
 Ten ImageNet classes of SqueezeNet 1.0 in each space, one run each, in equally many steps. Weights and photographs are
-read from the folder `REAL_DATA`. What is measured is also measured of the photographs there, for comparison.
+read from the folder `REAL_DATA`. The photographs there are measured, too, for comparison.
 """
 
 import json

@@ -8,8 +8,11 @@ tutorial is executed when the site is built, its page shows what the cells retur
 
 import argparse
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -22,8 +25,10 @@ from nbconvert import MarkdownExporter
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "docs" / "tutorials"
+DOCS = ROOT / "docs"
+FOLDER = DOCS / "tutorials"
 SECONDS = 300  # a cell, or the start of Python, may take where other programs run
+_LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _WITHOUT_WIDGETS = "ignore:IProgress not found"  # of tqdm, whose bars are text here
 
 
@@ -47,9 +52,41 @@ def executed(text: str) -> NotebookNode:
         )
         client.execute(env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": _WITHOUT_WIDGETS})
     for cell in notebook.cells:
-        if cell.cell_type == "code":  # what libraries log is no part of a page
+        if cell.cell_type == "code":  # log messages of libraries are no part of a page
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return notebook
+
+
+def relinked(notebook: NotebookNode, address: Callable[[Path], str]) -> NotebookNode:
+    """A copy whose links lead to where the files are for the reader of the notebook.
+
+    Args:
+        notebook: its links are those of a page in `docs/tutorials`.
+        address: from the path of a file in the repository to its address, seen from the notebook.
+    """
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _LINK.sub(
+                lambda link: f"]({address((FOLDER / link[1]).resolve())}{link[2] or ''})", cell.source
+            )
+    return copy
+
+
+def in_repository(folder: Path) -> Callable[[Path], str]:
+    """Addresses of the repository's files for a notebook in a folder."""
+    return lambda path: Path(os.path.relpath(path, folder.resolve())).as_posix()
+
+
+def on_site(files: Files) -> Callable[[Path], str]:
+    """Addresses of the site's pages for a notebook beside the tutorials, also where the site lies on a disk."""
+
+    def address(path: Path) -> str:
+        file = files.get_file_from_path(path.relative_to(DOCS).as_posix())
+        assert file is not None, path
+        return Path(os.path.relpath(file.dest_uri, FOLDER.name)).as_posix()
+
+    return address
 
 
 def as_markdown(notebook: NotebookNode) -> tuple[str, dict[str, bytes]]:
@@ -69,7 +106,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, f"tutorials/{page.stem}/{name}", content=content))
             text = text.replace(f"]({name})", f"]({page.stem}/{name})")
         copy = f"{page.stem}.ipynb"
-        files.append(File.generated(config, f"tutorials/{copy}", content=nbformat.writes(notebook)))
+        content = nbformat.writes(relinked(notebook, on_site(files)))
+        files.append(File.generated(config, f"tutorials/{copy}", content=content))
         file.content_string = f"{text}\n\n[This page as a notebook]({copy})\n"
     return files
 
@@ -83,7 +121,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.names:
         path = options.out / f"{name}.ipynb"
-        nbformat.write(executed((FOLDER / f"{name}.md").read_text(encoding="utf-8")), path)
+        notebook = executed((FOLDER / f"{name}.md").read_text(encoding="utf-8"))
+        nbformat.write(relinked(notebook, in_repository(options.out)), path)
         print(path, flush=True)
 
 

@@ -126,7 +126,7 @@ class ActivationMaximizer:
         init: Tensor | None = None,
         real: Reals | None = None,
     ) -> Iterator[Result]:
-        """The same runs step by step: what `maximize` returns is the last that comes. Arguments and errors are its.
+        """The runs of `maximize` step by step, with its arguments and errors. The last result is that of `maximize`.
 
         Between two steps nothing is held open: the loop may be left at any time.
         """

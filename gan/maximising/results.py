@@ -87,7 +87,7 @@ class Result:
         return cls(**{**data, "targets": targets, "maximizer": maximizer})
 
     def save(self, path: str | Path) -> Path:
-        """Write `to_dict` by `torch.save`: no class of this package is in the file, and any version reads it.
+        """Write `to_dict` to `path` by `torch.save`: no class of this package is in the file, and any version reads it.
 
         Raises:
             OSError: the file cannot be written.

@@ -71,7 +71,7 @@ class Recipe:
     precision: str = "bfloat16"
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step: constant for half of the steps, then down to 0 along a cosine."""
+        """The learning rate of step `step`: constant for half of the steps, then down to 0 along a cosine."""
         late = max(0.0, 2 * step / self.steps - 1)
         return self.learning_rate * (1 + math.cos(math.pi * late)) / 2
 

@@ -97,6 +97,15 @@ class CompiledAttribution:
     def __init__(
         self, attribution: Any, mode: str, precision: str, channels_last: bool, other_shapes: str = "eager"
     ) -> None:
+        """
+        Args:
+            attribution: an attribution of `plugin.attr`.
+            mode, precision, channels_last, other_shapes: see `compile`.
+
+        Raises:
+            OptionError: an unknown option.
+            OptionTypeError: it is no attribution of `plugin.attr`.
+        """
         check_attribution(attribution)
         for name, value, choices in (
             ("mode", mode, MODES),
@@ -113,7 +122,15 @@ class CompiledAttribution:
         self._lock = threading.Lock()
 
     def prepare(self, inputs: Inputs, target: Target = None) -> None:
-        """Compile for the shapes of these inputs; arguments and errors as for `compile`."""
+        """Compile for the shapes of these inputs.
+
+        Args:
+            inputs: tensor `(N, ...)` or a tuple of them.
+            target: as in `attribute`.
+
+        Raises:
+            OptionError: the mode or the precision does not exist on the device of the inputs. Others as for `compile`.
+        """
         values = as_tuple(inputs)
         check_finite(values)
         on_gpu = values[0].is_cuda

@@ -143,7 +143,10 @@ class SignalAttribution(ModifiedGradientAttribution):
     def gradient_func(
         self, forward: nn.Module, inputs: tuple[Tensor, ...], target: Target = None, additional_forward_args: Any = None
     ) -> tuple[Tensor, ...]:
-        """The signal of `target` at each input, with the signature of Captum's gradient functions."""
+        """The signal of `target` at each of `inputs`, with the signature of Captum's gradient functions.
+
+        `forward` is the model; `additional_forward_args` and the errors are those of `attribute`.
+        """
         inputs = as_tuple(inputs)
         with explaining(self.model, inputs, additional_forward_args):
             leaves = make_leaves(inputs)

@@ -78,8 +78,8 @@ def where_it_ends(model: nn.Module, leaves: tuple[Tensor, ...], additional_forwa
         return ""
     if watch.depends(output):
         return (
-            "The model's output does depend on them: what the target selects does not, or, under LRP, only by way of "
-            "gates and of softmax outputs held constant, which receive no relevance."
+            "The model's output depends on them. The value that the target selects does not, or, under LRP, only by "
+            "way of gates and of softmax outputs held constant, which receive no relevance."
         )
     if watch.lost is None:
         return ""

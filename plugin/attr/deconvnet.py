@@ -200,8 +200,9 @@ class DeconvNet:
         if module.training and isinstance(module, (_NormBase, _DropoutNd)):
             remedy = "call model.eval() first"
         raise ModelError(
-            f"what {describe(self.model, module)} hands down depends on the data (as in softmax, gates, products of "
-            f"two signals, layer norm and recurrent layers), so nothing can be reconstructed without an image: {remedy}"
+            f"the signal that {describe(self.model, module)} passes down depends on the data (as in softmax, gates, "
+            "products of two signals, layer norm and recurrent layers), so nothing can be reconstructed without an "
+            f"image: {remedy}"
         )
 
     def _units(

@@ -150,9 +150,22 @@ class LRPTranspose(RelevanceAttribution):
     def ledger(self, inputs: Inputs, target: Target = None, additional_forward_args: Any = None) -> Ledger:
         """The way of an output's relevance, layer by layer.
 
+        Args:
+            inputs: as in `attribute`.
+            target: as in `attribute`.
+            additional_forward_args: as in `attribute`.
+
         Returns:
             A table with, for each layer, the relevance that entered from above, that left below, and that its bias and
-            its stabiliser absorbed, each summed over the examples. Arguments and errors as in `attribute`.
+            its stabiliser absorbed, each summed over the examples. Errors as in `attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import LRPTranspose
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+        >>> ledger = LRPTranspose(model).ledger(torch.randn(5, 3), target=1)
+        >>> [(entry.layer, entry.rule) for entry in ledger]
+        [('2', 'Epsilon(epsilon=1e-06)'), ('0', 'Epsilon(epsilon=1e-06)')]
         """
         with explaining(self.model, as_tuple(inputs), additional_forward_args):
             propagation = self._propagation(additional_forward_args, account=True)

@@ -1,4 +1,4 @@
-"""What people should know of each method before they read its map: one row a method, by the keys of `METHODS`.
+"""Guides to the maps: how to read the map of a method and when to choose it, by the keys of `METHODS`.
 
 The pages in `docs/methods` say the same at length. A preset of LRP has the formula of the rule that marks it.
 """
@@ -28,7 +28,7 @@ class Guide:
     Attributes:
         reading: the meaning of a map's colours, in sentences; red is positive, blue negative.
         quantity: the unit of a map's values, a few words for its colour bar.
-        formula: what defines the method, in the notation of `docs/methods`.
+        formula: the definition of the method, in the notation of `docs/methods`.
         use, avoid: when to take the method and when not, a clause each.
         paper: a key of `PAPERS`.
     """
@@ -44,8 +44,8 @@ class Guide:
 _PATTERN, _SHARE = "signal at the pixel", "share of the score"
 _LRP = (
     "The score is divided among the pixels by the rules: red shares are positive, blue ones negative, and together "
-    "with what biases and stabilisers absorb they add up to the score. A share is not the loss of score without the "
-    "pixel."
+    "with the parts that biases and stabilisers absorb they add up to the score. A share is not the amount by which "
+    "the score falls without the pixel."
 )
 _POSITIVE = (
     "The score is divided among the pixels by positive products only, in convolutions: almost everything has the sign "
@@ -67,7 +67,7 @@ GUIDES: dict[str, Guide] = {
         "change of the score per unit of the input",
         "m_i = dy / dx_i",
         "to see the effect of small changes, to compare classes, as the reference for any other map",
-        "to ask what removal does; the map is noisy to the eye",
+        "to ask for the effect of removing pixels; the map is noisy to the eye",
         "Simonyan et al. 2014",
     ),
     "deconvnet": Guide(
@@ -120,7 +120,7 @@ GUIDES: dict[str, Guide] = {
         "The score is divided among the pixels, and positive products count more than negative ones. Blue is negative, "
         "but a large negative share can also stem from biases: read the ledger on the LRP page with it.",
         _SHARE, "R in proportion to x+ (W + gamma W+) + x- (W + gamma W-), gamma = 0.25",
-        "for pictures, between the noise of epsilon and the blindness of z+ for negative evidence",
+        "for pictures, for a map that is calmer than that of epsilon and still shows negative evidence",
         "for inputs without a range, such as spectra", "Andeol et al. 2021",
     ),
     "lrp-epsilon-alpha2-beta1": Guide(

@@ -225,7 +225,11 @@ class Explain:
         return rows
 
     def blank(self, count: int) -> Rows:
-        """Rows of pictures that are not explained."""
+        """Rows of pictures that are not explained.
+
+        Args:
+            count: the number of rows.
+        """
         return {
             "map": np.full((count, *self.row_shapes["map"]), np.nan, self.dtype),
             "logits": np.full((count, *self.row_shapes["logits"]), np.nan, np.float32),

@@ -65,6 +65,9 @@ class Source(Protocol):
     def read(self, record: Record) -> bytes:
         """The content of a picture.
 
+        Args:
+            record: one of `records`.
+
         Raises:
             UnreadablePicture: this one has none, or may not be read.
             OSError: the source fails, which says nothing about the picture.
@@ -164,7 +167,11 @@ class Sink(Protocol):
     """
 
     def begin(self, plan: Plan, source: Source) -> Iterable[Block]:
-        """Begin an output, or go on with it: the blocks that are not finished, in order; a list if all are known.
+        """Begin an output, or continue it: the blocks that are not finished, in order; a list if all are known.
+
+        Args:
+            plan: the settings and shapes of the rows.
+            source: the pictures.
 
         Raises:
             ValueError: there is something else, or an output that was begun with other settings or pictures. Nothing

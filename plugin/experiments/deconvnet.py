@@ -71,6 +71,15 @@ def examine(
     Raises:
         ValueError: there are too few images, the network has no convolutions with maps, or a channel responds to no
             image.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin import models
+    >>> from plugin.experiments.deconvnet import examine
+    >>> network = models.load(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    >>> found = examine(network, torch.randn(8, 3, 16, 16), ["0"], units=2)
+    >>> list(found.units[0].pictures)
+    ['no image', 'switches', 'no switches', 'guided', 'gradient']
     """
     if len(images) < BEST:
         raise ValueError(f"{len(images)} images are too few: give at least {BEST}")

@@ -1,4 +1,4 @@
-"""Does a map predict what removing pixels does? Deletion and insertion curves beside random orders.
+"""Does a map predict the effect of removing pixels? Deletion and insertion curves beside random orders.
 
 Deletion (Petsiuk et al. 2018, "RISE"; region perturbation in Samek et al. 2017) removes the regions of a picture one
 after the other, those with the largest relevance first, and notes the score. Insertion starts from the empty picture
@@ -95,7 +95,7 @@ def removal_curves(
     batch: int = 8,
     before_pass: Callable[[], None] = lambda: None,
 ) -> RemovalCurves:
-    """Remove what the map says is most positive, and put it back, beside random orders.
+    """Remove regions in the order of their relevance and put them back, beside random orders.
 
     The score is computed of 2 + (steps - 1) * (2 + orders) versions of each picture.
 
@@ -107,7 +107,7 @@ def removal_curves(
         orders: the number of random orders, at least 2: they have a spread.
         region: the side in pixels of a square region, whose relevance is the mean of its pixels. By default a
             sixteenth of the shorter side. Regions at the right and lower edge may be smaller.
-        empty: what stands where a region was removed, of a shape that expands to that of `inputs`; by default the mean
+        empty: the values of a removed region, of a shape that expands to that of `inputs`; by default the mean
             of each channel of the picture.
         seed: of the random orders.
         batch: how many pictures the score is given at a time, at least the N of one version.

@@ -83,7 +83,7 @@ class RandomisationCheck:
     >>> check.hardly_changes
     False
     >>> print(check.summary)
-    rank correlation 0.20 with the map before fc is random: it depends on what they have learned
+    rank correlation 0.20 with the map after fc was randomised: the map depends on these weights
     """
 
     steps: tuple[Step, ...]
@@ -99,13 +99,13 @@ class RandomisationCheck:
     def summary(self) -> str:
         """The finding in one sentence."""
         last = self.steps[-1]
-        layers = f"{last.layer} is" if len(self.steps) == 1 else f"the last {len(self.steps)} layers are"
+        layers = f"{last.layer} was" if len(self.steps) == 1 else f"the last {len(self.steps)} layers were"
         verdict = (
-            "it hardly depends on what they have learned, so do not read it as the reason for an output"
+            "the map hardly depends on these weights, so do not read it as the reason for an output"
             if self.hardly_changes
-            else "it depends on what they have learned"
+            else "the map depends on these weights"
         )
-        return f"rank correlation {last.similarity.unchanged:.2f} with the map before {layers} random: {verdict}"
+        return f"rank correlation {last.similarity.unchanged:.2f} with the map after {layers} randomised: {verdict}"
 
 
 def randomisation_check(
@@ -226,7 +226,10 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def similarity(first: Tensor, second: Tensor) -> Similarity:
-    """How alike two sets of maps `(N, ...)` of the same inputs are; means over the N examples.
+    """How alike two sets of maps of the same inputs are; means over the N examples.
+
+    Args:
+        first, second: maps `(N, ...)`.
 
     >>> import torch
     >>> from plugin.experiments.sanity import similarity
@@ -239,7 +242,10 @@ def similarity(first: Tensor, second: Tensor) -> Similarity:
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's correlation of each pair of maps `(N, ...)`, in [-1, 1] `(N,)`; 0 if either is constant.
+    """Spearman's correlation of each pair of maps, in [-1, 1] `(N,)`; 0 if either is constant.
+
+    Args:
+        first, second: maps `(N, ...)`.
 
     >>> import torch
     >>> from plugin.experiments.sanity import rank_correlation

@@ -23,6 +23,15 @@ class UnitFinding:
         response: for each method the response to its picture over `best`.
         cosine: for each conditioned method the cosine between pictures from different images.
         class_name: the class that the unit stands for; empty for a unit of any layer but the last.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin import models
+    >>> from plugin.experiments.deconvnet import examine
+    >>> network = models.load(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    >>> (unit,) = examine(network, torch.randn(8, 3, 16, 16), ["0"], units=[2]).units
+    >>> unit.label, unit.unit, unit.image.shape
+    ('unit 2', (2, 7, 7), torch.Size([3, 16, 16]))
     """
 
     layer: str
@@ -43,7 +52,23 @@ class UnitFinding:
 
 @dataclass(frozen=True)
 class NetworkFindings:
-    """All units of a network, in the order of its layers."""
+    """All units of a network, in the order of its layers.
+
+    Attributes:
+        model: the network.
+        images: the number of images among which the best were found.
+        units: the findings.
+        seconds: how long it took, by the clock.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin import models
+    >>> from plugin.experiments.deconvnet import examine
+    >>> network = models.load(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    >>> found = examine(network, torch.randn(8, 3, 16, 16), ["0"], units=2)
+    >>> [(layer, len(units)) for layer, units in found.layers.items()]
+    [('0', 2)]
+    """
 
     model: LoadedModel
     images: int

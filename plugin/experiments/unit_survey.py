@@ -1,7 +1,7 @@
 """The pictures that excite each unit of a layer most, where in them, and for which class a unit responds.
 
 A unit is a channel of the layer; its response to a picture is the strongest one over all positions. The pictures pass
-once, batch by batch: what is kept grows with the units, and not with the pictures.
+once, batch by batch: memory grows with the units, and not with the pictures.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +41,7 @@ class PictureBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitSurvey:
-    """What the units of a layer respond to, among the pictures that were seen so far.
+    """The pictures to which the units of a layer respond most, among those seen so far.
 
     Attributes:
         values: the strongest responses of each unit, the strongest first `(units, k)`; of equal ones, that
@@ -128,7 +128,7 @@ def survey_units(
         count: how many are kept for each unit.
         classes: how many there are, where the pictures have labels.
         channel: the dimension of the units in the layer's output.
-        progress: called after each batch with what was found so far; what it raises ends the survey.
+        progress: called after each batch with the results so far; an error that it raises ends the survey.
 
     Raises:
         ValueError: there are no pictures.

@@ -19,20 +19,40 @@ def layers_with_units(network: nn.Module, images: Tensor) -> list[str]:
         network: any network.
         images: an example input `(1, C, H, W)`.
     """
+    found, output = _layers_and_output(network, images)
+    own = output is not None and all(output is not value for value in found.values())
+    return [*found, OUTPUT] if own else list(found)
+
+
+def output_layer(network: nn.Module, images: Tensor) -> str:
+    """The name of the layer with units that returns the network's output, such as "head"; `OUTPUT` if none does.
+
+    Args:
+        network: any network.
+        images: an example input `(1, C, H, W)`.
+    """
+    found, output = _layers_and_output(network, images)
+    return next((name for name, value in found.items() if value is output), OUTPUT)
+
+
+def _layers_and_output(network: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The results of the layers with units, in running order, and the output if it is `(N, classes)`."""
     names = {module: name for name, module in network.named_modules()}
     found: dict[str, Tensor] = {}
+    outputs: list[Tensor] = []
 
     def note(module: nn.Module, output: object) -> None:
         if not isinstance(output, Tensor):
             return
-        new = module is network and output.ndim == 2 and all(output is not other for other in found.values())
-        if new or _has_maps(module, output) or (isinstance(module, nn.Linear) and output.ndim == 2):
+        if _has_maps(module, output) or (isinstance(module, nn.Linear) and output.ndim == 2):
             found.pop(names[module], None)
             found[names[module]] = output
+        if module is network and output.ndim == 2:
+            outputs.append(output)
 
     with torch.no_grad(), ModuleTrace(on_exit=note):
         network(images[:1])
-    return list(found)
+    return found, outputs[-1] if outputs else None
 
 
 def responses_in_the_middle(

@@ -16,7 +16,11 @@ _ABOVE = 62
 
 
 def common_size(first: Array, second: Array) -> tuple[Array, Array]:
-    """Two maps `(H, W)` at one size: each pixel of the larger one's picture is the mean of those that it covers.
+    """Two maps at one size: each pixel of the reduced one is the mean of the pixels that it covers.
+
+    Args:
+        first: `(H, W)`.
+        second: `(H, W)`, of any size.
 
     Returns:
         Both with the smaller number of rows and of columns, float64; maps of one size as they are.

@@ -23,6 +23,9 @@ def to_png(
         opacity: opacity of the picture over the image, 0 to 1.
         side: small pictures are enlarged by a whole number, without smoothing, to at least this many pixels.
 
+    Raises:
+        ValueError: the opacity is out of range.
+
     >>> import numpy as np
     >>> from plugin import figures
     >>> figures.to_png(figures.as_image(np.random.randn(3, 8, 8)), side=64)[:4]
@@ -35,7 +38,15 @@ def to_png(
 
 
 def blended(picture: NDArray[np.uint8], image: Image.Image | None, opacity: float) -> Image.Image:
-    """The colours of a map `(H, W, 3)` over an image, if there is one, which is stretched to their size.
+    """The colours of a map over an image.
+
+    Args:
+        picture: `(H, W, 3)`, from `signed_colours` or `as_image`.
+        image: stretched to the size of the picture; None for the colours alone.
+        opacity: opacity of the colours over the image, 0 to 1.
+
+    Raises:
+        ValueError: the opacity is out of range.
 
     >>> import numpy as np
     >>> from plugin import figures, models

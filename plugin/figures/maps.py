@@ -33,7 +33,7 @@ def signed_map(
         limit: the magnitude of the deepest red and blue, for maps that share a scale.
         title: title above the map.
         height: height of the figure in pixels.
-        quantity: what the values are, for the colour bar.
+        quantity: the name of the values, for the colour bar.
 
     Raises:
         ValueError: the map has another shape, or an opacity, percentile or limit is out of range.
@@ -76,10 +76,16 @@ def colour_map(
     title: str = "",
     height: int = 360,
 ) -> go.Figure:
-    """`as_image` as a figure; hovering shows the three values before clipping. Arguments as for `signed_map`.
+    """`as_image` as a figure; hovering shows the three values before clipping.
 
     Args:
         attribution: `(3, H, W)`, signed.
+        image: drawn beneath, stretched over the map.
+        opacity: opacity of the map over the image, 0 to 1.
+        clip_percentile: percentile of the magnitudes that becomes full colour, unless `limit` is given.
+        limit: the magnitude that becomes full colour.
+        title: title above the map.
+        height: height of the figure in pixels.
 
     Raises:
         ValueError: the attribution has another shape, or an opacity, percentile or limit is out of range.
@@ -110,6 +116,11 @@ def colour_map(
 def image_figure(image: Image.Image, title: str = "", height: int = 360) -> go.Figure:
     """A picture alone, framed like the maps beside it.
 
+    Args:
+        image: the picture.
+        title: title above it.
+        height: height of the figure in pixels.
+
     >>> from plugin import figures, models
     >>> figures.image_figure(models.sample_images()["cat"], title="cat").layout.title.text
     'cat'
@@ -125,7 +136,15 @@ def side_by_side(
     shared: bool = True,
     height: int = 360,
 ) -> go.Figure:
-    """Several signed maps `(H, W)` in one row, named by their keys, on one scale unless `shared` is false.
+    """Several signed maps in one row.
+
+    Args:
+        maps: `(H, W)` by name.
+        image: drawn beneath each map, stretched over it.
+        opacity: opacity of the maps over the image, 0 to 1.
+        clip_percentile: percentile of the magnitudes at which the colours end.
+        shared: one scale for all maps, instead of one for each.
+        height: height of the figure in pixels.
 
     Raises:
         ValueError: there is no map, or one that `signed_map` would refuse.
@@ -152,7 +171,12 @@ def side_by_side(
 
 
 def focused(figure: go.Figure, rows: tuple[int, int], columns: tuple[int, int]) -> go.Figure:
-    """The figure of a map with its axes set to rows and columns, each from the first number up to before the second.
+    """The figure of a map, zoomed to some of its pixels. The figure itself is changed and returned.
+
+    Args:
+        figure: a figure of one map.
+        rows: the first row, and the one after the last.
+        columns: the first column, and the one after the last.
 
     >>> import numpy as np
     >>> from plugin import figures

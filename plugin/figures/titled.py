@@ -26,7 +26,7 @@ _drawing = threading.Lock()
 
 @dataclass(frozen=True)
 class TitledMap:
-    """A map with what one has to know to read it.
+    """A map with its title, quantity and colour bar.
 
     Attributes:
         picture: its colours as they are drawn, over the photograph if there is one, `(H, W, 3)`.
@@ -131,5 +131,5 @@ def _all_wrapped(lines: Iterable[str]) -> list[str]:
 
 
 def _wrapped(text: str, letters: int) -> list[str]:
-    # What cannot be printed is no XML either.
+    # Characters that cannot be printed are not allowed in XML.
     return wrap("".join(letter for letter in text if letter.isprintable()), letters)

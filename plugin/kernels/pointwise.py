@@ -12,7 +12,18 @@ STABILISER = 1e-6
 
 
 def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | None = None) -> Tensor:
-    """d + eps * sgn(d) with sgn(0) = +1; a new tensor, or in `out`."""
+    """d + eps * sgn(d) with sgn(0) = +1.
+
+    Args:
+        denominator: d, of any shape.
+        epsilon: eps, >= 0.
+        out: the tensor of the result; by default a new one.
+
+    >>> import torch
+    >>> from plugin.rules import stabilise
+    >>> stabilise(torch.tensor([2.0, 0.0, -2.0]), epsilon=0.5)
+    tensor([ 2.5000,  0.5000, -2.5000])
+    """
     # A number on the CPU is passed with the call; a number on a GPU would have to be copied there first.
     device = denominator.device if denominator.is_cuda and is_tracing() else "cpu"
     size = torch.scalar_tensor(epsilon, dtype=denominator.dtype, device=device)

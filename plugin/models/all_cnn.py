@@ -24,7 +24,11 @@ class ClassMapNetwork(nn.Module):
                 nn.init.constant_(module.bias, 0.5 if name == "class_conv" else 0.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(N, classes)`, each >= 0, of normalised images `(N, 3, H, W)`."""
+        """Logits `(N, classes)`, each >= 0.
+
+        Args:
+            images: normalised, `(N, 3, H, W)`.
+        """
         result: Tensor = self.features(images).mean(dim=(2, 3))
         return result
 

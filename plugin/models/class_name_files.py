@@ -20,6 +20,14 @@ def class_names(path: str | Path) -> tuple[str, ...]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is too large, or none of these; one sentence names the file and the remedy.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from plugin import models
+    >>> path = Path(mkdtemp(), "names.json")
+    >>> _ = path.write_text('{"0": "cat", "1": "dog"}')
+    >>> models.class_names(path)
+    ('cat', 'dog')
     """
     source = Path(path)
     with source.open("rb") as file:

@@ -1,6 +1,6 @@
 """Programs of `torch.export` (`.pt2`): their weights from any file, the program itself from a file that is trusted.
 
-`torch.export.load` evaluates expressions that stand in the file, and so runs whatever its writer likes. `weights_in`
+`torch.export.load` evaluates expressions that stand in the file, and so runs any code in it. `weights_in`
 does not call it: it reads the raw values and the table of their names and shapes.
 """
 

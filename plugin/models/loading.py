@@ -35,6 +35,18 @@ class OtherArchitecture(ValueError):
     Attributes:
         architecture: its name.
         classes: how many classes it has.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import torch
+    >>> from plugin import models
+    >>> path = Path(mkdtemp(), "mine.pt")
+    >>> torch.save(models.load("resnet18", weights=None).network.state_dict(), path)
+    >>> try:
+    ...     models.load("resnet34", checkpoint=path)
+    ... except models.OtherArchitecture as error:
+    ...     print(error.architecture, error.classes)
+    resnet18 1000
     """
 
     def __init__(self, message: str, architecture: str, classes: int) -> None:
@@ -66,11 +78,19 @@ class LoadedModel:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """The input `(1, 3, H, W)` for a picture of any size and mode."""
+        """The input `(1, 3, H, W)`.
+
+        Args:
+            image: a picture of any size and mode.
+        """
         return self.preprocessing(image)
 
     def visible(self, image: Image.Image) -> Image.Image:
-        """The part of a picture that the network sees, at the network's resolution."""
+        """The part of a picture that the network sees, at the network's resolution.
+
+        Args:
+            image: a picture of any size and mode.
+        """
         return self.preprocessing.visible(image)
 
 
@@ -86,7 +106,7 @@ def load(
     Args:
         model: a name of `known_names()`, the name of a torchvision classification model, a module of your own, which
             is put in eval mode, or the path of a program of `torch.export` (`.pt2`). Such a file can run code: open
-            only what you trust.
+            only files that you trust.
         weights: torchvision weights; downloaded unless cached. None leaves a torchvision model at its random start.
         checkpoint: weights to load instead: a `.safetensors` file, or one of `torch.save`, such as a state dict, a
             checkpoint of a training program (Lightning's, torchvision's, timm's; nested, with prefixes, beside an
@@ -148,8 +168,15 @@ def _by_name(name: str, read_weights: bool) -> LoadedModel:
 def preprocessing_of(name: str) -> Preprocessing:
     """From pictures to inputs of a network that `load` knows by name; its weights are not needed.
 
+    Args:
+        name: as `load` takes it.
+
     Raises:
         ValueError: unknown name, or not a classification model.
+
+    >>> from plugin import models
+    >>> models.preprocessing_of("vgg16").crop
+    224
     """
     return NETWORKS[name].preprocessing if name in NETWORKS else _preprocessing(name, _weights_of(name)["DEFAULT"])
 

@@ -16,7 +16,12 @@ from .data import MEAN, STD
 class Preprocessing:
     """Shorter side to `resize` pixels, central square of `crop` pixels, then (x - mean) / std per channel in [0, 1].
 
-    With one mean and one deviation the input is the grey values.
+    Attributes:
+        resize: length of the shorter side in pixels after scaling.
+        crop: side of the central square in pixels.
+        mean: per channel, of values in [0, 1]. With one mean and one deviation the input is the grey values.
+        std: per channel.
+        interpolation: how pictures are scaled.
 
     >>> from plugin import models
     >>> steps = models.Preprocessing(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -32,7 +37,11 @@ class Preprocessing:
     interpolation: Image.Resampling = Image.Resampling.BILINEAR
 
     def visible(self, image: Image.Image) -> Image.Image:
-        """The pixels the network sees: an RGB image of `crop` x `crop` pixels."""
+        """The pixels the network sees: an RGB image of `crop` x `crop` pixels.
+
+        Args:
+            image: a picture of any size and mode.
+        """
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         scale = self.resize / min(rgb.size)
         width, height = (max(self.crop, round(side * scale)) for side in rgb.size)
@@ -45,12 +54,20 @@ class Preprocessing:
         return self.normalised(torch.from_numpy(self.pixels(image)).unsqueeze(0))
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """The network's view before normalisation: uint8 `(crop, crop, C)`."""
+        """The network's view before normalisation: uint8 `(crop, crop, C)`.
+
+        Args:
+            image: a picture of any size and mode.
+        """
         seen = self.visible(image).convert("L" if len(self.mean) == 1 else "RGB")
         return np.array(seen).reshape(self.crop, self.crop, -1)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """The inputs `(N, C, H, W)`, float32, for stacked results of `pixels`: uint8 `(N, H, W, C)`."""
+        """The inputs `(N, C, H, W)`, float32.
+
+        Args:
+            pixels: stacked results of the method `pixels`, uint8 `(N, H, W, C)`.
+        """
         from torchvision.transforms.functional import normalize
 
         values = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)

@@ -79,7 +79,7 @@ def _safetensors(source: Path) -> dict[str, Tensor]:
 
 
 class UnreadableCheckpoint(ValueError):
-    """A file is damaged, or cannot be read without running what is in it."""
+    """A file is damaged, or cannot be read without running code in it."""
 
 
 def _unreadable(source: Path, reason: str) -> UnreadableCheckpoint:

@@ -339,6 +339,9 @@ _OWN_KINDS = (Kind.ACTIVATION, Kind.COMPOSITE, *OWN_GRADIENT)
 def unregister(row: Operation) -> None:
     """Remove a row that `register` added; one that has been replaced meanwhile stays.
 
+    Args:
+        row: the row that `register` returned.
+
     >>> import torch
     >>> from plugin import operations
     >>> row = operations.register(torch.special.bessel_j0, operations.Kind.ACTIVATION)

@@ -45,6 +45,16 @@ class Refusal:
         operation: its name.
         layer: its layer, as messages name it; empty if the function mode does not see it.
         remedy: the remedy.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> class Logarithm(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.log()
+    >>> (refusal,) = LRPTranspose(nn.Sequential(nn.Linear(4, 3), Logarithm())).check(torch.randn(1, 4)).refusals
+    >>> refusal.operation, refusal.layer
+    ('log', "'1' (Logarithm)")
     """
 
     operation: str

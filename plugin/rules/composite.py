@@ -111,7 +111,11 @@ class Composite:
                 _check_rule(special)
 
     def rule_for(self, layer: Layer) -> Rule:
-        """The rule of one layer."""
+        """The rule of one layer.
+
+        Args:
+            layer: its module, name and place in the network.
+        """
         if self.first is not None and layer.reads_input:
             return self.first
         if self.last is not None and layer.index == layer.count - 1:

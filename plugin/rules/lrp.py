@@ -29,6 +29,9 @@ from .terms import LinearOperation, Rule, Term
 class Epsilon(Rule):
     """R_i = x_i (W^T (R / st(y)))_i with st(d) = d + eps sgn(d); LRP-0 for eps = 0 (Bach et al. 2015, eq. 58).
 
+    Attributes:
+        epsilon: eps, the stabiliser, >= 0.
+
     >>> import torch
     >>> from torch import nn
     >>> from plugin.attr import LRPTranspose
@@ -50,7 +53,9 @@ class Epsilon(Rule):
 class ZPlus(Rule):
     """Relevance in proportion to the positive products: alpha-beta with alpha 1, beta 0 (Montavon et al. 2017).
 
-    With `bias=False` the bias takes no share (excitation backprop, Zhang et al. 2016).
+    Attributes:
+        bias: whether the positive bias takes a share; without it this is excitation backprop (Zhang et al. 2016).
+        epsilon: the stabiliser of the denominators, >= 0.
 
     >>> import torch
     >>> from torch import nn
@@ -78,6 +83,11 @@ class ZPlus(Rule):
 @dataclass(frozen=True)
 class AlphaBeta(Rule):
     """alpha times the share of z+ + b+, minus beta times the share of z- + b- (Bach et al. 2015, eq. 60).
+
+    Attributes:
+        alpha: the weight of the positive products.
+        beta: the weight of the negative products.
+        epsilon: the stabiliser of the denominators, >= 0.
 
     Raises:
         OptionError: unless alpha - beta = 1 and both are >= 0.
@@ -116,6 +126,11 @@ class Gamma(Rule):
 
     `plain=True` is the rule of Montavon et al. 2019, W -> W + gamma W+ and b -> b + gamma b+ everywhere: the same for
     x >= 0 and y >= 0, but it explodes where y < 0 receives relevance, as before residual additions.
+
+    Attributes:
+        gamma: the additional weight of products with the sign of y, >= 0; 0 is the epsilon rule.
+        plain: take the rule of Montavon et al. 2019.
+        epsilon: the stabiliser of the denominators, >= 0.
 
     Raises:
         OptionError: gamma is negative.
@@ -164,7 +179,7 @@ class Gamma(Rule):
 
 @dataclass(frozen=True)
 class Pass(Rule):
-    """R unchanged, for layers whose output has the input's shape.
+    """R unchanged, for layers whose output has the input's shape. An attribution raises OptionError for any other.
 
     >>> import torch
     >>> from torch import nn
@@ -188,6 +203,9 @@ class Pass(Rule):
 @dataclass(frozen=True)
 class WSquare(Rule):
     """R_i = sum_j W_ij^2 / (sum_i' W_i'j^2) R_j, independent of the input; no bias (Montavon et al. 2017).
+
+    Attributes:
+        epsilon: the stabiliser of the denominators, >= 0.
 
     >>> import torch
     >>> from torch import nn
@@ -214,6 +232,9 @@ class WSquare(Rule):
 @dataclass(frozen=True)
 class Flat(Rule):
     """R_j spread evenly over the real (unpadded) inputs of unit j (Lapuschkin et al. 2019).
+
+    Attributes:
+        epsilon: the stabiliser of the denominators, >= 0.
 
     >>> import torch
     >>> from torch import nn
@@ -244,8 +265,12 @@ class Flat(Rule):
 class ZBox(Rule):
     """R in proportion to x W - l W+ - h W- for inputs between l <= 0 and h >= 0 (Montavon et al. 2017).
 
-    Args:
+    Attributes:
         low, high: the bounds, numbers or tensors that broadcast over the input, such as `(C, 1, 1)`.
+        epsilon: the stabiliser of the denominators, >= 0.
+
+    Raises:
+        OptionError: the bounds do not enclose 0.
 
     >>> import torch
     >>> from torch import nn

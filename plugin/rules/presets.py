@@ -23,7 +23,11 @@ def lrp_0() -> Composite:
 
 
 def epsilon(epsilon: float = 1e-6) -> Composite:
-    """LRP-epsilon everywhere."""
+    """LRP-epsilon everywhere.
+
+    Args:
+        epsilon: the stabiliser, >= 0.
+    """
     return Composite(default=Epsilon(epsilon))
 
 
@@ -94,6 +98,9 @@ PRESETS: dict[str, Callable[[], Composite]] = {
 
 def preset(name: str) -> Composite:
     """The preset called `name`, with its default constants.
+
+    Args:
+        name: a key of `PRESETS`.
 
     Raises:
         OptionError: there is none of that name.

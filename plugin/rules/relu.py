@@ -78,11 +78,22 @@ class SignalRule:
             raise OptionError(f"unknown unpooling {self.unpooling!r}: choose one of {', '.join(UNPOOLING)}")
 
     def with_unpooling(self, unpooling: str) -> "SignalRule":
-        """The same rule with another mode of unpooling."""
+        """The same rule with another mode of unpooling.
+
+        Args:
+            unpooling: one of `UNPOOLING`.
+
+        Raises:
+            OptionError: there is no such mode.
+        """
         return replace(self, unpooling=unpooling)
 
     def activation(self, operation: Pointwise) -> Tensor:
-        """y = f(x), with this rule as its backward pass."""
+        """y = f(x), with this rule as its backward pass.
+
+        Args:
+            operation: f and x.
+        """
         value = operation.input
         if not self.forward_mask:
             result = _WithoutMask.apply(value, operation.run)
@@ -96,7 +107,11 @@ class SignalRule:
         return _clamp_signal(result) if self.backward_relu else result
 
     def max_pooling(self, operation: Pooling) -> Tensor | tuple[Tensor, Tensor]:
-        """The maximum of each window (and its position, if asked for), with this rule as its backward pass."""
+        """The maximum of each window (and its position, if asked for), with this rule as its backward pass.
+
+        Args:
+            operation: the pooling and its input.
+        """
         if self.unpooling == "switches":
             return operation.function(operation.input)
         result: Tensor | tuple[Tensor, Tensor] = SwitchFree.apply(operation.input, operation, self.unpooling)

@@ -67,11 +67,19 @@ class LinearOperation:
         return self.cached("negative", lambda: self.weight.clamp(max=0))
 
     def positive_part(self, offset: Tensor) -> Tensor:
-        """z+ = x+ W+ + x- W-, the sum of the positive products, plus an offset per output channel; a new tensor."""
+        """z+ = x+ W+ + x- W-, the sum of the positive products, plus an offset; a new tensor of y's shape.
+
+        Args:
+            offset: one entry per output channel, such as `bias_part(+1)`.
+        """
         return self._one_sided(self.positive_weight, self.negative_weight, offset)
 
     def negative_part(self, offset: Tensor) -> Tensor:
-        """z- = x+ W- + x- W+, the sum of the negative products, plus an offset per output channel; a new tensor."""
+        """z- = x+ W- + x- W+, the sum of the negative products, plus an offset; a new tensor of y's shape.
+
+        Args:
+            offset: one entry per output channel, such as `bias_part(-1)`.
+        """
         return self._one_sided(self.negative_weight, self.positive_weight, offset)
 
     def _one_sided(self, upward: Tensor, downward: Tensor, offset: Tensor) -> Tensor:
@@ -81,13 +89,21 @@ class LinearOperation:
         return part.add_(self.linear(self.input.clamp(max=0), downward))
 
     def bias_part(self, sign: int = 0) -> Tensor:
-        """b, b+ or b-, one entry per output channel; zeros without bias."""
+        """b, b+ or b-, one entry per output channel; zeros without bias.
+
+        Args:
+            sign: 0 for b, +1 for b+ = max(b, 0), -1 for b- = min(b, 0).
+        """
         if self.bias is None:
             return self.output.new_zeros(self.linear.channels(self.output))
         return self.bias if sign == 0 else self.bias.clamp(min=0) if sign > 0 else self.bias.clamp(max=0)
 
     def spread(self, values: Tensor) -> Tensor:
-        """One entry per output channel, in a shape that broadcasts over y."""
+        """Values in a shape that broadcasts over y.
+
+        Args:
+            values: one entry per output channel.
+        """
         return self.linear.per_channel(values, self.output.ndim)
 
 
@@ -124,7 +140,12 @@ class Term:
     rare: bool = False
 
     def signal(self, multiplier: Tensor, output: Tensor) -> Tensor:
-        """m * n_t / st(den_t)."""
+        """m * n_t / st(den_t), of y's shape.
+
+        Args:
+            multiplier: m at the output, of y's shape.
+            output: y.
+        """
         if self.denominator is None:
             return multiplier if self.numerator is None else multiplier * self.numerator
         return in_blocks(self._share, multiplier, self._distributed(output), self.denominator)
@@ -144,7 +165,11 @@ class Term:
             quotient.mul_(self.scale)
 
     def prepared(self, output: Tensor) -> "Term":
-        """The same term for many multipliers: the quotient n_t / st(den_t) is computed once."""
+        """The same term for many multipliers: the quotient n_t / st(den_t) is computed once.
+
+        Args:
+            output: y.
+        """
         if self.denominator is None:
             return self
         quotient = in_blocks(self._quotient, self._distributed(output), self.denominator)
@@ -154,7 +179,12 @@ class Term:
         return output if self.numerator is None else self.numerator
 
     def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:
-        """W_t^T s."""
+        """W_t^T s, of x's shape.
+
+        Args:
+            operation: the layer in a forward pass.
+            signal: s, of y's shape.
+        """
         passed = operation.linear.transpose(signal, self.weight, operation.input)
         if self.weight_below is None or operation.non_negative:
             return passed
@@ -179,11 +209,26 @@ class Rule:
     proportional = True
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
-        """The summands of the rule."""
+        """The summands of the rule.
+
+        Args:
+            operation: the layer in a forward pass.
+
+        Raises:
+            NotImplementedError: the rule returns relevance (`proportional = False`).
+        """
         raise NotImplementedError
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
-        """R at the input, of x's shape, for R at the output; for rules with `proportional = False`."""
+        """R at the input, of x's shape; for rules with `proportional = False`.
+
+        Args:
+            operation: the layer in a forward pass.
+            relevance: R at the output, of y's shape.
+
+        Raises:
+            NotImplementedError: the rule has terms (`proportional = True`).
+        """
         raise NotImplementedError
 
 

@@ -386,7 +386,9 @@ def test_what_depends_on_the_data_is_refused_by_name(name: str) -> None:
     torch.manual_seed(0)
     make, layer, culprit = REFUSED[name]
     net = nn.Sequential(nn.Conv2d(3, 4, 3), make(), nn.Identity()).eval()
-    with pytest.raises(ValueError, match=rf"what {culprit} hands down depends on the data .* choose a layer before it"):
+    with pytest.raises(
+        ValueError, match=rf"that {culprit} passes down depends on the data .* choose a layer before it"
+    ):
         DeconvNet(net, layer, (3, 8, 8))
     assert DeconvNet(net, "0", (3, 8, 8)).reconstruct(1).any()  # before it all is well
 

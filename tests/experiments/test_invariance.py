@@ -35,7 +35,7 @@ from plugin.experiments.invariance import (
 from plugin.experiments.invariance.figures import firing_figure, invariance_figure, maximising_set_figure
 from plugin.experiments.invariance.study import Subject
 from plugin.experiments.sanity import untrained
-from plugin.experiments.units import layers_with_units, responses_in_the_middle
+from plugin.experiments.units import layers_with_units, output_layer, responses_in_the_middle
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -386,8 +386,10 @@ def test_an_untrained_network_is_fresh_and_the_trained_one_untouched() -> None:
 def test_the_output_is_a_layer_unless_another_returns_it() -> None:
     network, images = convolutional_network(), random(2, 3, 12, 12)
     assert layers_with_units(network, images) == ["0", "3", "6"]
+    assert output_layer(network, images) == "6"
     ending = nn.Sequential(*network, nn.Softmax(1))
     assert layers_with_units(ending, images) == ["0", "3", "6", ""]
+    assert output_layer(ending, images) == ""
     responses = responses_in_the_middle(ending, images, ["6", ""], batch_size=1)
     with torch.no_grad():
         torch.testing.assert_close(responses[""][0], ending(images))
@@ -456,15 +458,15 @@ def test_solutions_in_code_space_and_pixels(tmp_path: Path) -> None:
     subject = Subject("net", convolutional_network(), faint, as_inputs=lambda image: 2 * image - 1)
     options = options_of(figures=["B", "C"], maximize=["pixel", "tiny"], units=1, runs=3, layers=2)
     (found,) = command.run([subject], tmp_path, options, {"tiny": generator})
-    assert {response.layer for response in found.sufficiency["trained"]} == {"0", "6"}
+    assert {response.layer for response in found.sufficiency["trained"]} == {"0", ""}  # "6" returns the output
     methods = {"no image", "guided", "gradient", "maximised, pixel", "maximised, tiny"}
     assert all(response.responses.keys() == methods for response in found.sufficiency["trained"])
     for state in ("trained", "untrained"):
-        assert [(solved.layer, solved.runs) for solved in found.sets["tiny"][state]] == [("0", 3), ("6", 3)]
+        assert [(solved.layer, solved.runs) for solved in found.sets["tiny"][state]] == [("0", 3), ("", 3)]
     assert {path.stem for path in tmp_path.glob("*.png")} == {
-        f"net-{state}-tiny-{layer}" for state in ("trained", "untrained") for layer in ("0", "6")
+        f"net-{state}-tiny-{layer}" for state in ("trained", "untrained") for layer in ("0", "output")
     }
-    (solved,) = (solved for solved in found.sets["tiny"]["trained"] if solved.layer == "6")
+    (solved,) = (solved for solved in found.sets["tiny"]["trained"] if solved.layer == "")
     with torch.no_grad():
         responses = subject.network(2 * generator(torch.tensor(solved.codes)) - 1)[:, solved.unit[0]]
     assert solved.responses == pytest.approx(responses.tolist(), rel=1e-4)

@@ -222,6 +222,13 @@ def test_memory_is_judged_against_floor_and_captum():
     assert verdicts == {"floor": [True], "captum": [False]}
 
 
+def test_stored_results_tell_what_a_peer_cannot_do_in_the_same_words():
+    for path in results.stored(results.FOLDER).values():
+        for measurement in Results.read(path):
+            reason = cases.unsupported(measurement.row)
+            assert not (reason and measurement.error) or measurement.error == reason, measurement.row
+
+
 def test_what_a_peer_cannot_do_is_known_and_true():
     row = Row("mobilenet_v2", "lrp-epsilon", "captum")
     assert "ReLU6" in cases.unsupported(row)

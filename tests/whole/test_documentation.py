@@ -12,21 +12,26 @@ docs` executes all. All blocks run in a folder of the test's, without a connecti
 import doctest
 import importlib.util
 import inspect
+import os
 import re
 import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import wraps
+from decimal import ROUND_HALF_UP, Decimal
+from enum import Enum
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from support.browser import ROOT
 
-from plugin import errors, operations
+import gan
+from plugin import errors, models, operations
 from plugin.rules.lrp import RULES
 from plugin.rules.presets import PRESETS
 
@@ -36,6 +41,18 @@ REFERENCE = [
     for page in sorted((DOCS / "reference").glob("*.md"))
     for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.M)
 ]
+# The packages whose names are public.
+PACKAGES = (
+    "plugin.attr",
+    "plugin.rules",
+    "plugin.models",
+    "plugin.figures",
+    "plugin.accelerate",
+    "plugin.operations",
+    "plugin.datasets",
+    "plugin.experiments.invariance",
+    "gan",
+)
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 OWN = ("plugin.", "gan.")
 TUTORIALS = DOCS / "tutorials"
@@ -78,6 +95,17 @@ def slugs(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@cache
+def script(name: str) -> ModuleType:
+    """A program of the folder `scripts`."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -141,14 +169,54 @@ def test_every_name_of_the_reference_has_an_example_that_runs(reference: str, ap
     assert not runner.failures, "".join(output)
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_in_the_reference(package: str) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
+    for name in import_module(package).__all__:
+        # Constants, protocols and errors are named in the text.
+        assert f"{package}.{name}" in REFERENCE or re.search(rf"`(\w+\.)?{name}`", pages), name
+
+
+@pytest.mark.parametrize("reference", REFERENCE)
+def test_every_name_of_the_reference_documents_its_arguments(reference: str) -> None:
+    module, _, attribute = reference.rpartition(".")
+    thing = getattr(import_module(module), attribute)
+    documented = {reference: (thing, inspect.getdoc(thing) or "")}
+    if inspect.isclass(thing):
+        documented[reference] = (thing, f"{thing.__doc__}{thing.__init__.__doc__}")
+        shown = _members(reference)
+        for name, one in inspect.getmembers(thing, inspect.isfunction):
+            if not name.startswith("_") and one.__module__.startswith(OWN) and (shown is None or name in shown):
+                documented[f"{reference}.{name}"] = (one, inspect.getdoc(one) or "")
+    for label, (one, text) in documented.items():
+        enumerated = inspect.isclass(one) and issubclass(one, (BaseException, Enum))
+        if "its arguments" in text or not callable(one) or enumerated:
+            continue
+        for parameter in inspect.signature(one).parameters.values():
+            if parameter.name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                continue
+            assert re.search(rf"^ *([\w, ]+, )?{parameter.name}(, [\w, ]+)?:|`{parameter.name}`", text, re.M), (
+                f"{label} does not document {parameter.name}"
+            )
+
+
+def _members(reference: str) -> list[str] | None:
+    """The members that the site shows of a class; None shows all."""
+    for page in (DOCS / "reference").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        found = re.search(rf"^::: {re.escape(reference)}\n +options:\n +members: \[([^]]*)\]", text, re.M)
+        if found:
+            return found[1].split(", ")
+    return None
+
+
 def test_examples_of_docstrings_are_blocks_that_run_on_the_site(
     apart: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("doctest_fences", ROOT / "scripts" / "doctest_fences.py")
-    fences = importlib.util.module_from_spec(spec)
     pytest.importorskip("griffe")
-    spec.loader.exec_module(fences)
-    text = fences.fenced("Adds.\n\n>>> for i in range(2):\n...     print(i)\n0\n1\n>>> 1 + 1\n2\n\nMore.")
+    text = script("doctest_fences").fenced(
+        "Adds.\n\n>>> for i in range(2):\n...     print(i)\n0\n1\n>>> 1 + 1\n2\n\nMore."
+    )
     (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(block, {})
     assert capsys.readouterr().out == "0\n1\n"
@@ -175,6 +243,30 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert anchor in slugs(target), link
 
 
+@pytest.mark.parametrize("page", sorted(TUTORIALS.glob("[!R]*.md")), ids=name)
+def test_links_of_notebooks_lead_to_files_and_pages(page: Path) -> None:
+    for package in ("jupytext", "nbclient", "nbconvert", "mkdocs"):
+        pytest.importorskip(package)
+    import jupytext
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import get_files
+
+    def links(notebook: Any) -> list[str]:
+        return [link.partition("#")[0] for cell in notebook.cells for link in _LINK.findall(_CODE.sub("", cell.source))]
+
+    notebooks, notebook = script("notebooks"), jupytext.reads(page.read_text(encoding="utf-8"), fmt="md")
+    folder = ROOT / "build" / "notebooks"
+    here = [link for link in links(notebooks.relinked(notebook, notebooks.in_repository(folder))) if "://" not in link]
+    assert all(Path(os.path.normpath(folder / link)).is_file() for link in here), here
+    config = MkDocsConfig()
+    config.load_dict({"site_name": "a site", "docs_dir": str(DOCS), "use_directory_urls": False})
+    config.validate()
+    files = get_files(config)
+    there = [link for link in links(notebooks.relinked(notebook, notebooks.on_site(files))) if "://" not in link]
+    assert len(there) == len(here) == sum("://" not in link for link in links(notebook))
+    assert {os.path.normpath(f"tutorials/{link}") for link in there} <= {file.dest_uri for file in files}
+
+
 def test_every_page_is_listed() -> None:
     contents = (DOCS / "README.md").read_text(encoding="utf-8")
     listed = {(DOCS / link.partition("#")[0]).resolve() for link in _LINK.findall(contents)}
@@ -195,9 +287,54 @@ def test_every_error_has_a_section() -> None:
 def test_every_rule_and_preset_has_a_section() -> None:
     text = (DOCS / "methods" / "lrp.md").read_text(encoding="utf-8")
     for preset in PRESETS:
-        assert f"\n### `{preset}`\n" in text, preset
+        section = text.partition(f"\n### `{preset}`\n")[2].partition("\n### ")[0]
+        for part in ("* **Use**: ", "* **Limits**: ", "* **Reference**: "):
+            assert part in section, (preset, part)
     for rule in {maker.func.__name__ for maker in RULES.values()}:
         assert f"{rule}(" in text, rule
+
+
+def _percent(share: float) -> str:
+    """A share as the pages print it; a half is rounded up."""
+    return f"{Decimal(str(100 * share)).quantize(Decimal('0.1'), ROUND_HALF_UP)} %"
+
+
+def test_accuracies_are_those_of_the_stored_weights() -> None:
+    stored = {name: _percent(models.load(name).metadata["accuracy"]) for name in models.names()}
+    for page in (ROOT / "README.md", DOCS / "models.md", DOCS / "invariance.md"):
+        text = page.read_text(encoding="utf-8")
+        assert all(accuracy in text for accuracy in stored.values()), page
+        assert set(re.findall(r"\b8[78][.]\d %", text)) <= set(stored.values()), page
+    text = (DOCS / "models.md").read_text(encoding="utf-8")
+    for name, accuracy in stored.items():
+        count = sum(parameter.numel() for parameter in models.load(name).network.parameters())
+        row = rf"^\| {name.replace('-', '[- ]')} \| {count:,} \| {accuracy} \|"
+        assert re.search(row, text, re.M | re.I), name
+
+
+def test_scores_of_generators_are_those_of_the_stored_weights() -> None:
+    text = (DOCS / "gan.md").read_text(encoding="utf-8")
+    loaded = {name: gan.load(name) for name in ("dcgan-mnist", "gan-mnist")}
+    for name, each in loaded.items():
+        parts = (each.generator, each.discriminator)
+        count = sum(parameter.numel() for part in parts for parameter in part.parameters())
+        assert re.search(
+            rf"^\| `{name}` \| .* \| {count:,} \| Fréchet distance {each.scores['fid_ratio']:.1f} \|", text, re.M
+        ), name
+    for name in ("mnist-classifier", "mnist-judge"):
+        network = gan.load_classifier(name)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        accuracy = f"{100 * network.accuracy:.2f} %"
+        assert re.search(rf"^\| `{name}` \| .* \| {count:,} \| test accuracy {accuracy} \|", text, re.M), name
+    for label, score, digits, of_test in (
+        ("Fréchet distance to the test images.*", "fid_ratio", 1, "1"),
+        ("imbalance of the ten digits, nats", "imbalance", 3, ""),
+        ("distance to the nearest training image: mean", "nearest_train", 2, "nearest_train_of_test"),
+        ("distance to the nearest training image: 1 % quantile", "closest_train", 2, "closest_train_of_test"),
+    ):
+        first, second = (f"{each.scores[score]:.{digits}f}" for each in loaded.values())
+        last = f"{loaded['dcgan-mnist'].scores[of_test]:.2f}" if of_test in loaded["dcgan-mnist"].scores else of_test
+        assert re.search(rf"^\| {label} \| {first} \| {second} \| *{last} *\|", text, re.M), label
 
 
 def test_the_readme_is_short() -> None:

@@ -1,4 +1,4 @@
-"""What does invariant representation mean? A question from Springenberg et al. 2015 (Section 4).
+"""The meaning of invariant representation, a question from Springenberg et al. 2015 (Section 4).
 
     python -m plugin.experiments.invariance --data FOLDER --out FOLDER
 

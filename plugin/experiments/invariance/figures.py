@@ -37,7 +37,7 @@ def invariance_figure(states: Mapping[str, Sequence[LayerInvariance]]) -> go.Fig
     """
     first = next(iter(states.values()))[0]
     families = list(first.amounts)
-    titles = [*families, "two that fire: one class"] if first.agreement else families
+    titles = [*families, "class agreement"] if first.agreement else families
     figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, horizontal_spacing=0.06)
     for (state, layers), colour, dash in zip(states.items(), _COLOURS, _DASHES, strict=False):
         known = [layer for layer in layers if layer.channels]
@@ -150,7 +150,7 @@ def draw_solutions(
     sheet = Image.new("RGB", (left_of_path + count * (tile + gap), header + len(sets) * (tile + gap)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     draw.text((margin, 3), "solutions", fill="#222", font=font)
-    draw.text((left_of_path, 3), "path between the two that the highest barrier parts", fill="#222", font=font)
+    draw.text((left_of_path, 3), "path over the highest barrier", fill="#222", font=font)
     for row, found in enumerate(sets):
         top = header + row * (tile + gap)
         label = f"{short(found.layer)} {found.unit[0]}" + (f"\n{max(found.barriers):.2f}" if found.barriers else "")

@@ -57,20 +57,38 @@ class LayerInvariance:
     agreement: list[float]
 
     def scores(self, family: str) -> list[float]:
-        """S of each unit: the mean of its local rate over the amounts, over the global rate."""
+        """S of each unit: the mean of its local rate over the amounts, over the global rate.
+
+        Args:
+            family: a key of `amounts`.
+        """
         return [statistics.fmean(rates) / self.rate for rates in self.local[family]]
 
     def median_score(self, family: str) -> float:
-        """Median of S over the units; NaN if there are none."""
+        """Median of S over the units; NaN if there are none.
+
+        Args:
+            family: a key of `amounts`.
+        """
         return statistics.median(self.scores(family) or [float("nan")])
 
     def top_score(self, family: str, share: float = 0.2) -> float:
-        """Mean of S over the most invariant share of units, a summary of Goodfellow et al.; NaN if there are none."""
+        """Mean of S over the most invariant share of units, a summary of Goodfellow et al.; NaN if there are none.
+
+        Args:
+            family: a key of `amounts`.
+            share: the share of the units, in (0, 1].
+        """
         scores = sorted(self.scores(family), reverse=True)
         return statistics.fmean(scores[: max(1, round(share * len(scores)))] or [float("nan")])
 
     def rate_at(self, family: str, overall: bool = False) -> list[float]:
-        """For each amount the mean over the units of the local rate, or of the rate on all images."""
+        """For each amount the mean over the units of a firing rate.
+
+        Args:
+            family: a key of `amounts`.
+            overall: the rate on all images instead of the local rate.
+        """
         rates = (self.overall if overall else self.local)[family]
         return [statistics.fmean(column) for column in zip(*rates, strict=True)]
 

@@ -76,7 +76,11 @@ class MaximisingSet:
         return statistics.median(self.barriers or [float("nan")])
 
     def path_over_the_highest_barrier(self, points: int) -> list[list[float]]:
-        """Codes along the path between the two solutions with the highest barrier, ends included; may be empty."""
+        """Codes along the path between the two solutions with the highest barrier `[point][code]`; may be empty.
+
+        Args:
+            points: the number of codes, ends included.
+        """
         if not self.barriers:
             return []
         pairs = list(itertools.combinations(range(len(self.codes)), 2))
@@ -86,7 +90,11 @@ class MaximisingSet:
         return path
 
     def islands(self, tolerance: float = 0.1) -> int:
-        """The number of groups of solutions that are not connected by paths with at most this barrier."""
+        """The number of groups of solutions that no path connects.
+
+        Args:
+            tolerance: the highest barrier of a path that connects two solutions.
+        """
         group = list(range(len(self.codes)))
         for (one, other), barrier in zip(itertools.combinations(range(len(group)), 2), self.barriers, strict=True):
             if barrier <= tolerance:
@@ -220,6 +228,16 @@ def spherical_interpolation(first: Tensor, second: Tensor, points: int) -> Tenso
         (sin((1 - t) w) first + sin(t w) second) / sin(w),   w the angle between them
 
     For parallel or opposite codes, which have no unique arc, the path is straight.
+
+    Args:
+        first, second: codes `(n, d)`.
+        points: the number of points of a path, at least 2.
+
+    >>> import torch
+    >>> from plugin.experiments.invariance import spherical_interpolation
+    >>> path = spherical_interpolation(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), points=3)
+    >>> path.norm(dim=-1).round(decimals=4)  # the length is kept
+    tensor([[1., 1., 1.]])
     """
     steps = torch.linspace(0, 1, points, dtype=torch.float64)
     one, other = first.double()[:, None], second.double()[:, None]

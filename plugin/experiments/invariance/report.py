@@ -121,7 +121,7 @@ def _plot(figure: go.Figure) -> str:
 
 
 _SET_COLUMNS = ("modes", "of best images", "of random codes", "barrier", "islands", "response over best")
-_TITLE = "What does invariant representation mean?"
+_TITLE = "Invariant representation"
 _INTRODUCTION = """
 <p>A unit is invariant to transformations if its response hardly changes under them, while it still distinguishes
 contents. Then a whole set of pictures excites it, and a deconvnet without an image must draw one picture for all of

@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...files import write_text
-from ..units import evenly, layers_with_units
+from ..units import OUTPUT, evenly, layers_with_units, output_layer
 from .figures import short
 from .firing import LayerInvariance, invariance
 from .maximising_set import MaximisingSet, maximising_sets
@@ -102,6 +102,7 @@ class Study:
         self.name = f"{subject.name}-{state}"
         layers = layers_with_units(subject.network, subject.images)
         self.layers = evenly(layers, options.layers or len(layers))
+        self.output_layer = output_layer(subject.network, subject.images)
         self.digest = _digest([*subject.network.state_dict().values(), subject.images])
 
     def invariance(self) -> list[LayerInvariance]:
@@ -121,7 +122,7 @@ class Study:
         for layer in tqdm(self.layers, desc=f"{self.name} B", unit="layer"):
             measure = partial(sufficiency, self.subject.network, self.subject.images, [layer], self.options.units)
             compute = partial(measure, makers, self.subject.as_inputs, self.options.seed)
-            part = "-".join(["B", *methods, short(layer)])
+            part = "-".join(["B", *methods, short(self._reported(layer))])
             results += self._part(part, PictureResponse, compute, **self._chosen(methods, "units", "seed"))
         return results
 
@@ -141,8 +142,12 @@ class Study:
                 seed=self.options.seed,
             )
             chosen = self._chosen([generator], "units", "runs", "seed")
-            results += self._part(f"C-{generator}-{short(layer)}", MaximisingSet, compute, **chosen)
+            results += self._part(f"C-{generator}-{short(self._reported(layer))}", MaximisingSet, compute, **chosen)
         return results
+
+    def _reported(self, layer: str) -> str:
+        """The name of a layer in the findings: the layer that returns the output is the output."""
+        return OUTPUT if layer == self.output_layer else layer
 
     def _maximizer(self, method: str, layer: str) -> Maximizer:
         generator = None if method == PIXEL else self.generators[method]
@@ -164,7 +169,7 @@ class Study:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["settings"] == settings:
                 return [kind(**result) for result in content["results"]]
-        results = list(compute())
+        results = [replace(result, layer=self._reported(result.layer)) for result in compute()]
         write_text(path, json.dumps({"settings": settings, "results": [asdict(result) for result in results]}))
         return results
 

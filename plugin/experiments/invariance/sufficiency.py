@@ -127,7 +127,16 @@ def target_of(unit: tuple[int, ...]) -> int | tuple[int, ...]:
 
 
 def median_responses(responses: Sequence[PictureResponse]) -> dict[str, dict[str, float]]:
-    """For each layer and method the median over the units."""
+    """For each layer and method the median over the units.
+
+    Args:
+        responses: from `sufficiency`.
+
+    >>> from plugin.experiments.invariance import PictureResponse, median_responses
+    >>> units = [PictureResponse("conv1", [0, 8, 8], best=1.0, responses={"guided": value}) for value in (1, 2, 6)]
+    >>> median_responses(units)
+    {'conv1': {'guided': 2}}
+    """
     layers: dict[str, list[PictureResponse]] = {}
     for response in responses:
         layers.setdefault(response.layer, []).append(response)

@@ -39,6 +39,12 @@ def transform(images: Tensor, family: str, amount: float, directions: Tensor) ->
 
     Raises:
         ValueError: there is no such family.
+
+    >>> import torch
+    >>> from plugin.experiments.invariance import transform
+    >>> image = torch.arange(3.0).expand(1, 1, 3, 3)
+    >>> transform(image, "shift", 1, torch.tensor([2]))[0, 0, 0]  # to the left; borders are mirrored
+    tensor([1., 2., 2.])
     """
     possible = torch.stack([_matrix(family, amount, direction) for direction in range(_DIRECTIONS)])
     matrices = possible.to(images)[directions]

@@ -11,7 +11,19 @@ from .whole import ModuleRecord
 
 @dataclass(frozen=True)
 class LayerRule:
-    """The rule of one linear layer; `type` is that of the module that holds the weight."""
+    """The rule of one linear layer.
+
+    Attributes:
+        layer: its name.
+        type: the class of the module that holds the weight.
+        rule: the rule and its constants.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> LRPTranspose(nn.Sequential(nn.Linear(4, 3)), "epsilon_plus").check(torch.randn(1, 4)).layers
+    (LayerRule(layer='0', type='Linear', rule='Epsilon(epsilon=1e-06)'),)
+    """
 
     layer: str
     type: str
@@ -25,6 +37,13 @@ class Check:
     Attributes:
         refusals: the operations on the way to the output that have no rule.
         layers: the linear layers in the order in which they run, each with its rule; then modules with their own rule.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from plugin.attr import LRPTranspose
+    >>> check = LRPTranspose(nn.Sequential(nn.Linear(4, 3), nn.ReLU())).check(torch.randn(1, 4))
+    >>> check.passed, check.require() is check
+    (True, True)
     """
 
     refusals: tuple[Refusal, ...]
