@@ -294,6 +294,17 @@ def test_every_rule_and_preset_has_a_section() -> None:
         assert f"{rule}(" in text, rule
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "methods").glob("[!R]*.md")), ids=name)
+def test_every_page_of_a_method_is_complete(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    parts = [text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0] for heading in ("Limits", "References")]
+    limits = parts[0] or "".join(re.findall(r"\* \*\*Limits\*\*: .*", text))  # of LRP those of each rule
+    assert re.search(r"\d", limits), "limits in numbers"
+    assert "bibliography.md" in parts[1]
+    for part in ("\n## Definition\n", "\n```text\n", "\n![", "\n```python\n", "../reference/"):
+        assert part in text, part
+
+
 def _percent(share: float) -> str:
     """A share as the pages print it; a half is rounded up."""
     return f"{Decimal(str(100 * share)).quantize(Decimal('0.1'), ROUND_HALF_UP)} %"
