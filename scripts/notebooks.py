@@ -73,12 +73,12 @@ def relinked(notebook: NotebookNode, address: Callable[[Path], str]) -> Notebook
     return copy
 
 
-def in_repository(folder: Path) -> Callable[[Path], str]:
+def repository_address(folder: Path) -> Callable[[Path], str]:
     """Addresses of the repository's files for a notebook in a folder."""
     return lambda path: Path(os.path.relpath(path, folder.resolve())).as_posix()
 
 
-def on_site(files: Files) -> Callable[[Path], str]:
+def site_address(files: Files) -> Callable[[Path], str]:
     """Addresses of the site's pages for a notebook beside the tutorials, also where the site lies on a disk."""
 
     def address(path: Path) -> str:
@@ -106,7 +106,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, f"tutorials/{page.stem}/{name}", content=content))
             text = text.replace(f"]({name})", f"]({page.stem}/{name})")
         copy = f"{page.stem}.ipynb"
-        content = nbformat.writes(relinked(notebook, on_site(files)))
+        content = nbformat.writes(relinked(notebook, site_address(files)))
         files.append(File.generated(config, f"tutorials/{copy}", content=content))
         file.content_string = f"{text}\n\n[This page as a notebook]({copy})\n"
     return files
@@ -122,7 +122,7 @@ def main() -> None:
     for name in options.names:
         path = options.out / f"{name}.ipynb"
         notebook = executed((FOLDER / f"{name}.md").read_text(encoding="utf-8"))
-        nbformat.write(relinked(notebook, in_repository(options.out)), path)
+        nbformat.write(relinked(notebook, repository_address(options.out)), path)
         print(path, flush=True)
 
 

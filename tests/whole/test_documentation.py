@@ -249,20 +249,25 @@ def test_links_of_notebooks_lead_to_files_and_pages(page: Path) -> None:
         pytest.importorskip(package)
     import jupytext
     from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.plugins import EVENTS
     from mkdocs.structure.files import get_files
 
     def links(notebook: Any) -> list[str]:
         return [link.partition("#")[0] for cell in notebook.cells for link in _LINK.findall(_CODE.sub("", cell.source))]
 
     notebooks, notebook = script("notebooks"), jupytext.reads(page.read_text(encoding="utf-8"), fmt="md")
+    # MkDocs takes every name of the file that begins with `on_` for an event.
+    assert {name for name in vars(notebooks) if name.startswith("on_")} <= {f"on_{event}" for event in EVENTS}
     folder = ROOT / "build" / "notebooks"
-    here = [link for link in links(notebooks.relinked(notebook, notebooks.in_repository(folder))) if "://" not in link]
+    here = [
+        link for link in links(notebooks.relinked(notebook, notebooks.repository_address(folder))) if "://" not in link
+    ]
     assert all(Path(os.path.normpath(folder / link)).is_file() for link in here), here
     config = MkDocsConfig()
     config.load_dict({"site_name": "a site", "docs_dir": str(DOCS), "use_directory_urls": False})
     config.validate()
     files = get_files(config)
-    there = [link for link in links(notebooks.relinked(notebook, notebooks.on_site(files))) if "://" not in link]
+    there = [link for link in links(notebooks.relinked(notebook, notebooks.site_address(files))) if "://" not in link]
     assert len(there) == len(here) == sum("://" not in link for link in links(notebook))
     assert {os.path.normpath(f"tutorials/{link}") for link in there} <= {file.dest_uri for file in files}
 
