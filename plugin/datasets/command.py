@@ -44,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _target(text: str) -> str | int:
-    return text if text in ("predicted", "label") else int(text)
+    if text in ("predicted", "label"):
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither predicted nor label nor the number of an output")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
