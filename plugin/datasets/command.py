@@ -53,6 +53,7 @@ def _target(text: str) -> str | int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the arguments say; returns the exit code."""
+    sys.path.append(str(Path.cwd()))  # for a factory: `python -m` looks there, an installed command does not
     try:
         report = _attribute(options)
     except KeyboardInterrupt:
