@@ -1,7 +1,8 @@
 """Classifiers to maximise and to judge with, for images in [0, 1].
 
 `ConvolutionalClassifier` is the network whose units are maximised. `StridedClassifier` is another architecture (no
-pooling, batch norm, ELU, average over positions): a judge that took no part.
+pooling, batch norm, ELU, average over positions): a judge that took no part. `ResidualClassifier` is a judge of natural
+images, which need a deeper network than digits.
 """
 
 import math
@@ -66,7 +67,38 @@ class StridedClassifier(Classifier):
         super().__init__(body, 96, classes)
 
 
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut, batch norm and ReLU before each (He et al. 2016, identity mappings)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        changes = stride > 1 or inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        active = self.norm1(images).relu()
+        residual: Tensor = self.conv2(self.norm2(self.conv1(active)).relu())
+        return residual + self.shortcut(active if isinstance(self.shortcut, nn.Conv2d) else images)
+
+
+class ResidualClassifier(Classifier):
+    """A residual network of eleven 3 x 3 convolutions, averaged over positions: 128 features."""
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: tuple[str, ...]) -> None:
+        body = nn.Sequential(nn.Conv2d(image_shape[0], 32, 3, 1, 1, bias=False))
+        inputs = 32
+        for outputs, stride in ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1)):
+            body.append(ResidualBlock(inputs, outputs, stride))
+            inputs = outputs
+        body.extend([nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()])
+        super().__init__(body, inputs, classes)
+
+
 CLASSIFIERS: dict[str, Callable[..., Classifier]] = {
     "classifier": ConvolutionalClassifier,
     "judge": StridedClassifier,
+    "residual-judge": ResidualClassifier,
 }

@@ -19,26 +19,41 @@ ImageShape = tuple[int, int, int]
 
 
 class Generator(nn.Module):
-    """Codes `(N, code_size)` to images `(N, *image_shape)` in [0, 1]; `body` ends in pixel logits."""
+    """Codes `(N, code_size)` to images `(N, *image_shape)` in [0, 1]; `body` ends in pixel logits.
 
-    def __init__(self, body: nn.Module, code_size: int, image_shape: ImageShape) -> None:
+    With `classes`, the largest of a code's first `classes` numbers is the class of its image.
+    """
+
+    def __init__(self, body: nn.Module, code_size: int, image_shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
-        self.body, self.code_size, self.image_shape = body, code_size, image_shape
+        self.body, self.code_size, self.image_shape, self.classes = body, code_size, image_shape, classes
 
     def forward(self, codes: Tensor) -> Tensor:
         return torch.sigmoid(self.body(codes).float())
 
+    def labels(self, codes: Tensor) -> Tensor | None:
+        """The class `(N,)` that each code asks for; None for a generator that knows no classes."""
+        return codes[:, : self.classes].argmax(dim=1) if self.classes else None
+
 
 class Discriminator(nn.Module):
-    """Images `(N, C, H, W)` in [0, 1] to logits `(N,)`; `body` sees them in [low, high]."""
+    """Images `(N, C, H, W)` in [0, 1] to logits `(N,)`; `body` sees them in [low, high].
+
+    With labels `(N,)` the logit is that of an image of this class. The last layer of `body` then has one output for any
+    image and one for each class. Their sum is the projection discriminator of Miyato and Koyama (2018),
+
+        D(x, y) = (v + e_y) . features(x).
+    """
 
     def __init__(self, body: nn.Module, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__()
         self.body, self.low, self.high = body, low, high
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         logits: Tensor = self.body(images * (self.high - self.low) + self.low)
-        return logits.squeeze(1)
+        if labels is None:
+            return logits[:, 0]
+        return logits[:, 0] + logits[:, 1:].gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 class BatchSpread(nn.Module):
@@ -114,6 +129,8 @@ class MLPGAN(nn.Module):
         code_size: length d of a code.
         hidden: units of the generator's layers; the discriminator has them in reverse.
         branches: of the first layer, see `Branches`.
+        classes: of the images, if both networks are to know them; the generator has a branch for each of them then,
+            instead of `branches`.
 
     >>> import torch
     >>> from gan import MLPGAN
@@ -127,22 +144,25 @@ class MLPGAN(nn.Module):
         code_size: int = 64,
         hidden: tuple[int, ...] = (256, 512),
         branches: int = 32,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
         pixels = channels * height * width
-        layers: list[nn.Module] = [Branches(code_size, hidden[0], branches)]
+        layers: list[nn.Module] = [Branches(code_size, hidden[0], classes or branches)]
         for inputs, units in itertools.pairwise(hidden):
             layers += [nn.BatchNorm1d(inputs), nn.LeakyReLU(0.2), nn.Linear(inputs, units, bias=False)]
         layers += [nn.BatchNorm1d(hidden[-1]), nn.LeakyReLU(0.2), nn.Linear(hidden[-1], pixels)]
         layers += [nn.Unflatten(1, image_shape), Smooth()]
-        self.generator = Generator(nn.Sequential(*layers), code_size, image_shape)
+        self.generator = Generator(nn.Sequential(*layers), code_size, image_shape, classes)
 
         layers = [nn.Flatten()]
         backwards = tuple(reversed(hidden))
         for inputs, units in zip((pixels, *backwards), backwards, strict=False):
             layers += [nn.Linear(inputs, units), nn.LeakyReLU(0.2)]
-        self.discriminator = Discriminator(nn.Sequential(*layers, nn.Linear(backwards[-1], 1)), low=0.0, high=3.0)
+        self.discriminator = Discriminator(
+            nn.Sequential(*layers, nn.Linear(backwards[-1], 1 + classes)), low=0.0, high=3.0
+        )
 
 
 class DCGAN(nn.Module):
@@ -153,6 +173,9 @@ class DCGAN(nn.Module):
         code_size: length d of a code.
         width: channels of the generator's widest maps; the discriminator's widest are four times as many.
         branches: of the first layer, see `Branches`.
+        classes: of the images, if both networks are to know them; the generator has a branch for each of them then,
+            instead of `branches`.
+        detail: channels of the generator's maps at full size; default a quarter of `width`.
 
     Raises:
         ValueError: a shape the layers cannot make.
@@ -164,10 +187,17 @@ class DCGAN(nn.Module):
     """
 
     def __init__(
-        self, image_shape: ImageShape = (1, 28, 28), code_size: int = 64, width: int = 64, branches: int = 32
+        self,
+        image_shape: ImageShape = (1, 28, 28),
+        code_size: int = 64,
+        width: int = 64,
+        branches: int = 32,
+        classes: int = 0,
+        detail: int | None = None,
     ) -> None:
         super().__init__()
         channels, side, other = image_shape
+        detail = width // 4 if detail is None else detail
         if side != other or side % 4 or side < 8:
             raise ValueError(
                 f"a DCGAN makes square images whose side is a multiple of 4 from 8, not {side} x {other}: "
@@ -176,7 +206,7 @@ class DCGAN(nn.Module):
         base = side // 4
         self.generator = Generator(
             nn.Sequential(
-                Branches(code_size, 2 * width, branches),
+                Branches(code_size, 2 * width, classes or branches),
                 nn.BatchNorm1d(2 * width),
                 nn.LeakyReLU(0.2),
                 nn.Linear(2 * width, width * base * base, bias=False),
@@ -186,13 +216,14 @@ class DCGAN(nn.Module):
                 nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(width),
                 nn.ReLU(),
-                nn.ConvTranspose2d(width, width // 4, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(width // 4),
+                nn.ConvTranspose2d(width, detail, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(detail),
                 nn.ReLU(),
-                nn.Conv2d(width // 4, channels, 3, 1, 1),
+                nn.Conv2d(detail, channels, 3, 1, 1),
             ),
             code_size,
             image_shape,
+            classes,
         )
         self.discriminator = Discriminator(
             nn.Sequential(
@@ -203,7 +234,7 @@ class DCGAN(nn.Module):
                 nn.Conv2d(2 * width, 4 * width, 3, 2, 1),
                 nn.LeakyReLU(0.2),
                 BatchSpread(),
-                nn.Linear(4 * width * math.ceil(base / 2) ** 2 + 1, 1),
+                nn.Linear(4 * width * math.ceil(base / 2) ** 2 + 1, 1 + classes),
             )
         )
 

@@ -1,16 +1,17 @@
 """Files that are written completely or not at all."""
 
+import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, put: Callable[[Path, Path], None] = os.replace) -> Iterator[Path]:
     """A path to write to instead of `path`, which gets the content when the block ends without an error.
 
     The new content is on the disk before it replaces the old one. After an interruption, a full disk or a power cut,
@@ -18,6 +19,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: the file.
+        put: gives the new content the file's name.
 
     Raises:
         OSError: the file cannot be written, for example on a full disk; the old file is unchanged, and the message
@@ -31,7 +33,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         _synchronise(partial, os.O_RDWR)
-        os.replace(partial, target)
+        put(partial, target)
         with suppress(OSError):  # some file systems, and Windows, do not support this for folders
             _synchronise(target.parent, os.O_RDONLY)
     except OSError as error:
@@ -47,6 +49,34 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
     with replacing(path) as partial:
         partial.write_bytes(content)
     return Path(path)
+
+
+def create_bytes(path: str | Path, content: bytes) -> bool:
+    """Write a file with this content unless it is there; of several processes one does. See `replacing`.
+
+    Returns:
+        Whether this call wrote it.
+    """
+    try:
+        with replacing(path, _put_first) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        if error.errno != errno.EEXIST or not Path(path).exists():
+            raise
+        return False
+    return True
+
+
+def _put_first(partial: Path, target: Path) -> None:
+    """Give a file a name that no other has."""
+    try:
+        os.link(partial, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if target.exists():  # on a file system without links two processes may both see none
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        os.replace(partial, target)
 
 
 def write_text(path: str | Path, content: str) -> Path:

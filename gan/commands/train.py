@@ -11,23 +11,29 @@ from plugin.devices import choose_device
 from ..classifiers import CLASSIFIERS
 from ..data import NAMES, ImageSet, read
 from ..loading import load_classifier
-from ..training import RECIPES, Recipe, train, train_classifier
-from ..training.adversarial import STATE_FILE
+from ..networks import NETWORKS
+from ..training import Recipe, train, train_classifier
+from ..training.adversarial import STATE_FILE, recipe_for
+
+# The shipped judges, by name and shape of the images that they know.
+JUDGES = {("mnist", (1, 28, 28)): "mnist-judge", ("cifar10", (3, 32, 32)): "cifar10-judge"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whatever is not given is as in the recipe of the shipped checkpoint."""
     parser.add_argument("--data", default="mnist", help=f"{', '.join(NAMES)}, or a folder of pictures; default: mnist")
-    parser.add_argument("--network", choices=(*RECIPES, *CLASSIFIERS), default="dcgan")
+    parser.add_argument("--network", choices=(*NETWORKS, *CLASSIFIERS), default="dcgan")
     parser.add_argument("--data-folder", help="where the files of the data set lie; default: downloaded once")
     parser.add_argument("--size", type=int, help="resize the images to this many pixels per side")
     parser.add_argument("--out", type=Path, help="folder of the run; default: runs/NETWORK-DATA")
-    parser.add_argument("--judge", help="classifier for the scores: a name or a file; default for mnist: mnist-judge")
+    parser.add_argument("--judge", help="classifier for the scores: a name or a file; mnist and cifar10 have their own")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--epochs", type=int, default=8, help="of a classifier")
     for name, kind in (("steps", int), ("batch-size", int), ("learning-rate", float), ("penalty", float)):
         parser.add_argument(f"--{name}", type=kind, help="of a GAN")
     parser.add_argument("--code-size", type=int, help="of a GAN")
+    parser.add_argument("--conditional", action="store_true", default=None, help="tell a GAN the classes of the images")
+    parser.add_argument("--mirror", action="store_true", default=None, help="show half of the images mirrored")
     parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), help="of a GAN's training")
 
@@ -40,11 +46,11 @@ def run(options: argparse.Namespace) -> int:
     if options.network in CLASSIFIERS:
         path = folder / f"{options.network}.safetensors"
         metadata = train_classifier(
-            path, data, test, options.network, options.epochs, options.seed or 0, options.device
+            path, data, test, options.network, options.epochs, options.seed or 0, options.device, bool(options.mirror)
         )
         print(f"{path}: test accuracy {metadata['accuracy']:.4f}")
         return 0
-    recipe = _recipe(options)
+    recipe = _recipe(options, data.name)
     try:
         metadata = train(recipe, data, test, folder, _judge(options.judge, data), device=options.device)
     except KeyboardInterrupt:
@@ -62,8 +68,8 @@ def _where_to_go_on(folder: Path) -> str:
     return "no step was finished, so nothing was written"
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
-    recipe = RECIPES[options.network]
+def _recipe(options: argparse.Namespace, data: str) -> Recipe:
+    recipe = recipe_for(options.network, data)
     names = {field.name for field in fields(recipe)}
     given: dict[str, Any] = {k: v for k, v in vars(options).items() if k in names and v is not None}
     if options.code_size is not None:
@@ -72,6 +78,6 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _judge(name: str | None, data: ImageSet) -> Any:
-    if name is None and data.name == "mnist" and data.image_shape == (1, 28, 28):
-        name = "mnist-judge"
+    if name is None:
+        name = JUDGES.get((data.name, data.image_shape))
     return None if name is None else load_classifier(name)

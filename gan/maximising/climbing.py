@@ -7,6 +7,8 @@ from .batching import in_blocks
 
 # How much longer steps become while they go well, and how much shorter at most when one did not.
 GROW, SHRINK = 1.2, 0.2
+# A run whose steps are so short a share of the first one is stuck.
+_STUCK = 0.1
 # Adam's: how fast the means of slopes and of squared slopes forget.
 _MEAN, _SQUARES = 0.9, 0.999
 
@@ -17,19 +19,29 @@ def like_rows(values: Tensor, codes: Tensor) -> Tensor:
 
 
 class Climb:
-    """The value and the slope at the code of each active run, and the size of its next step along the slope."""
+    """The value and the slope at the code of each active run, and the size of its next step along the slope.
 
-    def __init__(self, codes: Tensor, size: float, rows: int | None) -> None:
-        self.codes, self.slope, self.rows = codes, torch.zeros_like(codes), rows
+    Attributes:
+        leaping: the runs `(m,)` that are stuck, and look elsewhere in their next step; every other step they do not.
+    """
+
+    def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: bool = False) -> None:
+        self.codes, self.slope, self.rows, self.first, self.leaps = codes, torch.zeros_like(codes), rows, size, leaps
         self.value = torch.full((len(codes),), -torch.inf).to(codes)
         self.norm = torch.zeros_like(self.value)
         # Where a run starts counts as a step that went well.
         self.size = torch.full_like(self.value, size / GROW)
+        self.leaping = torch.zeros_like(self.value, dtype=torch.bool)
 
     def accept(self, better: Tensor, codes: Tensor, value: Tensor, slope: Tensor, adapt: bool) -> None:
         """Go on from `codes` where `better` `(m,)`, with longer steps; elsewhere from the old ones with shorter."""
         if adapt:
-            self.size = self.size * torch.where(better, GROW, self._top(value)).to(self.size)
+            size = self.size * torch.where(better, GROW, self._top(value)).to(self.size)
+            # A leap says nothing of the slope here. Where it went well the run begins anew.
+            leapt = torch.where(better, torch.full_like(size, self.first), self.size)
+            self.size = torch.where(self.leaping, leapt, size)
+            if self.leaps:
+                self.leaping = ~self.leaping & (self.size < _STUCK * self.first)
         rows = like_rows(better, codes)
         self.codes, self.slope = torch.where(rows, codes, self.codes), torch.where(rows, slope, self.slope)
         self.value = torch.where(better, value, self.value)
@@ -37,8 +49,8 @@ class Climb:
 
     def keep(self, rows: Tensor) -> None:
         """Forget the other runs."""
-        self.codes, self.slope, self.value, self.norm, self.size = (
-            values[rows] for values in (self.codes, self.slope, self.value, self.norm, self.size)
+        self.codes, self.slope, self.value, self.norm, self.size, self.leaping = (
+            values[rows] for values in (self.codes, self.slope, self.value, self.norm, self.size, self.leaping)
         )
 
     def stepped(self) -> Tensor:
@@ -61,8 +73,8 @@ class Climb:
 class AdamClimb(Climb):
     """Steps by Adam (Kingma and Ba 2015), for values that differ at random from step to step: no step is refused."""
 
-    def __init__(self, codes: Tensor, size: float, rows: int | None) -> None:
-        super().__init__(codes, size, rows)
+    def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: bool = False) -> None:
+        super().__init__(codes, size, rows, leaps)
         self.size = torch.full_like(self.value, size)
         self.mean, self.squares, self.count = torch.zeros_like(codes), torch.zeros_like(codes), 0
 

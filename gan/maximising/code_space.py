@@ -24,6 +24,8 @@ from .targets import Units
 # A run looks for a start among so many times `candidates` random codes at most: a class that one code in 50 shows is
 # found by 199 runs of 200.
 _PATIENCE = 32
+# Of a code's entries, those that a leap draws anew.
+_REDRAWN = 0.2
 
 
 class CodeSpaceAM(ActivationMaximizer):
@@ -35,6 +37,8 @@ class CodeSpaceAM(ActivationMaximizer):
     >>> result.images.shape, result.probabilities[-1].min() > 0.9
     (torch.Size([2, 1, 28, 28]), tensor(True))
     """
+
+    leaps = True
 
     def __init__(
         self,
@@ -144,6 +148,11 @@ class CodeSpaceAM(ActivationMaximizer):
         else:
             (moved,) = in_blocks(lambda *rows: [self.prior.move(rows[0], rows[1], None)], codes, share)
         return moved
+
+    def leap(self, codes: Tensor, randoms: list[torch.Generator]) -> Tensor:
+        drawn = random_codes(self.code_shape, randoms, codes)
+        chosen = torch.stack([torch.rand(self.code_shape, generator=random) for random in randoms]) < _REDRAWN
+        return self._on_prior(torch.where(chosen.to(codes.device), drawn, codes))
 
     def _on_prior(self, codes: Tensor) -> Tensor:
         """Codes `(n, d)` after a whole move of the prior without noise."""

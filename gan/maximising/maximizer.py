@@ -36,6 +36,7 @@ class ActivationMaximizer:
         rows: of a block (`gan.maximising.batching`); None is the usual number.
         exact: whether blocks are filled up, so that a run does not depend on how many there are.
         climb: how steps are chosen.
+        leaps: whether a run for a unit that is no class also looks elsewhere once it is stuck (`leap`).
         patience: after so many steps without a slope a run is given up.
         stop_at: the probability of a class at which runs are frozen by default; None if they make all steps.
     """
@@ -51,6 +52,7 @@ class ActivationMaximizer:
     rows: int | None = None
     exact: bool = True
     climb: type[Climb] = Climb
+    leaps = False
     patience = 30
     stop_at: float | None = 0.99
 
@@ -159,6 +161,10 @@ class ActivationMaximizer:
 
     def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
         """Codes after the prior's move; `share` are the steps' sizes over the first one's, `(n, 1, ...)`."""
+        raise NotImplementedError
+
+    def leap(self, codes: Tensor, randoms: list[torch.Generator]) -> Tensor:
+        """Codes elsewhere `(n, ...)`, for runs that are stuck at `codes`, drawn by each run's random generator."""
         raise NotImplementedError
 
     def blocks(self, function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:

@@ -52,6 +52,8 @@ class Recipe:
         penalty_every: steps between two evaluations of R1.
         average_decay: of the moving average, per step.
         precision: "bfloat16" (by autocast, on processors that compute with it) or "float32".
+        conditional: tell both networks the classes of the images.
+        mirror: show half of the real images mirrored; right for photographs, wrong for digits.
 
     >>> from gan import Recipe
     >>> recipe = Recipe("mlp", {"code_size": 16}, steps=1000, seed=1)
@@ -69,6 +71,8 @@ class Recipe:
     penalty_every: int = 16
     average_decay: float = 0.998
     precision: str = "bfloat16"
+    conditional: bool = False
+    mirror: bool = False
 
     def rate(self, step: int) -> float:
         """The learning rate of step `step`: constant for half of the steps, then down to 0 along a cosine."""
@@ -82,10 +86,26 @@ def squared_slope(logits: Tensor, images: Tensor) -> Tensor:
     return slope.square().sum(dim=(1, 2, 3)).mean()
 
 
+# By network, or by network and data where the data want another one.
 RECIPES = {
     "mlp": Recipe("mlp", steps=36000, penalty=0.5, precision="float32"),
     "dcgan": Recipe("dcgan", {"branches": 32}, steps=12000, batch_size=64, penalty=0.2),
+    "dcgan-cifar10": Recipe(
+        "dcgan",
+        {"code_size": 128, "width": 96, "detail": 48},
+        steps=7000,
+        batch_size=64,
+        penalty=0.05,
+        average_decay=0.999,
+        conditional=True,
+        mirror=True,
+    ),
 }
+
+
+def recipe_for(network: str, data: str) -> Recipe:
+    """The recipe of a network, "mlp" or "dcgan", for data of this name."""
+    return RECIPES.get(f"{network}-{data}", RECIPES[network])
 
 
 # All that is needed to go on with a run.
@@ -100,12 +120,20 @@ class Trainer:
         data: the training images.
         folder: where the run's files go.
         device: where to compute; default CUDA, else MPS, else the processor. A run may go on on another device.
+
+    Raises:
+        ValueError: a shape the network cannot make, or a conditional recipe for images without classes.
     """
 
     def __init__(self, recipe: Recipe, data: ImageSet, folder: Path, device: str | torch.device | None = None) -> None:
         self.recipe, self.data, self.folder, self.device = recipe, data, folder, choose_device(device)
         torch.manual_seed(recipe.seed)
-        network = NETWORKS[recipe.architecture](image_shape=data.image_shape, **recipe.arguments)
+        self.arguments = {"image_shape": data.image_shape, **recipe.arguments}
+        if recipe.conditional:
+            if data.labels is None:
+                raise ValueError(f"{data.name} has no classes to tell the networks: put the pictures in class folders")
+            self.arguments["classes"] = len(data.classes)
+        network = NETWORKS[recipe.architecture](**self.arguments)
         network.to(self.device, memory_format=torch.channels_last)
         self.network: nn.Module = network
         self.generator: Generator = network.generator
@@ -160,11 +188,17 @@ class Trainer:
         }
         save_torch(state, self.state_file)
 
-    def batch(self) -> Tensor:
-        """Real images in [0, 1], drawn with replacement."""
+    def batch(self) -> tuple[Tensor, Tensor | None]:
+        """Real images in [0, 1], drawn with replacement, and their labels if the networks know them."""
         chosen = torch.randint(len(self.data), (self.recipe.batch_size,), generator=self.random)
         images = self.data.images[chosen].to(self.device).float() / 255
-        return images.contiguous(memory_format=torch.channels_last)
+        if self.recipe.mirror:
+            mirrored = torch.rand(len(images), 1, 1, 1, generator=self.random).to(self.device) < 0.5
+            images = torch.where(mirrored, images.flip(3), images)
+        labels = None
+        if self.recipe.conditional and self.data.labels is not None:
+            labels = self.data.labels[chosen].to(self.device)
+        return images.contiguous(memory_format=torch.channels_last), labels
 
     def codes(self) -> Tensor:
         codes = torch.randn(self.recipe.batch_size, self.generator.code_size, generator=self.random)
@@ -185,13 +219,14 @@ class Trainer:
         return losses
 
     def update_discriminator(self) -> float:
-        real, codes = self.batch(), self.codes()
+        (real, labels), codes = self.batch(), self.codes()
         penalised = self.step % self.recipe.penalty_every == 0
         real.requires_grad_(penalised)
         with mixed_precision(self.recipe.precision == "bfloat16", self.device):
             with torch.no_grad():
                 made = self.generator(codes)
-            on_real, on_made = self.discriminator(real).float(), self.discriminator(made).float()
+            on_real = self.discriminator(real, labels).float()
+            on_made = self.discriminator(made, self.generator.labels(codes)).float()
         loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
         total = loss
         if penalised:
@@ -203,7 +238,8 @@ class Trainer:
     def update_generator(self) -> float:
         self.discriminator.requires_grad_(False)
         with mixed_precision(self.recipe.precision == "bfloat16", self.device):
-            on_made = self.discriminator(self.generator(self.codes())).float()
+            codes = self.codes()
+            on_made = self.discriminator(self.generator(codes), self.generator.labels(codes)).float()
         loss = F.softplus(-on_made).mean()
         self.apply(loss, self.optimizers[1], "generator")
         self.discriminator.requires_grad_(True)
@@ -271,7 +307,7 @@ class Trainer:
         """Write averaged generator and discriminator as float16 safetensors; returns the metadata."""
         metadata = {
             "architecture": self.recipe.architecture,
-            "arguments": {"image_shape": self.data.image_shape, **self.recipe.arguments},
+            "arguments": self.arguments,
             "data": self.data.name,
             "seed": self.recipe.seed,
             "steps": self.step,

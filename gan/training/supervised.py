@@ -18,13 +18,16 @@ from ..data import ImageSet
 from .precision import mixed_precision
 
 
-def jitter(images: Tensor, random: torch.Generator) -> Tensor:
+def jitter(images: Tensor, random: torch.Generator, mirror: bool = False) -> Tensor:
     """Rotate by up to 12 degrees, scale and shift by up to 10 %, each image by itself; outside is 0.
 
     Args:
         images: `(N, C, H, W)`.
         random: decides the transformations.
+        mirror: mirror half of the images first.
     """
+    if mirror:
+        images = torch.where(torch.rand(len(images), 1, 1, 1, generator=random) < 0.5, images.flip(3), images)
     angle, scale, right, down = (torch.rand(4, len(images), generator=random) * 2 - 1) * torch.tensor(
         [math.radians(12), 0.1, 0.2, 0.2]  # shifts in half sides
     ).view(4, 1)
@@ -41,6 +44,7 @@ def train_classifier(
     epochs: int = 8,
     seed: int = 0,
     device: str | torch.device | None = None,
+    mirror: bool = False,
 ) -> dict[str, Any]:
     """Train a classifier and store it.
 
@@ -48,10 +52,11 @@ def train_classifier(
         path: the `.safetensors` file to write.
         train: labelled images to learn from.
         test: labelled images to measure on.
-        kind: "classifier" or "judge", a key of `CLASSIFIERS`.
+        kind: "classifier", "judge" or "residual-judge", a key of `CLASSIFIERS`.
         epochs: passes over `train`, each image jittered anew.
         seed: decides the first weights, the order and the jitter.
         device: where to compute; default CUDA, else MPS, else the processor.
+        mirror: also show images mirrored; right for photographs, wrong for digits.
 
     Returns:
         The stored metadata; `accuracy` is that of the float16 weights as stored.
@@ -83,7 +88,8 @@ def train_classifier(
         classifier.train()
         batches = torch.randperm(len(train), generator=random).split(128)
         for batch in (bar := tqdm(batches, desc=f"{kind}, epoch {epoch + 1}/{epochs}", unit="batch", mininterval=2)):
-            images = jitter(train.images[batch].float() / 255, random).contiguous(memory_format=torch.channels_last)
+            images = jitter(train.images[batch].float() / 255, random, mirror)
+            images = images.contiguous(memory_format=torch.channels_last)
             with mixed_precision(device=place):
                 logits = classifier(images.to(place))
             loss = F.cross_entropy(logits.float(), train.labels[batch].to(place))
@@ -101,6 +107,7 @@ def train_classifier(
         "data": train.name,
         "seed": seed,
         "epochs": epochs,
+        "mirror": mirror,
         "torch": torch.__version__,
     }
     state = {

@@ -31,6 +31,7 @@ ENGINES = ("local", "ray")
 _PARQUET_ROWS = 256
 
 
+@paths.os_errors()
 def attribute_dataset(
     model: str | nn.Module | LoadedModel,
     method: str,

@@ -44,11 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _target(text: str) -> str | int:
-    return text if text in ("predicted", "label") else int(text)
+    if text in ("predicted", "label"):
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither predicted nor label nor the number of an output")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what the arguments say; returns the exit code."""
+    sys.path.append(str(Path.cwd()))  # for a factory: `python -m` looks there, an installed command does not
     try:
         report = _attribute(options)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class ParquetSink:
         self.out = out
         self.parts = None if summary is None else SummaryParts(out, summary)
         self.rows = self.blocks = self.found = 0
+        self.started = time()
         require("pyarrow.parquet", extra="datasets", purpose="an output of Parquet files")
 
     def begin(self, plan: Plan, source: Source) -> Iterator[Block]:
@@ -67,7 +69,7 @@ class ParquetSink:
             if paths.names_in(self.out) or (not paths.is_url(self.out) and Path(self.out).is_file()):
                 raise ValueError(f"{self.out} exists and holds no rows of this package: give another --out")
             about = {"format": FORMAT, "settings": settings, "block_rows": plan.block_rows, **plan.about}
-            paths.write(path, json.dumps(about, indent=1).encode())
+            paths.create(path, json.dumps(about, indent=1).encode())
         described = json.loads(paths.read(path))
         if described.get("format") != FORMAT:
             raise ValueError(f"{self.out} was written by another version of this package: give another --out")
@@ -116,12 +118,16 @@ class ParquetSink:
     def write(self, block: Block, rows: Rows) -> None:
         """Write a block as one file, and before it what is kept of its maps."""
         path = paths.join(self.out, _name(block))
-        if self.parts is not None:
-            if _is_written(path):  # by a process that was taken for dead, and counts it
+        content = _as_parquet(block, rows, with_maps=self.parts is None)
+        if self.parts is None:
+            paths.write(path, content)
+            return
+        if paths.exists(path):
+            if paths.size_and_stamp(path)[0] > _SHORTEST:  # of another run, or of an actor that was taken for dead
                 return
-            self.parts.write(block.number, self.parts.summary.of_block(rows))
-        paths.write(path, _as_parquet(block, rows, with_maps=self.parts is None))
-        if self.parts is not None:
+            paths.remove_file(path)  # a power cut left it
+        self.parts.write(block.number, self.parts.summary.of_block(rows))
+        if paths.create(path, content):  # of two that write a block at once, one counts it
             self.parts.count(block.number)
 
     def finish(self) -> Report:
@@ -131,7 +137,8 @@ class ParquetSink:
         if not left and self.parts is not None:
             self._summarise(self.parts)
         if not left:
-            paths.remove_partial_files(self.out)
+            if not paths.is_url(self.out):
+                paths.remove_left_over(Path(self.out).glob(".*.partial.*"), self.started)
             counts = {"rows": rows, "maps": maps, "skipped": rows - maps}
             paths.write(paths.join(self.out, FINISHED), json.dumps(counts).encode())
         where = self.out if paths.is_url(self.out) else Path(self.out)
@@ -150,14 +157,17 @@ class ParquetSink:
         return errors, rows, maps
 
     def _summarise(self, parts: SummaryParts) -> None:
-        if not paths.exists(paths.join(self.out, SUMMARY)):
-            paths.write(paths.join(self.out, SUMMARY), as_npz(parts.finish(self._written())))
+        """Write the summary, and remove its parts, unless another process that finds nothing left is faster."""
+        path = paths.join(self.out, SUMMARY)
+        while not paths.exists(path):
+            try:
+                paths.write(path, as_npz(parts.finish(self._written())))
+            except FileNotFoundError:  # another process has joined or removed what this one was about to read
+                continue
+            except ValueError:
+                if not paths.exists(path):
+                    raise
         parts.remove()
-
-
-def _is_written(path: str) -> bool:
-    """Whether a file is there that is no remainder of a power cut."""
-    return paths.exists(path) and paths.size_and_stamp(path)[0] > _SHORTEST
 
 
 def _name(block: Block) -> str:

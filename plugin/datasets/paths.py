@@ -4,15 +4,20 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time
 from typing import Any
 
 from ..extras import require
-from ..files import write_bytes
+from ..files import create_bytes, write_bytes
 from .records import UnreadablePicture
 
+# Packages below fsspec whose errors are no OSError.
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure")
+# Seconds in which whoever writes a file has written to it.
+_WRITTEN_WITHIN = 60.0
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "modified", "created")
 
 
@@ -37,6 +42,28 @@ def file_system(url: str) -> tuple[Any, str]:
             "such as s3fs or gcsfs"
         ) from error
     return system, path
+
+
+def as_os_error(error: Exception) -> Exception:
+    """An error of object storage as the one that a failing disk raises; every other error as it is."""
+    client = type(error).__module__.partition(".")[0]
+    if isinstance(error, OSError) or client not in _CLIENTS:
+        return error
+    return OSError(
+        f"object storage fails ({client}: {error}): check the URL, the network and the credentials that {client} finds"
+    )
+
+
+@contextmanager
+def os_errors() -> Iterator[None]:
+    """Raise errors of object storage as `as_os_error` says."""
+    try:
+        yield
+    except Exception as error:
+        expected = as_os_error(error)
+        if expected is error:
+            raise
+        raise expected from error
 
 
 def join(parent: str, name: str) -> str:
@@ -73,6 +100,21 @@ def write(path: str, content: bytes) -> None:
     system.pipe_file(inner, content)
 
 
+def create(path: str, content: bytes) -> bool:
+    """Write a file as a whole unless it is there, so that of several processes one does; whether this call wrote it."""
+    if not is_url(path):
+        return create_bytes(path, content)
+    system, inner = file_system(path)
+    try:
+        system.pipe_file(inner, content, mode="create")
+    except OSError:
+        system.invalidate_cache()
+        if not system.exists(inner):
+            raise
+        return False
+    return True
+
+
 def remove_file(path: str) -> None:
     """Remove a file; it need not be there."""
     if not is_url(path):
@@ -93,11 +135,17 @@ def remove_folder(path: str) -> None:
         system.rm(inner, recursive=True)
 
 
-def remove_partial_files(folder: str) -> None:
-    """Remove what killed processes were writing into a folder."""
-    if not is_url(folder):
-        for left_over in Path(folder).glob(".*.partial.*"):
-            left_over.unlink(missing_ok=True)
+def remove_left_over(found: Iterable[Path], started: float) -> None:
+    """Remove the files and folders that killed processes were writing, and none that another process writes now.
+
+    Args:
+        found: everything under a temporary name.
+        started: when this process began, in seconds since the epoch: what it resumes from is older.
+    """
+    for path in found:
+        with suppress(FileNotFoundError):  # its process has just given it its name
+            if path.stat().st_mtime < max(started, time() - _WRITTEN_WITHIN):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def exists(path: str) -> bool:
@@ -106,6 +154,16 @@ def exists(path: str) -> bool:
         return Path(path).exists()
     system, inner = file_system(path)
     return bool(system.exists(inner))
+
+
+def has_folder(path: str) -> bool:
+    """Whether the folder of a file, or the bucket of an object, is there; without it, the file may be there as well."""
+    if not is_url(path):
+        return Path(path).parent.is_dir()
+    if path.startswith(("http://", "https://")):  # the server has answered
+        return True
+    system, inner = file_system(path)
+    return bool(system.exists(inner.lstrip("/").partition("/")[0]))
 
 
 def names_in(folder: str) -> dict[str, int]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from ..extras import require
 from ..models import Preprocessing
+from . import paths
 from .explain import Explain
 from .labels import Labels
 from .local_engine import STEPS, ErrorLimit, Picture, Progress, Seconds, progress_bar, read_picture, rows_of
@@ -28,6 +29,8 @@ from .records import Block, Sink, Source
 
 # Blocks of a wave. An actor loads the network once in a wave.
 _WAVE = 4096
+# Seconds after which a driver ends whose own cluster was killed; Ray would wait a minute.
+_WITHOUT_CLUSTER = 10
 
 
 @dataclass
@@ -111,23 +114,38 @@ def start_ray(actors: int | None) -> Any:
 
     Raises:
         MissingExtraError: Ray is not installed.
+        OSError: it does not start.
     """
     ray = require("ray", extra="ray", purpose="the engine ray")
     require("ray.data", extra="ray", purpose="the engine ray")
     if not ray.is_initialized():
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False)
-        else:
-            # Reading needs a processor beside the actors, which are logical ones to Ray.
-            cpus = max(os.cpu_count() or 1, (actors or 1) + 1)
-            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        try:
+            _connect(ray, actors)
+        except Exception as error:  # Ray raises its own and plain ones
+            raise OSError(f"Ray does not start: {error}. If the machine is busy, try again") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     return ray
 
 
+def _connect(ray: Any, actors: int | None) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+        return
+    ray.init(
+        "local",  # and not a cluster that happens to run on this machine, of which nothing was said
+        # Reading needs a processor beside the actors, which are logical ones to Ray.
+        num_cpus=max(os.cpu_count() or 1, (actors or 1) + 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _system_config={"gcs_rpc_server_reconnect_timeout_s": _WITHOUT_CLUSTER},
+    )
+
+
 def _pickled(error: Exception) -> bytes:
     """An error to raise again in the driver: Ray would keep only its text."""
+    error = paths.as_os_error(error)
     try:
         content = pickle.dumps(error)
         pickle.loads(content)

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from . import paths
@@ -13,6 +14,7 @@ from .records import Record, UnreadablePicture
 MAX_FILE_BYTES = 256 * 2**20
 # A folder that holds one of these is a result, and none of its files is a picture.
 RESULT_MARKS = ("zarr.json", "_attribution.json")
+_COLUMNS = ("path", "label", "bytes", "modified")
 
 
 class _Files:
@@ -112,6 +114,9 @@ class ListSource(_Files):
     A `.txt` holds one in a line. A `.csv` or `.tsv` begins with a line of column names: `path`, and if known `label`,
     `bytes` and `modified`. Where the last two are missing, files on this machine are asked for theirs; files under URLs
     are not, so that a list of many begins at once.
+
+    A file that is not there is a picture that cannot be read, as one of many may be; where the first one is not there,
+    or the folder or bucket of one, the list or the disk is wrong.
     """
 
     def __init__(self, path: str) -> None:
@@ -122,31 +127,46 @@ class ListSource(_Files):
         """The pictures in the order of the list; see `plugin.datasets.sources.Source`.
 
         Raises:
+            FileNotFoundError: the first file, or the folder of another, is not there.
             ValueError: the list is empty, or has no column `path`.
         """
         is_empty = True
-        for row in self._rows():
+        for path, label, length, modified in self._rows():
+            place = path if paths.is_url(path) else paths.join(self.folder, path)
+            if is_empty and not paths.exists(place):
+                raise _not_there(place, f"it is the first; a path counts from {self.folder}")
             is_empty = False
-            place = row["path"] if paths.is_url(row["path"]) else paths.join(self.folder, row["path"])
-            size, modified = int(row.get("bytes") or -1), row.get("modified") or ""
+            size = int(length or -1)
             if not modified and not paths.is_url(place):
                 size, modified = _status(place)
-            yield Record(printable(row["path"]), place, size, modified, row.get("label") or None)
+            yield Record(printable(path), place, size, modified, label or None)
         if is_empty:
             raise ValueError(f"{self.path} names no pictures")
 
-    def _rows(self) -> Iterator[dict[str, str]]:
+    def read(self, record: Record) -> bytes:
+        """The content; see `plugin.datasets.sources.Source`."""
+        try:
+            return super().read(record)
+        except FileNotFoundError as error:
+            _require_folder(record.place)
+            raise UnreadablePicture("The list names a file that is not there.") from error
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        """Path, label, bytes and modification time of each picture; what is not known is empty."""
         with self._open() as file:
             if self.path.endswith(".txt"):
-                yield from ({"path": line} for line in map(str.rstrip, file) if line)
+                yield from ((line, "", "", "") for line in map(str.rstrip, file) if line)
                 return
             reader = csv.reader(file, delimiter="\t" if self.path.endswith(".tsv") else ",")
             columns = next(reader, [])
             if "path" not in columns:
                 raise ValueError(f"{self.path} has no column `path` in its first line")
+            # Past the columns stands an empty value, for those that the list does not have.
+            chosen = itemgetter(*(columns.index(name) if name in columns else len(columns) for name in _COLUMNS))
+            padding = [""] * (len(columns) + 1)
             for values in filter(None, reader):
-                row = dict(zip(columns, values, strict=False))
-                if not row.get("path"):
+                row = chosen(values[: len(columns)] + padding[len(values[: len(columns)]) :])
+                if not row[0]:
                     raise ValueError(f"{self.path} names no path in line {reader.line_num}")
                 yield row
 
@@ -160,7 +180,16 @@ class ListSource(_Files):
 def _status(place: str) -> tuple[int, str]:
     try:
         return paths.size_and_stamp(place)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise FileNotFoundError(errno.ENOENT, "the list names a file that is not there", place) from error
-        raise
+    except FileNotFoundError:
+        _require_folder(place)
+        return -1, ""
+
+
+def _require_folder(place: str) -> None:
+    """Refuse to take a disk that is missing for a file that is."""
+    if not paths.has_folder(place):
+        raise _not_there(place, "its folder is not there either")
+
+
+def _not_there(place: str, why: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, f"the list names a file that is not there, and {why}", place)

@@ -2,7 +2,8 @@
 
 A block's part is written before the block itself. Each process joins the parts of its finished blocks whenever they
 have become as large as what it joined before: on the disk there are about two summaries for each process, not a part
-for each block. A joined file names its blocks, so that what a killed process had not removed yet counts once.
+for each block. A joined file names its blocks, so that what a killed process had not removed yet counts once. Nothing
+is joined after the last block, when another process may make the summary already.
 """
 
 import io
@@ -33,15 +34,20 @@ class SummaryParts:
     summary: Summary
     _own: dict[str, tuple[list[int], int]] = field(default_factory=dict)
     _joined: str = ""
+    _size: int = 0
 
     def write(self, block: int, part: Part) -> None:
         """Write the part of a block, before the block itself."""
-        paths.write(self._path(_name(block)), as_npz(part | {"blocks": np.array([block])}))
+        self._join_if_large()
+        content = as_npz(part | {"blocks": np.array([block])})
+        paths.write(self._path(_name(block)), content)
+        self._size = len(content)
 
     def count(self, block: int) -> None:
-        """Say that a block is written; its part may be joined with others now."""
-        name = _name(block)
-        self._own[name] = ([block], len(paths.read(self._path(name))))
+        """Say that this process, and no other, has written the block of the last part."""
+        self._own[_name(block)] = ([block], self._size)
+
+    def _join_if_large(self) -> None:
         single = [size for own, (_, size) in self._own.items() if own != self._joined]
         joined = self._own[self._joined][1] if self._joined else 0
         if len(single) >= _AT_LEAST and sum(single) >= joined:

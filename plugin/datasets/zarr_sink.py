@@ -6,14 +6,17 @@ block's other chunks are on the disk: a block whose mark is missing or cannot be
 same bytes.
 """
 
+import gc
 import json
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -67,12 +70,16 @@ class ZarrSink:
     def __init__(self, out: str) -> None:
         require_zarr()
         self.out = out
+        self.started = time()
 
     def begin(self, plan: Plan, source: Source) -> list[Block]:
         """The blocks that are not finished; the names of all pictures are held in memory."""
-        records = list(source.records())
-        self.store = _open_or_create(self.out, plan, records)
-        self.store.check(plan.settings, source, records)
+        with _without_collection():
+            records = list(source.records())
+        is_own = _create_if_missing(self.out, plan, records)
+        self.store = MapStore(self.out)
+        if not is_own:
+            self.store.check(plan.settings, source, records)
         finished = self.store.finished()
         self.found = int(finished.sum())
         return [block for block in blocks_of(iter(records), self.store.block) if not finished[block.start]]
@@ -85,7 +92,7 @@ class ZarrSink:
         """How far the store is."""
         finished, errors = self.store.finished(), self.store.column("error")
         if finished.all():
-            self.store.finish()
+            self.store.finish(self.started)
         skipped = errors != ""
         names = self.store.column("file")[skipped].tolist()
         return Report(
@@ -191,10 +198,20 @@ class MapStore:
         for name in COLUMNS:
             if name == "finished":
                 self._synchronise(start, [other for other in COLUMNS if other != name])
-            if self._is_local:  # zarr would read what a power cut left of the last, shorter chunk
-                self._chunk(name, start).unlink(missing_ok=True)
-            self._arrays[name][start:stop] = rows[name] if name != "finished" else True
+            self._write(name, slice(start, stop), rows[name] if name != "finished" else True)
         self._synchronise(start, ["finished"])
+
+    def _write(self, name: str, rows: slice, values: Any) -> None:
+        """Write one chunk. It replaces the one that is there, which another run may have marked as finished."""
+        try:
+            self._arrays[name][rows] = values
+        except OSError:
+            raise
+        except Exception:  # of the last, shorter chunk zarr reads first what is there, as a power cut left it
+            if not self._is_local:
+                raise
+            self._chunk(name, rows.start).unlink()
+            self._arrays[name][rows] = values
 
     def _chunk(self, name: str, start: int) -> Path:
         array = self._arrays[name]
@@ -211,16 +228,18 @@ class MapStore:
                 for entry in (path, *(parent for parent in path.parents if parent.is_relative_to(array))):
                     _to_disk(entry)
 
-    def finish(self) -> None:
-        """Say that nothing is left to do, and remove what killed processes were writing."""
+    def finish(self, started: float) -> None:
+        """Say that nothing is left to do, and remove what killed processes were writing.
+
+        Args:
+            started: when this process began; see `plugin.datasets.paths.remove_left_over`.
+        """
         if not self._group.attrs["finished"]:
             self._mark_finished()
         if self._is_local:
             path = Path(self.path)
-            for left_over in path.glob("*/c/**/*.partial"):
-                left_over.unlink(missing_ok=True)
-            for left_over in path.parent.glob(_partial(path, "*").name):
-                shutil.rmtree(left_over, ignore_errors=True)
+            paths.remove_left_over(path.glob("*/c/**/*.partial"), started)
+            paths.remove_left_over(path.parent.glob(_partial(path, "*").name), started)
 
     def _mark_finished(self) -> None:
         if not self._is_local:
@@ -240,6 +259,18 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage among a million records again and again, which takes as long as they do."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _zarr_store(path: str) -> Any:
     if not paths.is_url(path):
         return path
@@ -247,17 +278,18 @@ def _zarr_store(path: str) -> Any:
     return require_zarr().storage.FsspecStore.from_url(path)
 
 
-def _open_or_create(path: str, plan: Plan, records: Sequence[Record]) -> MapStore:
-    """The store at a path or URL, begun now or before, by this process or another."""
+def _create_if_missing(path: str, plan: Plan, records: Sequence[Record]) -> bool:
+    """Create a store unless there is something; whether the one that is there now is this process's for certain."""
     if paths.is_url(path):
         if not paths.names_in(path):
             _create_remote(path, plan, records)
-    elif not Path(path).exists() or (Path(path).is_dir() and not any(Path(path).iterdir())):
-        _create_local(Path(path), plan, records)
-    return MapStore(path)
+        return False
+    if not Path(path).exists() or (Path(path).is_dir() and not any(Path(path).iterdir())):
+        return _create_local(Path(path), plan, records)
+    return False
 
 
-def _create_local(path: Path, plan: Plan, records: Sequence[Record]) -> None:
+def _create_local(path: Path, plan: Plan, records: Sequence[Record]) -> bool:
     partial = _partial(path, uuid.uuid4().hex)
     _create(partial, plan, records)
     for entry in (*partial.rglob("*"), partial):
@@ -269,6 +301,8 @@ def _create_local(path: Path, plan: Plan, records: Sequence[Record]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         if not path.exists():
             raise
+        return False
+    return True
 
 
 def _create_remote(url: str, plan: Plan, records: Sequence[Record]) -> None:

@@ -382,6 +382,14 @@ def test_store_in_the_folder_is_none_of_its_files(folder):
 # The command line
 
 
+def test_factory_in_the_folder_where_the_command_is_given(folder, tmp_path, monkeypatch):
+    (tmp_path / "own_factory.py").write_text(f"from {network.__module__} import network as make")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    command = ["attribute", "--model", "own_factory:make", "--data", str(folder), "--method", "gradient"]
+    assert main([*command, "--out", "maps"]) == 0
+
+
 def test_command_line(folder, tmp_path, capsys):
     command = [
         "attribute",

@@ -100,6 +100,24 @@ def maps_of(out: str) -> dict[str, Any]:
     return dict(zip(names, maps, strict=True))
 
 
+def test_storage_that_refuses_is_a_failing_disk(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nothing = str(tmp_path / "nothing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, nothing)
+    for name in variables:
+        monkeypatch.delenv(name, raising=False)
+    s3fs.S3FileSystem.clear_instance_cache()
+    folder = fill(tmp_path / "pictures", 2)
+    pairs = [("s3://bucket/photos", nothing), (folder, "s3://bucket/maps.zarr"), (folder, "s3://bucket/maps.parquet")]
+    for source, out in pairs:
+        with pytest.raises(OSError, match=r"object storage fails \(botocore: Unable to locate credentials\): check"):
+            explain(source, out)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_changed_object_is_refused(system: Any, tmp_path: Path) -> None:
     explain("s3://bucket/photos/cat/*.png", "s3://bucket/mean", keep="mean")
     with np.load(system.open("bucket/mean/_summary.npz")) as found:

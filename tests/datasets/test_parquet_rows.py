@@ -1,6 +1,7 @@
 """Rows in Parquet files: the same as in a zarr store, resumable, readable by others; summaries instead of maps."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 from support.picture_folders import arrays, content, draw, fill, network, rows_of
 
-from plugin.datasets import Report, attribute_dataset, paths
-from plugin.datasets.summaries import KINDS, Summary
+from plugin.datasets import Record, Report, attribute_dataset, paths
+from plugin.datasets.explain import Rows
+from plugin.datasets.parquet_sink import ParquetSink
+from plugin.datasets.records import Block, Plan
+from plugin.datasets.summaries import KINDS, Part, Summary
 from plugin.datasets.summary_parts import SummaryParts
 
 pytest.importorskip("pyarrow.parquet")
@@ -219,15 +223,101 @@ def test_what_a_killed_process_did_not_remove_counts_once(tmp_path: Path, monkey
     parts = SummaryParts(str(tmp_path), summary)
     with monkeypatch.context() as patch:
         patch.setattr(paths, "remove_file", lambda path: None)  # as if killed before
-        for block in range(16):
+        for block in range(17):  # the last one's part is written when the others are joined
             parts.write(block, summary.of_block(rows))
             parts.count(block)
+    assert len(list((tmp_path / "_parts").iterdir())) == 18
     after = SummaryParts(str(tmp_path), summary)
-    after.write(16, summary.of_block(rows))
-    after.write(17, summary.of_block(rows))  # of a block that was never written
-    assert after.finish(range(17))["count"].tolist() == [17]
-    with pytest.raises(ValueError, match="lacks what block 18 contributes"):
-        after.finish(range(19))
+    after.write(17, summary.of_block(rows))
+    after.write(18, summary.of_block(rows))  # of a block that was never written
+    assert after.finish(range(18))["count"].tolist() == [18]
+    with pytest.raises(ValueError, match="lacks what block 19 contributes"):
+        after.finish(range(20))
+
+
+# Two runs that summarise at once
+
+
+def two_sinks(out: Path, count: int) -> tuple[ParquetSink, ParquetSink, list[Block], Rows]:
+    """Two processes that began an output of so many blocks of a row, the blocks, and the row of each."""
+    shapes = {"map": (1, 2, 2), "logits": (3,)}
+    plan = Plan({}, {}, shapes, 1)
+    first, second = (ParquetSink(str(out), Summary("mean")) for _ in range(2))
+    blocks = list(first.begin(plan, Numbered(count)))
+    assert list(second.begin(plan, Numbered(count))) == blocks
+    rows = {name: np.ones((1, *shape), np.float32) for name, shape in (shapes | {"probability": ()}).items()}
+    rows |= {name: np.zeros(1, np.int64) for name in ("target", "predicted")}
+    return first, second, blocks, rows | {name: np.array([""], object) for name in ("id", "sha256", "error")}
+
+
+class Numbered:
+    """Pictures without content."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def records(self) -> Iterator[Record]:
+        """The pictures."""
+        return (Record(str(number), number) for number in range(self.count))
+
+    def read(self, record: Record) -> bytes:
+        """Nobody asks for it."""
+        raise NotImplementedError
+
+
+def assert_summarised(out: Path, count: int) -> None:
+    """Each row counts once, and nothing else is left."""
+    with np.load(out / "_summary.npz") as found:
+        assert found["count"].tolist() == [count]
+    assert not (out / "_parts").exists()
+
+
+def test_block_that_two_runs_write_at_once_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, blocks, rows = two_sinks(tmp_path, 25)
+    exists = paths.exists
+    # Both look before either has written.
+    monkeypatch.setattr(paths, "exists", lambda path: "block-" not in path and exists(path))
+    for block in blocks[:18]:
+        first.write(block, rows)
+    for block in blocks[7:]:
+        second.write(block, rows)
+    assert second.finish().left == 0
+    assert_summarised(tmp_path, 25)
+
+
+def test_summary_that_another_process_has_just_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, blocks, rows = two_sinks(tmp_path, 3)
+    for block in blocks:
+        first.write(block, rows)
+    finish = SummaryParts.finish
+
+    def be_overtaken(parts: SummaryParts, numbers: Iterable[int]) -> Part:
+        monkeypatch.setattr(SummaryParts, "finish", finish)
+        second.finish()
+        return finish(parts, numbers)
+
+    monkeypatch.setattr(SummaryParts, "finish", be_overtaken)
+    assert first.finish().left == 0
+    assert_summarised(tmp_path, 3)
+
+
+def test_summary_that_is_made_as_soon_as_the_last_block_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, blocks, rows = two_sinks(tmp_path, 17)
+    for block in blocks[:-1]:
+        first.write(block, rows)
+    create = paths.create
+
+    def be_overtaken(path: str, content: bytes) -> bool:
+        is_first = create(path, content)
+        assert second.finish().left == 0
+        return is_first
+
+    monkeypatch.setattr(paths, "create", be_overtaken)
+    first.write(blocks[-1], rows)
+    assert first.finish().left == 0
+    assert_summarised(tmp_path, 17)
 
 
 def test_store_is_read_by_xarray(folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.kills import Kills, Run, actors_of, differences
 from support.picture_folders import arrays, assert_alike, fill, rows_of
 
 from plugin.datasets import Record, Report, attribute_dataset
@@ -46,24 +47,6 @@ def explain(folder: Path, out: Path, engine: str = "ray", **options: Any) -> Rep
     """Explain a folder in blocks of two, by two actors."""
     given = {"method": "guided-backprop", "block_rows": 2, "batch_size": 2, "actors": 2, "progress": False} | options
     return attribute_dataset("all-cnn-c", source=folder, out=out, engine=engine, **given)
-
-
-def actors() -> list[int]:
-    """The process ids of the actors that this process's own cluster has."""
-    parents, found = {}, []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"MapWorker(MapBatches(ExplainBlock" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:  # it ended
-            continue
-
-    def is_ours(process: int) -> bool:
-        parent = parents.get(process, 0)
-        return parent == os.getpid() or (parent > 1 and is_ours(parent))
-
-    return [process for process in found if is_ours(process)]
 
 
 @pytest.mark.parametrize("suffix", ["zarr", "parquet"])
@@ -101,7 +84,7 @@ def test_killed_actor_is_replaced(tmp_path: Path) -> None:
     def kill() -> None:
         while len(list(out.glob("block-*"))) < 2:
             sleep(0.01)
-        killed.extend(actors()[:1])
+        killed.extend(actors_of(os.getpid())[:1])
         for process in killed:
             os.kill(process, signal.SIGKILL)
 
@@ -193,3 +176,15 @@ def test_killed_driver_is_followed_by_another(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a finished block was computed again"
     explain(folder, tmp_path / "alone.parquet", "local")
     assert_same(out, tmp_path / "alone.parquet")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_killed_cluster_is_followed_by_another(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pictures", 56)
+    run = Run(folder, tmp_path / "maps.zarr", "ray", ("--actors", "2"))
+    killed = Kills(run, "cluster")
+    killed.strike(1, most_blocks=4)
+    assert killed.count == 1
+    alone = Run(folder, tmp_path / "alone.zarr")
+    alone.finish()
+    assert not differences(run.values(), alone.values())

@@ -1,7 +1,9 @@
 """Going on with a run: changed pictures and code are noticed, power cuts are survived, nobody's rows are forgotten."""
 
+import errno
 import os
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 def explain(folder: Path, out: Path, method: str = "gradient") -> int:
     """Explain a folder in blocks of two; how many rows were there before."""
-    return attribute_folder(network(), folder, out, method, batch_size=2, progress=False).found
+    return attribute_folder(network(), folder, out, method, batch_size=2, block_rows=2, progress=False).found
 
 
 def swap(first: Path, second: Path) -> None:
@@ -216,6 +218,64 @@ def test_rows_are_on_the_disk_before_they_are_marked(
         for before in (f"maps/c/{block}/0/0/0", f"maps/c/{block}", "maps/c", f"logits/c/{block}/0"):
             # A chunk of the values that stand there before, as of bad pictures only, is not written.
             assert before in synchronised[:mark] or not (tmp_path / "maps" / before).exists(), before
+
+
+# Full disks, and two runs at once
+
+
+@pytest.mark.parametrize("out", ["maps.zarr", "maps.parquet"])
+def test_full_disk_loses_nothing(out: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, room, fsync = 0, 10**6, os.fsync
+
+    def fill_up(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    explain(folder, tmp_path / "unbroken" / out)
+    room = calls // 4
+    for _ in range(2):
+        calls = 0
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            explain(folder, tmp_path / out)
+        assert raised.value.errno == errno.ENOSPC
+    room = 10**6
+    assert 0 < explain(folder, tmp_path / out) < 12
+    assert content(tmp_path / out) == content(tmp_path / "unbroken" / out)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_runs_at_once_lose_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, options = network(), {"batch_size": 5}
+    attribute_folder(model, folder, tmp_path / "unbroken", "gradient", progress=False, **options)
+
+    def be_overtaken(done: int, total: int | None) -> None:
+        if done != 5:
+            return
+        attribute_folder(model, folder, tmp_path / "maps", "gradient", progress=False, **options)
+
+        def fail(*arguments: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(zarr.Array, "__setitem__", fail)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        attribute_folder(model, folder, tmp_path / "maps", "gradient", progress=be_overtaken, **options)
+    assert content(tmp_path / "maps") == content(tmp_path / "unbroken")
+
+
+def test_what_another_run_is_writing_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    explain(folder, tmp_path / "maps")
+    chunks = tmp_path / "maps" / "maps" / "c" / "0" / "0" / "0"
+    for name in ("old.partial", "new.partial"):
+        (chunks / name).touch()
+    os.utime(chunks / "old.partial", (0, 0))
+    os.utime(chunks / "new.partial", (time() + 60, time() + 60))
+    explain(folder, tmp_path / "maps")
+    assert {path.name for path in chunks.iterdir()} == {"0", "new.partial"}
 
 
 # Cost

@@ -203,7 +203,7 @@ def test_url_that_nothing_speaks_is_refused(url: str, folder: Path, tmp_path: Pa
     ("name", "content", "message"),
     [
         ("list.txt", "", "names no pictures"),
-        ("list.txt", "gone.png\n", "the list names a file that is not there"),
+        ("list.txt", "gone.png\n", "the list names a file that is not there, and it is the first; a path counts from"),
         ("list.csv", "file\na.png\n", "has no column `path`"),
         ("list.csv", "label,path\n\ncat\n", "names no path in line 3"),
         ("shard.tar", "no tar file at all" * 100, "is no tar file that can be read"),
@@ -214,6 +214,31 @@ def test_sources_that_are_not_what_they_should_be(name: str, content: str, messa
     with pytest.raises((ValueError, OSError), match=message):
         explain(str(tmp_path / name), tmp_path / "maps")
     assert not (tmp_path / "maps").exists()
+
+
+def test_files_of_a_list_that_are_not_there_are_listed(folder: Path, tmp_path: Path, remote: str) -> None:
+    upload(folder, f"{remote}/pictures")
+    names = ["cat/001.png", "cat/gone.png", "cat/003.png"]
+    system = fsspec.filesystem("memory")
+    for root in (str(tmp_path), remote):
+        for ending, rows in (("txt", ""), ("csv", "path,bytes,modified\n")):
+            lines = [f"pictures/{name},7,today" if rows else f"pictures/{name}" for name in names]
+            content = rows + "\n".join(lines)
+            (tmp_path / f"list.{ending}").write_text(content)
+            system.pipe_file(f"{remote}/list.{ending}", content.encode())
+            out = tmp_path / f"{ending} of {root.partition(':')[0].rpartition('/')[2]}"
+            found = explain(f"{root}/list.{ending}", out)
+            assert found["error"].tolist() == ["", "The list names a file that is not there.", ""]
+
+
+def test_disk_that_is_missing_is_no_missing_file(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("pictures/cat/001.png\nshare/1.png\n")
+    with pytest.raises(FileNotFoundError, match="its folder is not there either"):
+        explain(str(tmp_path / "list.txt"), tmp_path / "maps")
+    (tmp_path / "list.csv").write_text("path,modified\npictures/cat/001.png,today\nshare/1.png,today\n")
+    with pytest.raises(FileNotFoundError, match="its folder is not there either"):
+        explain(str(tmp_path / "list.csv"), tmp_path / "maps")
+    assert not arrays(tmp_path / "maps")["finished"].any()
 
 
 def test_other_things_are_no_sources(folder: Path, tmp_path: Path) -> None:

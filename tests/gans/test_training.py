@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gan import DCGAN, MLPGAN, Recipe, load, load_classifier, train, train_classifier
+from gan import DCGAN, MLPGAN, RECIPES, Recipe, load, load_classifier, train, train_classifier
 from gan.__main__ import main
 from gan.data import ImageSet, read
 from gan.judging.generator_quality import evaluate, frechet_distance, imbalance, nearest_distances
 from gan.loading import WEIGHTS_FOLDER
 from gan.networks import BatchSpread, Smooth
-from gan.training.adversarial import Trainer, squared_slope
+from gan.training.adversarial import Trainer, recipe_for, squared_slope
 from gan.training.precision import mixed_precision
 from gan.training.supervised import jitter
 from plugin.models.checkpoints import load_weights, read_metadata
@@ -93,6 +93,23 @@ def test_what_range_a_discriminator_sees(network: type, low: float, high: float)
 def test_a_size_the_dcgan_cannot_make_is_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         DCGAN(image_shape=shape)
+
+
+@pytest.mark.parametrize("network", [MLPGAN, DCGAN])
+def test_networks_that_know_classes(network: type) -> None:
+    """The largest of a code's first numbers is its class; a logit for a class is that of any image and the class's."""
+    pair = network(image_shape=(3, 8, 8), code_size=6, classes=4).eval()
+    codes = torch.tensor([[0.0, 3, 1, 2, 9, 9], [1.0, -1, 0, 0.5, 9, 9]])
+    assert pair.generator.labels(codes).tolist() == [1, 0]
+    assert network(image_shape=(3, 8, 8), code_size=6).generator.labels(codes) is None
+    images, labels = torch.rand(3, 3, 8, 8), torch.tensor([2, 0, 3])
+    low, high = pair.discriminator.low, pair.discriminator.high
+    outputs = pair.discriminator.body(images * (high - low) + low)
+    assert outputs.shape == (3, 5)
+    for image, label in enumerate(labels.tolist()):
+        expected = outputs[image, 0] + outputs[image, 1 + label]
+        torch.testing.assert_close(pair.discriminator(images, labels)[image], expected)
+        torch.testing.assert_close(pair.discriminator(images)[image], outputs[image, 0])
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -180,6 +197,57 @@ def test_a_killed_run_resumes_to_the_bit_same_checkpoint(
     for name in ("history.json", "samples.png"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
     assert not list(tmp_path.rglob("*.partial*"))
+
+
+@TINY
+def test_a_conditional_training_tells_the_networks_the_classes(
+    recipe: Recipe, digits: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Tensor, Tensor]] = []
+
+    class Watched(Trainer):
+        def batch(self) -> tuple[Tensor, Tensor | None]:
+            images, labels = super().batch()
+            assert labels is not None
+            told.append((images.detach().clone(), labels))
+            return images, labels
+
+    monkeypatch.setattr("gan.training.adversarial.Trainer", Watched)
+    arguments = {**recipe.arguments, "code_size": 12}
+    train(replace(recipe, arguments=arguments, steps=3, conditional=True), *digits, tmp_path)
+    values, classes = digits[0].values(), digits[0].labels
+    assert classes is not None
+    for images, labels in told:
+        for image, label in zip(images, labels.tolist(), strict=True):
+            same = (values == image).flatten(1).all(dim=1)
+            assert label in classes[same].tolist()
+    generator = load(tmp_path / f"{recipe.architecture}.safetensors").generator
+    assert generator.classes == 10
+    assert generator.labels(torch.eye(10, 12)).tolist() == list(range(10))  # type: ignore[union-attr]
+
+
+def test_a_conditional_training_needs_classes(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
+    plain = ImageSet("plain", digits[0].images)
+    with pytest.raises(ValueError, match="plain has no classes"):
+        train(replace(TINY_MLP, conditional=True), plain, plain, tmp_path)
+
+
+def test_half_of_the_photographs_are_mirrored(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    data = ImageSet("noise", torch.randint(256, (1, 3, 8, 8), dtype=torch.uint8, generator=random))
+    image = data.values()[0]
+    for mirror in (True, False):
+        images, _ = Trainer(replace(TINY_DCGAN, batch_size=200, mirror=mirror), data, tmp_path).batch()
+        straight = (images == image).flatten(1).all(dim=1)
+        turned = (images == image.flip(2)).flatten(1).all(dim=1)
+        assert bool((straight ^ turned).all())
+        assert 70 < int(turned.sum()) < 130 if mirror else not turned.any()
+
+
+def test_photographs_have_a_recipe_of_their_own() -> None:
+    assert recipe_for("dcgan", "cifar10").conditional
+    assert recipe_for("dcgan", "a-folder") == recipe_for("dcgan", "mnist") == RECIPES["dcgan"]
+    assert recipe_for("mlp", "cifar10") == RECIPES["mlp"]
 
 
 def test_the_seed_decides(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
