@@ -174,7 +174,7 @@ def test_predictions_are_those_of_each_picture_alone_and_broken_files_do_not_sto
             continue
         if row % 3:  # one at a time takes its time
             continue
-        expected = answers.probabilities(answers.logits(subject, Image.open(photos / record.id)))
+        expected = answers.probabilities("logits", answers.outputs(subject, Image.open(photos / record.id)))
         assert found.predicted[row] == expected.argmax()
         assert found.confidence[row] == pytest.approx(expected.max(), rel=1e-4)
         thumbnail = Image.open(io.BytesIO(predictions.thumbnail(row)))

@@ -22,7 +22,7 @@ from plugin.explorer.inputs import drawn_digit, offered_networks, offered_pictur
 from plugin.explorer.inputs.layer_outputs import axes
 from plugin.explorer.inputs.subject import layer_shapes
 from plugin.explorer.maps import answers, ledgers, map_programs, questions, rendering
-from plugin.explorer.maps.questions import Question
+from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.server.files import sent
 from plugin.explorer.server.meter import cost
 from plugin.explorer.settings import UPLOAD, VIEWS, Settings, from_query
@@ -302,7 +302,7 @@ def test_torchvision_network_by_name(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert weight_downloads.missing("squeezenet1_0") == ""
     subject = offered_networks.open_network("squeezenet1_0")
-    top = int(answers.logits(subject, CAT.image).argmax())
+    top = int(answers.outputs(subject, CAT.image).argmax())
     assert "cat" in subject.model.classes[top]
     settings, _ = fit(Settings(methods=("guided-grad-cam",)), subject.model.classes, subject.layers)
     question = questions.question_of(settings, "guided-grad-cam", top)
@@ -325,7 +325,7 @@ def test_layers_are_those_that_run_once(subject):
 
     layers, outputs = layer_shapes(models.load(Reusing()))
     assert list(layers) == ["conv", "head"]
-    assert outputs == 2
+    assert outputs.shape == (1, 2)
 
 
 def test_every_method_names_classes_that_exist():
@@ -382,7 +382,7 @@ def test_every_preset_is_a_method():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_conserves_on_the_bundled_networks(network, preset):
     subject = opened(network)
-    top = int(answers.logits(subject, CAT.image).argmax())
+    top = int(answers.outputs(subject, CAT.image).argmax())
     question = questions.lrp_question(Settings(network, preset=preset), top)
     attribution = answers.compute(subject, CAT.image, question).attribution
     ledger = ledgers.compute(subject, CAT.image, question)
@@ -393,7 +393,7 @@ def test_every_preset_conserves_on_the_bundled_networks(network, preset):
     assert ledger.output == pytest.approx(logit, rel=1e-5)
     assert ledger.input == pytest.approx(float(attribution.sum(dtype=np.float64)), abs=1e-4 * logit)
     assert ledger.input + ledger.absorbed == pytest.approx(logit, rel=1e-3)
-    assert "in no entry" not in ledgers.statement(ledger, question)
+    assert "in no entry" not in ledgers.statement(ledger, Look(subject, CAT).ask(question))
 
 
 def test_ledger_of_a_contrast_names_the_layers_of_the_network(subject):
@@ -402,7 +402,9 @@ def test_ledger_of_a_contrast_names_the_layers_of_the_network(subject):
     assert [entry.layer for entry in ledger][-1] == "features.conv1"
     alone = [ledgers.compute(subject, CAT.image, replace(question, target=t, contrast=None)).output for t in (3, 5)]
     assert ledger.output == pytest.approx(alone[0] - alone[1], rel=1e-4)
-    assert ledgers.statement(ledger, question).startswith(f"**Difference of logits {ledger.output:.5g} = ")
+    assert ledgers.statement(ledger, Look(subject, CAT).ask(question)).startswith(
+        f"**Difference of logits {ledger.output:.5g} = "
+    )
 
 
 def test_chart_and_table_show_the_numbers_of_the_ledger(subject):
@@ -437,7 +439,7 @@ def test_rules_without_a_layer_and_relevance_that_ends_between_layers_are_report
     assert ledgers.idle(ledger, question.rules) == "No linear layer that ran is called `features.conv77`."
     assert ledgers.idle(ledger, question.rules[:1]) == ""
     missing = ledger.output - ledger.input - ledger.absorbed
-    assert f"{missing:.5g} is in no entry" in ledgers.statement(ledger, question)
+    assert f"{missing:.5g} is in no entry" in ledgers.statement(ledger, Look(subject, CAT).ask(question))
 
 
 @pytest.mark.parametrize("mean", [(0.5, 0.5, 0.5), (0.485, 0.456, 0.406), (0.0, 0.0, 1.0)])

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from plugin import devices, models
+from plugin.heads import LOGITS, find_head
 from plugin.models import LoadedModel
 from plugin.models.exported_programs import ENDING as PROGRAM
 
@@ -112,14 +113,16 @@ def open_network(name: str, weights: OwnWeights | None = None, device: str = PRO
     except Exception as error:  # the user's own network may fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(f"{name} cannot process a picture: {reason}.") from error
-    names = model.classes or tuple(f"class {index}" for index in range(outputs))
-    if weights and weights.names and len(names) != outputs:
+    count = outputs.shape[1]
+    names = model.classes or tuple(f"class {index}" for index in range(count))
+    if weights and weights.names and len(names) != count:
         raise ValueError(
-            f"{weights.names.name} has {len(names)} names, and the network in {weights.file.name} {outputs} classes: "
+            f"{weights.names.name} has {len(names)} names, and the network in {weights.file.name} {count} classes: "
             "give one name for each class"
         )
     identity = f"{name}@{weights.identity}" if weights else name
-    return Subject(name, replace(model, classes=names), layers, opened.source, opened.imports, identity, device)
+    head = find_head(outputs) or LOGITS
+    return Subject(name, replace(model, classes=names), layers, opened.source, opened.imports, identity, device, head)
 
 
 def _check_batches(model: LoadedModel, device: str) -> None:

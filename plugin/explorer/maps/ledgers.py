@@ -11,12 +11,13 @@ from PIL import Image
 
 from plugin import figures
 from plugin.attr import LRPTranspose
+from plugin.heads import LOG_SOFTMAX, LOGITS, OUTPUTS, PLURALS
 from plugin.propagation.lrp.ledger import Entry, Ledger
 
 from ..choices import offered_rules
 from ..inputs.subject import Subject
 from .answers import answering
-from .questions import LogitDifference, Question, constructed, explained
+from .questions import Asked, LogitDifference, Question, constructed, explained
 
 # A constant that is added on the way has no rule.
 NO_RULE = "-"
@@ -83,9 +84,11 @@ def figure(ledger: Ledger) -> go.Figure:
     )
 
 
-def balance(ledger: Ledger, question: Question) -> str:
+def balance(ledger: Ledger, asked: Asked) -> str:
     """The logit is the relevance of the input plus what was absorbed, in plain text."""
-    named = "Logit" if question.contrast is None else "Difference of logits"
+    head = asked.subject.head
+    called = OUTPUTS[LOGITS if head == LOG_SOFTMAX else head]  # LRP explains the logits below a log-softmax
+    named = called.capitalize() if asked.question.contrast is None else f"Difference of {PLURALS[called]}"
     return f"{named} {ledger.output:.5g} = input relevance {ledger.input:.5g} + absorbed {ledger.absorbed:.5g}"
 
 
@@ -104,9 +107,9 @@ def remainder(ledger: Ledger) -> str:
     )
 
 
-def statement(ledger: Ledger, question: Question) -> str:
+def statement(ledger: Ledger, asked: Asked) -> str:
     """What the ledger comes to, as Markdown."""
-    return f"**{balance(ledger, question)}** {remainder(ledger)}"
+    return f"**{balance(ledger, asked)}** {remainder(ledger)}"
 
 
 def idle(ledger: Ledger, rules: Sequence[tuple[str, str]]) -> str:

@@ -14,7 +14,7 @@ from ...choices.offered_methods import METHODS, lrp_key
 from ...choices.offered_rules import RULES
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
-from ...maps.questions import Look, Question, lrp_question
+from ...maps.questions import Asked, Look, lrp_question
 from ...maps.reports import Added
 from ...maps.shown_maps import Shown
 from ...settings import Settings
@@ -68,7 +68,7 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with left:
         map_column(shown, _MAP_HEIGHT, more=ledgers.arrays(ledger), read=True)
     with chart:
-        _chart(ledger, asked.question)
+        _chart(ledger, asked)
     _table(ledger, settings, look.subject)
     if look.subject.layers:
         units_behind.draw(settings, asked)
@@ -82,13 +82,13 @@ def _widgets(settings: Settings, subject: Subject, top: int) -> None:
         "Rules", list(PRESETS), format_func=lambda name: METHODS[lrp_key(name)].label, key=key("preset"),
         help=(PRESETS[settings.preset].__doc__ or "").strip().splitlines()[0],
     )  # fmt: skip
-    controls.class_lists(subject.model.classes, top)
+    controls.class_lists(subject, top)
     controls.display(subject.channels)
 
 
-def _chart(ledger: Ledger, question: Question) -> None:
+def _chart(ledger: Ledger, asked: Asked) -> None:
     st.markdown("**Conservation, from the output down to the input**")
-    st.markdown(ledgers.statement(ledger, question))
+    st.markdown(ledgers.statement(ledger, asked))
     figure = chart_options.on_page(ledgers.figure(ledger))
     st.plotly_chart(figure, key=key("ledger"), config=chart_options.SAVED, alt=_ALT)
 
