@@ -89,6 +89,15 @@ def number(lowest: float, highest: float) -> Form:
     return Form(read, "{:g}".format)
 
 
+def exact_number(lowest: float, highest: float) -> Form:
+    """The same with all its digits in a link: another number is another map."""
+    return Form(number(lowest, highest).read, _all_digits)
+
+
+def _all_digits(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
 def numbers(count: int, lowest: float, highest: float) -> Form:
     """So many numbers in these bounds, with commas between."""
     form = number(lowest, highest)
@@ -100,7 +109,7 @@ def numbers(count: int, lowest: float, highest: float) -> Form:
         return tuple(form.read(part) for part in parts)
 
     # All digits: another mean is another map.
-    return Form(read, lambda values: ",".join(repr(value).removesuffix(".0") for value in values))
+    return Form(read, lambda values: ",".join(map(_all_digits, values)))
 
 
 def interval(lowest: float, highest: float) -> Form:

@@ -410,7 +410,7 @@ def test_ledger_of_a_contrast_names_the_layers_of_the_network(subject):
 def test_chart_and_table_show_the_numbers_of_the_ledger(subject):
     ledger = ledgers.compute(subject, CAT.image, Question("lrp-epsilon", target=3))
     left, to_bias, to_stabiliser, entered = ledgers.figure(ledger).data
-    table = ledgers.rows(ledger, subject)
+    table = ledgers.rows(ledger, Look(subject, CAT).ask(Question("lrp-epsilon", target=3)))
     for trace, name in ((left, "left"), (to_bias, "to_bias"), (to_stabiliser, "to_stabiliser")):
         assert list(trace.x) == [getattr(entry, name) for entry in ledger] == [getattr(row, name) for row in table]
     np.testing.assert_allclose(entered.x, [entry.entered for entry in ledger], rtol=1e-6)
@@ -424,7 +424,7 @@ def test_rules_of_single_layers_win_over_the_preset(subject, contrast):
     def rules_by_layer(*chosen):
         question = Question("lrp-epsilon-gamma-box", target=3, contrast=contrast, rules=chosen)
         ledger = ledgers.compute(subject, CAT.image, question)
-        return {row.layer: row.rule for row in ledgers.rows(ledger, subject)}
+        return {row.layer: row.rule for row in ledgers.rows(ledger, Look(subject, CAT).ask(question))}
 
     preset = rules_by_layer()
     assert preset["features.conv1"] == "box"

@@ -58,12 +58,18 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Ledger:
     return replace(ledger, entries=tuple(entries))
 
 
-def rows(ledger: Ledger, subject: Subject) -> list[Row]:
+def rows(ledger: Ledger, asked: Asked) -> list[Row]:
     """The table, from the output to the input."""
-    names = {str(call()): name for name, call in offered_rules.layer_rules(subject.model.preprocessing).items()}
+    offered = offered_rules.layer_rules(asked.subject.model.preprocessing, dict(asked.question.numbers))
+    names = {str(call()): name for name, call in offered.items()}
     return [
         Row(e.layer, names.get(e.rule, e.rule), e.entered, e.left, e.to_bias, e.to_stabiliser) for e in ledger.entries
     ]
+
+
+def rule_label(rule: str, question: Question) -> str:
+    """The rule of a row, for people."""
+    return offered_rules.rule_label(rule, dict(question.numbers).get("alpha", offered_rules.NUMBERS["alpha"]))
 
 
 def arrays(ledger: Ledger) -> dict[str, NDArray[Any]]:

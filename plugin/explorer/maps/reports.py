@@ -258,7 +258,7 @@ def _named(shown: Shown, looks: int) -> str:
 
 def _ledger(ledger: Ledger, shown: Shown) -> dict[str, Any]:
     """The ledger with a bar for each layer: pieces `(kind, start, width)` in percent of the widest bar."""
-    rows = ledgers.rows(ledger, shown.subject)
+    rows = ledgers.rows(ledger, shown.asked)
     parts = [{"left": row.left, "bias": row.to_bias, "stabiliser": row.to_stabiliser} for row in rows]
     lowest = min(sum(value for value in each.values() if value < 0) for each in parts)
     highest = max(sum(value for value in each.values() if value > 0) for each in parts)
@@ -277,7 +277,10 @@ def _ledger(ledger: Ledger, shown: Shown) -> dict[str, Any]:
         "balance": ledgers.balance(ledger, shown.asked),
         "remainder": ledgers.remainder(ledger),
         "zero": 100 * -lowest / width,
-        "rows": [(row, pieces(part)) for row, part in zip(rows, parts, strict=True)],
+        "rows": [
+            (replace(row, rule=ledgers.rule_label(row.rule, shown.question)), pieces(part))
+            for row, part in zip(rows, parts, strict=True)
+        ],
     }
 
 
