@@ -184,6 +184,20 @@ def test_badges_come_unasked_after_the_maps(page, query, count):
 
 @pytest.mark.checks
 @pytest.mark.usefixtures("forgotten")
+def test_maps_of_the_tour_have_theirs_with_their_titles():
+    at = drawn(opened("tour", step="guided-backprop"))
+    titles = [text.partition(": ")[0] for text in shown(at)]
+    assert titles == [
+        f"{label}, {network}"
+        for network in ("model-c", "all-cnn-c")
+        for label in ("Deconvnet, no switches", "Guided backprop")
+    ]
+    # Guided backprop hardly depends on the last layer, and says so.
+    assert "hardly" in shown(at)[3]
+
+
+@pytest.mark.checks
+@pytest.mark.usefixtures("forgotten")
 def test_page_that_is_left_and_view_that_is_changed_do_not_go_on(monkeypatch):
     reached, go_on, ended = threading.Event(), threading.Event(), []
 
