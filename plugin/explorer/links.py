@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugin import devices
+from plugin.models.timm_networks import PREFIX as TIMM
+from plugin.models.timm_networks import timm_names
 
 from .inputs import drawn_digit
 
@@ -34,6 +36,18 @@ def one_of(choices: Collection[str]) -> Form:
         if text not in choices:
             raise ValueError("is unknown")
         return text
+
+    return Form(read)
+
+
+def network(choices: Collection[str]) -> Form:
+    """One of these names of networks."""
+    known = one_of(choices)
+
+    def read(text: str) -> str:
+        if text.startswith(TIMM) and not timm_names():
+            raise ValueError("needs the package timm, which is not installed: pip install 'captum-simplicity[zoo]'")
+        return str(known.read(text))
 
     return Form(read)
 

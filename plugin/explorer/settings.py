@@ -317,4 +317,6 @@ def from_query(
 def _form(declared: Field[Any], names: Collection[str]) -> Form:
     """How a setting stands in a link; `names` are those of a setting that is declared without."""
     form: Form | None = declared.metadata["form"]
-    return links.one_of(names) if form is None else form
+    if form is not None:
+        return form
+    return links.network(names) if declared.name == "network" else links.one_of(names)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -15,6 +15,7 @@ from plugin import devices, models
 from plugin.heads import LOGITS, find_head
 from plugin.models import LoadedModel
 from plugin.models.exported_programs import ENDING as PROGRAM
+from plugin.models.timm_networks import timm_names
 
 from ..server.device_memory import OutOfDeviceMemory, guarded
 from ..server.turns import PROCESSOR
@@ -56,14 +57,21 @@ def add(name: str) -> None:
 
 
 def choices() -> tuple[str, ...]:
-    """The user's own networks, those known to `plugin.models`, then torchvision's classification networks by name."""
+    """The user's own networks, those known to `plugin.models`, then the classification networks of torchvision by name,
+    and of timm, where that is installed."""
+    return (*_own, *models.known_names(), DIGITS, *torchvisions(), *timm_names())
+
+
+@cache
+def torchvisions() -> tuple[str, ...]:
+    """The names of torchvision's classification networks."""
     from torchvision import models as torchvision_models
 
-    return (*_own, *models.known_names(), DIGITS, *sorted(torchvision_models.list_models(module=torchvision_models)))
+    return tuple(sorted(torchvision_models.list_models(module=torchvision_models)))
 
 
 def architectures() -> tuple[str, ...]:
-    """The names of `choices` that take a checkpoint: those whose code is bundled or torchvision's."""
+    """The names of `choices` that take a checkpoint: those whose code is bundled, torchvision's or timm's."""
     return tuple(name for name in choices() if name not in _own and name != DIGITS)
 
 
@@ -71,7 +79,7 @@ def family(name: str) -> str:
     """Networks of one family answer with the same classes, and look at the same kind of picture."""
     if name in models.known_names():
         return "CIFAR-10"
-    return name if name in _own or name == DIGITS else "ImageNet"
+    return "ImageNet" if name in torchvisions() else name
 
 
 def digit_classifier() -> LoadedModel:
