@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from plugin import models
+from plugin import figures, models
 from plugin.explorer.choices.offered_methods import METHODS, OF_PICTURES
 from plugin.explorer.fitting import fit, follow
 from plugin.explorer.inputs import drawn_digit, offered_networks, offered_pictures, weight_downloads
@@ -27,6 +27,7 @@ from plugin.explorer.server.files import sent
 from plugin.explorer.server.meter import cost
 from plugin.explorer.settings import UPLOAD, VIEWS, Settings, from_query
 from plugin.explorer.untrusted_text import markdown_sentence
+from plugin.explorer.widgets import chart_options
 from plugin.models import pictures
 from plugin.rules.presets import PRESETS
 
@@ -417,6 +418,13 @@ def test_chart_and_table_show_the_numbers_of_the_ledger(subject):
     assert list(left.customdata) == [entry.layer for entry in ledger] == [row.layer for row in table]
     assert [row.layer for row in table][:: len(table) - 1] == ["features.class_conv", "features.conv1"]
     assert {row.rule for row in table} == {"epsilon"}
+
+
+def test_a_legend_above_a_chart_lies_below_the_button_that_saves_it():
+    bars = figures.ledger_bars(["fc"], [1.0], [0.0], [0.0])
+    assert bars.layout.legend.yanchor == "bottom"
+    assert chart_options.on_page(bars).layout.margin.t > 40
+    assert chart_options.on_page(figures.signed_map(np.ones((2, 2)))).layout.margin.t == 0
 
 
 @pytest.mark.parametrize("contrast", [None, 5])
