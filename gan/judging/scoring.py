@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from plugin.devices import on_device
+from plugin.heads import LOGITS
 
 from ..maximising import Result
 from ..maximising.activations import Activations, as_module, evaluating
-from ..maximising.heads import LOGITS
 from ..maximising.targets import Units, class_probabilities
 from ..reals import Reals, images_and_labels
 from .baselines import batch_speedup, best_of_random, best_of_real, pixel_ascent

@@ -1,5 +1,6 @@
 """What a classifier computes of images, at its output or at one of its layers, without being touched."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -8,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from plugin.devices import choose_device, on_device
+from plugin.heads import HEADS, LOGITS, find_head
 from plugin.observing import ModuleTrace, describe, find_layer
-
-from .heads import HEADS, find_head
 
 Transform: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -115,7 +115,7 @@ class Activations:
             found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
             self.shape = tuple(found.shape[1:])
             classes = self.layer is None and len(self.shape) == 1
-            self.head = (head or find_head(found)) if classes else None
+            self.head = (head or find_head(found) or _logits_in_doubt()) if classes else None
 
     @property
     def name(self) -> str:
@@ -210,6 +210,15 @@ class Activations:
         if self._uses is None and self._last is None:
             self._uses, self._last = uses, weighted[-1] if weighted else None
         return tensor_of(output if self.layer is None else value), received
+
+
+def _logits_in_doubt() -> str:
+    warnings.warn(
+        "the classifier's outputs lie in [0, 1] and are taken as logits: pass head='sigmoid' if they are "
+        "probabilities, head='logits' if not",
+        stacklevel=5,
+    )
+    return LOGITS
 
 
 class _NotReachedError(ValueError):

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from plugin.heads import probabilities
+
 from .activations import Activations, evaluating
-from .heads import probabilities
 from .targets import Units
 
 

@@ -14,7 +14,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from . import heads
+from plugin import heads
+
 from .activations import Activations
 
 Index: TypeAlias = tuple[int | slice, ...]

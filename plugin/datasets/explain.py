@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..attr import LRPTranspose
 from ..attr.methods import METHODS
 from ..devices import choose_device
+from ..heads import LOGITS, find_head, probabilities
 from ..models import LoadedModel, Preprocessing, load
 from ..models.pictures import decode
 from ..rules.presets import epsilon_gamma_box
@@ -174,11 +175,19 @@ class Explain:
             if isinstance(self._attribution, LRPTranspose):  # names all that has no rule, not only the first
                 pixels = torch.from_numpy(grey[np.newaxis]).to(self.device)
                 self._attribution.check(self.model.preprocessing.normalised(pixels)).require()
+            self._head = self._find_head(grey)
             rows = self.explain_pixels(grey[np.newaxis], [0])
         except Exception as error:  # any network may fail in a way of its own
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
             raise ValueError(f"{method} has no answer for {self.model.name}: {reason}") from error
         self.row_shapes = {name: rows[name].shape[1:] for name in ("map", "logits")}
+
+    def _find_head(self, grey: NDArray[np.uint8]) -> str:
+        """What the network's outputs are, one of `plugin.heads.HEADS`."""
+        inputs = self.model.preprocessing.normalised(torch.from_numpy(grey[np.newaxis]).to(self.device))
+        with torch.enable_grad():
+            outputs = self.model.network(inputs.requires_grad_().clone())  # which the network may overwrite
+        return find_head(outputs) or LOGITS
 
     def __call__(self, batch: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Rows:
         """Explain pictures as they are stored; a picture that cannot be explained is a row with an error.
@@ -262,7 +271,7 @@ class Explain:
             "logits": logits,
             "target": target,
             "predicted": logits.argmax(1),
-            "probability": logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1),
+            "probability": probabilities(self._head, logits).gather(1, target.unsqueeze(1)).squeeze(1),
         }
         error = np.where(finite.cpu().numpy(), "", f"The map holds values that {self.dtype} cannot.")
         rows = {name: column.cpu().numpy() for name, column in columns.items()} | {"error": error.astype(object)}

@@ -9,10 +9,28 @@
     widgets             what pages share on the screen
     pages               a folder each, which could be deleted
 
+`show` draws the maps of the pages in a notebook.
+
 Streamlit is used in `widgets`, in `page.py` of each page, and in the files of `server` that meet the browser. The rest
 serves tests and notebooks as well.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from plugin.extras import require_own
 
+if TYPE_CHECKING:
+    from .notebooks import show
+
+__all__ = ["show"]
+
 require_own("gan")  # a folder `gan` beside the user's script would be found first
+
+
+def __getattr__(name: str) -> Any:
+    """What notebooks use, imported at its first use: the server begins to answer before PyTorch is imported."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import notebooks
+
+    return getattr(notebooks, name)

@@ -60,7 +60,7 @@ PAGES: tuple[Page, ...] = (
         "LRP",
         "a rule for each layer, and where the relevance went",
         "lrp",
-        ("device", *_DRAWN, "opacity", "target", "contrast", "preset", "rules", "layer"),
+        ("device", *_DRAWN, "opacity", "target", "contrast", "preset", "rules", "epsilon", "gamma", "alpha", "layer"),
     ),
     Page(
         "compare",

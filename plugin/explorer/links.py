@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugin import devices
+from plugin.models.timm_networks import PREFIX as TIMM
+from plugin.models.timm_networks import timm_names
 
 from .inputs import drawn_digit
 
@@ -34,6 +36,18 @@ def one_of(choices: Collection[str]) -> Form:
         if text not in choices:
             raise ValueError("is unknown")
         return text
+
+    return Form(read)
+
+
+def network(choices: Collection[str]) -> Form:
+    """One of these names of networks."""
+    known = one_of(choices)
+
+    def read(text: str) -> str:
+        if text.startswith(TIMM) and not timm_names():
+            raise ValueError("needs the package timm, which is not installed: pip install 'captum-simplicity[zoo]'")
+        return str(known.read(text))
 
     return Form(read)
 
@@ -89,6 +103,15 @@ def number(lowest: float, highest: float) -> Form:
     return Form(read, "{:g}".format)
 
 
+def exact_number(lowest: float, highest: float) -> Form:
+    """The same with all its digits in a link: another number is another map."""
+    return Form(number(lowest, highest).read, _all_digits)
+
+
+def _all_digits(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
 def numbers(count: int, lowest: float, highest: float) -> Form:
     """So many numbers in these bounds, with commas between."""
     form = number(lowest, highest)
@@ -100,7 +123,7 @@ def numbers(count: int, lowest: float, highest: float) -> Form:
         return tuple(form.read(part) for part in parts)
 
     # All digits: another mean is another map.
-    return Form(read, lambda values: ",".join(repr(value).removesuffix(".0") for value in values))
+    return Form(read, lambda values: ",".join(map(_all_digits, values)))
 
 
 def interval(lowest: float, highest: float) -> Form:

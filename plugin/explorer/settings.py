@@ -14,7 +14,7 @@ from plugin.rules.presets import PRESETS
 
 from . import links
 from .choices.offered_methods import METHODS, OF_DATA_SETS, OF_PICTURES
-from .choices.offered_rules import RULES
+from .choices.offered_rules import NUMBERS, RULES, numbers_of
 from .inputs.image_sets import LABELS as IMAGE_SETS
 from .inputs.unit_maximizers import SPACES
 from .links import Form
@@ -62,6 +62,8 @@ _RESULTS = links.matching(r"[a-z0-9-]{1,80}", "the name of results")
 # Of pixels from 0 to 1. Networks that were trained on values up to 255 have small deviations.
 MEAN, STD = links.numbers(3, 0, 1), links.numbers(3, 0.001, 10)
 MOST_PIXELS = 1024
+# Of the numbers of LRP's rules, the least and the largest.
+BOUNDS = {"epsilon": (0.0, 1000.0), "gamma": (0.0, 1000.0), "alpha": (1.0, 100.0)}
 # The weights of the user's own, and how they are used.
 OWN_WEIGHTS = (
     "checkpoint", "checkpoint_name", "class_names", "class_names_name", "resize", "crop", "mean", "std",
@@ -148,6 +150,15 @@ class Settings:
     preset: str = setting("epsilon_plus_flat", links.one_of(PRESETS), "of the rules of LRP on its own page")
     rules: tuple[tuple[str, str], ...] = setting(
         (), links.by_layer(RULES, "rule"), "pairs of a layer and a key of `RULES` that replace the preset's rule there"
+    )
+    epsilon: float = setting(
+        NUMBERS["epsilon"], links.exact_number(*BOUNDS["epsilon"]), "of the rule epsilon there, added to denominators"
+    )
+    gamma: float = setting(
+        NUMBERS["gamma"], links.exact_number(*BOUNDS["gamma"]), "of the rule gamma there, the favour of positive parts"
+    )
+    alpha: float = setting(
+        NUMBERS["alpha"], links.exact_number(*BOUNDS["alpha"]), "of the rule alpha-beta there; beta is alpha - 1"
     )
     method: str = setting("gradient", links.one_of(OF_PICTURES), "a key of `METHODS`, where one method is shown")
     differs: str = setting(
@@ -247,6 +258,8 @@ class Settings:
             unused |= {"target", "contrast"} if self.explain == "neuron" else {"neuron", "span"}
             if self.explain == "class" and not ("methods" in page and self.needs_layer):
                 unused.add("layer")
+        if "preset" in page:
+            unused |= {*NUMBERS} - {*numbers_of(self.preset, self.rules)}
         if "until" in page:
             unused |= {"stop_at"} if self.until not in ("", "probability") else set()
             unused |= {"data", "count"} if self.until != "data" else set()
@@ -304,4 +317,6 @@ def from_query(
 def _form(declared: Field[Any], names: Collection[str]) -> Form:
     """How a setting stands in a link; `names` are those of a setting that is declared without."""
     form: Form | None = declared.metadata["form"]
-    return links.one_of(names) if form is None else form
+    if form is not None:
+        return form
+    return links.network(names) if declared.name == "network" else links.one_of(names)

@@ -9,6 +9,7 @@ from .charts import ascent_curves, ledger_bars, score_curves, top_k_bars, unit_s
 from .colours import SIGNED_COLOURS, ZERO_MESSAGE, Array, as_image, reduce_channels, signed_colours, symmetric_limit
 from .comparing import common_size, difference, linked_maps
 from .encoding import blended, to_npz, to_png
+from .grids import map_grid
 from .maps import colour_map, focused, image_figure, side_by_side, signed_map
 from .titled import TitledMap
 
@@ -27,6 +28,7 @@ __all__ = [
     "image_figure",
     "ledger_bars",
     "linked_maps",
+    "map_grid",
     "reduce_channels",
     "score_curves",
     "side_by_side",

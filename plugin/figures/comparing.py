@@ -5,14 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
-from plotly.subplots import make_subplots
 
-from .colours import Array, symmetric_limit
-from .maps import signed_map
-
-_GAP = 0.03
-# For the names and the colour bars, in pixels.
-_ABOVE = 62
+from .colours import Array
+from .grids import map_grid
 
 
 def common_size(first: Array, second: Array) -> tuple[Array, Array]:
@@ -93,30 +88,15 @@ def linked_maps(
     shapes = {np.shape(values) for values in maps.values()}
     if len(shapes) != 1:
         raise ValueError(f"maps that are linked have one size, these have {sorted(shapes) or 'none'}")
-    figure = make_subplots(
-        rows=1, cols=len(maps), subplot_titles=list(maps), horizontal_spacing=_GAP, shared_xaxes="all",
-        shared_yaxes="all",
-    )  # fmt: skip
+    figure = map_grid([maps], [images], opacity, clip_percentile, height)
     at_pixel = np.stack([np.asarray(values, dtype=np.float32) for values in maps.values()], axis=-1)
     told = "".join(f"<br>{name} <b>%{{customdata[{index}]:.5g}}</b>" for index, name in enumerate(maps))
-    width = (1 - _GAP * (len(maps) - 1)) / len(maps)
-    beneath = [*images, *[None] * (len(maps) - len(images))]
-    for column, (values, image) in enumerate(zip(maps.values(), beneath, strict=True)):
-        limit = symmetric_limit([values], clip_percentile)
-        drawn = signed_map(values, image, opacity if image else 1.0, limit=limit)
-        for trace in drawn.data:
-            if trace.type == "heatmap":
-                middle = column * (width + _GAP) + width / 2
-                # Above the map: below it there is room that depends on the width of the page.
-                trace.colorbar.update(x=middle, xanchor="center", len=0.7 * width, y=1, yanchor="bottom", ypad=2)
-                trace.update(customdata=at_pixel, hovertemplate=f"row %{{y}}, column %{{x}}{told}<extra></extra>")
-            figure.add_trace(trace, row=1, col=column + 1)
-    rows, columns = shapes.pop()
-    figure.update_xaxes(visible=False, constrain="domain", range=[-0.5, columns - 0.5])
-    figure.update_yaxes(visible=False, constrain="domain", constraintoward="top", range=[rows - 0.5, -0.5])
-    figure.update_yaxes(scaleanchor="x", row=1, col=1)
-    figure.update_annotations(yshift=_ABOVE - 26)
-    return figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": _ABOVE, "b": 0})
+    hover = f"row %{{y}}, column %{{x}}{told}<extra></extra>"
+    figure.update_traces(customdata=at_pixel, hovertemplate=hover, selector={"type": "heatmap"})
+    for number in range(2, len(maps) + 1):
+        figure.layout[f"xaxis{number}"].matches = "x"
+        figure.layout[f"yaxis{number}"].update(matches="y", scaleanchor=None)
+    return figure
 
 
 def _averaged(values: Array, rows: int, columns: int) -> Array:

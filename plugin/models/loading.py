@@ -18,6 +18,8 @@ from .networks import NETWORKS, known_names
 from .preprocessing import IMAGENET_PREPROCESSING, Preprocessing
 from .state_dicts import NO_STATE_DICT, differing_classes, fitted, guess, of_version, state_dicts
 from .tensor_files import read_tensors
+from .timm_networks import PREFIX as TIMM
+from .timm_networks import build, described
 
 
 class WeightsUnavailable(RuntimeError):
@@ -104,14 +106,14 @@ def load(
     """Load a network for attribution.
 
     Args:
-        model: a name of `known_names()`, the name of a torchvision classification model, a module of your own, which
-            is put in eval mode, or the path of a program of `torch.export` (`.pt2`). Such a file can run code: open
-            only files that you trust.
-        weights: torchvision weights; downloaded unless cached. None leaves a torchvision model at its random start.
+        model: a name of `known_names()`, the name of a torchvision classification model, `timm/` and the name of a
+            network of timm's, which needs a checkpoint, a module of your own, which is put in eval mode, or the path of
+            a program of `torch.export` (`.pt2`). Such a file can run code: open only files that you trust.
+        weights: torchvision weights; downloaded unless cached. None leaves a model at its random start.
         checkpoint: weights to load instead: a `.safetensors` file, or one of `torch.save`, such as a state dict, a
             checkpoint of a training program (Lightning's, torchvision's, timm's; nested, with prefixes, beside an
-            optimiser's state) or a whole module. Nothing in it is executed. For a torchvision network it may have
-            another number of classes. Of a `.pt2` file the weights are read, and its program is not.
+            optimiser's state) or a whole module. Nothing in it is executed. For a network of torchvision's or timm's
+            it may have another number of classes. Of a `.pt2` file the weights are read, and its program is not.
         classes: names of the outputs, if they are not known.
         preprocessing: from pictures to inputs; by default the network's own if it has a name, else ImageNet's.
 
@@ -120,6 +122,7 @@ def load(
             it fits another network of torchvision's.
         WeightsUnavailable: there are no weights for this name without `checkpoint`, or torchvision's are not cached and
             there is no network.
+        MissingExtraError: the network is timm's, which is not installed.
 
     >>> from torch import nn
     >>> from plugin import models
@@ -136,8 +139,10 @@ def load(
         found = LoadedModel(Path(model).name, open_program(Path(model)), IMAGENET_PREPROCESSING, ())
     elif model in NETWORKS:
         found = _by_name(model, read_weights=checkpoint is None)
+    elif checkpoint is not None:
+        found = _awaiting_weights(model)
     else:
-        found = _from_torchvision(model, weights) if checkpoint is None else _awaiting_weights(model)
+        found = _from_timm(model, weights) if model.startswith(TIMM) else _from_torchvision(model, weights)
     if checkpoint is not None:
         found = _with_checkpoint(found, Path(checkpoint), isinstance(model, str) and model not in NETWORKS)
     with suppress(NotImplementedError):  # a program of torch.export has no modes
@@ -178,7 +183,15 @@ def preprocessing_of(name: str) -> Preprocessing:
     >>> models.preprocessing_of("vgg16").crop
     224
     """
-    return NETWORKS[name].preprocessing if name in NETWORKS else _preprocessing(name, _weights_of(name)["DEFAULT"])
+    return NETWORKS[name].preprocessing if name in NETWORKS else _described(name)[0]
+
+
+def _described(name: str) -> tuple[Preprocessing, tuple[str, ...]]:
+    """The preprocessing and the classes of a network of torchvision's or timm's."""
+    if name.startswith(TIMM):
+        return described(name)
+    weights = _weights_of(name)["DEFAULT"]
+    return _preprocessing(name, weights), tuple(weights.meta["categories"])
 
 
 def _weights_of(name: str) -> Any:
@@ -189,7 +202,9 @@ def _weights_of(name: str) -> Any:
         return get_model_weights(name)
     except ValueError as error:
         known = ", ".join(known_names())
-        raise ValueError(f"unknown network {name!r}: give one of {known}, or a torchvision model's name") from error
+        raise ValueError(
+            f"unknown network {name!r}: give one of {known}, a torchvision model's name, or {TIMM} and one of timm's"
+        ) from error
 
 
 def _preprocessing(name: str, described: Any) -> Preprocessing:
@@ -233,15 +248,27 @@ def _from_torchvision(name: str, weights: str | None) -> LoadedModel:
     return LoadedModel(name, network.requires_grad_(False), steps, tuple(described.meta["categories"]), metadata)
 
 
+def _from_timm(name: str, weights: str | None) -> LoadedModel:
+    """A network of timm's at its random start, if that is asked for."""
+    steps, classes = described(name)
+    if weights is not None:
+        raise WeightsUnavailable(
+            f"{name} has no weights here, and none are downloaded: pass checkpoint= with a file, such as the "
+            "model.safetensors of its page on the Hugging Face Hub"
+        )
+    return LoadedModel(name, build(name).requires_grad_(False), steps, classes)
+
+
 def _awaiting_weights(name: str) -> LoadedModel:
-    """A network of torchvision's for the weights of a file."""
-    described = _weights_of(name)["DEFAULT"]
-    steps = _preprocessing(name, described)
-    return LoadedModel(name, _without_values(name), steps, tuple(described.meta["categories"]))
+    """A network of torchvision's or timm's for the weights of a file."""
+    steps, classes = _described(name)
+    return LoadedModel(name, _without_values(name), steps, classes)
 
 
 def _without_values(name: str, **options: Any) -> nn.Module:
-    """A network of torchvision's whose values are arbitrary: drawing random ones takes seconds where there are many."""
+    """A network of theirs whose values are arbitrary: drawing random ones takes seconds where there are many."""
+    if name.startswith(TIMM):  # which has values that no file holds, such as the positions in Swin's windows
+        return build(name, **options).requires_grad_(False)
     from torchvision.models import get_model
 
     try:
@@ -255,13 +282,13 @@ def _without_values(name: str, **options: Any) -> nn.Module:
     return network
 
 
-def _with_checkpoint(found: LoadedModel, path: Path, is_torchvisions: bool) -> LoadedModel:
+def _with_checkpoint(found: LoadedModel, path: Path, is_of_library: bool) -> LoadedModel:
     """The network with the weights of a file, for the number of classes in the file."""
     candidates = state_dicts(read_tensors(path))
     if not candidates:
         raise ValueError(f"the checkpoint {path.name} {NO_STATE_DICT}")
     weights = fitted(candidates, found.network)
-    count = differing_classes(weights, found.network) if weights is not None and is_torchvisions else None
+    count = differing_classes(weights, found.network) if weights is not None and is_of_library else None
     if count is not None:
         found = replace(found, network=_without_values(found.name, num_classes=count), classes=())
     try:

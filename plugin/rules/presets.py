@@ -1,5 +1,8 @@
 """The presets of the literature, with the constants that zennit uses, so that results can be compared.
 
+Where a preset takes `epsilon`, it is that of the linear layers; `alpha` is that of the convolutions, and beta is
+alpha - 1.
+
 >>> from plugin.rules import presets
 >>> presets.epsilon_gamma_box(low=-2.0, high=2.0).first
 ZBox(low=-2.0, high=2.0, epsilon=1e-06)
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..errors import OptionError
+from ..kernels.pointwise import STABILISER
 from .composite import CONVOLUTIONS, Composite
 from .lrp import AlphaBeta, Epsilon, Flat, Gamma, ZBox, ZPlus
 from .terms import Rule
@@ -22,7 +26,7 @@ def lrp_0() -> Composite:
     return Composite(default=Epsilon(0.0))
 
 
-def epsilon(epsilon: float = 1e-6) -> Composite:
+def epsilon(epsilon: float = STABILISER) -> Composite:
     """LRP-epsilon everywhere.
 
     Args:
@@ -31,37 +35,41 @@ def epsilon(epsilon: float = 1e-6) -> Composite:
     return Composite(default=Epsilon(epsilon))
 
 
-def _convolutions(rule: Rule, first: Rule | None = None) -> Composite:
-    return Composite([(CONVOLUTIONS, rule)], first=first, default=Epsilon())
+def _convolutions(rule: Rule, epsilon: float, first: Rule | None = None) -> Composite:
+    return Composite([(CONVOLUTIONS, rule)], first=first, default=Epsilon(epsilon))
 
 
-def epsilon_plus() -> Composite:
+def epsilon_plus(epsilon: float = STABILISER) -> Composite:
     """z+ for convolutions, epsilon for linear layers."""
-    return _convolutions(ZPlus())
+    return _convolutions(ZPlus(), epsilon)
 
 
-def epsilon_plus_flat() -> Composite:
+def epsilon_plus_flat(epsilon: float = STABILISER) -> Composite:
     """z+ for convolutions, epsilon for linear layers, flat for the layer that reads the input."""
-    return _convolutions(ZPlus(), first=Flat())
+    return _convolutions(ZPlus(), epsilon, first=Flat())
 
 
-def epsilon_gamma_box(low: float | Tensor = -2.2, high: float | Tensor = 2.7) -> Composite:
+def epsilon_gamma_box(
+    low: float | Tensor = -2.2, high: float | Tensor = 2.7, epsilon: float = STABILISER, gamma: float = 0.25
+) -> Composite:
     """Gamma 0.25 for convolutions, epsilon for linear layers, z^B for the layer that reads the input.
 
     Args:
         low, high: the smallest and the largest value of the input; the defaults enclose ImageNet's normalised pixels.
+        epsilon: of the linear layers.
+        gamma: of the convolutions.
     """
-    return _convolutions(Gamma(0.25), first=ZBox(low, high))
+    return _convolutions(Gamma(gamma), epsilon, first=ZBox(low, high))
 
 
-def epsilon_alpha2_beta1() -> Composite:
+def epsilon_alpha2_beta1(epsilon: float = STABILISER, alpha: float = 2.0) -> Composite:
     """Alpha 2, beta 1 for convolutions, epsilon for linear layers."""
-    return _convolutions(AlphaBeta(2, 1))
+    return _convolutions(AlphaBeta(alpha, alpha - 1), epsilon)
 
 
-def epsilon_alpha2_beta1_flat() -> Composite:
+def epsilon_alpha2_beta1_flat(epsilon: float = STABILISER, alpha: float = 2.0) -> Composite:
     """Alpha 2, beta 1 for convolutions, epsilon for linear layers, flat for the layer that reads the input."""
-    return _convolutions(AlphaBeta(2, 1), first=Flat())
+    return _convolutions(AlphaBeta(alpha, alpha - 1), epsilon, first=Flat())
 
 
 def excitation_backprop() -> Composite:
@@ -79,7 +87,7 @@ def cp_lrp() -> Composite:
     return Composite(default=Epsilon(0.0), softmax="constant")
 
 
-PRESETS: dict[str, Callable[[], Composite]] = {
+PRESETS: dict[str, Callable[..., Composite]] = {
     preset.__name__: preset
     for preset in (
         lrp_0,

@@ -91,14 +91,14 @@ def test_thresholds(correlation, level, words):
 
 def test_of_a_score_that_does_not_fall_with_removal():
     """Where the picture has no higher score than an empty one, the order of removal says nothing."""
-    found = badge("gradient", look(), target=int(answers.logits(DIGITS, DIGIT.image).argmin()))
+    found = badge("gradient", look(), target=int(answers.outputs(DIGITS, DIGIT.image).argmin()))
     assert float(found.removal.fall) < 0 or float(found.removal.spread) > MARGIN
     assert levels(found)[2] is Level.UNKNOWN
     assert "cannot be told" in badges.short_text(found)
 
 
 def test_class_that_is_compared_is_the_most_probable_other_one():
-    order = answers.logits(DIGITS, DIGIT.image).argsort()[::-1]
+    order = answers.outputs(DIGITS, DIGIT.image).argsort()[::-1]
     names = [DIGITS.model.classes[index] for index in order]
     assert badge("gradient", look(), target=int(order[0])).other_class[0] == names[1]
     assert badge("gradient", look(), target=int(order[4])).other_class[0] == names[0]
@@ -180,6 +180,20 @@ def test_badges_come_unasked_after_the_maps(page, query, count):
     assert map_badges._JOB not in at.session_state
     # Kept: another visitor does not wait.
     assert len(shown(opened(page, network="mnist-classifier", image="digit-3", **query))) == count
+
+
+@pytest.mark.checks
+@pytest.mark.usefixtures("forgotten")
+def test_maps_of_the_tour_have_theirs_with_their_titles():
+    at = drawn(opened("tour", step="guided-backprop"))
+    titles = [text.partition(": ")[0] for text in shown(at)]
+    assert titles == [
+        f"{label}, {network}"
+        for network in ("model-c", "all-cnn-c")
+        for label in ("Deconvnet, no switches", "Guided backprop")
+    ]
+    # Guided backprop hardly depends on the last layer, and says so.
+    assert "hardly" in shown(at)[3]
 
 
 @pytest.mark.checks

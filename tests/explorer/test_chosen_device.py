@@ -116,7 +116,7 @@ def maximised(look):
 ASKED = Question("lrp-epsilon", target=3)
 RESULT = answers.Result(np.ones((3, 32, 32), np.float32), 0.0, None)
 WORK = {
-    "logits": lambda look: answers.logits(look.subject, CAT.image),
+    "logits": lambda look: answers.outputs(look.subject, CAT.image),
     "responses": lambda look: answers.responses(look.subject, CAT.image, "network.features.relu5"),
     "map": lambda look: answers.compute(look.subject, CAT.image, ASKED),
     "ledger": lambda look: ledgers.compute(look.subject, CAT.image, ASKED),

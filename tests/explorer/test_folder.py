@@ -29,6 +29,7 @@ from plugin.explorer.maps import answers
 from plugin.explorer.pages.folder import (
     confusion_table,
     folder_maps,
+    folder_programs,
     folder_reports,
     picture_choice,
 )
@@ -174,7 +175,7 @@ def test_predictions_are_those_of_each_picture_alone_and_broken_files_do_not_sto
             continue
         if row % 3:  # one at a time takes its time
             continue
-        expected = answers.probabilities(answers.logits(subject, Image.open(photos / record.id)))
+        expected = answers.probabilities("logits", answers.outputs(subject, Image.open(photos / record.id)))
         assert found.predicted[row] == expected.argmax()
         assert found.confidence[row] == pytest.approx(expected.max(), rel=1e-4)
         thumbnail = Image.open(io.BytesIO(predictions.thumbnail(row)))
@@ -344,6 +345,38 @@ def test_csv_says_what_was_found_and_holds_no_formula(tmp_path, subject):
     assert first["prediction"] in subject.model.classes
     assert float(first["confidence"]) == pytest.approx(found.findings().confidence[0], abs=1e-6)
     assert second == {"file": "b.png", "label": "", "prediction": "", "confidence": "", "error": "The file is empty."}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(correctness="wrong", order="most"),
+        Settings(labelled=3, predicted=3, order="least"),
+        Settings(confidence=(0.2, 0.9), order="most"),
+    ],
+)
+def test_program_gives_the_predictions_of_the_page_and_chooses_the_same_pictures(predictions, settings, capsys):
+    predict_all(Told(), predictions)
+    findings = predictions.findings()
+    program: dict = {}
+    exec(folder_programs.program(settings, predictions), program)
+    found = program["found"]
+    assert [*found] == np.flatnonzero(findings.known).tolist()
+    for row, (label, predicted, confidence) in found.items():
+        assert (label, predicted) == (findings.labels[row], findings.predicted[row])
+        assert confidence == pytest.approx(findings.confidence[row], rel=1e-4)
+    expected = [row for row in picture_choice.chosen_rows(settings, findings).tolist() if row in found]
+    assert program["shown"] == expected
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] in folder_reports.tally(findings)
+    assert len(said) == 1 + len(expected)
+
+
+def test_program_of_uploads_names_the_folder_that_they_are_to_lie_in():
+    collection = picture_collections.of_uploads((sent("a.png", png(models.sample_images()["cat"])),))
+    uploads = FolderPredictions(offered_networks.open_network("all-cnn-c"), collection)
+    assert "collection = of_folder(Path('folder of the uploads'))" in folder_programs.program(Settings(), uploads)
 
 
 def test_summary_counts_right_and_broken(predictions):

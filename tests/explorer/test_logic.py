@@ -15,18 +15,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from plugin import models
+from plugin import figures, models
 from plugin.explorer.choices.offered_methods import METHODS, OF_PICTURES
 from plugin.explorer.fitting import fit, follow
 from plugin.explorer.inputs import drawn_digit, offered_networks, offered_pictures, weight_downloads
 from plugin.explorer.inputs.layer_outputs import axes
 from plugin.explorer.inputs.subject import layer_shapes
 from plugin.explorer.maps import answers, ledgers, map_programs, questions, rendering
-from plugin.explorer.maps.questions import Question
+from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.server.files import sent
 from plugin.explorer.server.meter import cost
 from plugin.explorer.settings import UPLOAD, VIEWS, Settings, from_query
 from plugin.explorer.untrusted_text import markdown_sentence
+from plugin.explorer.widgets import chart_options
 from plugin.models import pictures
 from plugin.rules.presets import PRESETS
 
@@ -302,7 +303,7 @@ def test_torchvision_network_by_name(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert weight_downloads.missing("squeezenet1_0") == ""
     subject = offered_networks.open_network("squeezenet1_0")
-    top = int(answers.logits(subject, CAT.image).argmax())
+    top = int(answers.outputs(subject, CAT.image).argmax())
     assert "cat" in subject.model.classes[top]
     settings, _ = fit(Settings(methods=("guided-grad-cam",)), subject.model.classes, subject.layers)
     question = questions.question_of(settings, "guided-grad-cam", top)
@@ -325,7 +326,7 @@ def test_layers_are_those_that_run_once(subject):
 
     layers, outputs = layer_shapes(models.load(Reusing()))
     assert list(layers) == ["conv", "head"]
-    assert outputs == 2
+    assert outputs.shape == (1, 2)
 
 
 def test_every_method_names_classes_that_exist():
@@ -382,7 +383,7 @@ def test_every_preset_is_a_method():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_conserves_on_the_bundled_networks(network, preset):
     subject = opened(network)
-    top = int(answers.logits(subject, CAT.image).argmax())
+    top = int(answers.outputs(subject, CAT.image).argmax())
     question = questions.lrp_question(Settings(network, preset=preset), top)
     attribution = answers.compute(subject, CAT.image, question).attribution
     ledger = ledgers.compute(subject, CAT.image, question)
@@ -393,7 +394,7 @@ def test_every_preset_conserves_on_the_bundled_networks(network, preset):
     assert ledger.output == pytest.approx(logit, rel=1e-5)
     assert ledger.input == pytest.approx(float(attribution.sum(dtype=np.float64)), abs=1e-4 * logit)
     assert ledger.input + ledger.absorbed == pytest.approx(logit, rel=1e-3)
-    assert "in no entry" not in ledgers.statement(ledger, question)
+    assert "in no entry" not in ledgers.statement(ledger, Look(subject, CAT).ask(question))
 
 
 def test_ledger_of_a_contrast_names_the_layers_of_the_network(subject):
@@ -402,13 +403,15 @@ def test_ledger_of_a_contrast_names_the_layers_of_the_network(subject):
     assert [entry.layer for entry in ledger][-1] == "features.conv1"
     alone = [ledgers.compute(subject, CAT.image, replace(question, target=t, contrast=None)).output for t in (3, 5)]
     assert ledger.output == pytest.approx(alone[0] - alone[1], rel=1e-4)
-    assert ledgers.statement(ledger, question).startswith(f"**Difference of logits {ledger.output:.5g} = ")
+    assert ledgers.statement(ledger, Look(subject, CAT).ask(question)).startswith(
+        f"**Difference of logits {ledger.output:.5g} = "
+    )
 
 
 def test_chart_and_table_show_the_numbers_of_the_ledger(subject):
     ledger = ledgers.compute(subject, CAT.image, Question("lrp-epsilon", target=3))
     left, to_bias, to_stabiliser, entered = ledgers.figure(ledger).data
-    table = ledgers.rows(ledger, subject)
+    table = ledgers.rows(ledger, Look(subject, CAT).ask(Question("lrp-epsilon", target=3)))
     for trace, name in ((left, "left"), (to_bias, "to_bias"), (to_stabiliser, "to_stabiliser")):
         assert list(trace.x) == [getattr(entry, name) for entry in ledger] == [getattr(row, name) for row in table]
     np.testing.assert_allclose(entered.x, [entry.entered for entry in ledger], rtol=1e-6)
@@ -417,12 +420,19 @@ def test_chart_and_table_show_the_numbers_of_the_ledger(subject):
     assert {row.rule for row in table} == {"epsilon"}
 
 
+def test_a_legend_above_a_chart_lies_below_the_button_that_saves_it():
+    bars = figures.ledger_bars(["fc"], [1.0], [0.0], [0.0])
+    assert bars.layout.legend.yanchor == "bottom"
+    assert chart_options.on_page(bars).layout.margin.t > 40
+    assert chart_options.on_page(figures.signed_map(np.ones((2, 2)))).layout.margin.t == 0
+
+
 @pytest.mark.parametrize("contrast", [None, 5])
 def test_rules_of_single_layers_win_over_the_preset(subject, contrast):
     def rules_by_layer(*chosen):
         question = Question("lrp-epsilon-gamma-box", target=3, contrast=contrast, rules=chosen)
         ledger = ledgers.compute(subject, CAT.image, question)
-        return {row.layer: row.rule for row in ledgers.rows(ledger, subject)}
+        return {row.layer: row.rule for row in ledgers.rows(ledger, Look(subject, CAT).ask(question))}
 
     preset = rules_by_layer()
     assert preset["features.conv1"] == "box"
@@ -437,7 +447,7 @@ def test_rules_without_a_layer_and_relevance_that_ends_between_layers_are_report
     assert ledgers.idle(ledger, question.rules) == "No linear layer that ran is called `features.conv77`."
     assert ledgers.idle(ledger, question.rules[:1]) == ""
     missing = ledger.output - ledger.input - ledger.absorbed
-    assert f"{missing:.5g} is in no entry" in ledgers.statement(ledger, question)
+    assert f"{missing:.5g} is in no entry" in ledgers.statement(ledger, Look(subject, CAT).ask(question))
 
 
 @pytest.mark.parametrize("mean", [(0.5, 0.5, 0.5), (0.485, 0.456, 0.406), (0.0, 0.0, 1.0)])

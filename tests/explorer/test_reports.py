@@ -124,7 +124,7 @@ def test_program_of_a_report_gives_its_numbers(files):
     found = report(files)
     (program,) = found.programs
     given = executed(program)
-    data = files["NPZ of LRP epsilon, z+, flat, 1 rule changed"][0]()
+    data = files["NPZ of LRP epsilon, z+, flat"][0]()
     with np.load(io.BytesIO(data)) as arrays:
         np.testing.assert_allclose(given["attribution"], arrays["attribution"], atol=1e-6)
     values = given["attribution"].sum(0)

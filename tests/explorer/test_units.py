@@ -176,7 +176,7 @@ def test_strokes_beyond_the_sheet_are_cut():
 def test_bundled_digits_are_classified_right():
     subject = opened(offered_networks.DIGITS)
     seen = [
-        int(answers.logits(subject, offered_pictures.sample(name).image).argmax()) for name in offered_pictures.DIGITS
+        int(answers.outputs(subject, offered_pictures.sample(name).image).argmax()) for name in offered_pictures.DIGITS
     ]
     assert sum(label == index for index, label in enumerate(seen)) >= 9
     assert subject.channels == 1

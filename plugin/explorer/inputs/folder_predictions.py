@@ -15,6 +15,7 @@ from PIL import Image
 
 from plugin.datasets.explain import MAX_FILE_BYTES
 from plugin.datasets.labels import labels_where_known
+from plugin.heads import probabilities
 from plugin.models.pictures import decode
 
 from ..server.device_memory import guarded
@@ -166,7 +167,8 @@ class FolderPredictions:
     def _answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The largest probability of each picture, and its class; of `(n, H, W, C)`."""
         with guarded(self.subject.device), torch.no_grad():
-            best = self.subject.model.network(self.inputs(pixels)).float().softmax(1).max(1)
+            outputs = self.subject.model.network(self.inputs(pixels)).float()
+            best = probabilities(self.subject.head, outputs).max(1)
         return best.values.cpu().numpy(), best.indices.cpu().numpy()
 
 

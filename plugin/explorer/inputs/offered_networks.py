@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -12,8 +12,10 @@ from PIL import Image
 from torch import nn
 
 from plugin import devices, models
+from plugin.heads import LOGITS, find_head
 from plugin.models import LoadedModel
 from plugin.models.exported_programs import ENDING as PROGRAM
+from plugin.models.timm_networks import timm_names
 
 from ..server.device_memory import OutOfDeviceMemory, guarded
 from ..server.turns import PROCESSOR
@@ -55,14 +57,21 @@ def add(name: str) -> None:
 
 
 def choices() -> tuple[str, ...]:
-    """The user's own networks, those known to `plugin.models`, then torchvision's classification networks by name."""
+    """The user's own networks, those known to `plugin.models`, then the classification networks of torchvision by name,
+    and of timm, where that is installed."""
+    return (*_own, *models.known_names(), DIGITS, *torchvisions(), *timm_names())
+
+
+@cache
+def torchvisions() -> tuple[str, ...]:
+    """The names of torchvision's classification networks."""
     from torchvision import models as torchvision_models
 
-    return (*_own, *models.known_names(), DIGITS, *sorted(torchvision_models.list_models(module=torchvision_models)))
+    return tuple(sorted(torchvision_models.list_models(module=torchvision_models)))
 
 
 def architectures() -> tuple[str, ...]:
-    """The names of `choices` that take a checkpoint: those whose code is bundled or torchvision's."""
+    """The names of `choices` that take a checkpoint: those whose code is bundled, torchvision's or timm's."""
     return tuple(name for name in choices() if name not in _own and name != DIGITS)
 
 
@@ -70,7 +79,7 @@ def family(name: str) -> str:
     """Networks of one family answer with the same classes, and look at the same kind of picture."""
     if name in models.known_names():
         return "CIFAR-10"
-    return name if name in _own or name == DIGITS else "ImageNet"
+    return "ImageNet" if name in torchvisions() else name
 
 
 def digit_classifier() -> LoadedModel:
@@ -112,14 +121,16 @@ def open_network(name: str, weights: OwnWeights | None = None, device: str = PRO
     except Exception as error:  # the user's own network may fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(f"{name} cannot process a picture: {reason}.") from error
-    names = model.classes or tuple(f"class {index}" for index in range(outputs))
-    if weights and weights.names and len(names) != outputs:
+    count = outputs.shape[1]
+    names = model.classes or tuple(f"class {index}" for index in range(count))
+    if weights and weights.names and len(names) != count:
         raise ValueError(
-            f"{weights.names.name} has {len(names)} names, and the network in {weights.file.name} {outputs} classes: "
+            f"{weights.names.name} has {len(names)} names, and the network in {weights.file.name} {count} classes: "
             "give one name for each class"
         )
     identity = f"{name}@{weights.identity}" if weights else name
-    return Subject(name, replace(model, classes=names), layers, opened.source, opened.imports, identity, device)
+    head = find_head(outputs) or LOGITS
+    return Subject(name, replace(model, classes=names), layers, opened.source, opened.imports, identity, device, head)
 
 
 def _check_batches(model: LoadedModel, device: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from plugin.heads import LOGITS
 from plugin.models import LoadedModel
 from plugin.observing import ModuleTrace
 
@@ -29,6 +30,7 @@ class Subject:
         imports: the import statements that the expression needs beyond `plugin.models`.
         identity: tells its answers from those of other networks, also of the same architecture.
         device: the name of the device where it is; another one rounds otherwise.
+        head: what its outputs are, one of `plugin.heads.HEADS`.
     """
 
     name: str = field(compare=False)
@@ -38,6 +40,7 @@ class Subject:
     imports: tuple[str, ...] = field(default=(), compare=False)
     identity: str = ""
     device: str = PROCESSOR
+    head: str = field(default=LOGITS, compare=False)
 
     @property
     def channels(self) -> int:
@@ -54,11 +57,11 @@ class Subject:
         return self.model.preprocess(image).to(self.device)
 
 
-def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str, tuple[int, ...]], int]:
-    """`Subject.layers` of a network on a device, and the number of its outputs, found by running it on a grey picture.
+def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str, tuple[int, ...]], Tensor]:
+    """`Subject.layers` of a network on a device, and its outputs `(1, classes)` for a grey picture, with their graph.
 
     Raises:
-        ValueError: it returns no logits; whatever else the network raises.
+        ValueError: it does not return a number for each class; whatever else the network raises.
     """
     names = {module: name for name, module in model.network.named_modules() if name}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -70,8 +73,9 @@ def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str,
             if isinstance(output, torch.Tensor) and 2 <= output.ndim <= 4:
                 shapes[name] = tuple(output.shape[1:])
 
-    with torch.no_grad(), ModuleTrace(on_exit=record):
-        logits = model.network(model.preprocess(Image.new("RGB", (64, 64), "grey")).to(device))
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+    grey = model.preprocess(Image.new("RGB", (64, 64), "grey")).to(device).requires_grad_()
+    with torch.enable_grad(), ModuleTrace(on_exit=record):
+        outputs = model.network(grey.clone())  # which the network may overwrite
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         raise ValueError("it must return logits (N, classes)")
-    return {name: shape for name, shape in shapes.items() if calls[name] == 1}, logits.shape[1]
+    return {name: shape for name, shape in shapes.items() if calls[name] == 1}, outputs

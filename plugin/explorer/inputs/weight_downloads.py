@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 30
 
 def missing(name: str) -> str:
     """What has to be downloaded before `offered_networks.open_network`: one sentence, or nothing if nothing has."""
-    if offered_networks.family(name) != "ImageNet" or _target(name).is_file():
+    if name not in offered_networks.torchvisions() or _target(name).is_file():
         return ""
     size = _weights(name).meta.get("_file_size")
     return f"The weights of {name} are not on this machine yet{f' ({size:.0f} MB)' if size else ''}."

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from plugin import heads
 from plugin.attr import DeconvNet, LRPTranspose
 from plugin.errors import NoRuleError
 from plugin.models import LoadedModel
@@ -37,16 +38,16 @@ class Result:
     device: str = PROCESSOR
 
 
-def logits(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
-    """The outputs of the network, `(classes,)`."""
+def outputs(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
+    """The outputs of the network, `(classes,)`: logits, or what its head makes of them."""
     with torch.no_grad():
-        outputs = subject.model.network(subject.preprocess(image))
-    return np.asarray(outputs[0].cpu().numpy())
+        found = subject.model.network(subject.preprocess(image))
+    return np.asarray(found[0].float().cpu().numpy())
 
 
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The softmax of logits, both `(classes,)`."""
-    return np.asarray(torch.from_numpy(logits).softmax(0).numpy())
+def probabilities(head: str, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The probabilities of such outputs, which `head` has made, both `(classes,)`."""
+    return np.asarray(heads.probabilities(head, torch.from_numpy(outputs)[None])[0].numpy())
 
 
 def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:

@@ -200,7 +200,7 @@ def _other_class(
 ) -> tuple[str, Similarity] | str:
     report()
     subject, question = asked.subject, asked.question
-    order = answers.logits(subject, asked.picture.image).argsort()[::-1].tolist()
+    order = answers.outputs(subject, asked.picture.image).argsort()[::-1].tolist()
     others = [index for index in order if index not in (question.target, question.contrast)]
     if not others:
         return "the network has no other class"

@@ -11,12 +11,13 @@ from PIL import Image
 
 from plugin import figures
 from plugin.attr import LRPTranspose
+from plugin.heads import LOG_SOFTMAX, LOGITS, OUTPUTS, PLURALS
 from plugin.propagation.lrp.ledger import Entry, Ledger
 
 from ..choices import offered_rules
 from ..inputs.subject import Subject
 from .answers import answering
-from .questions import LogitDifference, Question, constructed, explained
+from .questions import Asked, LogitDifference, Question, constructed, explained
 
 # A constant that is added on the way has no rule.
 NO_RULE = "-"
@@ -57,12 +58,18 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Ledger:
     return replace(ledger, entries=tuple(entries))
 
 
-def rows(ledger: Ledger, subject: Subject) -> list[Row]:
+def rows(ledger: Ledger, asked: Asked) -> list[Row]:
     """The table, from the output to the input."""
-    names = {str(call()): name for name, call in offered_rules.layer_rules(subject.model.preprocessing).items()}
+    offered = offered_rules.layer_rules(asked.subject.model.preprocessing, dict(asked.question.numbers))
+    names = {str(call()): name for name, call in offered.items()}
     return [
         Row(e.layer, names.get(e.rule, e.rule), e.entered, e.left, e.to_bias, e.to_stabiliser) for e in ledger.entries
     ]
+
+
+def rule_label(rule: str, question: Question) -> str:
+    """The rule of a row, for people."""
+    return offered_rules.rule_label(rule, dict(question.numbers).get("alpha", offered_rules.NUMBERS["alpha"]))
 
 
 def arrays(ledger: Ledger) -> dict[str, NDArray[Any]]:
@@ -83,9 +90,11 @@ def figure(ledger: Ledger) -> go.Figure:
     )
 
 
-def balance(ledger: Ledger, question: Question) -> str:
+def balance(ledger: Ledger, asked: Asked) -> str:
     """The logit is the relevance of the input plus what was absorbed, in plain text."""
-    named = "Logit" if question.contrast is None else "Difference of logits"
+    head = asked.subject.head
+    called = OUTPUTS[LOGITS if head == LOG_SOFTMAX else head]  # LRP explains the logits below a log-softmax
+    named = called.capitalize() if asked.question.contrast is None else f"Difference of {PLURALS[called]}"
     return f"{named} {ledger.output:.5g} = input relevance {ledger.input:.5g} + absorbed {ledger.absorbed:.5g}"
 
 
@@ -104,9 +113,9 @@ def remainder(ledger: Ledger) -> str:
     )
 
 
-def statement(ledger: Ledger, question: Question) -> str:
+def statement(ledger: Ledger, asked: Asked) -> str:
     """What the ledger comes to, as Markdown."""
-    return f"**{balance(ledger, question)}** {remainder(ledger)}"
+    return f"**{balance(ledger, asked)}** {remainder(ledger)}"
 
 
 def idle(ledger: Ledger, rules: Sequence[tuple[str, str]]) -> str:

@@ -16,9 +16,18 @@ _LONGEST_PART = 40
 
 
 def title(question: Question) -> str:
-    """The method, and how many rules were changed."""
-    count, label = len(question.rules), METHODS[question.method].label
-    return f"{label}, {count} rule{'s' * (count != 1)} changed" if count else label
+    """The method, and what was changed of its rules."""
+    label = METHODS[question.method].label
+    if "alpha" in dict(question.numbers):  # which is among the changes
+        label = label.replace("alpha 2 beta 1", "alpha beta")
+    return ", ".join([label, *_changes(question)])
+
+
+def _changes(question: Question) -> list[str]:
+    """The numbers that were changed, and how many rules."""
+    changed = [f"{name} = {value!r}".removesuffix(".0") for name, value in question.numbers]
+    count = len(question.rules)
+    return [*changed, f"{count} rule{'s' * (count != 1)} changed"] if count else changed
 
 
 def map_digest(identity: str, picture: str, question: Question, device: str) -> str:
@@ -44,10 +53,10 @@ def map_file(asked: Asked, settings: Settings, limit: float) -> str:
     ]  # fmt: skip
     short = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:8]
     picture = [picture_name(settings)] if question.needs_picture else []
-    changed = [title(question).rpartition(", ")[2]] if question.rules else []
     return file_name(
-        *_network(asked, settings), *picture, _explained(asked), question.method, question.unpooling, *changed, short
-    )
+        *_network(asked, settings), *picture, _explained(asked), question.method, question.unpooling,
+        *_changes(question), short,
+    )  # fmt: skip
 
 
 def file_of_several(kind: str, asked: Asked, settings: Settings, files: Sequence[str]) -> str:

@@ -89,11 +89,11 @@ def _computation(question: Question, picture: Picture, subject: Subject, ledger:
     if not question.needs_picture:
         unpooling = f", unpooling={question.unpooling!r}" if question.unpooling else ""
         return [
-            *_opened(subject)[0],
+            *opening(subject)[0],
             f"explain = {_class_name(question)}(model.network, {question.layer!r}, {subject.input_shape}{unpooling})",
             f"attribution = explain.reconstruct([{question.neuron}])[0]{_array(subject)}",
         ]
-    opened, there = _opened(subject)
+    opened, there = opening(subject)
     lines = [*opened, f"image = {picture.source}", f"inputs = model.preprocess(image){there}"]
     network = "model.network"
     call: dict[str, Any] = {"target": question.target, **method.call}
@@ -122,7 +122,7 @@ def _computation(question: Question, picture: Picture, subject: Subject, ledger:
     ]
 
 
-def _opened(subject: Subject) -> tuple[list[str], str]:
+def opening(subject: Subject) -> tuple[list[str], str]:
     """The lines that open the network where it was, and what brings inputs there; other programs use the processor."""
     opened, there = f"model = {subject.source}", f".to({subject.device!r})"
     return ([opened], "") if subject.device == PROCESSOR else ([opened, f"model.network{there}"], there)

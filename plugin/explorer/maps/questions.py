@@ -25,6 +25,7 @@ class Question:
         layer: dotted module name, for a neuron or for a method that looks at a layer; else empty.
         neuron: index into that layer's output; empty when a class is explained.
         rules: pairs of a layer and a key of `offered_rules.RULES` that replace the rules of an LRP preset there.
+        numbers: pairs of a name and a value that replace those of `offered_rules.NUMBERS`.
         unpooling: where max-pooling hands the signal of a method that sees no picture; empty where there is no pooling.
     """
 
@@ -34,6 +35,7 @@ class Question:
     layer: str = ""
     neuron: tuple[int, ...] = ()
     rules: tuple[tuple[str, str], ...] = ()
+    numbers: tuple[tuple[str, float], ...] = ()
     unpooling: str = ""
 
     @property
@@ -100,9 +102,11 @@ def question_of(settings: Settings, method: str, top_class: int) -> Question:
 
 
 def lrp_question(settings: Settings, top_class: int) -> Question:
-    """The question of the LRP page: always a class, by one preset, with the rules that were changed."""
+    """The question of the LRP page: always a class, by one preset, with the rules and numbers that were changed."""
     question = question_of(replace(settings, explain="class"), lrp_key(settings.preset), top_class)
-    return replace(question, rules=settings.rules)
+    chosen = {name: getattr(settings, name) for name in offered_rules.numbers_of(settings.preset, settings.rules)}
+    numbers = tuple((name, value) for name, value in chosen.items() if value != offered_rules.NUMBERS[name])
+    return replace(question, rules=settings.rules, numbers=numbers)
 
 
 def unit_question(settings: Settings, method: str, pooled: bool) -> Question:
@@ -124,7 +128,7 @@ def arguments(model: LoadedModel, question: Question) -> dict[str, Any]:
     if not method.preset:
         return dict(method.construct)
     prefix = "" if question.contrast is None else LogitDifference.PREFIX
-    rules = offered_rules.rules_for(method.preset, model.preprocessing, question.rules, prefix)
+    rules = offered_rules.rules_for(method.preset, model.preprocessing, question.rules, prefix, dict(question.numbers))
     return {**method.construct, "rules": rules}
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from plugin.figures import TitledMap
 from plugin.figures.encoding import png
+from plugin.heads import OUTPUTS, PLURALS
 from plugin.models import Preprocessing
 from plugin.propagation.lrp.checking import LayerRule
 from plugin.propagation.lrp.ledger import Ledger
@@ -94,13 +95,13 @@ def html(view: View, lines: Callable[[Shown], Sequence[Line]]) -> bytes:
     looks: dict[Look, list[Shown]] = {}
     for shown in view.maps:
         looks.setdefault(shown.asked.look, []).append(shown)
-    logits = {look: answers.logits(look.subject, look.picture.image) for look in looks}
+    outputs = {look: answers.outputs(look.subject, look.picture.image) for look in looks}
     text = environment.get_template("report.html").render(
         view=view,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         versions=rendering.versions(),
-        looks=[_look(maps, logits[look]) for look, maps in looks.items()],
-        maps=[_map(shown, logits[shown.asked.look], lines(shown), view.added.ledger) for shown in view.maps],
+        looks=[_look(maps, outputs[look]) for look, maps in looks.items()],
+        maps=[_map(shown, outputs[shown.asked.look], lines(shown), view.added.ledger) for shown in view.maps],
         figures=[(figure.title, _vector(figure), text) for figure, text in view.added.figures],
         numbers=Table("", [{"Map": _named(shown, len(looks)), **_numbers(shown)} for shown in view.maps]),
         ledger=_ledger(view.added.ledger, view.maps[0]) if view.added.ledger else None,
@@ -108,7 +109,7 @@ def html(view: View, lines: Callable[[Shown], Sequence[Line]]) -> bytes:
     return text.encode()
 
 
-def _look(maps: Sequence[Shown], logits: NDArray[np.float32]) -> dict[str, Any]:
+def _look(maps: Sequence[Shown], outputs: NDArray[np.float32]) -> dict[str, Any]:
     """A network and the picture that it looks at."""
     shown = maps[0]
     asked, settings, model = shown.asked, shown.settings, shown.subject.model
@@ -125,9 +126,10 @@ def _look(maps: Sequence[Shown], logits: NDArray[np.float32]) -> dict[str, Any]:
         ("SHA-256 of the picture", asked.picture.digest),
     ]
     chosen = [index for each in maps for index in (each.question.target, each.question.contrast) if index is not None]
-    order = [*np.argsort(-logits, kind="stable")[:_MOST_CLASSES].tolist(), *chosen]
-    shares = answers.probabilities(logits)
+    order = [*np.argsort(-outputs, kind="stable")[:_MOST_CLASSES].tolist(), *chosen]
+    shares, called = answers.probabilities(shown.subject.head, outputs), OUTPUTS[shown.subject.head]
     return {
+        "output": "" if called == "probability" else called.capitalize(),
         "name": map_names.opened(settings),
         "facts": facts,
         "given": _address(_small(given)),
@@ -135,7 +137,7 @@ def _look(maps: Sequence[Shown], logits: NDArray[np.float32]) -> dict[str, Any]:
         "seen_size": f"{visible.width} x {visible.height}",
         "classes": [
             {
-                "name": model.classes[index], "index": index, "logit": float(logits[index]),
+                "name": model.classes[index], "index": index, "output": float(outputs[index]),
                 "probability": float(shares[index]), "chosen": index in chosen,
             }
             for index in dict.fromkeys(order)
@@ -167,7 +169,7 @@ def _checkpoint(shown: Shown) -> list[Line]:
     return found
 
 
-def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledger: Ledger | None) -> dict[str, Any]:
+def _map(shown: Shown, outputs: NDArray[np.float32], lines: Iterable[Line], ledger: Ledger | None) -> dict[str, Any]:
     """A map with its lines, the rules of its layers and its program."""
     asked, settings = shown.asked, shown.settings
     method = METHODS[shown.question.method]
@@ -179,7 +181,7 @@ def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledge
         "alternative": rendering.alternative(shown.label, shown.result, settings),
         "lines": [
             ("Explained", map_names.explained(asked)),
-            *_values(shown, logits),
+            *_values(shown, outputs),
             ("Quantity", map_names.quantity(shown.question)),
             ("Reading", method.reading),
             ("Method", f"{method.module}.{method.class_name(bool(shown.question.neuron))}"),
@@ -197,7 +199,7 @@ def _map(shown: Shown, logits: NDArray[np.float32], lines: Iterable[Line], ledge
     }  # fmt: skip
 
 
-def _values(shown: Shown, logits: NDArray[np.float32]) -> list[Line]:
+def _values(shown: Shown, outputs: NDArray[np.float32]) -> list[Line]:
     """The explained number, and the probability of a class."""
     question = shown.question
     if question.target is None:
@@ -205,12 +207,16 @@ def _values(shown: Shown, logits: NDArray[np.float32]) -> list[Line]:
             return []
         response = answers.responses(shown.subject, shown.asked.picture.image, question.layer)[question.neuron]
         return [("Value", f"{float(response):.6g}")]
-    shares = answers.probabilities(logits)
-    found = [("Logit", f"{logits[question.target]:.6g}"), ("Probability", f"{shares[question.target]:.2%}")]
+    called, target = OUTPUTS[shown.subject.head], outputs[question.target]
+    found = [(called.capitalize(), f"{target:.6g}")]
+    if called != "probability":
+        shares = answers.probabilities(shown.subject.head, outputs)
+        found.append(("Probability", f"{shares[question.target]:.2%}"))
     if question.contrast is not None:
+        subtracted = outputs[question.contrast]
         found += [
-            ("Logit that is subtracted", f"{logits[question.contrast]:.6g}"),
-            ("Difference of logits", f"{logits[question.target] - logits[question.contrast]:.6g}"),
+            (f"{called.capitalize()} that is subtracted", f"{subtracted:.6g}"),
+            (f"Difference of {PLURALS[called]}", f"{target - subtracted:.6g}"),
         ]
     return found
 
@@ -252,7 +258,7 @@ def _named(shown: Shown, looks: int) -> str:
 
 def _ledger(ledger: Ledger, shown: Shown) -> dict[str, Any]:
     """The ledger with a bar for each layer: pieces `(kind, start, width)` in percent of the widest bar."""
-    rows = ledgers.rows(ledger, shown.subject)
+    rows = ledgers.rows(ledger, shown.asked)
     parts = [{"left": row.left, "bias": row.to_bias, "stabiliser": row.to_stabiliser} for row in rows]
     lowest = min(sum(value for value in each.values() if value < 0) for each in parts)
     highest = max(sum(value for value in each.values() if value > 0) for each in parts)
@@ -268,10 +274,13 @@ def _ledger(ledger: Ledger, shown: Shown) -> dict[str, Any]:
         return found
 
     return {
-        "balance": ledgers.balance(ledger, shown.question),
+        "balance": ledgers.balance(ledger, shown.asked),
         "remainder": ledgers.remainder(ledger),
         "zero": 100 * -lowest / width,
-        "rows": [(row, pieces(part)) for row, part in zip(rows, parts, strict=True)],
+        "rows": [
+            (replace(row, rule=ledgers.rule_label(row.rule, shown.question)), pieces(part))
+            for row, part in zip(rows, parts, strict=True)
+        ],
     }
 
 

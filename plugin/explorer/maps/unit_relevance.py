@@ -24,7 +24,7 @@ def compute(subject: Subject, image: Image.Image, question: Question, layer: str
     Raises:
         ValueError: there is no answer; the message is one sentence.
     """
-    inputs = subject.model.preprocess(image)
+    inputs = subject.preprocess(image)
     with answering(subject, question):
         network, target = explained(subject.model.network, question)
         module = subject.model.network.get_submodule(layer)

@@ -81,6 +81,7 @@ def import_pages() -> None:
         import_module(page.module)
     for name in _IMPORTED_LATE:
         import_module(name)
+    offered_networks.choices()  # imports timm, where that is installed
 
 
 def _items(value: Any) -> list[str]:

@@ -20,15 +20,21 @@ SAVED: dict[str, Any] = {
 # Squares and bars are clicked, and have nothing to zoom.
 CLICKED: dict[str, Any] = {"displayModeBar": False}
 
+# In pixels: the button at the top right, and below it a line of the legend.
+_BUTTON_AND_LEGEND = 54
+
 
 def on_page(figure: go.Figure) -> go.Figure:
     """The figure, changed so that a swipe on it scrolls the page, and that its letters are as dark as others.
 
     Plotly would take every drag for a zoom, and a phone shows little beside a map; charts that can be zoomed have a
     button for it. Charts that can be clicked take the swipe all the same: Streamlit gives them a mode of dragging.
+    A legend above a chart has room below the button.
     """
     font = {"color": GRAY_90}
     figure.update_layout(dragmode=False, font=font)
+    if figure.layout.legend.yanchor == "bottom":  # it stands above the chart
+        figure.update_layout(margin={"t": _BUTTON_AND_LEGEND})
     for axis in (*figure.select_xaxes({"visible": None}), *figure.select_yaxes({"visible": None})):
         axis.update(tickfont=font, title_font=font)
     return figure

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import streamlit as st
 
+from plugin.heads import OUTPUTS
+
 from ..fitting import views
 from ..inputs.layer_outputs import axes
+from ..inputs.subject import Subject
 from ..settings import VIEWS
 from .page_state import OPEN, change, key, last_settings, put
 
@@ -47,10 +50,16 @@ def class_list(label: str, names: Sequence[str], open_choice: str, field: str) -
     st.selectbox(label, list(labels), format_func=labels.__getitem__, key=key(field))
 
 
-def class_lists(names: Sequence[str], top: int) -> None:
-    """The class that is explained, and the one whose logit is subtracted; `top` is the most probable."""
+def class_lists(subject: Subject, top: int) -> None:
+    """The class that is explained, and the one that is subtracted; `top` is the most probable."""
+    names = subject.model.classes
     class_list("Class", names, f"most probable: {names[top]}", "target")
-    class_list("Minus the logit of", names, "nothing", "contrast")
+    subtracted_class(subject)
+
+
+def subtracted_class(subject: Subject) -> None:
+    """The class whose output is subtracted, which may be none."""
+    class_list(f"Minus the {OUTPUTS[subject.head]} of", subject.model.classes, "nothing", "contrast")
 
 
 def display(channels: int, opacity: bool = True) -> None:

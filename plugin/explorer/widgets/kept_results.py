@@ -124,14 +124,14 @@ def square(digest: str, _image: Image.Image) -> bytes:
 
 
 @kept(64, of_look, device=_of_its_network)
-def logits(look: Look) -> NDArray[np.float32]:
-    """See `answers.logits`."""
-    return answers.logits(look.subject, look.picture.image)
+def outputs(look: Look) -> NDArray[np.float32]:
+    """See `answers.outputs`."""
+    return answers.outputs(look.subject, look.picture.image)
 
 
 def probabilities(look: Look) -> NDArray[np.float32]:
     """See `answers.probabilities`, `(classes,)`."""
-    return answers.probabilities(logits(look))
+    return answers.probabilities(look.subject.head, outputs(look))
 
 
 @kept(16, lambda look, layer: (*of_look(look), layer), device=_of_its_network)
@@ -164,7 +164,7 @@ def ledger(asked: Asked) -> Ledger:
     return ledgers.compute(asked.subject, asked.picture.image, asked.question)
 
 
-@kept(16, lambda asked, layer: (of_asked(asked), layer), "Following the relevance to the layer …")
+@kept(16, lambda asked, layer: (of_asked(asked), layer), "Following the relevance to the layer …", _of_its_network)
 def layer_relevance(asked: Asked, layer: str) -> NDArray[np.float32]:
     """See `unit_relevance.compute`."""
     return unit_relevance.compute(asked.subject, asked.picture.image, asked.question, layer)

@@ -40,23 +40,24 @@ _WANTED, _JOB = key("badges.wanted"), key("badges.job")
 _CURVES = "Score while parts of the picture are removed or put back, by the map and in random order"
 
 
-def draw(asked: Asked, result: Result, name: str = "") -> None:
+def draw(asked: Asked, result: Result, name: str = "", title: str = "") -> None:
     """The badge of a map; that it is being checked if there is none yet.
 
     Args:
         asked: what the map answers.
         result: the map.
         name: tells the maps of a page apart, and is fit for a key; without one the badge has no details.
+        title: of the map, where it does not stand above the badge.
     """
-    badge = _kept(asked)
+    badge, start = _kept(asked), f"{escaped(title)}: " if title else ""
     if badge is None:
         st.session_state.setdefault(_WANTED, []).append((asked, result))
-        st.caption(_WAITING)
+        st.caption(start + _WAITING)
         return
-    st.markdown(_coloured(badge))
+    st.markdown(start + _coloured(badge))
     if not name or not badges.verdicts(badge):
         return
-    with st.expander(f"How far to trust {escaped(map_names.title(asked.question))}"):
+    with st.expander(f"How far to trust {escaped(title or map_names.title(asked.question))}"):
         st.markdown("\n".join(f"* {escaped(sentence)}" for sentence in badges.sentences(badge)))
         if badge.removal is not None:
             _curves(badge.removal, name)

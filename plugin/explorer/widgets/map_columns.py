@@ -64,7 +64,8 @@ def map_files(shown: Shown, more: Mapping[str, NDArray[Any]] | None = None, seve
         st.caption(note)
     map_badges.draw(shown.asked, result, shown.name)
     st.caption(cost(result), help=COST)
-    name = shown.side or (f"{shown.label}, {shown.subject.name}" if several else shown.label)
+    method = METHODS[shown.question.method].label  # what was changed of it would not fit
+    name = shown.side or (f"{method}, {shown.subject.name}" if several else method)
     with st.container(horizontal=True, gap="xsmall"):
         for kind, ending, make in (
             ("PNG", ".png", lambda: rendering.titled(shown).png()),

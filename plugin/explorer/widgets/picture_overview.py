@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plugin import figures
+from plugin.heads import LOG_SOFTMAX, SIGMOID, SOFTMAX
 
 from ..maps.questions import Look
 from . import chart_options, kept_results
 from .controls import choose_bar
 from .page_state import key
 
+# What a network explains that returns no logits.
+_HEADS = {
+    SOFTMAX: "The network ends in a softmax: maps explain its probability, and fade where that is near 0 or 1.",
+    SIGMOID: "The network ends in a sigmoid: maps explain its probability, and fade where that is near 0 or 1.",
+    LOG_SOFTMAX: "The network ends in a log-softmax: maps explain log probabilities, those of LRP the logits below.",
+}
 # Of the pictures, and the height of the bars beside them, in pixels.
 _SIDE, _BARS = 128, 150
 
@@ -50,6 +57,8 @@ def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None)
         config=chart_options.CLICKED,
         alt=_spoken(probabilities, subject.model.classes),
     )
+    if subject.head in _HEADS:
+        st.caption(_HEADS[subject.head])
 
 
 def what_it_sees(look: Look, width: int | Literal["stretch"] = "stretch") -> None:

@@ -63,7 +63,7 @@ def _question_widgets(settings: Settings, subject: Subject, top: int) -> None:
     _method_pills(settings)
     controls.switch("Explain", EXPLAIN, "explain")
     if settings.explain == "class":
-        controls.class_lists(subject.model.classes, top)
+        controls.class_lists(subject, top)
     if settings.needs_layer:
         controls.layer_list(subject.layers)
     if settings.explain == "neuron":
@@ -106,9 +106,9 @@ def _remarks(settings: Settings, unmoved: Sequence[str], top: int) -> None:
     """What one would not see in the maps; `unmoved` are the methods for which a contrast changes nothing."""
     if unmoved:
         labels = " and ".join(METHODS[name].label for name in unmoved)
-        st.info(f"{labels}: subtracting a logit changes nothing here, its negative signal stops at the first ReLU.")
+        st.info(f"{labels}: subtracting a class changes nothing here, its negative signal stops at the first ReLU.")
     if settings.explain == "class" and settings.contrast == (top if settings.target is None else settings.target):
-        st.info("Both classes are the same, and the difference of their logits is zero: the class alone is explained.")
+        st.info("Both classes are the same, and their difference is zero: the class alone is explained.")
     if not settings.methods:
         st.info("Choose at least one method in the sidebar.")
 

@@ -121,7 +121,7 @@ def _widgets(settings: Settings, subject: Subject) -> None:
     controls.switch("Maximise", EXPLAIN, "explain")
     if settings.explain == "class":
         controls.class_list("Class", subject.model.classes, f"the first: {subject.model.classes[0]}", "target")
-        controls.class_list("Minus the logit of", subject.model.classes, "nothing", "contrast")
+        controls.subtracted_class(subject)
     else:
         controls.layer_list(subject.layers)
         controls.neuron_inputs(subject.layers[settings.layer])

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from plugin import figures
 from plugin.experiments.units import evenly
+from plugin.heads import LOGITS, OUTPUTS
 
 from ...inputs.image_sets import LABELS
 from ...maps.rendering import versions
 from .runs import Outcome
 
 _GIF_FRAMES, _GRID_SIDE = 60, 460
-# What a network's output is, by the head that `gan` found.
-_RETURNED = {"logits": "logit", "softmax": "probability", "log-softmax": "log probability", "sigmoid": "probability"}
 
 
 def statement(outcome: Outcome, running: bool = False) -> str:
@@ -118,7 +117,7 @@ def _value(outcome: Outcome) -> str:
     """What the values are: of a class what the network's head returns."""
     if outcome.plan.layer:
         return "value of the unit"
-    returned = _RETURNED[outcome.result.maximizer.activations.head or "logits"]
+    returned = OUTPUTS[outcome.result.maximizer.activations.head or LOGITS]
     return f"{returned} of the class" if outcome.plan.contrast is None else f"{returned}, class minus class"
 
 

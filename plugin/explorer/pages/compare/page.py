@@ -131,9 +131,9 @@ def _draw(settings: Settings, a: Shown, b: Shown) -> None:
 def _side(shown: Shown) -> None:
     look, target = shown.asked.look, shown.question.target
     assert target is not None  # this page explains classes
-    logits, shares = kept_results.logits(look), kept_results.probabilities(look)
+    outputs, shares = kept_results.outputs(look), kept_results.probabilities(look)
     st.markdown(f"**{shown.label}**", help=METHODS[shown.question.method].reading or None)
-    text = sides.summary(look, target, logits, float(shares[target]))
+    text = sides.summary(look, target, float(outputs[target]), float(shares[target]))
     st.caption(escaped(f"{shown.subject.name}, {text}"))
     map_files(shown)
     what_it_sees(look, _SEEN)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugin import models
+from plugin.heads import OUTPUTS
 
 from ...fitting import fit
 from ...inputs import offered_pictures
@@ -78,10 +79,11 @@ def question(settings: Settings, target: int) -> Question:
     return question_of(replace(settings, target=target), settings.method, target)
 
 
-def summary(look: Look, target: int, logits: NDArray[np.float32], share: float) -> str:
-    """Which class a side explains, and how sure its network is of it, in plain text."""
-    name = look.subject.model.classes[target]
-    return f"class {target}, {name}: logit {logits[target]:.4g}, probability {share:.2%}"
+def summary(look: Look, target: int, output: float, share: float) -> str:
+    """Which class a side explains, what the network returns for it, and its probability, in plain text."""
+    name, called = look.subject.model.classes[target], OUTPUTS[look.subject.head]
+    returned = "" if called == "probability" else f"{called} {output:.4g}, "
+    return f"class {target}, {name}: {returned}probability {share:.2%}"
 
 
 def _other_network(settings: Settings) -> str:

@@ -22,7 +22,7 @@ from ...widgets import chart_options, controls, open_folders, own_files, page_st
 from ...widgets.background_work import forget_work, work
 from ...widgets.page_frame import network_frame
 from ...widgets.page_state import key
-from . import confusion_table, folder_maps, folder_reports, picture_choice
+from . import confusion_table, folder_maps, folder_programs, folder_reports, picture_choice
 from .folder_maps import FolderMaps
 from .picture_grid import grid
 
@@ -145,6 +145,8 @@ def _files(settings: Settings, predictions: FolderPredictions, findings: Finding
     with st.expander("Reproduce this view"):
         st.caption("Link")
         st.code(page_state.link(settings), language=None)
+        st.caption("Python")
+        st.code(folder_programs.program(settings, predictions), language="python")
 
 
 def _maps(settings: Settings, subject: Subject) -> None:

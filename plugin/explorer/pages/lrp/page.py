@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -11,13 +12,13 @@ from plugin.propagation.lrp.ledger import Ledger
 from plugin.rules.presets import PRESETS
 
 from ...choices.offered_methods import METHODS, lrp_key
-from ...choices.offered_rules import RULES
+from ...choices.offered_rules import NUMBERS, RULES, numbers_of
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
-from ...maps.questions import Look, Question, lrp_question
+from ...maps.questions import Asked, Look, Question, lrp_question
 from ...maps.reports import Added
 from ...maps.shown_maps import Shown
-from ...settings import Settings
+from ...settings import BOUNDS, Settings
 from ...untrusted_text import markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
 from ...widgets.about_methods import about_methods
@@ -28,6 +29,13 @@ from ...widgets.picture_overview import overview
 from . import units_behind
 
 _MAP_HEIGHT = 480
+# Of the fields for the numbers of the rules.
+_STEPS = {"epsilon": 0.01, "gamma": 0.05, "alpha": 0.5}
+_HELP = {
+    "epsilon": "Added to the denominators of the rule epsilon: the larger, the more of the weak parts it absorbs",
+    "gamma": "By how much positive parts count more in the rule gamma; 0 is the rule epsilon",
+    "alpha": "The weight of positive parts in the alpha-beta rule; that of negative ones, beta, is alpha - 1",
+}
 _ALT = (
     "Bars of the relevance that each layer passed on, and that its bias and its stabiliser took; the table has them too"
 )
@@ -42,7 +50,7 @@ _NUMBERS = {
 
 def draw() -> None:
     """Draw the page."""
-    frame("lrp", "Where did the relevance go?", ("preset", "view", "percentile", "opacity"), _explore)
+    frame("lrp", "Where did the relevance go?", ("preset", *NUMBERS, "view", "percentile", "opacity"), _explore)
 
 
 def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:
@@ -52,11 +60,8 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with st.sidebar:
         _widgets(settings, look.subject, top)
     overview(look, probabilities, top if settings.target is None else settings.target)
-    if settings.rules:
-        changed = ", ".join(f"`{layer}`: {rule}" for layer, rule in settings.rules)
-        st.info(f"Other rules than the preset's: {changed}.")
-        st.button("Back to the preset", on_click=_forget_rules)
     asked = look.ask(lrp_question(settings, top))
+    _changes(asked.question)
     try:
         result, ledger = kept_results.result(asked), kept_results.ledger(asked)
     except ValueError as error:
@@ -68,8 +73,8 @@ def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32])
     with left:
         map_column(shown, _MAP_HEIGHT, more=ledgers.arrays(ledger), read=True)
     with chart:
-        _chart(ledger, asked.question)
-    _table(ledger, settings, look.subject)
+        _chart(ledger, asked)
+    _table(ledger, settings, asked)
     if look.subject.layers:
         units_behind.draw(settings, asked)
     about_methods([method])
@@ -82,24 +87,38 @@ def _widgets(settings: Settings, subject: Subject, top: int) -> None:
         "Rules", list(PRESETS), format_func=lambda name: METHODS[lrp_key(name)].label, key=key("preset"),
         help=(PRESETS[settings.preset].__doc__ or "").strip().splitlines()[0],
     )  # fmt: skip
-    controls.class_lists(subject.model.classes, top)
+    if names := numbers_of(settings.preset, settings.rules):
+        for column, name in zip(st.columns(len(names)), names, strict=True):
+            column.number_input(
+                name.capitalize(), *BOUNDS[name], step=_STEPS[name], format="%g", key=key(name), help=_HELP[name]
+            )
+    controls.class_lists(subject, top)
     controls.display(subject.channels)
 
 
-def _chart(ledger: Ledger, question: Question) -> None:
+def _changes(question: Question) -> None:
+    """What was changed of the preset, with the way back."""
+    changed = [f"{name} {value:g}" for name, value in question.numbers]
+    changed += [f"`{layer}`: {ledgers.rule_label(rule, question)}" for layer, rule in question.rules]
+    if changed:
+        st.info(f"Other than the preset's: {', '.join(changed)}.")
+        st.button("Back to the preset", on_click=_forget_changes)
+
+
+def _chart(ledger: Ledger, asked: Asked) -> None:
     st.markdown("**Conservation, from the output down to the input**")
-    st.markdown(ledgers.statement(ledger, question))
+    st.markdown(ledgers.statement(ledger, asked))
     figure = chart_options.on_page(ledgers.figure(ledger))
     st.plotly_chart(figure, key=key("ledger"), config=chart_options.SAVED, alt=_ALT)
 
 
-def _table(ledger: Ledger, settings: Settings, subject: Subject) -> None:
+def _table(ledger: Ledger, settings: Settings, asked: Asked) -> None:
     """The ledger, in which the rules can be changed."""
-    rows = ledgers.rows(ledger, subject)
+    rows, numbers = ledgers.rows(ledger, asked), asked.question.numbers
     if note := ledgers.idle(ledger, settings.rules):
         st.warning(note)
     # Other rules give other rows, and a new key forgets the changes that were made to the old ones.
-    table = key(f"rules.{settings.network}.{settings.preset}.{settings.rules}")
+    table = key(f"rules.{settings.network}.{settings.preset}.{settings.rules}.{numbers}")
     st.data_editor(
         [asdict(row) for row in rows],
         key=table,
@@ -111,16 +130,20 @@ def _table(ledger: Ledger, settings: Settings, subject: Subject) -> None:
         column_config={
             "layer": st.column_config.TextColumn("Layer"),
             "rule": st.column_config.SelectboxColumn(
-                "Rule (click to change)", options=[*RULES, *{row.rule for row in rows} - {*RULES}], required=True
+                "Rule (click to change)",
+                options=[*RULES, *{row.rule for row in rows} - {*RULES}],
+                required=True,
+                format_func=partial(ledgers.rule_label, question=asked.question),
             ),
             **{name: st.column_config.NumberColumn(label, format=form) for name, (label, form) in _NUMBERS.items()},
         },
     )
 
 
-def _forget_rules() -> None:
-    """Callback: give every layer the preset's rule again."""
+def _forget_changes() -> None:
+    """Callback: give every layer the preset's rule again, with the preset's numbers."""
     page_state.change(rules=())
+    page_state.put(Settings(), *NUMBERS)
 
 
 def _choose_rules(layers: Sequence[str], table: str) -> None:

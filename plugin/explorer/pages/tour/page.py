@@ -8,7 +8,7 @@ from ...inputs import offered_pictures
 from ...server.download_button import download_button
 from ...server.meter import COST, cost
 from ...settings import TOUR
-from ...widgets import chart_options, kept_results, navigation, open_strip, page_state
+from ...widgets import chart_options, kept_results, map_badges, navigation, open_strip, page_state
 from ...widgets.page_state import key
 from . import tour_steps
 from .step_findings import Found
@@ -59,6 +59,8 @@ def _figure(name: str, finding: "st.delta_generator.DeltaGenerator") -> None:
         download_button(
             "NPZ of this step", partial(tour_steps.npz, name, found), f"tour-{name}.npz", key(f"NPZ.tour.{name}")
         )
+    for number, (title, (asked, result)) in enumerate(found.maps.items()):
+        map_badges.draw(asked, result, f"tour-{name}-{number}", title)
 
 
 def _turn_pages(name: str) -> None:

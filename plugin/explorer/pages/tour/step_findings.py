@@ -1,8 +1,8 @@
 """What the steps of the guided tour show: each function computes a figure with the library, and says what came out."""
 
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from ...inputs.offered_networks import DIGITS
 from ...inputs.offered_pictures import sample
 from ...inputs.subject import Subject
 from ...maps import answers, ledgers, unit_pictures
-from ...maps.questions import Question
+from ...maps.answers import Result
+from ...maps.questions import Asked, Look, Question
 from ...server.turns import PROCESSOR
 from . import figure_tiles
 from .figure_tiles import Tile
@@ -49,6 +50,7 @@ class Found:
         alternative: the figure in words.
         finding: Markdown, with the numbers that came out.
         arrays: the numbers of the figure, by name.
+        maps: those of a picture that can be checked, by name, each with what it answers.
         seconds, peak_bytes: what it took.
         device: where it was computed.
     """
@@ -57,6 +59,7 @@ class Found:
     alternative: str
     finding: str
     arrays: dict[str, NDArray[Any]]
+    maps: dict[str, tuple[Asked, Result]] = field(default_factory=dict)
     seconds: float = 0.0
     peak_bytes: int | None = None
     device: str = PROCESSOR
@@ -87,14 +90,14 @@ def relu_rules(_: Open) -> Found:
 
 def switches(open_network: Open) -> Found:
     """One unit's deconvnet for two pictures, in the network with max-pooling and in the one without."""
-    arrays, cosines = {}, {}
+    maps: dict[str, tuple[Asked, Result]] = {}
+    cosines = {}
     for name, (layer, neuron) in UNITS.items():
-        subject, maps = open_network(name), []
-        for picture in _PAIR:
-            question = Question("deconvnet", layer=layer, neuron=neuron)
-            maps.append(answers.compute(subject, sample(picture).image, question))
-            arrays[f"{name}, {picture}"] = maps[-1].attribution
-        cosines[name] = unit_pictures.likeness(*maps)
+        subject, question = open_network(name), Question("deconvnet", layer=layer, neuron=neuron)
+        pair = [_answered(subject, picture, question) for picture in _PAIR]
+        maps |= {f"{name}, {picture}": found for picture, found in zip(_PAIR, pair, strict=True)}
+        cosines[name] = unit_pictures.likeness(*(result for _, result in pair))
+    arrays = _arrays(maps)
     zoom = unit_pictures.box(arrays.values())
     panels = [Tile(title, figures.as_image(values)) for title, values in arrays.items()]
     words = " and ".join(f"{cosine:.2f} in {name}" for name, cosine in cosines.items())
@@ -103,7 +106,18 @@ def switches(open_network: Open) -> Found:
         f"The deconvnet of one unit for {' and '.join(_PAIR)} in {' and '.join(UNITS)}; cosine of the two: {words}",
         f"The cosine between the two maps of a unit is {words}.",
         arrays,
+        maps,
     )
+
+
+def _answered(subject: Subject, picture: str, question: Question) -> tuple[Asked, Result]:
+    """A question about a sample, with its answer."""
+    asked = Look(subject, sample(picture)).ask(question)
+    return asked, answers.compute(subject, asked.picture.image, question)
+
+
+def _arrays(maps: Mapping[str, tuple[Asked, Result]]) -> dict[str, NDArray[Any]]:
+    return {name: result.attribution for name, (_, result) in maps.items()}
 
 
 def without_a_picture(open_network: Open) -> Found:
@@ -150,14 +164,14 @@ def guided(open_network: Open) -> Found:
     """Deconvnet and guided backprop of a class, in both networks."""
     image = sample("cat").image
     labels = {"deconvnet-center": "Deconvnet, no switches", "guided-backprop": "Guided backprop"}
-    panels, arrays, words = [], {}, []
+    panels, maps, words = [], {}, []
     for name in UNITS:
         subject, edges = open_network(name), []
         grey = np.asarray(subject.model.visible(image).convert("L"), dtype=float)
         for method, label in labels.items():
             question = Question(method, subject.model.classes.index("cat"))
-            values = answers.compute(subject, image, question).attribution
-            arrays[f"{label}, {name}"] = values
+            maps[f"{label}, {name}"] = found = _answered(subject, "cat", question)
+            values = found[1].attribution
             panels.append(Tile(f"{label}<br>{name}", figures.as_image(values)))
             edges.append(_follows(values, grey))
         words.append(f"{edges[0]:.2f} and {edges[1]:.2f} in {name}")
@@ -169,7 +183,8 @@ def guided(open_network: Open) -> Found:
         figure_tiles.tiles(panels),
         f"Maps of the class cat. Only guided backprop shows the cat. {finding}",
         finding,
-        arrays,
+        _arrays(maps),
+        maps,
     )
 
 
@@ -186,22 +201,22 @@ def _follows(attribution: NDArray[np.float32], grey: NDArray[Any]) -> float:
 def conservation(open_network: Open) -> Found:
     """One class by four presets of LRP, each with its sum."""
     subject, image = open_network("all-cnn-c"), sample("cat").image
-    target, panels, arrays, books = subject.model.classes.index("cat"), [], {}, {}
+    target, panels, maps, books = subject.model.classes.index("cat"), [], {}, {}
     for preset in _PRESETS:
         question = Question(lrp_key(preset), target)
         label = METHODS[question.method].label
-        result = answers.compute(subject, image, question)
+        maps[label] = _answered(subject, "cat", question)
         books[label] = ledger = ledgers.compute(subject, image, question)
-        arrays[label] = result.attribution
         title = f"{label}<br>{ledger.input:.3f} + {ledger.absorbed:.3f}"
-        panels.append(Tile(title, figures.reduce_channels(result.attribution)))
+        panels.append(Tile(title, figures.reduce_channels(maps[label][1].attribution)))
     logit = next(iter(books.values())).output
     return Found(
         figure_tiles.tiles(panels),
         "; ".join(f"{n}: input {b.input:.4g}, absorbed {b.absorbed:.4g}" for n, b in books.items()),
         "Above each map: the relevance of the pixels + what biases and stabilisers took. Each sum is the logit of "
         f"*cat*, {logit:.3f}, to {max(abs(b.output - b.input - b.absorbed) for b in books.values()):.0e}.",
-        arrays,
+        _arrays(maps),
+        maps,
     )
 
 

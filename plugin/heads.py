@@ -1,11 +1,9 @@
 """What the numbers are that a classifier returns: logits, probabilities, or their logarithms.
 
-A class is climbed on its log odds, which keep a slope where a probability is 1 to the last digit, and a run stops by
-the probability. Both need to know the head. It is read from the operation that made the output (a sigmoid, a softmax,
-a log-softmax, also inside the classifier's `forward`), or from the values where these leave no doubt.
+Whoever tells a probability, climbs a class or names the explained number needs to know the head. It is read from the
+operation that made the output (a sigmoid, a softmax, a log-softmax, also inside the classifier's `forward`), or from
+the values where these leave no doubt.
 """
-
-import warnings
 
 import torch
 from torch import Tensor
@@ -13,6 +11,9 @@ from torch.autograd.graph import Node
 
 LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID = "logits", "softmax", "log-softmax", "sigmoid"
 HEADS = (LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID)
+# What one number of each is called, and several.
+OUTPUTS = {LOGITS: "logit", SOFTMAX: "probability", LOG_SOFTMAX: "log probability", SIGMOID: "probability"}
+PLURALS = {"logit": "logits", "probability": "probabilities", "log probability": "log probabilities"}
 
 # Operations that only arrange the numbers that they are given, or average them: of probabilities these are such.
 _ARRANGING = (
@@ -31,11 +32,10 @@ _MADE_BY = {"Sigmoid": SIGMOID, "Softmax": SOFTMAX, "LogSoftmax": LOG_SOFTMAX} |
 _LEAST, _LEAST_BELOW_ONE = 1e-30, 1e-7
 
 
-def find_head(outputs: Tensor) -> str:
+def find_head(outputs: Tensor) -> str | None:
     """Which of `HEADS` made these outputs `(n, classes)`, given with their graph.
 
-    Warns:
-        UserWarning: all outputs lie in [0, 1] without being a softmax's, so they may be logits or probabilities.
+    None if they all lie in [0, 1] without being a softmax's, and may be logits or probabilities.
     """
     made_by = _made_by(outputs.grad_fn)
     if made_by is not None:  # one probability of a softmax is used as a sigmoid's is
@@ -46,11 +46,7 @@ def find_head(outputs: Tensor) -> str:
         if rows_sum_to_one and _is_one(values.sum(dim=1)):
             return SOFTMAX
         if bool((values <= 1).all()) and bool((values > 0).any()):
-            warnings.warn(
-                "the classifier's outputs lie in [0, 1] and are taken as logits: pass head='sigmoid' if they are "
-                "probabilities, head='logits' if not",
-                stacklevel=5,
-            )
+            return None
     elif rows_sum_to_one and bool((values <= 0).all()) and _is_one(values.exp().sum(dim=1)):
         return LOG_SOFTMAX
     return LOGITS
@@ -60,9 +56,8 @@ def probabilities(head: str, outputs: Tensor) -> Tensor:
     """Probabilities of outputs `(n, classes)`; a single logit is that of its class against everything else."""
     if head in (SOFTMAX, SIGMOID):
         return outputs
-    if head == LOG_SOFTMAX:
-        return outputs.exp()
-    return outputs.softmax(dim=1) if outputs.shape[1] > 1 else outputs.sigmoid()
+    # Of log probabilities the softmax is their exponential, and the logits below a log-softmax give the same.
+    return outputs.softmax(dim=1) if outputs.shape[1] > 1 or head == LOG_SOFTMAX else outputs.sigmoid()
 
 
 def climbed(head: str, values: Tensor) -> Tensor:
