@@ -86,6 +86,11 @@ class Units:
             return self.select(activations, runs)
         return heads.leads(self.head, activations, self._classes_of(runs, activations))
 
+    def first_leads(self, activations: Tensor) -> Tensor:
+        """By how much the most probable class leads the others `(m,)`."""
+        assert self.head is not None
+        return heads.leads(self.head, activations, activations.argmax(dim=1))
+
     def climbed(self, values: Tensor) -> Tensor:
         """What is climbed `(m,)` for the units' values: of classes log odds or logits, else the values."""
         return values if self.classes is None or self.head is None else heads.climbed(self.head, values)

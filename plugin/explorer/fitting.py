@@ -6,8 +6,8 @@ from typing import Any
 
 from .inputs import offered_pictures
 from .inputs.layer_outputs import spatial
-from .inputs.offered_networks import DIGITS
-from .inputs.unit_maximizers import SPACES
+from .inputs.offered_networks import DIGITS, family
+from .inputs.unit_maximizers import SPACES, generators_for
 from .settings import CHOICE_OF_PICTURES, CHOICE_OF_UNITS, DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
 from .untrusted_text import quoted
 
@@ -40,7 +40,7 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
     if settings.network != before.network:
         left = left or Settings()
         settings = with_weights(replace(settings, layer="", rules=()), left)
-        if DIGITS in (settings.network, before.network):
+        if family(settings.network) != family(before.network):
             settings = replace(settings, generator=Settings.generator)
         if not same_classes:
             settings = replace(
@@ -133,10 +133,10 @@ def _is_digit(image: str) -> bool:
 
 
 def generator_of(settings: Settings) -> str:
-    """What draws the images that are maximised: the GANs draw the digits that one network sees, for others the images
-    themselves are written in a space."""
-    known = settings.network == DIGITS or settings.generator in SPACES
-    return settings.generator if known else next(iter(SPACES))
+    """What draws the images that are maximised: the chosen generator or space if it suits the network, else the first
+    that does."""
+    suitable = {**generators_for(settings.network), **SPACES}
+    return settings.generator if settings.generator in suitable else next(iter(suitable))
 
 
 def alone_with(settings: Settings, network: str) -> Settings:

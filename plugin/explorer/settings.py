@@ -16,7 +16,7 @@ from . import links
 from .choices.offered_methods import METHODS, OF_DATA_SETS, OF_PICTURES
 from .choices.offered_rules import NUMBERS, RULES, numbers_of
 from .inputs.image_sets import LABELS as IMAGE_SETS
-from .inputs.unit_maximizers import SPACES
+from .inputs.unit_maximizers import GENERATORS, SPACES
 from .links import Form
 from .server.files import FOLDER_NAME
 from .server.files import NAME as FILE_NAME
@@ -43,7 +43,7 @@ COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads", **IMAGE_
 CORRECTNESS = {"all": "All", "wrong": "Wrong only"}
 ORDERS = {"name": "Name", "least": "Least confident first", "most": "Most confident first"}
 UNIT_ORDERS = {"number": "Number", "response": "Strongest response", "selective": "Selectivity for a class"}
-GENERATORS = {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN", **SPACES}
+DRAWN_BY = {**GENERATORS, **SPACES}
 SPANS = {"position": "Itself", "channel": "Mean of its channel", "direction": "All channels, as in the picture"}
 UNTIL = {"probability": "a probability", "data": "what real images reach", "steps": "the last step"}
 PRIORS = ("shell", "gaussian", "box", "ppgn")
@@ -171,7 +171,7 @@ class Settings:
     results_beside: str = setting("", _RESULTS, "a second machine, whose results are shown beside; empty: none")
     measured: str = setting("vgg16", links.one_of(MEASURED), "the network whose results are shown")
     batch: int = setting(1, links.whole_number(), "images per call there")
-    generator: str = setting("dcgan-mnist", links.one_of(GENERATORS), "what draws the images that are maximised")
+    generator: str = setting("dcgan-mnist", links.one_of(DRAWN_BY), "what draws the images that are maximised")
     span: str = setting(
         "position", links.one_of(SPANS), "of a neuron that is maximised: itself, its channel, or a direction of all"
     )

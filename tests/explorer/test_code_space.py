@@ -97,9 +97,19 @@ def test_spaces_of_a_network_that_normalises_its_input(space, tmp_path, monkeypa
     subject = offered_networks.open_network("all-cnn-c")
     outcome = maximized(Settings(generator=space, runs=2, steps=3, target=3), subject)
     assert outcome.result.images.shape == (2, 3, 32, 32)
-    assert not judgements.can_judge(outcome)
     result = executed(run_programs.program(outcome, subject), tmp_path, monkeypatch)["result"]
     torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
+@pytest.mark.parametrize("unit", [{"target": 8}, {"explain": "neuron", "layer": "features.conv5", "neuron": (3, 4, 4)}])
+def test_codes_of_coloured_pictures(unit, tmp_path, monkeypatch):
+    subject = offered_networks.open_network("model-c")
+    outcome = maximized(Settings(network="model-c", generator="dcgan-cifar10", runs=2, steps=4, **unit), subject)
+    assert outcome.result.images.shape == (2, 3, 32, 32)
+    assert outcome.result.codes.shape == (2, 128)
+    result = executed(run_programs.program(outcome, subject), tmp_path, monkeypatch)["result"]
+    torch.testing.assert_close(result.images, outcome.result.images, atol=1e-5, rtol=0)
 
 
 def test_what_was_stopped_is_kept_and_can_be_made_again(digit_classifier, tmp_path, monkeypatch):
@@ -149,16 +159,37 @@ def test_gif_and_png(digit_classifier):
 
 def test_judgement_has_both_baselines(digit_classifier):
     outcome = maximized(replace(DIGITS, runs=4), digit_classifier)
-    view = Job(lambda task: judgements.judge(task, outcome)).wait(240)
+    assert not judgements.obstacle(digit_classifier)
+    view = Job(lambda task: judgements.judge(task, outcome, digit_classifier)).wait(240)
     assert view.completed, view.error
     judgement = view.result
-    assert set(judgements.pictures(judgement)) == {"Best of N random codes", "Pixel space", "Real digits"}
+    assert set(judgements.pictures(judgement)) == {"Best of N random codes", "Pixel space", "Real images"}
     lines = {line["Measure"]: line for line in judgements.table(judgement)}
     assert set(judgements.figure(judgement).data[0].y) <= set(judgements.METHODS.values())
     agreement = lines["Judge's first choice is the target"]
     assert agreement["Maximised"] >= agreement["Pixel space"]
     assert judgement.same_data == any("nearest real" in measure for measure in lines)
     assert judgement.same_data or "MNIST" in judgements.caption(judgement)
+
+
+@pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
+def test_pictures_of_cifar10_are_judged_where_real_ones_are(monkeypatch, real_data):
+    subject = offered_networks.open_network("all-cnn-c")
+    monkeypatch.setattr(image_sets, "folders", tuple)
+    assert "--data FOLDER" in judgements.obstacle(subject)
+    assert "digits and of CIFAR-10" in judgements.obstacle(replace(subject, name="resnet18"))
+    names = tuple(map(str, range(10)))
+    assert "not those of this all-cnn-c" in judgements.obstacle(
+        replace(subject, model=replace(subject.model, classes=names))
+    )
+    monkeypatch.setattr(image_sets, "folders", lambda: (real_data,))
+    assert not judgements.obstacle(subject)
+    outcome = maximized(Settings(generator="dcgan-cifar10", runs=2, steps=4, target=8), subject)
+    view = Job(lambda task: judgements.judge(task, outcome, subject)).wait(240)
+    assert view.completed, view.error
+    lines = {line["Measure"]: line for line in judgements.table(view.result)}
+    assert lines["Judge's first choice is the target"]["Real images"] >= 0.5
+    assert "CIFAR-10" in judgements.caption(view.result)
 
 
 def test_last_sixteen_runs(digit_classifier):
@@ -181,11 +212,12 @@ def test_spaces_are_those_of_the_gan_module():
 
 
 def test_generator_and_network_go_together():
-    assert generator_of(Settings()) == "fourier"
+    assert generator_of(Settings()) == generator_of(Settings(network="model-c")) == "dcgan-cifar10"
+    assert generator_of(Settings(network="resnet18", generator="gan-mnist")) == "fourier"
     assert generator_of(DIGITS) == "gan-mnist"
     for space in SPACES:
         assert generator_of(replace(DIGITS, generator=space)) == generator_of(Settings(generator=space)) == space
-    assert to_be_maximised(Settings(), 3) == Settings(generator="fourier", target=3)
+    assert to_be_maximised(Settings(), 3) == Settings(generator="dcgan-cifar10", target=3)
     # Another network of pictures keeps the space, digits get their generator back.
     maco = Settings(generator="maco")
     assert follow(replace(maco, network="model-c"), maco, same_classes=True).generator == "maco"
@@ -205,7 +237,8 @@ def test_runs_end_where_it_suits(digit_classifier, monkeypatch):
     pictures = offered_networks.open_network("all-cnn-c")
     monkeypatch.setattr(image_sets, "available", lambda name: name in ("crops", "digits"))
     # The crops of photographs are of no class of the network's, and excite its units all the same.
-    assert ends(Settings(), pictures) == ("steps", "probability")
+    assert ends(Settings(generator="fourier"), pictures) == ("steps", "probability")
+    assert ends(Settings(), pictures) == ("probability", "steps")
     assert ends(Settings(explain="neuron", layer="features.conv3"), pictures) == ("steps", "data")
     left_open = settled(Settings(until="data", data="cifar10"), pictures)
     assert (left_open.until, left_open.generator) == ("steps", "fourier")

@@ -36,20 +36,20 @@ _folders: list[Path] = []
 
 
 @dataclass(frozen=True)
-class Digits:
-    """Handwritten digits like those that the networks for digits were trained on.
+class Labelled:
+    """Images like those that a shipped network was trained on.
 
     Attributes:
-        images: `(N, 1, 28, 28)` in [0, 1].
+        images: `(N, C, H, W)` in [0, 1].
         labels: `(N,)`.
         label: where they are from, for people.
-        mnist: whether they are MNIST's test images, from which distances can be measured.
+        same_data: whether they are test images of its own data, from which distances can be measured.
     """
 
     images: Tensor
     labels: Tensor
     label: str
-    mnist: bool
+    same_data: bool
 
 
 def add_folder(folder: str | Path) -> None:
@@ -86,20 +86,30 @@ def _mnist_test(folder: Path) -> "ImageSet | None":
         return None
 
 
-def digits() -> Digits:
+def digits() -> Labelled:
     """MNIST's test images where they are, else the digits that scikit-learn ships, drawn at MNIST's size."""
     found = mnist_test()
     if found is not None and found.labels is not None:
-        return Digits(found.values(), found.labels, "MNIST's test images", True)
+        return Labelled(found.values(), found.labels, "MNIST's test images", True)
     return bundled_digits()
 
 
 @lru_cache(maxsize=1)
-def bundled_digits() -> Digits:
+def bundled_digits() -> Labelled:
     """Scikit-learn's 1,797 digits, drawn at MNIST's size."""
     pixels, labels = handwritten()
     values = torch.from_numpy(pixels).unsqueeze(1).float() / 255
-    return Digits(values, torch.from_numpy(labels), "scikit-learn's digits", False)
+    return Labelled(values, torch.from_numpy(labels), "scikit-learn's digits", False)
+
+
+def labelled_for(model: LoadedModel) -> Labelled | None:
+    """Images whose labels are a network's classes; None if this machine has none."""
+    if tuple(model.classes) == CLASSES["digits"] and len(model.preprocessing.mean) == 1:
+        return digits()
+    if labelled("cifar10", model) and available("cifar10"):
+        pixels, classes = _cifar10()
+        return Labelled(pixels.float() / 255, classes, LABELS["cifar10"], True)
+    return None
 
 
 def fitting(model: LoadedModel) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from .subject import Subject, layer_shapes
 
 # The classifier of handwritten digits: grey values in [0, 1], 28 x 28 pixels.
 DIGITS = "mnist-classifier"
+# The family of the networks that see the ten classes of CIFAR-10, in 32 x 32 pixels.
+CIFAR10 = "CIFAR-10"
 
 # Networks of the person who started the explorer, by the name of their factory. Filled before the first page is drawn,
 # and only from the command line: what comes through the browser is never run.
@@ -78,7 +80,7 @@ def architectures() -> tuple[str, ...]:
 def family(name: str) -> str:
     """Networks of one family answer with the same classes, and look at the same kind of picture."""
     if name in models.known_names():
-        return "CIFAR-10"
+        return CIFAR10
     return "ImageNet" if name in torchvisions() else name
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from plugin.observing import ModuleTrace
 
+from .offered_networks import CIFAR10, DIGITS, family
 from .subject import Subject
 
 if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages need not wait for
@@ -15,6 +16,15 @@ if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages ne
 
 # `gan`'s spaces of images, which need no generator, with their labels. The first suits any network best.
 SPACES = {"fourier": "Fourier", "maco": "MACO", "pixels": "Pixels"}
+# The shipped generators, with their labels, by the family of the networks that see what they draw. The first suits it
+# best.
+_GENERATORS = {DIGITS: {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN"}, CIFAR10: {"dcgan-cifar10": "DCGAN"}}
+GENERATORS = {name: label for generators in _GENERATORS.values() for name, label in generators.items()}
+
+
+def generators_for(network: str) -> dict[str, str]:
+    """The generators that draw what a network, by its name, was trained on, with their labels; none for most."""
+    return _GENERATORS.get(family(network), {})
 
 
 def maximizer_of(
@@ -29,7 +39,7 @@ def maximizer_of(
         prior: of the codes.
     """
     if drawn_by not in SPACES:
-        return code_space_of(subject.model.network, drawn_by, layer, prior, subject.device)
+        return code_space_of(subject, subject.model.network, drawn_by, layer, prior)
     from gan import ImageSpaceAM
 
     channels, height, width = subject.input_shape
@@ -40,12 +50,22 @@ def maximizer_of(
 
 
 def code_space_of(
-    network: nn.Module, generator: str, layer: str = "", prior: str = "shell", device: str | None = None
+    subject: Subject, network: nn.Module, generator: str, layer: str = "", prior: str = "shell"
 ) -> "CodeSpaceAM":
-    """What maximises units of a network in the codes of a generator, a name of `gan.load`."""
+    """What maximises units of a layer in the codes of a generator, a name of `gan.load`.
+
+    Args:
+        subject: a network.
+        network: it, or one that is built like it, to be taken in its place.
+        generator: a name of `gan.load`.
+        layer: of the units; empty is the output.
+        prior: of the codes.
+    """
     from gan import CodeSpaceAM
 
-    return CodeSpaceAM(network, generator_of(generator), layer or None, prior, device=device)
+    return CodeSpaceAM(
+        network, generator_of(generator), layer or None, prior, normalisation(subject), device=subject.device
+    )
 
 
 def pixels_of(subject: Subject, network: nn.Module, layer: str) -> "PixelAM":

@@ -1,4 +1,4 @@
-"""How maximised digits are judged on the Code space page: `gan.scorecard`, made in a worker thread."""
+"""How maximised images are judged on the Code space page: `gan.scorecard`, made in a worker thread."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 from torch import Tensor
 
 from ...inputs import image_sets
-from ...inputs.offered_networks import DIGITS
+from ...inputs.offered_networks import CIFAR10, DIGITS, family
+from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES, interruptible
 from ...server.jobs import Task
 from .runs import Outcome
@@ -15,14 +16,15 @@ from .runs import Outcome
 if TYPE_CHECKING:
     from gan.judging.scorecards import Scorecard
 
-JUDGE = "mnist-judge"
+# Classifiers of `gan.load_classifier` that took no part, by the family of the networks that they judge.
+_JUDGES = {DIGITS: "mnist-judge", CIFAR10: "cifar10-judge"}
 METHODS = {
     "maximised": "Maximised",
     "best_of_n": "Best of N random codes",
     "pixel": "Pixel space",
-    "real": "Real digits",
+    "real": "Real images",
 }
-# They compare with single real digits, and need digits of the data the networks were trained on.
+# They compare with single real images, and need images of the data the networks were trained on.
 _OF_THE_SAME_DATA = ("diversity", "distance", "precision", "distinct", "least_distinct")
 _PER_PASS = 512
 
@@ -33,7 +35,7 @@ class Judgement:
 
     Attributes:
         card: the measures, and the images of each method.
-        data: what the real digits are.
+        data: what the real images are.
         same_data: whether they are of the data that the networks were trained on.
     """
 
@@ -42,17 +44,32 @@ class Judgement:
     same_data: bool
 
 
-def can_judge(outcome: Outcome) -> bool:
-    """Whether there is a judge, and real images: for digits."""
-    return outcome.plan.network == DIGITS
+def obstacle(subject: Subject) -> str:
+    """Why runs of a network cannot be judged: a sentence, or nothing."""
+    if family(subject.name) not in _JUDGES:
+        return "There are judges of digits and of CIFAR-10's classes only."
+    if image_sets.labelled_for(subject.model) is not None:
+        return ""
+    if image_sets.labelled("cifar10", subject.model):
+        return (
+            "The judge compares with CIFAR-10's test images, which are not on this machine: start the explorer with "
+            "`python -m plugin.explorer --data FOLDER`."
+        )
+    return f"The judge knows CIFAR-10's classes, and not those of this {subject.name}."
 
 
-def judge(task: Task, outcome: Outcome) -> Judgement:
-    """Judge runs and the baselines for the same targets, for a `jobs.Job`."""
+def judge(task: Task, outcome: Outcome, subject: Subject) -> Judgement:
+    """Judge runs and the baselines for the same targets, for a `jobs.Job`.
+
+    Raises:
+        ValueError: there is an `obstacle`.
+    """
     from gan import load_classifier, scorecard
 
-    task.report(0.0, "Reading real digits, and asking the judge …")
-    real = image_sets.digits()
+    task.report(0.0, "Reading real images, and asking the judge …")
+    real = image_sets.labelled_for(subject.model)
+    if real is None:
+        raise ValueError(obstacle(subject))
     result = outcome.result
     baselines = () if outcome.plan.generator in SPACES else ("best_of_n", "pixel")
     # Calls of the network that draws: the best of N for each run, then the images that are judged.
@@ -66,10 +83,10 @@ def judge(task: Task, outcome: Outcome) -> Judgement:
         task.report(min(0.9, calls / expected), f"As many random codes as {outcome.result.step} steps are worth …")
 
     with interruptible(result.maximizer.networks[0], tell):
-        card = scorecard(result, load_classifier(JUDGE), (real.images, real.labels), baselines)
-    if not real.mnist:
+        card = scorecard(result, load_classifier(_JUDGES[family(subject.name)]), (real.images, real.labels), baselines)
+    if not real.same_data:
         card = replace(card, rows=tuple(row for row in card if row.measure not in _OF_THE_SAME_DATA))
-    return Judgement(card, real.label, real.mnist)
+    return Judgement(card, real.label, real.same_data)
 
 
 def table(judgement: Judgement) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from ...inputs.layer_outputs import has_channels, middle
 from ...inputs.offered_networks import DIGITS
 from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import SPACES
+from ...inputs.unit_maximizers import SPACES, generators_for
 from ...server.jobs import View
 from ...settings import (
+    DRAWN_BY,
     EXPLAIN,
-    GENERATORS,
     LEAST_IMAGES,
     MOST_IMAGES,
     MOST_RUNS,
@@ -76,10 +76,13 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     plan = plan_of(settings, subject, picture)
     unit = described(plan, subject)
     st.markdown(_SPACE_TEXTS.get(plan.generator, _TEXT))
-    if subject.name != DIGITS:
-        st.caption(f"The shipped GANs draw digits, and have no code space for {escaped(subject.name)}.")
+    if not generators_for(subject.name):
+        st.caption(
+            f"The shipped generators draw digits and the pictures of CIFAR-10, and have no code space for "
+            f"{escaped(subject.name)}."
+        )
         offer_alone(DIGITS)
-    st.subheader(escaped(f"{GENERATORS[plan.generator]}: {subject.name}, {unit}"))
+    st.subheader(escaped(f"{DRAWN_BY[plan.generator]}: {subject.name}, {unit}"))
     if plan.runs < settings.runs:
         st.info(f"{subject.name} sees so many pixels that {plan.runs} runs are made at a time.")
     _runs(settings, subject, picture, plan, unit)
@@ -102,7 +105,7 @@ def _runs(settings: Settings, subject: Subject, picture: Picture | None, plan: P
     )
     if outcome is not None:
         run_sections.files(outcome, unit)
-        run_sections.verdict(name, outcome)
+        run_sections.verdict(name, outcome, subject)
         run_sections.last_sixteen(outcome, unit)
         with st.expander("Reproduce this view"):
             st.code(page_state.link(settings), language=None)
@@ -116,8 +119,9 @@ def _onward(settings: Settings) -> None:
 
 
 def _widgets(settings: Settings, subject: Subject) -> None:
-    drawing = GENERATORS if subject.name == DIGITS else SPACES
-    controls.switch("Drawn by" if subject.name == DIGITS else "Drawn in", drawing, "generator", _DRAWING)
+    generators = generators_for(subject.name)
+    drawing = {**generators, **SPACES}
+    controls.switch("Drawn by" if generators else "Drawn in", drawing, "generator", _DRAWING)
     controls.switch("Maximise", EXPLAIN, "explain")
     if settings.explain == "class":
         controls.class_list("Class", subject.model.classes, f"the first: {subject.model.classes[0]}", "target")

@@ -1,6 +1,7 @@
 """A program that makes the runs of the Code space page again."""
 
 from ...inputs.image_sets import real_images
+from ...inputs.offered_networks import DIGITS
 from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES, normalisation
@@ -16,12 +17,14 @@ def program(outcome: Outcome, subject: Subject) -> str:
     target = repr(plan.target)
     if plan.generator in SPACES:
         imports, lines = _space_lines(plan, subject, layer)
-    else:
+    elif plan.network == DIGITS:
         imports = ["from gan import CodeSpaceAM, load, load_classifier"]
         lines = [
             f"classifier, generator = load_classifier({plan.network!r}), load({plan.generator!r}).generator",
             f"maximizer = CodeSpaceAM(classifier, generator{layer}, prior={plan.prior!r}{_device(plan)})",
         ]
+    else:
+        imports, lines = _generator_lines(plan, subject, layer)
     if plan.contrast is not None:
         imports.append("from gan.maximising.objectives import channel")
         target = f"channel({plan.target}) - channel({plan.contrast})"
@@ -58,22 +61,36 @@ def _opening(subject: Subject) -> list[str]:
 
 def _direction_lines(plan: Plan, subject: Subject, picture: Picture) -> list[str]:
     """What a layer has for the picture."""
-    network = "model.network" if plan.generator in SPACES else "classifier"
+    network = "classifier" if plan.network == DIGITS and plan.generator not in SPACES else "model.network"
     there = "" if plan.device == PROCESSOR else f".to({plan.device!r})"
     return [
-        *([] if plan.generator in SPACES else [f"model = {subject.source}"]),
+        *([] if network == "model.network" else [f"model = {subject.source}"]),
         f"inputs = model.preprocess({picture.source}){there}",
         f"outputs = outputs_of({network}, [{plan.layer!r}], inputs)[{plan.layer!r}]",
     ]
 
 
+def _transform(subject: Subject) -> tuple[list[str], str]:
+    """The argument that normalises images for the network, with its import."""
+    if normalisation(subject) is None:
+        return [], ""
+    mean, std = subject.model.preprocessing.mean, subject.model.preprocessing.std
+    return ["from torchvision.transforms import Normalize"], f", transform=Normalize({mean}, {std})"
+
+
+def _generator_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
+    imports, transform = _transform(subject)
+    lines = [
+        f"model = {subject.source}",
+        f"generator = load({plan.generator!r}).generator",
+        f"maximizer = CodeSpaceAM(model.network, generator{layer}, prior={plan.prior!r}{transform}{_device(plan)})",
+    ]
+    return ["from gan import CodeSpaceAM, load", *_opening(subject), *imports], lines
+
+
 def _space_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
-    imports = ["from gan import ImageSpaceAM", *_opening(subject)]
-    transform = ""
-    if normalisation(subject) is not None:
-        imports.append("from torchvision.transforms import Normalize")
-        mean, std = subject.model.preprocessing.mean, subject.model.preprocessing.std
-        transform = f", transform=Normalize({mean}, {std})"
+    imports, transform = _transform(subject)
+    imports = ["from gan import ImageSpaceAM", *_opening(subject), *imports]
     lines = [
         f"model = {subject.source}",
         f"maximizer = ImageSpaceAM(model.network, {subject.input_shape}{layer}{transform}, space={plan.generator!r}"

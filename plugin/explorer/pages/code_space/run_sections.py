@@ -4,6 +4,7 @@ from functools import partial
 
 import streamlit as st
 
+from ...inputs.subject import Subject
 from ...maps.map_names import file_name
 from ...server.download_button import download_button
 from ...server.jobs import View
@@ -47,11 +48,11 @@ def files(outcome: Outcome, unit: str) -> None:
         st.dataframe(run_reports.rows(outcome), hide_index=True, alt="Seed, value and steps of each run")
 
 
-def verdict(name: str, outcome: Outcome) -> None:
+def verdict(name: str, outcome: Outcome, subject: Subject) -> None:
     """On request: what a network that took no part says, and what is easier to do."""
     st.subheader("Does anyone else see it?")
-    if not judgements.can_judge(outcome):
-        st.info("There is a judge for digits only.")
+    if sentence := judgements.obstacle(subject):
+        st.info(sentence)
         return
 
     def show(view: View[Judgement]) -> None:
@@ -59,7 +60,8 @@ def verdict(name: str, outcome: Outcome) -> None:
             _judgement(view.result)
 
     place = f"{name}.judge.{outcome.result.step}"
-    work(place, "Judge, beside two baselines", partial(judgements.judge, outcome=outcome), show, device=outcome.device)
+    judge = partial(judgements.judge, outcome=outcome, subject=subject)
+    work(place, "Judge, beside two baselines", judge, show, device=outcome.device)
 
 
 def _judgement(judgement: Judgement) -> None:

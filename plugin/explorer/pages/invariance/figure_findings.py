@@ -132,13 +132,17 @@ class _Worker:
         """C: a unit of every layer, in the chosen layer the chosen one."""
         question, seed = self.question, self.question.seed
         generator = generator_of(question.generator)
-        maximizers = self._maximizers(network)
+        maximizers, as_inputs = self._maximizers(network), normalisation(self.subject) or _unchanged
+
+        def generate(codes: Tensor) -> Tensor:
+            return as_inputs(generator(codes))
+
         with interruptible(generator, self.tell):
             for layer in self.over(layers_with_units(network, self.images), _layer_name):
                 chosen = layer == question.layer and self.state == "trained"
                 units: int | list[int] = [question.channel] if chosen else 1
                 found = maximising_sets(
-                    network, self.images, generator, maximizers, [layer], units, question.runs, seed=seed
+                    network, self.images, generate, maximizers, [layer], units, question.runs, seed=seed
                 )
                 self.add(found, **({"solutions": _solutions(found, generator)} if chosen else {}))
 
@@ -146,7 +150,7 @@ class _Worker:
         def made(layer: str) -> ToTheEnd:
             generator, steps = self.question.generator, self.question.steps
             if generator:
-                return ToTheEnd(code_space_of(network, generator, layer), steps)
+                return ToTheEnd(code_space_of(self.subject, network, generator, layer), steps)
             return ToTheEnd(pixels_of(self.subject, network, layer), steps)
 
         return made

@@ -7,6 +7,7 @@ import torch
 
 from plugin.experiments.units import layers_with_units
 
+from ...fitting import generator_of
 from ...inputs import image_sets
 from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
@@ -116,6 +117,8 @@ def data_of(settings: Settings, subject: Subject) -> tuple[str, str]:
 def question_of(figure: str, settings: Settings, subject: Subject, data: str) -> FigureQuestion:
     """The question that settings with a unit ask."""
     maximises = figure in ("B", "C")
+    # B shows how strongly a unit can respond at all, which the codes of the generator of colours do not reach.
+    in_codes = figure == "C" or (figure == "B" and subject.name == DIGITS)
     return FigureQuestion(
         figure=figure,
         network=subject.identity,
@@ -123,7 +126,7 @@ def question_of(figure: str, settings: Settings, subject: Subject, data: str) ->
         count=settings.count,
         layer=settings.layer,
         channel=settings.neuron[0],
-        generator=settings.generator if maximises and subject.name == DIGITS else "",
+        generator=generator_of(settings) if in_codes else "",
         runs=max(2, min(settings.runs, MOST_RUNS)) if figure == "C" else 0,
         steps=settings.ascent if maximises else 0,
         seed=settings.seed,

@@ -9,12 +9,12 @@ from ...fitting import to_be_maximised
 from ...inputs import image_sets
 from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import SPACES
+from ...inputs.unit_maximizers import generators_for
 from ...maps.map_names import file_name
 from ...server.download_button import download_button
 from ...server.jobs import View
 from ...server.meter import COST, cost
-from ...settings import GENERATORS, LEAST_IMAGES, MOST_IMAGES, MOST_STEPS, Settings
+from ...settings import LEAST_IMAGES, MOST_IMAGES, MOST_STEPS, Settings
 from ...untrusted_text import escaped
 from ...widgets import chart_options, controls, page_state
 from ...widgets.background_work import forget_work, work
@@ -44,8 +44,9 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
         offer_alone(DIGITS)
         return settings
     layers = figure_questions.layers_of(subject)
-    if subject.name == DIGITS and settings.generator in SPACES:
-        settings = replace(settings, generator=Settings.generator)
+    generators = generators_for(subject.name)
+    if generators and settings.generator not in generators:
+        settings = replace(settings, generator=next(iter(generators)))
     settings = figure_questions.with_unit(settings, subject, layers)
     data, note = figure_questions.data_of(settings, subject)
     if note:
@@ -73,8 +74,7 @@ def _widgets(settings: Settings, subject: Subject, layers: list[str]) -> None:
     st.selectbox("Layer", layers, key=key("layer"))
     size = subject.layers[settings.layer][0]
     st.number_input("Channel", 0, size - 1, key=key("neuron.0"), help=f"0 to {size - 1}")
-    if subject.name == DIGITS:
-        generators = {name: label for name, label in GENERATORS.items() if name not in SPACES}
+    if generators := generators_for(subject.name):
         page_state.put(settings, "generator")
         controls.switch("Maximised in the codes of", generators, "generator")
     left, right = st.columns(2)
@@ -88,8 +88,11 @@ def _section(figure: str, settings: Settings, subject: Subject, data: str) -> No
     """One figure: what it is, and how it is measured where it can be."""
     st.subheader(figure_questions.TITLES[figure])
     st.markdown(figure_questions.TEXTS[figure])
-    if figure == "C" and subject.name != DIGITS:
-        st.info(f"Solutions are linked through the codes of a generator. The shipped ones draw digits, for {DIGITS}.")
+    if figure == "C" and not generators_for(subject.name):
+        st.info(
+            "Solutions are linked through the codes of a generator. The shipped ones draw digits, and the pictures of "
+            f"CIFAR-10: open {DIGITS} or all-cnn-c."
+        )
     else:
         _measurement(figure_questions.question_of(figure, settings, subject, data), subject)
 
