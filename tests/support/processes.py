@@ -14,7 +14,14 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pytest", "plugin.accelerate", "plugin.datasets", "gan.__main__", "torchvision.transforms.functional"]
+    [
+        "pytest",
+        "plugin.accelerate",
+        "plugin.datasets",
+        "gan.__main__",
+        "torchvision.transforms.functional",
+        "sklearn.datasets",
+    ]
 )
 
 
