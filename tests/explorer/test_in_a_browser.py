@@ -115,8 +115,9 @@ def test_link_in_a_fresh_session_gives_the_same_files(page, address, link):
     assert ("ledger_left" in arrays) == link.startswith("lrp")
     assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
     stranger = new_window(page.context.browser)
+    stranger.set_default_timeout(PATIENCE_MS)
     again = stranger.new_page()
-    again.goto(page.url, timeout=PATIENCE_MS)
+    again.goto(page.url)
     settle(again)
     same = saved_arrays(again)
     for name in arrays.keys() - {"settings"}:  # they tell the time that a map took
