@@ -100,6 +100,15 @@ def check_files(page):
     assert saved(page, "Bare PNG") == figures.to_png(colours, picture, settings["opacity"])
 
 
+@pytest.fixture(scope="module")
+def stranger(window):
+    """A window that shares nothing with that of the other pages."""
+    other = new_window(window.browser)
+    other.set_default_timeout(PATIENCE_MS)
+    yield other
+    other.close()
+
+
 @pytest.mark.parametrize(
     "link",
     [
@@ -108,21 +117,19 @@ def check_files(page):
         "lrp?image=rocket&target=0&preset=epsilon_plus&rules=features.conv1:flat",
     ],
 )
-def test_link_in_a_fresh_session_gives_the_same_files(page, address, link):
+def test_link_in_a_fresh_session_gives_the_same_files(page, stranger, address, link):
     page.goto(address + link)
     check_files(page)
     arrays = saved_arrays(page)
     assert ("ledger_left" in arrays) == link.startswith("lrp")
     assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
-    stranger = new_window(page.context.browser)
-    stranger.set_default_timeout(PATIENCE_MS)
     again = stranger.new_page()
     again.goto(page.url)
     settle(again)
     same = saved_arrays(again)
     for name in arrays.keys() - {"settings"}:  # they tell the time that a map took
         np.testing.assert_array_equal(same[name], arrays[name])
-    stranger.close()
+    again.close()
 
 
 def test_zoom_and_hover_of_a_comparison_are_linked(page, address):
