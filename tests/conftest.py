@@ -17,7 +17,7 @@ from support.browser import served
 from torch import Tensor
 
 _MAIN = sys.modules["__main__"]
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +55,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The explorer, served on a free port."""
+    """The explorer, served on a free port; all files share it, since each start takes as long as several pages."""
     with served(tmp_path_factory.mktemp("server") / "log.txt") as address:
         yield address

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.families import build, picture
-from support.helpers import assert_close, assert_unchanged, snapshot
+from support.helpers import assert_close, assert_unchanged, error_between, snapshot
 from support.recorded import ATTRIBUTIONS, images, network
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from plugin import accelerate
 from plugin.attr import (
@@ -274,11 +274,18 @@ def test_a_recorded_backward_pass_stays_on_its_thread(attribution: Callable[[nn.
 
 def test_a_transformer_is_recorded_though_its_attention_rounds_otherwise() -> None:
     """LRP-epsilon magnifies by how little attention in one operation differs from its parts: no reason to refuse it."""
-    model, image = build("vit_b_16"), picture("vit_b_16")
+    torch.manual_seed(0)
+    model = VisionTransformer(image_size=64, patch_size=16, num_layers=2, num_heads=3, hidden_dim=96, mlp_dim=192)
+    nn.init.normal_(model.heads.head.weight, std=0.02)
+    for parameter in model.eval().parameters():
+        if parameter.ndim > 1:
+            parameter.data *= 160  # attention as sharp as in twelve layers
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     attribution = LRPTranspose(model, "epsilon")
     compiled = accelerate.compile(attribution, image, 3, mode="aten")
     with tracing():
         expected = attribution.attribute(image, 7)
+    assert error_between(attribution.attribute(image, 7), expected) > 1e-3, "a recording that differs so is refused"
     assert_close(compiled.attribute(image, 7), expected)
 
 
@@ -382,6 +389,7 @@ def test_an_attribution_does_not_load_the_compiler() -> None:
     script = (
         "import sys, torch\n"
         "from plugin.attr import GuidedBackprop, LRPTranspose\n"
+        "print(*(name for name in sys.modules if name.startswith('plugin.accelerate')))\n"
         "net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval()\n"
         "for method in (GuidedBackprop, LRPTranspose):\n"
         "    method(net).attribute(torch.ones(1, 3), 0)\n"

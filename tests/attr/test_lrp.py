@@ -10,8 +10,8 @@ import pytest
 import torch
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
 from support import oracle
-from support.families import FAMILIES, build, picture
-from support.helpers import Between, assert_unchanged, snapshot, with_module
+from support.families import without_biases
+from support.helpers import Between, with_module
 from support.oracle import PRESET_RULES
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,35 +19,6 @@ from torch.nn import functional as F
 from plugin.attr import LayerLRPTranspose, LRPTranspose, NeuronLRPTranspose
 from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, Pass, Rule, WSquare, ZBox, ZPlus
 from plugin.rules.presets import PRESETS
-
-ATTENTION = {"vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"}
-
-
-def without_biases(model: nn.Module) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        if "bias" in name or name in ("class_token", "encoder.pos_embedding"):
-            nn.init.zeros_(parameter)
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.zero_()
-    return model
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_relevance_is_conserved_on_torchvision_networks(name) -> None:
-    model, image = build(name), picture(name)
-    attribution = LRPTranspose(model, "cp_lrp" if name in ATTENTION else "lrp_0")
-    ledger = attribution.ledger(image, 7)
-    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-3)
-    for entry in ledger:  # there is no stabiliser, so all that does not leave is in the biases
-        assert entry.entered == pytest.approx(entry.left + entry.to_bias, abs=1e-3 * abs(ledger.output)), entry
-    without_biases(model)
-    before = snapshot(model)
-    relevance, delta = attribution.attribute(image, 7, return_convergence_delta=True)
-    logit = model(image)[:, 7].detach()
-    assert_unchanged(before, model)
-    assert abs(delta.item()) <= 1e-3 * abs(logit.item())
-    torch.testing.assert_close(relevance.sum(dim=(1, 2, 3)), logit - delta, rtol=1e-3, atol=1e-5)
 
 
 class Small(nn.Module):
@@ -816,7 +787,7 @@ def test_two_calls_agree_and_memory_returns(small, pictures) -> None:
     first = attribution.attribute(pictures, 1)
     gc.collect()
     before = sum(isinstance(o, Tensor) for o in gc.get_objects())
-    for _ in range(100):
+    for _ in range(20):
         assert torch.equal(attribution.attribute(pictures, 1), first)
     gc.collect()
     assert sum(isinstance(o, Tensor) for o in gc.get_objects()) <= before + 2

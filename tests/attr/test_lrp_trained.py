@@ -34,7 +34,8 @@ def model(request) -> models.LoadedModel:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_give_sane_maps_of_photographs(preset, model) -> None:
     attribution = LRPTranspose(model.network, rules_for(preset, model))
-    for name in ("cat", "rocket", "coffee"):
+    # Where a picture takes fifty times as long, as on ImageNet, one of them.
+    for name in ("cat", "rocket", "coffee") if model.preprocessing.crop < 100 else ("cat",):
         image = model.preprocess(models.sample_images()[name])
         logit, target = model.network(image).max(1)
         relevance = attribution.attribute(image, target)
@@ -117,10 +118,10 @@ def test_peak_memory_does_not_grow() -> None:
     network = models.load("all-cnn-c").network
     attribution = LRPTranspose(network, "epsilon_gamma_box")
     images = torch.randn(8, 3, 32, 32)
-    for _ in range(10):
+    for _ in range(5):
         attribution.attribute(images, 3)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(100):
+    for _ in range(25):
         attribution.attribute(images, 3)
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert growth < 20_000, f"the peak grew by {growth} KiB in 100 calls"
+    assert growth < 5_000, f"the peak grew by {growth} KiB in 25 calls"

@@ -1,7 +1,6 @@
 """Maps of whole folders: what is in a store, and that it is the same however often the run was killed."""
 
 import hashlib
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ import zarr
 from PIL import Image
 from support.helpers import run_and_be_killed
 from support.picture_folders import BAD, CLASSES, PREPROCESSING, arrays, assert_alike, content, draw, fill, network
+from support.processes import CONTEXT
 
 from plugin.__main__ import main
 from plugin.attr import GuidedBackprop, GuidedGradCam, LRPTranspose
@@ -229,9 +229,6 @@ def test_torchrun(folder, tmp_path):
 
 def test_ten_kills_change_nothing(tmp_path):
     folder = fill(tmp_path / "pictures", 56)
-    # A server that has imported everything forks the processes: each starts in milliseconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["plugin.datasets", "pytest", "torchvision.transforms.functional"])
 
     def run(out: str, write: int) -> int | None:
         arguments = {
@@ -242,7 +239,7 @@ def test_ten_kills_change_nothing(tmp_path):
             "batch_size": 4,
             "progress": False,
         }
-        process = context.Process(target=run_and_be_killed, args=(attribute_folder, arguments, write))
+        process = CONTEXT.Process(target=run_and_be_killed, args=(attribute_folder, arguments, write))
         process.start()
         process.join()
         return process.exitcode

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import launched, watched
+from support.browser import CHROMIUM, launched, new_window, watched
 
 from plugin.explorer.inputs import offered_networks, picture_collections
 from plugin.explorer.inputs.folder_predictions import FolderPredictions
@@ -14,11 +14,14 @@ from plugin.explorer.server import own_paths
 from plugin.explorer.widgets import map_badges, open_folders
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def window() -> Iterator[Any]:
-    """A browser with one profile, so that only the first page has to fetch the scripts."""
+    """A browser with one profile for all files, so that only the first page has to fetch the scripts."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
     with launched() as browser:
-        yield browser.new_context(viewport={"width": 1400, "height": 1080})
+        yield new_window(browser, viewport={"width": 1400, "height": 1080})
 
 
 @pytest.fixture

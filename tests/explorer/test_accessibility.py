@@ -9,7 +9,7 @@ import re
 import time
 
 import pytest
-from support.browser import CHROMIUM, launched, settle, watched
+from support.browser import CHROMIUM, new_window, settle, watched
 from support.reading import COMBINATIONS, complaints
 from support.views import VARIANTS, VIEWS, drawn, open_view
 
@@ -69,12 +69,6 @@ _SMALLEST_TEXT = """() => {
     }
     return Math.min(...sizes);
 }"""
-
-
-@pytest.fixture(scope="module")
-def window():
-    with launched() as browser:
-        yield browser.new_context()
 
 
 def test_every_page_is_in_the_screenshots():
@@ -172,7 +166,7 @@ def test_complaints_are_found(window):
 
 @needs_chromium
 def test_phone_shows_a_map_at_once_and_a_swipe_on_it_scrolls(window, address):
-    context = window.browser.new_context(viewport={"width": PHONE, "height": 844}, has_touch=True, is_mobile=True)
+    context = new_window(window.browser, viewport={"width": PHONE, "height": 844}, has_touch=True, is_mobile=True)
     with watched(context.new_page()) as page:
         page.goto(f"{address}attribute")
         drawn(page)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.browser import CHROMIUM, choose, launched, screenshot, settle, until, watched
+from support.browser import choose, settle, until
 from support.simulator import opened, run, turn_to, widget
 from torch import nn
 
@@ -436,16 +436,6 @@ def test_images_to_measure_with(digit_classifier):
 # In a browser
 
 
-@pytest.fixture
-def page():
-    """A fresh session."""
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with launched() as browser, watched(browser.new_page(viewport={"width": 1400, "height": 1080})) as page:
-        yield page
-
-
 def downloaded(page, kind):
     with page.expect_download() as download:
         page.get_by_role("button", name=f"{kind} of the runs", exact=True).click()
@@ -463,7 +453,6 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
     page.get_by_role("button", name="Maximise with").click()
     page.locator("[class*='st-key-attribute-stop'] button").wait_for()
     page.get_by_text("Step ").first.wait_for()
-    screenshot(page, "code-space-live", 1000)
     page.locator("[class*='st-key-attribute-stop'] button").click()
     page.get_by_text("Stopped after").wait_for()
     settle(page)
@@ -484,13 +473,9 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
 
     page.get_by_role("button", name="Judge").click()
     page.get_by_text("The judge is a network").wait_for()
-    screenshot(page, "code-space", 2600)
     choose(page, "Class", "8 (8)", url="target=8")
     page.get_by_role("button", name="Maximise with").click()
     page.get_by_text("The last sixteen runs").wait_for()
-    screenshot(page, "code-space-dark", 1500, scheme="dark")
-    screenshot(page, "code-space-narrow", 2600, width=390)
-    page.set_viewport_size({"width": 1400, "height": 1080})
     until(page, page.get_by_role("link", name="Attribute this class").click, url="/attribute?")
     assert "target=8" in page.url
 
@@ -502,6 +487,4 @@ def test_invariance_live(page, address):
     for figure in figure_questions.FIGURES:
         page.get_by_role("button", name=f"Measure {figure}").click()
         page.get_by_text(f"Program for {figure}").wait_for()
-    screenshot(page, "invariance", 3000)
-    screenshot(page, "invariance-dark", 3000, width=1280, scheme="dark")
-    screenshot(page, "invariance-narrow", 4200, width=390)
+    settle(page)

@@ -1,4 +1,4 @@
-"""The explorer as a person meets it: a server, a real browser, and a screenshot to look at.
+"""The explorer as a person meets it: a server and a real browser.
 
 Needs Playwright's Python package and Debian's chromium; skips without them.
 """
@@ -19,7 +19,7 @@ from support.browser import (
     choose_in_table,
     click_mark,
     map_titles,
-    screenshot,
+    new_window,
     settle,
     until,
 )
@@ -38,7 +38,6 @@ def test_attribute_page(page, address, tmp_path):
     page.goto(f"{address}attribute")
     settle(page)
     map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
-    screenshot(page, "attribute", 1080)
     badges = page.get_by_text("Depends on the weights:")
     sync_api.expect(badges).to_have_count(3, timeout=PATIENCE_MS)  # unasked
     settle(page)
@@ -59,7 +58,6 @@ def test_attribute_page(page, address, tmp_path):
     )
     page.get_by_text("Reproduce this view").click()
     sync_api.expect(page.get_by_text("photograph.jpg").first).to_be_attached()
-    screenshot(page, "attribute-upload", 2000)
 
 
 def hover_and_download(page):
@@ -102,6 +100,15 @@ def check_files(page):
     assert saved(page, "Bare PNG") == figures.to_png(colours, picture, settings["opacity"])
 
 
+@pytest.fixture(scope="module")
+def stranger(window):
+    """A window that shares nothing with that of the other pages."""
+    other = new_window(window.browser)
+    other.set_default_timeout(PATIENCE_MS)
+    yield other
+    other.close()
+
+
 @pytest.mark.parametrize(
     "link",
     [
@@ -110,20 +117,19 @@ def check_files(page):
         "lrp?image=rocket&target=0&preset=epsilon_plus&rules=features.conv1:flat",
     ],
 )
-def test_link_in_a_fresh_session_gives_the_same_files(page, address, link):
+def test_link_in_a_fresh_session_gives_the_same_files(page, stranger, address, link):
     page.goto(address + link)
     check_files(page)
     arrays = saved_arrays(page)
     assert ("ledger_left" in arrays) == link.startswith("lrp")
     assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
-    stranger = page.context.browser.new_context()
     again = stranger.new_page()
-    again.goto(page.url, timeout=PATIENCE_MS)
+    again.goto(page.url)
     settle(again)
     same = saved_arrays(again)
     for name in arrays.keys() - {"settings"}:  # they tell the time that a map took
         np.testing.assert_array_equal(same[name], arrays[name])
-    stranger.close()
+    again.close()
 
 
 def test_zoom_and_hover_of_a_comparison_are_linked(page, address):
@@ -238,13 +244,11 @@ def test_lrp_page(page, address):
     choose(page, "Rules", "LRP epsilon, gamma, box", url="preset=epsilon_gamma_box")
     choose(page, "Picture", "cat", url=lambda url: "image=" not in url)
     sync_api.expect(page.locator("[class*='st-key-attribute-ledger'] .bars").first).to_be_attached()
-    screenshot(page, "lrp", 1500)
 
     choose_in_table(page, row=8, column=1, option="flat", url="rules=features.conv1")
     assert "flat" in page.url
     page.get_by_text("Reproduce this view").click()
     sync_api.expect(page.locator("[data-testid=stCode]").first).to_contain_text(f"{address}lrp?")
-    screenshot(page, "lrp-rules", 2000)
     until(page, page.get_by_role("button", name="Back to the preset").click, url=lambda url: "rules=" not in url)
     until(
         page,
@@ -261,7 +265,6 @@ def test_link_opens_the_same_view(page, address):
     settle(page)
     sync_api.expect(page.get_by_text("there is no target 99")).to_have_count(1)
     sync_api.expect(page.get_by_role("spinbutton", name="Channel")).to_have_count(1)
-    screenshot(page, "attribute-neuron", 1080)
 
 
 def test_deconvnet_page(page, address):
@@ -271,14 +274,10 @@ def test_deconvnet_page(page, address):
     names = {"": "Deconvnet", "Guided backprop": "Guided backprop", "Gradient": "Gradient"}
     pooled = [names.get(name, f"Deconvnet, {name}") for name in expected]
     map_titles(page, pooled + pooled[:4])
-    screenshot(page, "deconvnet", 2300)
     click_mark(page, "[class*='st-key-attribute-units'] .scatterlayer .trace:first-child .point", 5, url="neuron=5.")
     click_mark(
         page, "[class*='st-key-attribute-positions'] .scatterlayer .trace:first-child .point", 0, url="neuron=5.0.0"
     )
-    screenshot(page, "deconvnet-dark", 2300, width=1280, scheme="dark")
-    screenshot(page, "deconvnet-narrow", 3000, width=390)
-    page.set_viewport_size({"width": 1400, "height": 1080})
 
     # The unit goes along to the other page, and back.
     until(page, page.get_by_role("link", name="Attribute this unit").click, url="explain=neuron")
@@ -302,7 +301,6 @@ def test_drawn_digit(page, address):
     sheet.wait_for()
     until(page, stroke, url="drawing=")
     sync_api.expect(page.locator("[class*='st-key-attribute-bars']").get_by_text("1").first).to_be_attached()
-    screenshot(page, "drawing", 1700, scheme="dark")
     before = page.url
     table = page.locator("[data-testid=stDataFrame]").first
 

@@ -2,16 +2,17 @@
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.processes import run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -46,9 +47,8 @@ raise SystemExit(main([*"{train}".split(), folder]))
 """.replace("{train}", TRAIN)
 
 
-def train(folder: Path, number: int = 0, once: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", PROGRAM, str(number), str(once), str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+def train(folder: Path, number: int = 0, once: int = 0) -> "CompletedProcess[str]":
+    return run(PROGRAM, number, once, folder)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -94,8 +94,7 @@ def test_a_full_disk_is_a_sentence(program: str, name: str, tmp_path: Path) -> N
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))\n"
         f"raise SystemExit({program})"
     )
-    command = [sys.executable, "-c", limited, str(tmp_path / "run")]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    found = run(limited, tmp_path / "run")
     assert found.returncode == 2, found.stderr
     assert found.stderr.splitlines()[-1].startswith(
         f"error: {tmp_path / 'run' / name} cannot be written (File too large)"

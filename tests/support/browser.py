@@ -29,6 +29,14 @@ PATIENCE_MS = 240_000
 # What goes unnoticed goes so because the page was being drawn: the next attempt may come soon, and wait twice as long.
 _FIRST_ATTEMPT_MS = 2_000
 
+# Animations come to their end at once: to draw their frames takes a processor longer than all else on the page.
+_STILL = """document.addEventListener('DOMContentLoaded', () => {
+    const style = document.createElement('style');
+    style.textContent = `*, *::before, *::after {
+        animation-duration: 0.01ms !important; animation-delay: 0s !important; animation-iteration-count: 1 !important;
+        transition-duration: 0.01ms !important; transition-delay: 0s !important}`;
+    document.head.append(style);
+});"""
 # The script has run, nothing of the run before is left, and each map is drawn.
 _SETTLED = """() => {
     const app = document.querySelector('[data-testid=stApp]');
@@ -92,6 +100,13 @@ def launched() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
         yield browser
         browser.close()
+
+
+def new_window(browser: Any, **options: Any) -> Any:
+    """A window with a profile of its own, in which nothing moves by itself. `options` are those of Playwright."""
+    window = browser.new_context(reduced_motion="reduce", **options)
+    window.add_init_script(_STILL)
+    return window
 
 
 @contextmanager
@@ -200,16 +215,3 @@ def map_titles(page: Any, expected: list[str]) -> None:
     titles = page.locator("[data-testid=stMarkdown] strong").filter(has_text=re.compile("."))
     expect(titles).to_have_text(expected, timeout=PATIENCE_MS)
     expect(page.locator("[class*='st-key-attribute-map'] .js-plotly-plot")).to_have_count(len(expected))
-
-
-def screenshot(page: Any, name: str, height: int, width: int = 1400, scheme: str = "light") -> None:
-    """The page as high as it needs to be: Streamlit scrolls inside the window."""
-    folder = ROOT / "screenshots"
-    folder.mkdir(exist_ok=True)
-    page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": height})
-    page.mouse.move(5, 5)
-    settle(page)
-    page.wait_for_timeout(700)  # plots follow the window's size in their own time; nothing is asserted of them
-    page.screenshot(path=folder / f"{name}.png")
-    assert (folder / f"{name}.png").stat().st_size > 20_000

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.processes import run, start
 from torch import nn
 
 from plugin.accelerate import export
@@ -18,11 +18,6 @@ from plugin.files import replacing, save_torch, write_bytes, write_json, write_t
 from plugin.models.checkpoints import load_weights, read_metadata, save_checkpoint
 
 Write = Callable[[Path], object]
-
-
-def run_python(program: str, *arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("value", [{"a": [1, 2.5, None], "b": {"c": "ü"}}, [], "text", 3])
@@ -68,8 +63,9 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
         "import os, signal, sys\nfrom plugin.files import replacing\nwith replacing(sys.argv[1]) as partial:\n"
         "    partial.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    with run_python(program, path) as process:
-        assert process.wait(60) == -signal.SIGKILL
+    process = start(program, path)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     assert path.read_text() == "old"
 
 
@@ -80,12 +76,11 @@ def test_two_processes_write_one_file(tmp_path: Path) -> None:
         "import sys\nfrom plugin.files import write_text\nfor _ in range(40):\n"
         f"    write_text(sys.argv[1], {length} * sys.argv[2])\n"
     )
-    with run_python(program, path, "a") as one, run_python(program, path, "b") as other:
-        seen = set()
-        while one.poll() is None or other.poll() is None:
-            if path.exists():
-                seen.add(path.read_text())
-    assert (one.returncode, other.returncode) == (0, 0)
+    processes, seen = [start(program, path, letter) for letter in "ab"], set()
+    while any(process.is_alive() for process in processes):
+        if path.exists():
+            seen.add(path.read_text())
+    assert [process.exitcode for process in processes] == [0, 0]
     assert seen <= {length * "a", length * "b"}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -118,10 +113,9 @@ WRITES = {
 @pytest.mark.parametrize("name", WRITES)
 def test_a_full_disk_is_named_and_leaves_the_old_file(name: str, tmp_path: Path) -> None:
     path = write_text(tmp_path / name, "old")
-    with run_python(LIMITED.replace("{write}", WRITES[name]), path) as process:
-        output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    assert output.strip() == f"{path} cannot be written (File too large): what was there before is kept"
+    process = run(LIMITED.replace("{write}", WRITES[name]), path)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == f"{path} cannot be written (File too large): what was there before is kept"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -133,10 +127,10 @@ def test_a_training_ends_with_a_sentence_when_the_disk_is_full(tmp_path: Path) -
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
         "raise SystemExit(main([*'train --data digits --network mlp --steps 1 --out'.split(), sys.argv[1]]))"
     )
-    with run_python(program, tmp_path / "run") as process:
-        _, errors = process.communicate(timeout=200)
+    process = run(program, tmp_path / "run")
     assert process.returncode == 2
-    assert errors.strip().splitlines()[-1].startswith(f"error: {tmp_path / 'run' / 'training.pt'} cannot be written")
+    said = process.stderr.strip().splitlines()[-1]
+    assert said.startswith(f"error: {tmp_path / 'run' / 'training.pt'} cannot be written")
 
 
 def test_a_large_onnx_model_finds_its_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
