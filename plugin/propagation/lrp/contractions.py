@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def contraction(mode: RelevancePropagation, call: Call) -> Any:
     """A product that sums over a dimension: a linear layer if one signal meets constants, else a product."""
-    if len(call.signals) != 1 or is_nothing(mode, call):
+    if is_nothing(mode, call):
+        return call.run().detach()
+    if len(call.signals) != 1:
         return mode.by_autograd(call, mode.product(call))
     value = call.signals[0]
     if call.name == "vecdot" and len(call.given) == 2:

@@ -23,7 +23,10 @@ def _by_signature(method: Callable[..., Any]) -> Handler:
 
 
 def _pointwise(mode: RelevancePropagation, call: Call) -> Any:
-    if call.operation is not None and call.operation.kind in (Kind.ACTIVATION, Kind.POINTWISE):
+    kind = None if call.operation is None else call.operation.kind
+    if kind is Kind.PRODUCT and products.is_nothing(mode, call):
+        return call.run().detach()
+    if call.operation is not None and kind in (Kind.ACTIVATION, Kind.POINTWISE):
         reading = mode.pointwise.read_activation(call.operation, call.function, call.args, call.kwargs)
         if reading is not None and reading.activation is not None:
             return mode.as_activation(call, reading, reading.activation)

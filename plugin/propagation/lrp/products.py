@@ -31,8 +31,6 @@ def weigh_signal(tensor: Tensor, weight: float) -> Tensor:
 
 def product(mode: RelevancePropagation, call: Call) -> Any:
     """a * b, of two or more factors, element by element or summed."""
-    if is_nothing(mode, call):
-        return call.run().detach()
     if len(call.signals) == 1:
         return _scaled(mode, call)
     elementwise = call.operation is not None and call.operation.kind is Kind.PRODUCT
