@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import NO_DEPENDENCE, NoDependenceError
+from ..errors import NO_DEPENDENCE, NoDependenceError, UnseenOperationError
+
+REENTRANT = "torch.utils.checkpoint with use_reentrant=True"
+NOT_REENTRANT = "pass use_reentrant=False, or turn checkpointing off"
 
 
 def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = False) -> tuple[Tensor | None, ...]:
@@ -21,11 +24,19 @@ def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = Fal
 
     Raises:
         NoDependenceError: they depend on none of them.
+        UnseenOperationError: a part of the model is computed once more, where it cannot be seen.
     """
     signals: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if selected.requires_grad:
         # autograd.grad is called on the sum: weights passed to autograd make it import sympy for seconds.
-        signals = torch.autograd.grad(selected.sum(), tensors, retain_graph=keep_graph, allow_unused=True)
+        try:
+            signals = torch.autograd.grad(selected.sum(), tensors, retain_graph=keep_graph, allow_unused=True)
+        except RuntimeError as error:
+            if "use_reentrant" not in str(error):
+                raise
+            raise UnseenOperationError(
+                f"the model computes {REENTRANT} where it cannot be seen: {NOT_REENTRANT}"
+            ) from None
     if all(signal is None for signal in signals):
         raise NoDependenceError(NO_DEPENDENCE)
     return signals

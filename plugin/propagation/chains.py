@@ -132,6 +132,17 @@ def _key(argument: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Stepwise:
+    """A function without a derivative, such as rounding; PyTorch has none for some of them."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return self.function(*args, **kwargs)
+
+
+@dataclass(frozen=True)
 class Shape:
     """The shape of the graph of a function of numbers.
 
@@ -144,6 +155,7 @@ class Shape:
         gate: it rises between two bounds, the lower one not below 0, and is above it at 0: a weight, such as a sigmoid.
         finite: it has no pole.
         rises_above: it is finite and nowhere falls from 0 on, such as log(1 + x).
+        identity: it changes no number, such as a clamp at bounds far away.
     """
 
     name: str = ""
@@ -154,6 +166,7 @@ class Shape:
     gate: bool = False
     finite: bool = True
     rises_above: bool = False
+    identity: bool = False
 
 
 _FAR = 1e4
@@ -212,6 +225,7 @@ def _look(x: Tensor, y: Tensor) -> Shape:
         and float(y[-1] - y[-2]) < 1e-6 * float(y[-1]),
         finite=not bool(y[near].isinf().any()),
         rises_above=bool(y[x >= 0].isfinite().all()) and bool((y[x >= 0].diff() >= 0).all()),
+        identity=torch.equal(x, y),
     )
 
 
@@ -226,9 +240,10 @@ class Link:
         numbers: for an affine step: only numbers took part.
         dim: the dimension along which several functions of the root are stacked; None if there is one function.
         remedy: the function has no meaning by itself; the remedy for the error message.
+        constant: the tensor was computed without a gradient.
     """
 
-    __slots__ = ("_root", "affine", "complete", "dim", "numbers", "remedy", "shifted", "step")
+    __slots__ = ("_root", "affine", "complete", "constant", "dim", "numbers", "remedy", "shifted", "step")
 
     def __init__(
         self,
@@ -244,7 +259,7 @@ class Link:
         # The result of an activation lives on as the next layer's input: it must not keep the activation's input alive.
         self._root: Callable[[], Tensor | None] = weakref.ref(root) if complete and not affine else lambda: root
         self.step, self.affine, self.shifted, self.complete = step, affine, shifted, complete
-        self.numbers, self.dim, self.remedy = numbers, dim, remedy
+        self.numbers, self.dim, self.remedy, self.constant = numbers, dim, remedy, False
 
     @property
     def root(self) -> Tensor | None:

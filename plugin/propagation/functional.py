@@ -242,7 +242,7 @@ class FunctionalMode(TorchFunctionMode):
     def _write_into_view(self, form: InPlace, view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """A real in-place write, which the base and its other views see; never in memory that must stay unchanged."""
         base = view._base
-        if base is not None and (self._is_users(view) or self._is_kept(base)):
+        if base is not None and (self._is_users(view) or self._may_be_kept(base)):
             self._note_views(view)
             self._overwrite(base, self._replace(base, base.clone()))
             view = self._cells.now(view)
@@ -250,9 +250,9 @@ class FunctionalMode(TorchFunctionMode):
         # A rule may save its input, which is about to be overwritten.
         return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
 
-    def _is_kept(self, base: Tensor) -> bool:
-        """Whether a rule has saved the result of an operation that saves none in PyTorch."""
-        return False
+    def _may_be_kept(self, base: Tensor) -> bool:
+        """Whether an operation or a rule may have saved a tensor for the backward pass."""
+        return base.grad_fn is not None
 
     def _note_views(self, result: Any) -> None:
         for tensor in result if isinstance(result, (tuple, list)) else (result,):

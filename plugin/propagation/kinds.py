@@ -28,6 +28,7 @@ class Kind(Enum):
     POINTWISE = "element by element: R unchanged, m f(x) / x; a part of an activation written by hand"
     STEP = "element by element, without a derivative: a constant, or a part of an activation"
     PRODUCT = "all to the signal if the other factor is a weight, else half to each; linear if one is constant"
+    FACTORS = "multiplies values along a dimension: an equal share to each"
     CONTRACTION = "a linear layer if one factor is constant; else as a product"
     QUOTIENT = "a product with the reciprocal, if the divisor is a constant, a weight or a statistic"
     CONVOLUTION = "linear layer: the composite's rule"
@@ -120,6 +121,11 @@ class Operation:
         """One argument of a call, given by position or by name."""
         position = self.arguments.index(name)
         return args[position] if len(args) > position else kwargs.get(name, default)
+
+    def created(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+        """The number that all entries of a new tensor are, if it is known."""
+        value = self.argument(args, kwargs, "fill_value") if "fill_value" in self.arguments else self.number
+        return float(value) if isinstance(value, (int, float)) else None
 
 
 @dataclass(frozen=True)

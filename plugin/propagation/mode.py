@@ -27,6 +27,7 @@ from .whole import Opaque, run_module
 Handler = Callable[[Any], Any]
 
 _ORDER = torch.contiguous_format
+_WRITING = frozenset({"masked_scatter", "scatter", "index_fill", "index_copy"})
 
 
 class Propagation(ReadingMode):
@@ -107,8 +108,8 @@ class Propagation(ReadingMode):
             return self._by_row(row, run_module, (module, *args), kwargs)
 
     def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
-        """An activation, computed by its rule."""
-        return self._by_rule(activation)
+        """An activation by its rule; a function without a meaning by itself, such as 1 / x, by its gradient."""
+        return self.otherwise(call) if reading.remedy and call is not None else self._by_rule(activation)
 
     def _by_rule(self, operation: Any) -> Any:
         """The result of an operation by the rule for its type."""
@@ -153,8 +154,11 @@ class Propagation(ReadingMode):
 
     def _created(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = self.plain(function, args, kwargs)
-        if row.number is not None and isinstance(result, Tensor):
-            self.noted(result).number = row.number
+        number = row.created(args, kwargs)
+        if number is not None and isinstance(result, Tensor):
+            self.noted(result).number = number
+        if row.name in ("nonzero", "argwhere"):
+            self.note_places(tensors_in((args, kwargs))[0], result)
         return result
 
     def _moved(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -171,7 +175,7 @@ class Propagation(ReadingMode):
             # A tensor made of parameters alone is a constant.
             is_parameter = isinstance(source, nn.Parameter) and source.requires_grad
             return map_tensors(Tensor.detach, result) if is_parameter else result
-        if note.statistic or note.plain is not None or note.number is not None:
+        if note.statistic or note.plain is not None or note.number is not None or note.places:
             self.move_statistic(self._call_of(row, function, args, kwargs), note, result)
         return result
 
@@ -195,6 +199,8 @@ class Propagation(ReadingMode):
         if not len(self.notes):
             return self.plain(function, args, kwargs)
         call = self._call_of(row, function, args, kwargs)
+        if row.name in _WRITING:
+            self.warn_of_assignment(call)
         return self.reduced(call, self.plain)
 
     def _statistic(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -217,7 +223,8 @@ class Propagation(ReadingMode):
         if never or not row.argument(args, kwargs, name, default):
             return args, kwargs
         module = running_module(self.model)
-        if module.training and module not in self._warned:
+        # Instance norm in train mode depends on nothing else.
+        if module.training and module not in self._warned and row.kind is not Kind.NORM:
             self._warned.add(module)
             warnings.warn(
                 f"{describe(self.model, module)} is in train mode: the map is random (dropout) or depends on the rest "

@@ -24,6 +24,7 @@ class Note:
         weight: it is the proportion of a signal that passes, such as the output of a sigmoid.
         non_negative: it is known to have no negative entry.
         number: the number that all its entries are.
+        places: it holds the places where a mask is true that was computed from a signal.
         link: its relation, element by element, to an earlier tensor.
         plain: computes the same by operations that have their own gradient, none of which counts as an activation.
             Squares and exponentials are computed so if they end up in a norm.
@@ -43,6 +44,7 @@ class Note:
     weight: bool = False
     non_negative: bool = False
     number: float | None = None
+    places: bool = False
     link: Link | None = None
     plain: Callable[[], Tensor] | None = None
     statistic: bool = False

@@ -56,7 +56,7 @@ def _structure() -> Iterator[Operation]:
     yield from _row("dim size stride numel nelement is_floating_point is_complex __len__ shape ndim dtype device "
                     "layout requires_grad is_cuda is_sparse is_mps is_quantized is_nested is_contiguous is_leaf "
                     "is_signed element_size itemsize nbytes storage_offset get_device data_ptr grad_fn "
-                    "retain_grad register_hook",
+                    "retain_grad register_hook sym_size sym_numel sym_stride sym_storage_offset",
                     Kind.QUESTION)
     yield from _row("requires_grad_ resize_ resize_as_ resize_as_sparse_ set_ share_memory_ rename_", Kind.STATE)
     yield from _row("squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ detach_", Kind.MOVEMENT, shape_only=True)
@@ -64,9 +64,12 @@ def _structure() -> Iterator[Operation]:
     yield from _row("bernoulli_", Kind.CREATION)
     yield from _row("zeros zeros_like new_zeros", Kind.CREATION, number=0.0)
     yield from _row("ones ones_like new_ones", Kind.CREATION, number=1.0)
-    yield from _row("empty empty_like new_empty full full_like new_full tensor as_tensor new_tensor arange "
+    yield from _row("full", Kind.CREATION, arguments="size fill_value")
+    yield from _row("full_like fill", Kind.CREATION, arguments="input fill_value")
+    yield from _row("new_full", Kind.CREATION, arguments="input size fill_value")
+    yield from _row("empty empty_like new_empty empty_strided scalar_tensor tensor as_tensor new_tensor arange "
                     "linspace eye rand randn rand_like randn_like randint randperm argmax argmin argsort item "
-                    "tolist numpy bincount nonzero unique", Kind.CREATION)
+                    "tolist numpy bincount nonzero argwhere unique", Kind.CREATION)
     yield from _row("permute transpose swapaxes swapdims movedim moveaxis t T mT mH H", Kind.MOVEMENT, keeps_signs=True,
                     permutes=True)
     yield from _row("view reshape flatten unflatten squeeze unsqueeze expand broadcast_to ravel view_copy _unsafe_view",
@@ -79,6 +82,10 @@ def _structure() -> Iterator[Operation]:
                     "atleast_2d atleast_3d masked_select narrow_copy select_copy unsafe_chunk "
                     "unsafe_split broadcast_tensors diag_embed diag diagflat im2col col2im", Kind.MOVEMENT,
                     keeps_signs=True)
+    # Of exported programs.
+    yield from _row("slice index _unsafe_index slice_copy squeeze_copy unsqueeze_copy expand_copy permute_copy "
+                    "transpose_copy t_copy unbind_copy split_copy split_with_sizes_copy unfold_copy diagonal_copy "
+                    "as_strided_copy alias_copy", Kind.MOVEMENT, keeps_signs=True)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
                     keeps_signs=True)
     yield from _row("clone contiguous alias detach detach_copy positive to type float double half bfloat16 "
@@ -87,7 +94,8 @@ def _structure() -> Iterator[Operation]:
                     "fftshift ifftshift", Kind.MOVEMENT, homes=(*_HOMES, torch.fft))
     yield from _row("type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
     yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag pad "
-                    "constant_pad_nd", Kind.MOVEMENT, keeps_signs=True, adds_constants=True)
+                    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
+                    "replication_pad2d replication_pad3d", Kind.MOVEMENT, keeps_signs=True, adds_constants=True)
 
 
 def _sums() -> Iterator[Operation]:
@@ -97,9 +105,12 @@ def _sums() -> Iterator[Operation]:
     yield from _row("rsub", Kind.SUM, "__rsub__", adds_constants=True)
     yield from _row("neg", Kind.SUM, "negative __neg__")
     yield from _row("sum mean nansum nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-                    "adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample upsample_bilinear "
-                    "upsample_nearest trace upsample_bilinear2d upsample_nearest2d upsample_bicubic2d scatter_add "
-                    "index_add scatter_reduce scatter masked_scatter index_fill index_copy slice_scatter "
+                    "adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d interpolate "
+                    "upsample upsample_bilinear upsample_nearest trace upsample_bilinear2d upsample_nearest2d "
+                    "upsample_bicubic2d upsample_linear1d upsample_trilinear3d upsample_nearest1d upsample_nearest3d "
+                    "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
+                    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa scatter_add "
+                    "index_add scatter_reduce index_reduce scatter masked_scatter index_fill index_copy slice_scatter "
                     "select_scatter diagonal_scatter diff trapezoid trapz deg2rad rad2deg segment_reduce "
                     "max_unpool1d max_unpool2d max_unpool3d",
                     Kind.LINEAR, keeps_signs=True, adds_constants=True)
@@ -109,9 +120,13 @@ def _sums() -> Iterator[Operation]:
     # Rounding to a grid is a constant that is added, as its gradient says.
     yield from _row("fake_quantize_per_tensor_affine fake_quantize_per_channel_affine "
                     "fused_moving_avg_obs_fake_quant", Kind.LINEAR, adds_constants=True)
-    yield from _row("grid_sample", Kind.SAMPLING, linear_in="input", arguments="input grid")
-    yield from _row("roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d", Kind.SAMPLING, homes=(_VISION,),
+    yield from _row("grid_sample grid_sampler grid_sampler_2d grid_sampler_3d", Kind.SAMPLING, linear_in="input",
+                    arguments="input grid")
+    yield from _row("roi_align roi_pool ps_roi_align ps_roi_pool", Kind.SAMPLING, homes=(_VISION,),
                     arguments="input", linear_in="input")
+    yield from _row("deform_conv2d", Kind.SAMPLING, homes=(_VISION,), linear_in="input",
+                    arguments="input weight offset mask bias stride_h stride_w pad_h pad_w dilation_h dilation_w "
+                    "groups offset_groups use_mask")
     random: dict[str, Any] = {"arguments": "input p training", "training": ("training", True)}
     yield from _row("dropout dropout1d dropout2d dropout3d", Kind.DROPOUT, keeps_signs=True, keeps_order=True, **random)
     yield from _row("alpha_dropout feature_alpha_dropout", Kind.DROPOUT, **random)
@@ -120,10 +135,11 @@ def _sums() -> Iterator[Operation]:
                     "max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
                     "adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices "
                     "adaptive_max_pool3d_with_indices", Kind.MAX_POOLING, keeps_signs=True)
-    yield from _row("amax amin topk sort median nanmedian mode kthvalue cummax cummin aminmax "
-                    "fractional_max_pool2d fractional_max_pool3d", Kind.SELECTION, keeps_signs=True)
+    yield from _row("amax amin topk sort median nanmedian quantile nanquantile mode kthvalue cummax cummin aminmax "
+                    "msort fractional_max_pool2d fractional_max_pool3d", Kind.SELECTION, keeps_signs=True)
     yield from _row("max min", Kind.MASK, keeps_signs=True)  # for two tensors; for one they are reductions
     yield from _row("maximum minimum fmax fmin where masked_fill index_put", Kind.MASK)
+    yield from _parts("copy", activations=True, homes=())
     yield Operation("assignment", Kind.MASK)  # x[...] = y, and other writes that have no form out of place
 
 
@@ -135,6 +151,7 @@ def _activations() -> Iterator[Operation]:
     yield from _row("softplus", Kind.ACTIVATION, non_negative=True, nodes="Softplus", **own)
     yield from _row("leaky_relu", Kind.ACTIVATION, keeps_signs=True, nodes="LeakyRelu", **own)
     yield from _row("rrelu", Kind.ACTIVATION, keeps_signs=True, nodes="RreluWithNoise", **own)
+    yield from _parts("rrelu_with_noise_functional", activations=True, homes=())
     yield from _row("prelu", Kind.ACTIVATION, keeps_signs=True, nodes="PreluKernel")
     yield from _row("elu", Kind.ACTIVATION, nodes="Elu", **own)
     yield from _row("celu", Kind.ACTIVATION, nodes="Celu", **own)
@@ -150,11 +167,14 @@ def _activations() -> Iterator[Operation]:
     yield from _row("softshrink hardshrink", Kind.ACTIVATION, **own)
     yield from _parts("softsign tanhshrink glu", activations=True)
     yield from _row("hardtanh clamp clip clamp_min clamp_max threshold nan_to_num", Kind.POINTWISE)
-    yield from _row("erf erfc ndtr log_ndtr logaddexp xlogy sin cos tan atan arctan asinh sinh cosh expm1 sqrt",
+    yield from _row("erf erfc ndtr log_ndtr logaddexp xlogy sin cos tan atan arctan asinh sinh cosh expm1 sqrt "
+                    "asin arcsin acos arccos atanh arctanh",
                     Kind.POINTWISE)
     yield from _row("abs", Kind.POINTWISE, "absolute __abs__", non_negative=True, even=True)
     yield from _row("square", Kind.POINTWISE, non_negative=True, even=True)
     yield from _row("pow", Kind.POINTWISE, "__pow__ float_power", arguments="input exponent")
+    yield from _row("remainder", Kind.POINTWISE, "__mod__ __rmod__")
+    yield from _row("fmod frac", Kind.POINTWISE)
     yield from _row("exp exp2", Kind.POINTWISE, non_negative=True, weight=True, even=True,
                     remedy="explain the values before the exponential, such as logits before a softmax")
     yield from _row("rpow", Kind.POINTWISE, "__rpow__", non_negative=True, weight=True, even=True,
@@ -163,29 +183,33 @@ def _activations() -> Iterator[Operation]:
     yield from _row("rsqrt", Kind.POINTWISE, weight=True, non_negative=True,
                     remedy="multiply a signal with the reciprocal root, or explain the values before it")
     yield from _row("reciprocal", Kind.POINTWISE,
-                    remedy="a number divided by a signal has no relevance to hand down: explain the values before it")
+                    remedy="a number divided by a signal has no relevance to hand down: explain the values before "
+                    "it, or hold it constant with detach()")
     yield from _row("gt lt ge le eq ne greater less greater_equal less_equal not_equal __gt__ __lt__ __ge__ "
-                    "__le__ __eq__ __ne__ sign sgn signbit floor ceil round trunc fix frac heaviside logical_and "
+                    "__le__ __eq__ __ne__ sign sgn signbit floor ceil round trunc fix floor_divide __floordiv__ "
+                    "__rfloordiv__ heaviside logical_and "
                     "logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor __and__ "
-                    "__or__ __invert__ __xor__ __rand__ __ror__ isnan isinf isfinite bool int long", Kind.STEP)
+                    "__or__ __invert__ __xor__ __rand__ __ror__ isnan isinf isfinite isposinf isneginf isclose bool "
+                    "int long short char byte", Kind.STEP)
 
 
 def _products() -> Iterator[Operation]:
     """Products and linear layers."""
     yield from _row("mul", Kind.PRODUCT, "multiply __mul__ __rmul__", keeps_signs=True)
+    yield from _row("prod", Kind.FACTORS, keeps_signs=True)
     yield from _row("div", Kind.QUOTIENT, "divide true_divide __truediv__ __div__", arguments="input other")
     yield from _row("rdiv", Kind.QUOTIENT, "__rtruediv__ __rdiv__", arguments="other input")
     yield from _row("matmul", Kind.CONTRACTION, "__matmul__", nodes="Mm Bmm")
     yield from _row("rmatmul", Kind.CONTRACTION, "__rmatmul__")
-    yield from _row("mm bmm mv dot vdot inner outer ger vecdot kron einsum tensordot", Kind.CONTRACTION)
+    yield from _row("mm bmm mv dot vdot inner outer ger vecdot kron cross einsum tensordot", Kind.CONTRACTION)
     yield from _row("sparse_mm", Kind.CONTRACTION, "mm", homes=(torch.sparse,))
     yield from _row("bilinear", Kind.BILINEAR)
-    yield from _parts("addmm addmv addbmm baddbmm addr multi_dot convolution")
+    yield from _parts("addmm addmv addbmm baddbmm addr multi_dot chain_matmul convolution")
     yield from _parts("addcmul addcdiv lerp", activations=True)  # activations can be written with them
     yield from _row("conv1d conv2d conv3d", Kind.CONVOLUTION, nodes="Convolution")
     yield from _row("conv_transpose1d conv_transpose2d conv_transpose3d", Kind.TRANSPOSED_CONVOLUTION)
     yield from _row("linear", Kind.MATRIX_PRODUCT, nodes="Addmm Mm")
-    yield from _row("embedding", Kind.EMBEDDING)
+    yield from _row("embedding embedding_bag", Kind.EMBEDDING)
 
 
 def _norms() -> Iterator[Operation]:
@@ -198,7 +222,7 @@ def _norms() -> Iterator[Operation]:
                     training=("training", False), statistics=_STATISTICS, nodes="NativeBatchNorm")
     yield from _row("batch_norm native_batch_norm", Kind.BATCH_NORM, homes=(torch,), operator=True,
                     arguments=f"{operator} training momentum eps", **batch)
-    yield from _parts("_native_batch_norm_legit_no_training", homes=(torch,))
+    yield from _parts("_native_batch_norm_legit_no_training _native_batch_norm_legit", homes=(torch,))
     yield from _row("instance_norm", Kind.NORM, homes=(F,), arguments=f"{functional} use_input_stats momentum eps",
                     **instance)
     yield from _row("instance_norm", Kind.NORM, homes=(torch,), operator=True,
@@ -217,7 +241,10 @@ def _norms() -> Iterator[Operation]:
     yield from _parts("scaled_dot_product_attention",
                       arguments="query key value attn_mask dropout_p is_causal scale enable_gqa")
     yield from _parts("multi_head_attention_forward", homes=(F,))
-    yield from _parts("local_response_norm cosine_similarity pairwise_distance")
+    yield from _parts("local_response_norm cosine_similarity pairwise_distance hypot")
+    yield from _parts("mse_loss l1_loss", activations=True)
+    yield from _parts("cdist")
+    yield from _row("_cdist_forward", Kind.COMPOSITE, parts=parts.cdist)
     yield from _parts("lp_pool1d lp_pool2d lp_pool3d", activations=True)
     yield from _parts("native_layer_norm native_group_norm", homes=(torch,))
     yield from _parts("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", True, homes=(torch,))

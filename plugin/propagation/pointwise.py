@@ -36,12 +36,14 @@ class Reading:
         link: the way from its root to its result; None if it is no function of one tensor.
         activation: the activation that it completes, if it is not affine.
         statistic: an operand is a statistic: an operation on it counts as no activation.
+        identity: the call changes no number.
         remedy: the function has no meaning by itself; the remedy for the error message.
     """
 
     link: Link | None = None
     activation: Activation | None = None
     statistic: bool = False
+    identity: bool = False
     remedy: str = ""
 
 
@@ -64,7 +66,9 @@ class Pointwise:
             self._recent.clear()
 
     def _link(self, tensor: Tensor) -> Link | None:
-        return self._note(tensor).link
+        link = self._note(tensor).link
+        # The result of a torch.autograd.Function has its own backward pass, not that of the operations inside.
+        return None if link is not None and link.constant and tensor.requires_grad else link
 
     def number(self, tensor: Tensor) -> float | None:
         """The number that all entries of a constant are, if it is known."""
@@ -125,8 +129,13 @@ class Pointwise:
             reading = self._affine(call, kind, operands, root)
             if reading is not None:
                 return reading
+        step = self._whole(call, operands, root)
         if kind is Kind.STEP or not call.signals:
-            return Reading(Link(root, self._whole(call, operands, root)))
+            return Reading(Link(root, step))
+        if all(signal is root for signal in call.signals):
+            shape = chains.shape_of(step, root.ndim)
+            if shape is not None and shape.identity:
+                return Reading(Link(root, step, affine=True), identity=True)
         return self._activation(call, kind, operands, root, times)
 
     def read_stack(self, call: Call, dim: int) -> Link | None:
@@ -275,7 +284,9 @@ class Pointwise:
 
     def _whole(self, call: Call, operands: Sequence[Tensor], begin: Tensor) -> Step:
         slots = {id(operand): Slot(chains.steps_to(operand, begin, self._link)) for operand in operands}
-        return chains.step_of(call.function, call.args, call.kwargs, slots, self.number)
+        steps = call.operation is not None and call.operation.kind is Kind.STEP
+        function = chains.Stepwise(call.function) if steps else call.function
+        return chains.step_of(function, call.args, call.kwargs, slots, self.number)
 
     def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None, begin: Note) -> str:
         """The reason for which the function has no meaning by itself; empty if it has one."""
@@ -358,7 +369,7 @@ class FirstOf:
 
 
 _REDUCTIONS = frozenset({"amax", "amin", "max", "min", "sum", "mean"})
-_POLE = "a number divided by a signal has no relevance to hand down: explain the values before the division"
+_POLE = getattr(operation_of(torch.reciprocal), "remedy", "")
 
 
 def _numbers(call: Call) -> Sequence[Any]:

@@ -21,7 +21,7 @@ from .functional import FunctionalMode
 from .kinds import Kind, Operation
 from .notes import Note, Notes
 from .pointwise import Pointwise, Reading
-from .tensors import tensors_in
+from .tensors import map_tensors, tensors_in
 
 
 class ReadingMode(FunctionalMode):
@@ -56,13 +56,17 @@ class ReadingMode(FunctionalMode):
         for note in self.notes.values():
             note.settle()
 
+    def _may_be_kept(self, base: Tensor) -> bool:
+        # Overwriting the value would invalidate the notes kept for it.
+        return self.notes.get(base) is not None or super()._may_be_kept(base)
+
     def _may_be_overwritten(self, value: Tensor) -> bool:
         return self.note(value).link is None and super()._may_be_overwritten(value)
 
     def move_statistic(self, call: Call, note: Note, result: Any) -> None:
         for position, tensor in enumerate(tensors_in(result)):
             moved = self.noted(tensor)
-            moved.statistic, moved.number = note.statistic, note.number
+            moved.statistic, moved.number, moved.places = note.statistic, note.number, note.places
             if note.plain is not None:
                 moved.plain = partial(_moved_again, call, note.plain, position)
 
@@ -106,12 +110,18 @@ class ReadingMode(FunctionalMode):
             return self.softmax_by_hand(call)
         reading = self.pointwise.read(call)
         if reading.link is None and call.name in ("assignment", "index_put") and self._rectifies:
-            self._warn_of_assignment(call)
+            self.warn_of_assignment(call)
         return self._read(call, reading)
 
-    def _warn_of_assignment(self, call: Call) -> None:
+    def note_places(self, mask: Tensor, places: Any) -> None:
+        """Note the places where a mask computed from a signal is true."""
+        for tensor in tensors_in(places) if self.note(mask).link is not None else ():
+            self.noted(tensor).places = True
+
+    def warn_of_assignment(self, call: Call) -> None:
         """Warn of a masked assignment: it may be an activation, which takes more calls than are read here."""
-        if any(tensor.dtype is torch.bool and self.note(tensor).link is not None for tensor in call.given):
+        notes = [(tensor, self.note(tensor)) for tensor in call.given]
+        if any(note.places or (tensor.dtype is torch.bool and note.link is not None) for tensor, note in notes):
             warnings.warn(
                 f"{describe(self.model, running_module(self.model))} assigns values selected by a mask, which "
                 "is differentiated unchanged: if it is an activation, write it with torch.where",
@@ -137,7 +147,7 @@ class ReadingMode(FunctionalMode):
             return self.of_statistic(call)
         activation = reading.activation
         if activation is None:
-            result = self.otherwise(call)
+            result = call.run() if reading.identity else self.otherwise(call)
         else:
             if not activation.name or (call.operation is not None and call.operation.own):
                 with torch.no_grad():
@@ -146,6 +156,8 @@ class ReadingMode(FunctionalMode):
         if isinstance(result, Tensor):
             self.note_link(reading, result)
             self._note_plain(call, result)
+        elif call.name == "where":  # of a condition alone
+            self.note_places(call.given[0], result)
         return result
 
     def as_activation(self, call: Call | None, reading: Reading, activation: Activation) -> Any:
@@ -158,6 +170,7 @@ class ReadingMode(FunctionalMode):
         """Note the way from the root to the result of a pointwise call."""
         link = reading.link
         if link is not None and link.root is not result and link.root is not None:
+            link.constant = not result.requires_grad
             self.noted(result).link = link
 
     def _note_plain(self, call: Call, result: Tensor) -> None:
@@ -167,6 +180,9 @@ class ReadingMode(FunctionalMode):
             noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
         if _is_even(call) or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
             self.noted(result).plain = partial(self.plainly, call)
+            adds = call.name == "add" and len(call.signals) > 1 and not call.kwargs
+            if adds and self.note(result).link is None:
+                self.noted(result).statistic = True  # a sum of squares of several tensors
 
     def plainly(self, call: Call) -> Tensor:
         """The result of a call whose operands count as no activations, if they can be computed so."""
@@ -196,7 +212,9 @@ class ReadingMode(FunctionalMode):
 
     def otherwise(self, call: Call) -> Any:
         """A pointwise call that is no activation."""
-        return self.plain(call.function, call.args, call.kwargs)
+        result = self.plain(call.function, call.args, call.kwargs)
+        steps = call.operation is not None and call.operation.kind is Kind.STEP and not call.given[0].is_complex()
+        return map_tensors(Tensor.detach, result) if steps else result
 
 
 def first_tensor(result: Any) -> Tensor:

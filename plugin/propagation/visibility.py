@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, NoRuleError, UnseenOperationError
 from ..observing import describe
+from .backward import NOT_REENTRANT, REENTRANT
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
 from .tensors import tensors_in
@@ -31,6 +32,8 @@ _RULED_NODES = frozenset(
 )
 
 
+# The part of a network that is computed once more in the backward pass.
+_CHECKPOINT = "CheckpointFunction"
 _UNSEEN = (
     "write it with torch.nn.functional, instead of in a scripted or compiled function, a torch.autograd.Function or "
     'torch.func.vmap; or pass unknown="gradient" to use its gradient instead'
@@ -117,13 +120,14 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
     """
     said = dict.fromkeys(foreign[node] for node in _nodes(output) if node in foreign) if foreign else {}
     for node in _suspects(output, _ACTIVATION_NODES):
-        if node in handled:
+        if node in handled or node.name() == f"{_CHECKPOINT}Backward":  # of which the backward pass tells
             continue
         name = node.name()
         if not _is_users_function(type(node)):
             raise UnseenOperationError(
                 f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
-                "function, or inside a fused operation such as a recurrent layer; write it with torch.nn.functional"
+                "function, in torch.func.vmap, or inside a fused operation such as a recurrent layer; write it with "
+                "torch.nn.functional, for all examples at once"
             )
         said[f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')})"] = None
     for what in said:
@@ -144,8 +148,11 @@ def unruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection
     """
     found = dict.fromkeys(refusals[node] for node in _nodes(output) if node in refusals) if refusals else {}
     for node in _suspects(output, _RULED_NODES):
-        if node not in handled:
-            found[Refusal(_kind(node.name()).removesuffix("Backward"), "", _UNSEEN)] = None
+        name = _kind(node.name()).removesuffix("Backward")
+        if name == _CHECKPOINT:
+            found[Refusal(REENTRANT, "", NOT_REENTRANT)] = None
+        elif node not in handled:
+            found[Refusal(name, "", _UNSEEN)] = None
     return list(found)
 
 
@@ -189,7 +196,12 @@ def _nodes(output: Tensor, before: Collection[Any] = ()) -> Iterator[Any]:
 @lru_cache(maxsize=4096)
 def _is_suspect(node_type: Any, name: str, kinds: frozenset[str]) -> bool:
     # Hundreds of nodes of a graph are of a few types, each of which is examined once.
-    return _kind(name) in kinds or "torch::jit" in name or _is_users_function(node_type)
+    return (
+        _kind(name) in kinds
+        or "torch::jit" in name
+        or name == f"{_CHECKPOINT}Backward"
+        or (_is_users_function(node_type))
+    )
 
 
 def _kind(name: str) -> str:

@@ -49,6 +49,16 @@ def test_integers_pass_as_they_are_where_they_are_allowed() -> None:
         make_leaves((ids[:0],), allow_integers=True)
 
 
+def test_bags_of_token_ids_begin_at_their_mean() -> None:
+    torch.manual_seed(0)
+    text = nn.Sequential(nn.EmbeddingBag(20, 8), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)).double().eval()
+    ids = torch.randint(20, (2, 7))
+    bags = text[0](ids).detach().requires_grad_()
+    expected = bags * torch.autograd.grad(text[1:](bags)[:, 1].sum(), bags)[0]
+    found = LayerLRPTranspose(text, "0", rules="lrp_0").attribute(ids, 1)
+    torch.testing.assert_close(found, expected.detach())
+
+
 # -- subclasses of tensors ---------------------------------------------------------------------------------------------
 
 

@@ -318,6 +318,10 @@ def squared_distance(first: Tensor, second: Tensor) -> Tensor:
     return ((first - second) ** 2).sum(1)
 
 
+def absolute_distance(first: Tensor, second: Tensor) -> Tensor:
+    return (first - second).abs().sum(1)
+
+
 COMPARISONS: list[tuple[str, Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = [
     ("dot product", lambda a, b: (a * b).sum(1), torch.linalg.vecdot),
     ("dot product, einsum", lambda a, b: (a * b).sum(1), lambda a, b: torch.einsum("nd,nd->n", a, b)),
@@ -325,7 +329,14 @@ COMPARISONS: list[tuple[str, Callable[[Tensor, Tensor], Tensor], Callable[[Tenso
     ("cosine, nn.CosineSimilarity", cosine, nn.CosineSimilarity()),
     ("squared distance, d * d", squared_distance, lambda a, b: ((a - b) * (a - b)).sum(1)),
     ("squared distance, square", squared_distance, lambda a, b: (a - b).square().sum(1)),
-    ("absolute distance", lambda a, b: (a - b).abs().sum(1), lambda a, b: torch.abs(b - a).sum(1)),
+    ("absolute distance", absolute_distance, lambda a, b: torch.abs(b - a).sum(1)),
+    ("squared distance, mse_loss", squared_distance, lambda a, b: F.mse_loss(a, b, reduction="none").sum(1)),
+    ("absolute distance, l1_loss", absolute_distance, lambda a, b: F.l1_loss(a, b, reduction="none").sum(1)),
+    (
+        "distance, cdist",
+        lambda a, b: (a - b).square().sum(1) / (a - b).norm(dim=1).detach(),
+        lambda a, b: torch.cdist(a[:, None], b[:, None])[:, 0, 0],
+    ),
     (
         "pairwise distance",
         F.pairwise_distance,

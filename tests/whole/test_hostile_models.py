@@ -18,6 +18,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose, ModifiedBackprop
+from plugin.errors import AttributionError
 from plugin.rules import Composite, Flat, Gamma, WSquare, ZBox
 from plugin.rules.presets import epsilon_gamma_box
 
@@ -138,6 +139,36 @@ class ViewsAreWritten(Base):
         hidden = self.first(x) * scale
         hidden = hidden + F.one_hot(torch.tensor(3), hidden[0].numel()).view(hidden[0].shape) + 0.1
         return self.classify(self.second(relu(2 * hidden)))
+
+
+class ViewsOfAnActivationAreWritten(Base):
+    """Into values that the backward pass needs: PyTorch itself could not differentiate this."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(self.first(x))
+        hidden[:, :3] *= 2
+        hidden[:, [1, 4]] += hidden[:, [0, 5]]
+        return self.classify(self.second(hidden))
+
+    def clean(self, x: Tensor, relu: Relu) -> Tensor:
+        scale = torch.tensor([2, 2, 2, 1, 1, 1]).view(1, 6, 1, 1)
+        one, two, three, four, five, six = (relu(self.first(x)) * scale).split(1, 1)
+        return self.classify(self.second(torch.cat([one, two + one, three, four, five + six, six], 1)))
+
+
+class ZerosAreWritten(Base):
+    """Into views of zeros, which are no zeros then."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu_()
+        turned = torch.zeros_like(hidden)
+        turned[:, :3].copy_(hidden[:, 3:])
+        turned[:, 3:].add_(hidden[:, :3])
+        return self.classify(self.second(turned * turned.mean().detach()))
+
+    def clean(self, x: Tensor, relu: Relu) -> Tensor:
+        turned = relu(self.first(x)).roll(3, 1)
+        return self.classify(self.second(turned * turned.mean().detach()))
 
 
 class ViewsSeeTheirBase(Base):
@@ -280,6 +311,8 @@ MODELS = [
     ReadBeforeOverwritten,
     ByKeyword,
     ViewsAreWritten,
+    ViewsOfAnActivationAreWritten,
+    ZerosAreWritten,
     ViewsSeeTheirBase,
     ViewsOfABuffer,
     DetachedUnderItsView,
@@ -462,6 +495,96 @@ def test_an_activation_in_a_function_of_the_users_is_not_taken_for_seen(images) 
     for method in (GuidedBackprop, Deconvolution):
         with pytest.warns(UserWarning, match=r"calls a torch.autograd.Function \(Mish\)"):
             method(Between(Mish.apply)).attribute(images, 1)
+
+
+class Spike(torch.autograd.Function):
+    """1 above 0, with the slope of a smooth function."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Tensor:
+        return signal / (1 + ctx.saved_tensors[0].abs()) ** 2
+
+
+@pytest.mark.filterwarnings("ignore:the model calls a torch.autograd.Function")
+def test_a_function_of_the_users_keeps_its_backward_pass_among_pointwise_operations(images) -> None:
+    def fire(x: Tensor) -> Tensor:
+        first = Spike.apply(x - 0.1)
+        return first + Spike.apply(0.9 * x - first.detach())
+
+    net, leaf = Between(fire), images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net(leaf)[:, 1].sum(), leaf)
+    for method in (GuidedBackprop, Deconvolution):
+        torch.testing.assert_close(method(net).attribute(images, 1), gradient)
+
+
+def test_the_ledger_of_a_model_that_activates_without_a_gradient(images) -> None:
+    def choose(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            channel = F.gelu(x).mean((2, 3)).softmax(1)
+        return F.relu(x) * channel[..., None, None]
+
+    ledger = LRPTranspose(Between(choose)).ledger(images, 1)
+    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution, LRPTranspose])
+def test_a_part_that_is_computed_once_more_is_refused(method, images) -> None:
+    net = Between(lambda x: checkpoint(F.relu, x, use_reentrant=True))
+    with pytest.raises(AttributionError, match="use_reentrant=True where it cannot be seen: pass use_reentrant=False"):
+        method(net).attribute(images, 1)
+    (refusal,) = LRPTranspose(net).check(images).refusals
+    assert "use_reentrant=False" in refusal.remedy
+
+
+# Activations of which the engine sees that values are written by a mask, and no more.
+BY_MASK: dict[str, Callable[[Tensor], Tensor]] = {
+    "assignment": lambda x: torch.zeros_like(x).index_put_((x > 0,), x[x > 0]),
+    "places": lambda x: torch.zeros_like(x).index_put((x > 0).nonzero(as_tuple=True), x[x > 0]),
+    "where": lambda x: x.index_put(torch.where(x < 0), torch.zeros(())),
+    "masked_scatter": lambda x: torch.zeros_like(x).masked_scatter(x > 0, x[x > 0]),
+}
+
+
+@pytest.mark.parametrize("write", BY_MASK.values(), ids=BY_MASK)
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+def test_values_written_by_a_mask_warn(method, write, images) -> None:
+    with pytest.warns(UserWarning, match=r"assigns values selected by a mask.*torch.where"):
+        method(Between(write)).attribute(images, 1)
+
+
+@pytest.mark.parametrize("reduce", ["prod", "multiply"])
+def test_values_that_are_multiplied_at_one_place_are_refused(reduce, images) -> None:
+    def multiply(x: Tensor) -> Tensor:
+        places = torch.zeros_like(x, dtype=torch.long)
+        if reduce == "multiply":
+            return torch.scatter(x, 1, places[:, :1], 2.0, reduce=reduce) * 1.0
+        return torch.ones_like(x).scatter_reduce(1, places, x, reduce)
+
+    with pytest.raises(NotImplementedError, match="scatter"):
+        LRPTranspose(Between(multiply)).attribute(images, 1)
+
+
+# Of some steps PyTorch has no derivative.
+STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "heaviside": lambda x: x * torch.heaviside(x - 0.2, torch.zeros(())),
+    "//": lambda x: x * (1 + (x - 0.2) // 1e6),
+    "rounding": lambda x: x * (1 + torch.div(x - 0.2, 1e6, rounding_mode="floor")),
+}
+
+
+@pytest.mark.parametrize("choose", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution, LRPTranspose])
+def test_a_step_that_chooses(method, choose, images) -> None:
+    net = Between(lambda x: torch.where(x > 0.2, x, 0.0))
+    expected = method(net).attribute(images, 1)
+    net.function = choose
+    torch.testing.assert_close(method(net).attribute(images, 1), expected)
 
 
 DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -15,7 +15,7 @@ from support.helpers import Method, assert_same_maps
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, deform_conv2d
 
 from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
 from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
@@ -135,6 +135,8 @@ REFERENCES: dict[str, Pointwise] = {
     "threshold": lambda v: F.threshold(v, 0.3, -0.2),
     "min(v, 0)": lambda v: v.clamp(max=0),
     "abs": torch.abs,
+    "v - floor(v)": lambda v: v - v.floor(),
+    "v - trunc(v)": lambda v: v - torch.trunc(v),
     "square": torch.square,
 }
 
@@ -219,6 +221,12 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("relu", "torch.add(v, |v|, alpha=1) * 0.5", lambda v: torch.add(input=v, other=v.abs(), alpha=1) * 0.5),
     ("relu", "(|v| - (-v)) / 2", lambda v: (v.abs() - (-v)) / 2),
     ("relu", "F.relu(2 * v) / 2", lambda v: F.relu(2 * v) / 2),
+    # Beside operations that change no number.
+    ("relu", "F.relu(nan_to_num(v))", lambda v: F.relu(torch.nan_to_num(v))),
+    ("relu", "F.relu of v where it is a number", lambda v: F.relu(torch.where(torch.isnan(v), zero(v), v))),
+    ("relu", "v[isnan(v)] = 0, then F.relu", lambda v: F.relu(assign(v, torch.isnan(v), 0.0))),
+    ("relu", "F.relu of v within half precision", lambda v: F.relu(v.clamp(-65504.0, 65504.0))),
+    ("relu", "F.relu(maximum(v, -1e9))", lambda v: F.relu(torch.maximum(v, torch.full_like(v, -1e9)))),
     # The others.
     ("relu6", "nn.ReLU6(inplace=True)", nn.ReLU6(inplace=True)),
     ("relu6", "v.clamp(0, 6)", lambda v: v.clamp(0, 6)),
@@ -373,6 +381,10 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("abs", "v * v.sign()", lambda v: v * v.sign()),
     ("abs", "torch.where(v < 0, -v, v)", lambda v: torch.where(v < 0, -v, v)),
     ("abs", "(v ** 2) ** 0.5", lambda v: (v**2) ** 0.5),
+    ("v - floor(v)", "v % 1", lambda v: v % 1),
+    ("v - floor(v)", "torch.remainder(v, 1)", lambda v: torch.remainder(v, 1)),
+    ("v - trunc(v)", "torch.fmod(v, 1)", lambda v: torch.fmod(v, 1)),
+    ("v - trunc(v)", "torch.frac(v)", torch.frac),
     ("square", "v ** 2", lambda v: v**2),
     ("square", "v * v", lambda v: v * v),
     ("square", "torch.pow(v, 2)", lambda v: torch.pow(v, 2)),
@@ -582,6 +594,7 @@ LINEAR_LAYERS: list[tuple[str, Layer]] = [
     ("tensordot, W first", lambda v, m: torch.tensordot(m.weight, v, dims=([1], [1])).T + m.bias),
     ("inner", lambda v, m: torch.inner(v, m.weight) + m.bias),
     ("multi_dot", lambda v, m: torch.linalg.multi_dot([v, m.weight.T]) + m.bias),
+    ("chain_matmul", lambda v, m: aten.chain_matmul.default([v, m.weight.T]) + m.bias),
     ("vecdot", lambda v, m: torch.linalg.vecdot(v[:, None], m.weight) + m.bias),
     ("(v * W).sum(-1) + b", lambda v, m: (v[:, None] * m.weight).sum(-1) + m.bias),
     ("(W * v).sum(2) + b", lambda v, m: torch.mul(m.weight, v.unsqueeze(1)).sum(dim=2) + m.bias),
@@ -665,11 +678,19 @@ CONVOLUTIONS: list[tuple[str, Convolved]] = [
     ("as a conv3d", lambda v, m: F.conv3d(v[:, :, None], m.weight[:, :, None], m.bias, padding=(0, 1, 1))[:, :, 0]),
 ]
 CONVOLUTION = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+
+
+def offsets(v: Tensor) -> Tensor:
+    """Of a 3 x 3 kernel that reads where a convolution does."""
+    return v.new_zeros(len(v), 18, *v.shape[2:])
+
+
 # Padding that is a layer's own is no input of it, padding by another operation is: rules that give relevance to zero
 # inputs (flat, w^2, z^B) differ, the others do not.
 PADDED: list[tuple[str, Convolved]] = [
     ("F.pad", lambda v, m: F.conv2d(F.pad(v, (1, 1, 1, 1)), m.weight, m.bias)),
     ("nn.ZeroPad2d", lambda v, m: F.conv2d(nn.ZeroPad2d(1)(v), m.weight, m.bias)),
+    ("deform_conv2d without offsets", lambda v, m: deform_conv2d(v, offsets(v), m.weight, m.bias, padding=1)),
 ]
 
 
@@ -965,6 +986,9 @@ GATES: list[tuple[str, Gated]] = [
     ("exp(z - max.detach()) / sum", lambda a, z: a * detached_softmax(z, 1)),
     ("exp", lambda a, z: a * torch.exp(z)),
     ("exp(-z ** 2)", lambda a, z: a * torch.exp(-(z**2))),
+    ("decay of a state of zeros", lambda a, z: torch.exp(z) * torch.zeros_like(a) + a * sigmoid(z)),
+    ("decay of the number 0", lambda a, z: 0 * torch.exp(z) + a * sigmoid(z)),
+    ("product of g over channels", lambda a, z: a * sigmoid(z).prod(1, keepdim=True)),
     ("std", lambda a, z: a * z.std((2, 3), keepdim=True)),
     ("var", lambda a, z: a * torch.var(z, (2, 3), keepdim=True)),
     ("norm", lambda a, z: a * z.norm(dim=1, keepdim=True)),
@@ -995,6 +1019,38 @@ def test_gates_get_nothing(row) -> None:
     _, combine = row
     expected = maps(LRP_METHODS, GateNet(combine, held=True).eval(), IMAGES)
     assert_same_maps(LRP_METHODS, GateNet(combine, held=False).eval(), IMAGES, expected)
+
+
+# Quotients of two signals, for guided backprop and deconvnet.
+QUOTIENTS: list[tuple[str, Gated]] = [
+    ("a * (1 / d)", lambda a, d: a * (1 / d)),
+    ("(1 / d) * a", lambda a, d: (1.0 / d).mul(a)),
+    ("a * d.reciprocal()", lambda a, d: a * d.reciprocal()),
+    ("a * d ** -1", lambda a, d: a * d**-1),
+    ("torch.reciprocal, then einsum", lambda a, d: torch.einsum("nchw,nchw->nchw", a, torch.reciprocal(d))),
+]
+
+
+@pytest.mark.parametrize("row", QUOTIENTS, ids=identify)
+def test_a_reciprocal_is_no_activation(row) -> None:
+    def over(divide: Gated) -> nn.Module:
+        return GateNet(lambda a, z: divide(F.relu(a), 1 + pool(F.relu(z)).expand_as(a)), held=False).eval()
+
+    methods = {name: METHODS[name] for name in ("guided", "deconvnet")}
+    expected = {name: method(over(torch.div), IMAGES) for name, method in methods.items()}
+    assert_same_maps(methods, over(row[1]), IMAGES, expected)
+
+
+def test_the_product_of_n_signals_is_shared_by_them() -> None:
+    """R_i = R / n, also for factors of which none is a gate."""
+
+    class Product(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return torch.prod(values, 1)
+
+    values = numbers(2, 3, seed=8)
+    expected = (values.prod(1, keepdim=True) / 3).expand(-1, 3)
+    torch.testing.assert_close(LRPTranspose(Product(), "lrp_0").attribute(values), expected)
 
 
 SAME_GATES: list[tuple[str, Gated, Gated]] = [
@@ -1155,6 +1211,11 @@ def local_norm(v: Tensor, statistics: Tensor) -> Tensor:
     return v / F.avg_pool3d(squares, (3, 1, 1), stride=1).squeeze(1).mul(0.1).add(1.0).pow(0.75)
 
 
+def pairs(v: Tensor, length: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The vectors that the first and the last channels make up, over their length."""
+    return v / length(*halves(v)).repeat(1, 2, 1, 1)
+
+
 Norm = Callable[[Tensor, NormNet], Tensor]
 
 NORM_REFERENCES: dict[str, Norm] = {
@@ -1167,6 +1228,7 @@ NORM_REFERENCES: dict[str, Norm] = {
     "local response norm": lambda v, s: local_norm(v, held(v)),
     "F.normalize": lambda v, s: F.normalize(v, dim=1),
     "F.normalize(p=1)": lambda v, s: F.normalize(v, p=1.0, dim=1),
+    "unit pairs": lambda v, s: F.normalize(v.unflatten(1, (2, 2)), dim=1).flatten(1, 2),
     "softmax": lambda v, s: v.softmax(1),
 }
 
@@ -1203,6 +1265,8 @@ NORMS: list[tuple[str, str, Norm]] = [
     ("F.normalize", "v / sqrt(sum of squares)", lambda v, s: v / v.pow(2).sum(1, keepdim=True).sqrt()),
     ("F.normalize", "v * rsqrt(sum of v * v)", lambda v, s: v * torch.rsqrt((v * v).sum(1, keepdim=True))),
     ("F.normalize(p=1)", "v / sum of |v|", lambda v, s: v / v.abs().sum(1, keepdim=True)),
+    ("unit pairs", "sqrt(a * a + b * b)", lambda v, s: pairs(v, lambda a, b: (a * a + b**2).sqrt())),
+    ("unit pairs", "torch.hypot", lambda v, s: pairs(v, torch.hypot)),
     ("softmax", "F.softmax", lambda v, s: F.softmax(v, dim=1)),
     ("softmax", "aten.softmax.int", lambda v, s: aten.softmax.int(v, 1)),
     ("softmax", "nn.Softmax2d", lambda v, s: nn.Softmax2d()(v)),
@@ -1301,9 +1365,32 @@ class ModernNet(nn.Module):
         return logits
 
 
+class MovingNet(nn.Module):
+    """Slices, indices, paddings, resizing, an instance norm and distances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        options: dict[str, Any] = {"padding": 1, "dtype": torch.float64}
+        self.first = nn.Conv2d(2, 4, 3, padding_mode="reflect", **options)
+        self.second = nn.Conv2d(4, 4, 3, padding_mode="circular", **options)
+        self.third = nn.Conv2d(8, 4, 3, padding_mode="replicate", **options)
+        self.norm, self.head = nn.InstanceNorm2d(4, affine=True), nn.Linear(5, 3)
+        self.prototypes = nn.Parameter(torch.randn(5, 4))
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = F.relu(self.norm(self.first(images)))
+        maps = torch.cat([self.second(maps)[:, 1:], maps[:, [0, 2, 1, 3]], maps[:, -1:]], 1)
+        maps = F.interpolate(F.adaptive_avg_pool2d(F.relu(self.third(maps)), (2, 1)), size=(3, 3))
+        logits: Tensor = self.head(torch.cdist(maps[..., ::2, :].mean((2, 3)), self.prototypes))
+        return logits
+
+
 @pytest.mark.parametrize("decomposed", [False, True], ids=["as exported", "in core operators"])
-def test_exported_programs(decomposed) -> None:
-    network = ModernNet().eval()
+@pytest.mark.parametrize("build", [ModernNet, MovingNet])
+def test_exported_programs(build, decomposed) -> None:
+    network = build().eval()
     program = torch.export.export(network, (IMAGES,))
     exported = (program.run_decompositions() if decomposed else program).module()
     assert_same_maps(METHODS, exported, IMAGES, maps(METHODS, network, IMAGES))

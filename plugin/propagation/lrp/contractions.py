@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ...kernels.linear import Contraction, MatrixProduct
 from ..calls import Call
 from .linear import is_signal, linear_layer
+from .products import is_nothing
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 def contraction(mode: RelevancePropagation, call: Call) -> Any:
     """A product that sums over a dimension: a linear layer if one signal meets constants, else a product."""
+    if is_nothing(mode, call):
+        return call.run().detach()
     if len(call.signals) != 1:
         return mode.by_autograd(call, mode.product(call))
     value = call.signals[0]
@@ -99,7 +102,7 @@ def letters(call: Call) -> tuple[list[Tensor], list[str], str] | None:
         return [first, second], ["a", "b"], "ab"
     if name in ("dot", "vdot"):
         return [first, second], ["a", "a"], ""
-    if name in ("kron", "inner", "vecdot"):
+    if name in ("kron", "inner", "vecdot", "cross"):
         return None
     return _matmul_letters(first, second)
 

@@ -122,6 +122,8 @@ def _fold_moved(
     with torch.no_grad():
         channels = linear.per_channel(torch.arange(size, device=constant.device), before.ndim)
         places = move(channels.expand(before.shape))
+        if torch.broadcast_shapes(places.shape, constant.shape) != places.shape:
+            return None
         own = constant.new_zeros(size)
         own[places] = constant.detach().expand(places.shape)
         if not torch.equal(own[places], constant.expand(places.shape)):

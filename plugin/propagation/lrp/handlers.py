@@ -23,7 +23,10 @@ def _by_signature(method: Callable[..., Any]) -> Handler:
 
 
 def _pointwise(mode: RelevancePropagation, call: Call) -> Any:
-    if call.operation is not None and call.operation.kind in (Kind.ACTIVATION, Kind.POINTWISE):
+    kind = None if call.operation is None else call.operation.kind
+    if kind is Kind.PRODUCT and products.is_nothing(mode, call):
+        return call.run().detach()
+    if call.operation is not None and kind in (Kind.ACTIVATION, Kind.POINTWISE):
         reading = mode.pointwise.read_activation(call.operation, call.function, call.args, call.kwargs)
         if reading is not None and reading.activation is not None:
             return mode.as_activation(call, reading, reading.activation)
@@ -32,8 +35,9 @@ def _pointwise(mode: RelevancePropagation, call: Call) -> Any:
 
 def _created(mode: RelevancePropagation, call: Call) -> Any:
     result = call.run()
-    if call.operation is not None and call.operation.number is not None and isinstance(result, Tensor):
-        mode.noted(result).number = call.operation.number
+    number = None if call.operation is None else call.operation.created(call.args, call.kwargs)
+    if number is not None and isinstance(result, Tensor):
+        mode.noted(result).number = number
     return result
 
 
@@ -52,6 +56,10 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def _reduced(mode: RelevancePropagation, call: Call) -> Any:
+    if call.name in _REDUCING and not _MULTIPLYING.isdisjoint(
+        value for value in (*call.args, *call.kwargs.values()) if isinstance(value, str)
+    ):
+        return mode.unknown_operation(call)
     layer = contractions.summed_product(mode, call)
     return mode.reduced(call, lambda *_: mode.as_it_is(call)) if layer is None else layer
 
@@ -65,7 +73,14 @@ def _sampled(mode: RelevancePropagation, call: Call) -> Any:
     value = None if call.operation is None else call.argument(*call.operation.linear_in)
     if not any(value is signal for signal in call.signals):
         return mode.unknown_operation(call)
+    if call.name == "deform_conv2d" and not linear.is_signal(call, call.argument("weight")):
+        return linear.deformable_convolution(mode, call)
     return call.run_with({id(signal): signal.detach() for signal in call.signals if signal is not value})
+
+
+# Operations whose argument says how values at one place are combined; those that multiply are not linear.
+_REDUCING = frozenset({"scatter", "scatter_reduce", "index_reduce", "segment_reduce"})
+_MULTIPLYING = frozenset({"prod", "multiply"})
 
 
 def _as_it_is(mode: RelevancePropagation, call: Call) -> Any:
@@ -82,6 +97,7 @@ HANDLERS: Mapping[Kind, Handler] = {
     Kind.LINEAR: _reduced,
     Kind.SELECTION: _reduced,
     Kind.CONTRACTION: _contracted,
+    Kind.FACTORS: products.factors,
     Kind.CONVOLUTION: _by_signature(linear.convolution),
     Kind.TRANSPOSED_CONVOLUTION: _by_signature(linear.transposed_convolution),
     Kind.MATRIX_PRODUCT: _by_signature(linear.matrix_product),

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """Copy the notes on the operands to the result, where they hold."""
     row = call.operation
-    if row is None or (row.kind is Kind.LINEAR and isinstance(result, Tensor) and mode.note(result).produced):
-        return  # a sum that is a linear layer
+    layers = (Kind.LINEAR, Kind.SAMPLING)
+    if row is None or (row.kind in layers and isinstance(result, Tensor) and mode.note(result).produced):
+        return  # a sum or a deformable convolution that is a linear layer
     weight, non_negative, softmax, carried, known = row.kind is not Kind.NORM, row.keeps_signs, True, False, False
     for signal in call.signals:
         note = mode.note(signal)

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...kernels.linear import Convolution, LinearMap, MatrixProduct
 from ..calls import Call
 from ..convolution import convolution_of, fixed, per_dimension
+from .inheritance import inherit
 from .layers import LayerRecord, LinearLayer
 
 if TYPE_CHECKING:
@@ -165,6 +168,29 @@ def _convolved(
         with mode.seeing():
             return call.run_with({id(input): input.unsqueeze(0)}).squeeze(0)
     return linear_layer(mode, call, input, linear, weight, bias)
+
+
+def deformable_convolution(mode: RelevancePropagation, call: Call) -> Any:
+    """A convolution that reads the input at computed places: the values there, held in place, and a 1 x 1 convolution.
+
+    The values of each channel at the places of a kernel are the result of a deformable convolution with one 1 in each
+    kernel.
+    """
+    value, weight, bias, groups = map(call.argument, ("input", "weight", "bias", "groups"))
+    channels, taps = value.shape[1], weight[0, 0].numel()
+    picking = torch.eye(taps, dtype=weight.dtype, device=weight.device).repeat(channels, 1)
+    arguments = dict(zip(call.operation.arguments if call.operation else (), call.args, strict=False)) | call.kwargs
+    arguments |= {
+        "weight": picking.view(-1, 1, *weight.shape[2:]),
+        "bias": bias.new_zeros(channels * taps),
+        "groups": channels,
+    }
+    arguments |= {name: part.detach() for name in ("offset", "mask") if (part := arguments[name]) is not None}
+    sampling = Call(call.operation, call.function, tuple(arguments.values()), {}, [value], [value])
+    places = sampling.run()
+    inherit(mode, sampling, places)
+    with mode.seeing():
+        return F.conv2d(places, weight.reshape(len(weight), -1, 1, 1), bias, groups=groups)
 
 
 def matrix_product(

@@ -206,9 +206,8 @@ class RelevancePropagation(Propagation):
         self.carry(value, torch.zeros_like(embedded, requires_grad=True))
         return value
 
-    def _is_kept(self, base: Tensor) -> bool:
-        # Overwriting the value would invalidate the notes kept for it.
-        return self.account or self.notes.get(base) is not None
+    def _may_be_kept(self, base: Tensor) -> bool:
+        return self.account or super()._may_be_kept(base)
 
     def _is_free(self, value: Tensor) -> bool:
         # A layer needs its output only for the relevance of readers other than the operations folded into it.

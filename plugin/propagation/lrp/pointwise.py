@@ -61,7 +61,7 @@ def _activated(mode: RelevancePropagation, operation: Activation) -> Tensor:
 def otherwise(mode: RelevancePropagation, call: Call) -> Any:
     """A pointwise operation that is no activation: a sum, a product, a choice."""
     kind = None if call.operation is None else call.operation.kind
-    if kind is Kind.STEP and call.signals:
+    if kind is Kind.STEP and call.signals and not call.signals[0].is_complex():
         return map_tensors(Tensor.detach, call.run())
     length = call.name == "abs" and call.signals and call.signals[0].is_complex()
     if not call.signals or length or kind in (Kind.MOVEMENT, Kind.MASK):

@@ -45,6 +45,14 @@ def product(mode: RelevancePropagation, call: Call) -> Any:
     return shared(call)
 
 
+def is_nothing(mode: RelevancePropagation, call: Call) -> bool:
+    """Whether a factor is 0, such as the first state of a recurrence."""
+    if any(mode.note(tensor).number == 0 for tensor in call.given):
+        return True
+    is_product = call.operation is not None and call.operation.kind is Kind.PRODUCT
+    return is_product and any(isinstance(factor, (int, float)) and factor == 0 for factor in call.args)
+
+
 def shared(call: Call) -> Any:
     """Each factor takes its share."""
     count = len(call.signals)
@@ -63,6 +71,12 @@ def _scaled(mode: RelevancePropagation, call: Call) -> Any:
     if len(others) == 1 and others[0].ndim and mode.owner_of(others[0]) is not None and isinstance(result, Tensor):
         mode.noted(result).scaled = (signal, others[0])
     return result
+
+
+def factors(mode: RelevancePropagation, call: Call) -> Any:
+    """The product of n values along a dimension: a share of 1 / n to each."""
+    (signal,), result = call.signals, call.run()
+    return weigh_signal(result, result.numel() / signal.numel())
 
 
 def quotient(mode: RelevancePropagation, call: Call) -> Any:

@@ -38,6 +38,8 @@ class Absorption:
 
     def watch_result(self, result: Tensor) -> None:
         """A tensor that the operation computed."""
+        if not result.requires_grad:  # computed where autograd is off
+            return
         self._resolution = torch.finfo(result.dtype).eps
         result.register_hook(partial(self._note, result.detach(), True))
 

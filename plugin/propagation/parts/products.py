@@ -98,7 +98,15 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """|d|_p with d = x1 - x2 + eps: each difference d times its gradient, sgn(d) |d|^(p-1) / |d|_p^(p-1), constant."""
-    difference = x1 - x2 + eps
+    return _length(x1 - x2 + eps, p, keepdim)
+
+
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    """The distance of each row of the first to each row of the second, as `pairwise_distance`."""
+    return _length(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, keepdim=False)
+
+
+def _length(difference: Tensor, p: float, keepdim: bool) -> Tensor:
     with torch.no_grad():
         length = difference.norm(p, -1, keepdim=True)
         weight = difference.sign() * (difference.abs() / length.clamp_min(torch.finfo(length.dtype).tiny)).pow(p - 1)
@@ -106,9 +114,62 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     return result
 
 
+def mse_loss(input: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """(x - y)^2, or its mean or sum."""
+    return _reduced((input - target).square(), *args, **kwargs)
+
+
+def l1_loss(input: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """|x - y|, or its mean or sum."""
+    return _reduced((input - target).abs(), *args, **kwargs)
+
+
+def _reduced(
+    values: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """As the losses of `torch.nn.functional` reduce."""
+    if size_average is not None or reduce is not None:
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+    if weight is not None:
+        values = values * weight
+    if reduction == "none":
+        return values
+    if reduction == "mean" and weight is None:
+        return values.mean()
+    total: Tensor = values.sum()
+    return total if weight is None or reduction == "sum" else total / weight.expand_as(values).sum()
+
+
+def copy(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """The values of the second, in the form of the first."""
+    return src.to(input).expand_as(input)
+
+
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """The root of the sum of two squares."""
+    length: Tensor = torch.stack(torch.broadcast_tensors(input, other)).norm(dim=0)
+    return length
+
+
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of several matrices, from the left."""
     return reduce(torch.matmul, tensors)
+
+
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """The same, each matrix an argument."""
+    return multi_dot(matrices[0] if isinstance(matrices[0], (tuple, list)) else matrices)
+
+
+def rrelu_with_noise_functional(
+    input: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, *_: Any
+) -> tuple[Tensor, Tensor]:
+    """Randomised leaky ReLU of an exported program."""
+    return F.rrelu(input, lower, upper, training), noise
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -150,6 +211,17 @@ def _native_batch_norm_legit_no_training(
 ) -> tuple[Tensor, None, None]:
     """Batch norm by the running statistics, with two further results that are never read."""
     return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps), None, None
+
+
+def _native_batch_norm_legit(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any
+) -> tuple[Tensor, None, None]:
+    """Batch norm by running statistics, or by those of the values; `rest` begins with the running ones, if any."""
+    if len(rest) == 5:
+        return F.batch_norm(input, rest[0], rest[1], weight, bias, *rest[2:]), None, None
+    one = input.transpose(0, 1).flatten(1).unsqueeze(0)  # all values of a channel in one place
+    normal = F.instance_norm(one, weight=weight, bias=bias, eps=rest[-1])
+    return normal.view(input.shape[1], len(input), *input.shape[2:]).transpose(0, 1), None, None
 
 
 def native_layer_norm(
