@@ -81,7 +81,8 @@ class ResidualBlock(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         active = self.norm1(images).relu()
         residual: Tensor = self.conv2(self.norm2(self.conv1(active)).relu())
-        return residual + self.shortcut(active if isinstance(self.shortcut, nn.Conv2d) else images)
+        beside: Tensor = self.shortcut(active if isinstance(self.shortcut, nn.Conv2d) else images)
+        return residual + beside
 
 
 class ResidualClassifier(Classifier):
