@@ -1,8 +1,15 @@
 """How long a person waits for the explorer, measured in a real browser: `python scripts/speed.py`.
 
-Prints, in milliseconds, the least and the median over the rounds: of opening the first page in a browser that has never
-been there, until its first content and until everything on it is drawn; and from a click on a class to its first map,
-to all maps, and until nothing moves any more. No click repeats a question, so every map is computed.
+Prints, in milliseconds, the least and the median over the rounds:
+
+* cold: of the first page that a server just started gives to a browser that has never been there, until its first
+  paint, its header, and everything on it; and how long the server took to start.
+* own: from the start of the server to the maps of a checkpoint and a photograph of one's own (a ResNet-18 with seven
+  classes), with the clicks that it takes.
+* opening: of the first page of a warm server in such a browser.
+* pages: from a click on a page's title to its header, and until everything on it is drawn.
+* classes: from a click on a class to its first map, to all maps, and until nothing moves any more. No click repeats a
+  question, so every map is computed.
 """
 
 import argparse
@@ -18,6 +25,11 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
 
 from support.browser import PATIENCE_MS, launched, served, settle
+from support.views import drawn
+
+from plugin.explorer.app import PAGES
+
+MEASURED = ("cold", "own", "opening", "pages", "classes")
 
 # A network of ImageNet's size, with random weights: nothing is downloaded.
 LARGE = "torchvision.models:resnet50"
@@ -30,14 +42,16 @@ VIEWS = {
 }
 PICTURES = ("cat", "coffee", "rocket")
 BARS = "[class*='st-key-attribute-bars'] .bars .point path"
+# The pictures of the maps on the page.
+MAPS = """(() => [...document.querySelectorAll("[class*='st-key-attribute-map'] .heatmaplayer image")]
+    .map(image => image.getAttribute('href') ?? image.getAttribute('xlink:href')))"""
 # From the release of the button on, looks at each frame of the browser whether the maps are other ones.
-CLOCK = """() => {
-    const maps = () => [...document.querySelectorAll("[class*='st-key-attribute-map'] .heatmaplayer image")]
-        .map(image => image.getAttribute('href') ?? image.getAttribute('xlink:href'));
-    const before = maps(), clock = window.clock = {};
-    document.addEventListener('pointerup', () => {
+CLOCK = f"""() => {{
+    const maps = {MAPS};
+    const before = maps(), clock = window.clock = {{}};
+    document.addEventListener('pointerup', () => {{
         const start = performance.now();
-        const look = () => {
+        const look = () => {{
             const now = maps(), passed = performance.now() - start;
             const changed = now.filter((map, index) => map !== before[index]).length;
             if (changed && !clock.first) clock.first = passed;
@@ -46,10 +60,77 @@ CLOCK = """() => {
             if (clock.all && app.dataset.testScriptState === 'notRunning'
                 && !document.querySelector('[data-stale=true]')) clock.still = passed;
             else requestAnimationFrame(look);
-        };
+        }};
         requestAnimationFrame(look);
-    }, {capture: true, once: true});
-}"""
+    }}, {{capture: true, once: true}});
+}}"""
+
+
+def cold(browser: Any, folder: Path) -> dict[str, float]:
+    """Start a server, and open its first page."""
+    start = time.perf_counter()
+    with served(folder / "log.txt", "-m", "plugin.explorer") as address:
+        answers = time.perf_counter()
+        return {"start of the server": 1000 * (answers - start), **opened(browser, address)}
+
+
+def own(browser: Any, folder: Path) -> dict[str, float]:
+    """Start a server, and open a checkpoint and a photograph."""
+    start, clicks = time.perf_counter(), 0
+    with served(folder / "log.txt", "-m", "plugin.explorer") as address:
+        answers = time.perf_counter()
+        page = browser.new_context(viewport={"width": 1400, "height": 1080}).new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(address)
+        for act in (
+            lambda: page.get_by_role("link", name="Attribute", exact=True).first.click(),
+            lambda: page.get_by_text("Your own weights", exact=True).click(),
+            lambda: page.set_input_files("[class*='st-key-attribute-weights'] input[type=file]", folder / "mine.pt"),
+            lambda: page.get_by_role("button", name="Open as resnet18").click(),
+            lambda: page.set_input_files(".st-key-attribute-file input[type=file]", folder / "koala.png"),
+        ):
+            act()
+            clicks += 1
+        page.wait_for_url(lambda url: "network=resnet18" in url and "picture=" in url)
+        page.wait_for_function(f"{MAPS}().length === 3")
+        settle(page)
+        shown = time.perf_counter()
+        page.context.close()
+        return {
+            "clicks": clicks, "since the browser's first request": 1000 * (shown - answers),
+            "since the start of the server": 1000 * (shown - start),
+        }  # fmt: skip
+
+
+def files_of_ones_own(folder: Path) -> None:
+    """The checkpoint and the photograph."""
+    import torch
+    from torchvision.models import resnet18
+
+    from plugin import models
+
+    torch.manual_seed(0)
+    torch.save(resnet18(num_classes=7).state_dict(), folder / "mine.pt")
+    models.sample_images()["astronaut"].save(folder / "koala.png")
+
+
+def turned(page: Any, address: str) -> Iterator[dict[str, float]]:
+    """Click the titles at the top, one after the other."""
+    page.goto(f"{address}attribute?methods=gradient")
+    settle(page)
+    for each in (each for each in PAGES if each.path != "attribute"):
+        link = page.get_by_role("link", name=each.title, exact=True).first
+        start = time.perf_counter()
+        link.click()
+        # Two pages have one header: the title tells whose it is.
+        page.wait_for_function(
+            """title => document.title.startsWith(`${title} ·`)
+                && [...document.querySelectorAll('h2')].some(header => !header.closest('[data-stale=true]'))""",
+            arg=each.title,
+        )
+        header = time.perf_counter()
+        drawn(page)
+        yield {"header": 1000 * (header - start), "everything": 1000 * (time.perf_counter() - start)}
 
 
 def opened(browser: Any, address: str) -> dict[str, float]:
@@ -62,10 +143,10 @@ def opened(browser: Any, address: str) -> dict[str, float]:
     page.locator("h1, h2").first.wait_for()
     header = time.perf_counter()
     settle(page)
-    drawn = time.perf_counter()
+    everything = time.perf_counter()
     painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     context.close()
-    return {"first paint": painted, "header": 1000 * (header - start), "everything": 1000 * (drawn - start)}
+    return {"first paint": painted, "header": 1000 * (header - start), "everything": 1000 * (everything - start)}
 
 
 def clicked(page: Any, address: str, query: str) -> Iterator[dict[str, float]]:
@@ -100,17 +181,32 @@ def summary(rounds: list[dict[str, float]]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="of opening the first page")
+    parser.add_argument("--rounds", type=int, default=5, help="of starts and of opening the first page")
+    parser.add_argument("--only", nargs="*", choices=MEASURED, default=MEASURED)
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        served(Path(folder) / "log.txt", "-m", "plugin.explorer", "--model", LARGE) as address,
-        launched() as browser,
-    ):
-        opened(browser, address)  # afterwards the server is warm
+    with tempfile.TemporaryDirectory() as name, launched() as browser:
+        folder = Path(name)
+        files_of_ones_own(folder)
+        for kind, measure in (("cold", cold), ("own", own)):
+            if kind in options.only:
+                rounds = [measure(browser, folder) for _ in range(options.rounds)]
+                print(f"{kind}:", summary(rounds), flush=True)
+        if {"opening", "pages", "classes"} & {*options.only}:
+            with served(folder / "log.txt", "-m", "plugin.explorer", "--model", LARGE) as address:
+                _warm(browser, address, options)
+
+
+def _warm(browser: Any, address: str, options: argparse.Namespace) -> None:
+    """What is measured on a server that has served before."""
+    opened(browser, address)
+    if "opening" in options.only:
         print("opening:", summary([opened(browser, address) for _ in range(options.rounds)]), flush=True)
-        page = browser.new_context(viewport={"width": 1400, "height": 1080}).new_page()
-        page.set_default_timeout(PATIENCE_MS)
+    page = browser.new_context(viewport={"width": 1400, "height": 1080}).new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    if "pages" in options.only:
+        list(turned(page, address))  # afterwards the maps of all pages are kept
+        print("pages:", summary(list(turned(page, address))), flush=True)
+    if "classes" in options.only:
         for name, query in VIEWS.items():
             print(f"{name}:", summary(list(clicked(page, address, query))), flush=True)
 

@@ -62,7 +62,7 @@ def show(
     >>> model = models.load("all-cnn-c")
     >>> figure = explorer.show(model, models.sample_images()["cat"], ["gradient", "guided-backprop"])
     >>> figure.layout.annotations[0].text
-    'Gradient<br>cat: logit 6.16, probability 81 %'
+    'Gradient<br>cat: logit 7.97, probability 76 %'
     >>> batch = model.preprocess(models.sample_images()["cat"]).repeat(2, 1, 1, 1)
     >>> len(explorer.show(model.network, batch, "lrp-epsilon", target=3).data)  # a map for each input
     2
