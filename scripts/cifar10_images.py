@@ -34,7 +34,7 @@ def main() -> None:
         normalise = Normalize(model.preprocessing.mean, model.preprocessing.std)
         maximizer = CodeSpaceAM(model.network, generator, transform=normalise)
         targets = [target for target in range(10) for _ in range(RUNS)]
-        result = maximizer.maximize(targets, seeds=[*range(RUNS)] * 10, stop_at="data", real=test)
+        result = maximizer.maximize(targets, seeds=[*range(RUNS)] * 10)
         save_grid(result.images, ROOT / "docs" / "figures" / f"code-space-{name}.png", columns=RUNS)
         print(name, scorecard(result, judge, test), sep="\n", flush=True)
         of_classes(result.images, judge, test.classes)

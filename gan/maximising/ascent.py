@@ -16,8 +16,8 @@ asks for it), each has a random generator of its own, and batches are computed i
 (`gan.maximising.batching`): a batch gives, bit for bit, what single runs give.
 
 A generator draws several kinds of images, and no step along the slope leads from one to another. A run for a unit that
-is no class therefore leaps every other step once its steps are a tenth of the first one: it tries the code with every
-fifth of its entries, on average, drawn anew, and begins there if the unit's value is larger.
+is no class therefore leaps every other step once its steps are a tenth of the first one: it tries the code with about
+half of its entries drawn anew, and begins there if the unit's value is larger.
 
 Where g is 0 the unit is silent: the run follows the slope that open ReLUs let through (`gan.maximising.opening`) as
 long as the value does not fall, and is given up after some steps if it never finds a slope.

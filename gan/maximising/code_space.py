@@ -27,7 +27,7 @@ _PATIENCE = 32
 # Random images that say how clear an image of the generator is to the classifier, and the share that is less clear.
 _SAMPLED, _CLEAREST = 64, 0.75
 # Of a code's entries, those that a leap draws anew.
-_REDRAWN = 0.2
+_REDRAWN = 0.5
 
 
 class CodeSpaceAM(ActivationMaximizer):

@@ -331,13 +331,14 @@ def test_accuracies_are_those_of_the_stored_weights() -> None:
 def test_scores_of_generators_are_those_of_the_stored_weights() -> None:
     text = (DOCS / "gan.md").read_text(encoding="utf-8")
     loaded = {name: gan.load(name) for name in ("dcgan-mnist", "gan-mnist")}
-    for name, each in loaded.items():
+    pictures = gan.load("dcgan-cifar10")
+    for name, each in (loaded | {"dcgan-cifar10": pictures}).items():
         parts = (each.generator, each.discriminator)
         count = sum(parameter.numel() for part in parts for parameter in part.parameters())
         assert re.search(
             rf"^\| `{name}` \| .* \| {count:,} \| Fréchet distance {each.scores['fid_ratio']:.1f} \|", text, re.M
         ), name
-    for name in ("mnist-classifier", "mnist-judge"):
+    for name in ("mnist-classifier", "mnist-judge", "cifar10-judge"):
         network = gan.load_classifier(name)
         count = sum(parameter.numel() for parameter in network.parameters())
         accuracy = f"{100 * network.accuracy:.2f} %"
@@ -351,6 +352,9 @@ def test_scores_of_generators_are_those_of_the_stored_weights() -> None:
         first, second = (f"{each.scores[score]:.{digits}f}" for each in loaded.values())
         last = f"{loaded['dcgan-mnist'].scores[of_test]:.2f}" if of_test in loaded["dcgan-mnist"].scores else of_test
         assert re.search(rf"^\| {label} \| {first} \| {second} \| *{last} *\|", text, re.M), label
+        of_test = f"{pictures.scores[of_test]:.2f}" if of_test in pictures.scores else of_test
+        row = rf"^\| {label.replace('digits', 'classes')} \| {pictures.scores[score]:.{digits}f} \| *{of_test} *\|"
+        assert re.search(row, text, re.M), row
 
 
 def test_the_readme_is_short() -> None:
