@@ -241,7 +241,9 @@ def test_runs_end_where_it_suits(digit_classifier, monkeypatch):
     assert ends(Settings(), pictures) == ("probability", "steps")
     assert ends(Settings(explain="neuron", layer="features.conv3"), pictures) == ("steps", "data")
     left_open = settled(Settings(until="data", data="cifar10"), pictures)
-    assert (left_open.until, left_open.generator) == ("steps", "fourier")
+    assert (left_open.until, left_open.generator) == ("probability", "dcgan-cifar10")
+    drawn = settled(Settings(until="data", data="cifar10", generator="maco"), pictures)
+    assert (drawn.until, drawn.generator) == ("steps", "maco")
 
 
 def test_what_data_reach_is_stated(digit_classifier):
@@ -383,7 +385,8 @@ def test_invariance_page_measures_on_request_only():
     assert any("The chosen unit, conv2 3" in text.value for text in at.markdown)
     at = opened("invariance", network="all-cnn-c", generator="pixels", data="cifar10", count="2")
     assert "less than 50" in at.warning[0].value
-    assert any("generator" in info.value for info in at.info)
+    assert not at.info
+    assert at.session_state["attribute.generator"] == "dcgan-cifar10"
 
 
 # The Invariance page's work

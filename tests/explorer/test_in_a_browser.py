@@ -176,8 +176,8 @@ def test_report_prints_what_it_shows(page, address, tmp_path):
     assert page.evaluate(cut) == []
     unbroken = page.evaluate("[...document.querySelectorAll('figure, tr')].map(e => getComputedStyle(e).breakInside)")
     assert {*unbroken} == {"avoid"}
-    tallest = page.evaluate("Math.max(...[...document.querySelectorAll('.map')].map(map => map.offsetHeight))")
-    assert tallest < 980  # of one page
+    # Of one page; the layout follows the change to paper after a moment.
+    page.wait_for_function("Math.max(...[...document.querySelectorAll('.map')].map(map => map.offsetHeight)) < 980")
     assert page.pdf(format="A4")[:5] == b"%PDF-"
 
 

@@ -89,7 +89,7 @@ def test_changed_rule_changes_title_file_name_and_digest():
         at = opened("lrp", target="3", **({"rules": changed} if changed else {}))
         title = titles(at)[0]
         assert [button.label for button in at.get("download_button")] == [
-            *(f"{kind} of {title.strip('*')}" for kind in ("PNG", "SVG", "Bare PNG", "NPZ")),
+            *(f"{kind} of LRP epsilon, z+, flat" for kind in ("PNG", "SVG", "Bare PNG", "NPZ")),
             "Report of this view",
         ]
         seen.append(title)

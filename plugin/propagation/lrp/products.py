@@ -46,11 +46,14 @@ def product(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def is_nothing(mode: RelevancePropagation, call: Call) -> bool:
-    """Whether a factor is 0, such as the first state of a recurrence."""
+    """Whether a factor is zeros, such as the first state of a recurrence, or a weight is multiplied by the number 0.
+
+    A signal times the number 0 stays a signal, to which nothing passes: so a state can begin that gates are to meet.
+    """
     if any(mode.note(tensor).number == 0 for tensor in call.given):
         return True
-    is_product = call.operation is not None and call.operation.kind is Kind.PRODUCT
-    return is_product and any(isinstance(factor, (int, float)) and factor == 0 for factor in call.args)
+    weights = bool(call.signals) and all(mode.note(signal).weight for signal in call.signals)
+    return weights and any(isinstance(factor, (int, float)) and factor == 0 for factor in call.args)
 
 
 def shared(call: Call) -> Any:

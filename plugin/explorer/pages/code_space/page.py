@@ -81,6 +81,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
             f"The shipped generators draw digits and the pictures of CIFAR-10, and have no code space for "
             f"{escaped(subject.name)}."
         )
+    if subject.name != DIGITS:
         offer_alone(DIGITS)
     st.subheader(escaped(f"{DRAWN_BY[plan.generator]}: {subject.name}, {unit}"))
     if plan.runs < settings.runs:
