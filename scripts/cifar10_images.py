@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 from gan import CodeSpaceAM, load, load_classifier, scorecard
 from gan.data import read
 from gan.export import save_grid
+from gan.networks import Generator
 from plugin import models
 
 DATA = Path(os.environ.get("REAL_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
@@ -41,11 +42,13 @@ def main() -> None:
 
 
 @torch.no_grad()
-def random_images(generator: torch.nn.Module, judge: torch.nn.Module, count: int = 2000) -> None:
+def random_images(generator: Generator, judge: torch.nn.Module, count: int = 2000) -> None:
     """How often the judge sees the class that a random code asks for."""
     codes = torch.randn(count, generator.code_size, generator=torch.Generator().manual_seed(0))
     outputs = torch.cat([judge(generator(some)) for some in codes.split(100)])
-    agreed = (outputs.argmax(1) == generator.labels(codes)).float().mean()
+    labels = generator.labels(codes)
+    assert labels is not None
+    agreed = (outputs.argmax(1) == labels).float().mean()
     print(f"random codes: the judge agrees on {agreed:.0%} of {count}")
 
 
