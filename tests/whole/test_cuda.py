@@ -79,7 +79,7 @@ def test_several_targets_layers_neurons_and_the_ledger() -> None:
             "targets": lrp.attribute_targets(batch, [3, 5]),
             "a list": lrp.attribute(batch, target=[1, 2]),
             "in parts": lrp.attribute(batch, target=torch.tensor([1, 2], device=batch.device), internal_batch_size=1),
-            "layer": LayerLRPTranspose(model, "layer2", "epsilon_gamma_box").attribute(batch, target=1),
+            "layer": LayerLRPTranspose(model, "layer2", rules="epsilon_gamma_box").attribute(batch, target=1),
             "neuron": NeuronGuidedBackprop(model, model.get_submodule("layer2")).attribute(batch, (3, 2, 2)),
             "ledger": torch.tensor([[entry.entered, entry.left] for entry in ledger]),
         }
