@@ -392,6 +392,23 @@ def test_invariance_page_measures_on_request_only():
 # The Invariance page's work
 
 
+@pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
+def test_program_gives_the_sets_of_a_network_that_normalises_its_input(tmp_path, monkeypatch):
+    subject = offered_networks.open_network("model-c")
+    settings = Settings(network="model-c", runs=2, ascent=2, count=50, layer="features.conv3")
+    settings = figure_questions.with_unit(settings, subject, figure_questions.layers_of(subject))
+    question = figure_questions.question_of("C", settings, subject, "crops")
+    assert question.generator == "dcgan-cifar10"
+    view = Job(lambda task: figure_findings.measure(task, question, subject)).wait(300)
+    assert view.completed, view.error
+    program = figure_programs.program(question, subject).replace("figure.show()", "")
+    states = executed(program, tmp_path, monkeypatch)["states"]
+    for ours, theirs in zip(view.result.states["trained"], states["trained"], strict=True):
+        assert (ours.layer, ours.unit) == (theirs.layer, theirs.unit)
+        assert ours.responses == pytest.approx(theirs.responses, rel=1e-3, abs=1e-3)
+        assert ours.random_responses == pytest.approx(theirs.random_responses, rel=1e-3, abs=1e-3)
+
+
 @pytest.mark.parametrize("figure", figure_questions.FIGURES)
 def test_program_gives_the_figure_on_screen(figure, digit_classifier, tmp_path, monkeypatch):
     settings = replace(DIGITS, runs=3, ascent=4, count=60, layer="body.conv2")

@@ -62,6 +62,8 @@ def _picture_lines(question: FigureQuestion, subject: Subject, imports: set[str]
 
 def _set_lines(question: FigureQuestion, subject: Subject, imports: set[str]) -> list[str]:
     imports.add("from plugin.experiments.units import layers_with_units")
+    normalises = normalisation(subject) is not None
+    generate = "lambda codes: normalise(generator(codes))" if normalises else "generator"
     return [
         *_maximizer_lines(question, subject, imports),
         f"chosen = ('trained', {question.layer!r})",
@@ -70,7 +72,7 @@ def _set_lines(question: FigureQuestion, subject: Subject, imports: set[str]) ->
         "        found",
         "        for layer in layers_with_units(network, images)",
         "        for found in maximising_sets(",
-        "            network, images, generator, maximizers(network), [layer],",
+        f"            network, images, {generate}, maximizers(network), [layer],",
         f"            [{question.channel}] if (state, layer) == chosen else 1, {question.runs}, seed={question.seed},",
         "        )",
         "    ]",
@@ -82,17 +84,17 @@ def _set_lines(question: FigureQuestion, subject: Subject, imports: set[str]) ->
 def _maximizer_lines(question: FigureQuestion, subject: Subject, imports: set[str]) -> list[str]:
     """A function of a network that makes the maximisers of its layers."""
     imports.add("from plugin.experiments.invariance.study import ToTheEnd")
+    lines, transform = [], ""
+    if normalisation(subject) is not None:
+        imports.add("from torchvision.transforms import Normalize")
+        mean, std = subject.model.preprocessing.mean, subject.model.preprocessing.std
+        lines, transform = [f"normalise = Normalize({mean}, {std})"], ", transform=normalise"
     if question.generator:
         imports.add("from gan import CodeSpaceAM, load")
-        lines = [f"generator = load({question.generator!r}).generator"]
-        made = "CodeSpaceAM(network, generator, layer or None)"
+        lines.append(f"generator = load({question.generator!r}).generator")
+        made = f"CodeSpaceAM(network, generator, layer or None{transform})"
     else:
         imports.add("from gan import PixelAM")
-        lines, transform = [], ""
-        if normalisation(subject) is not None:
-            imports.add("from torchvision.transforms import Normalize")
-            mean, std = subject.model.preprocessing.mean, subject.model.preprocessing.std
-            lines, transform = [f"normalise = Normalize({mean}, {std})"], ", normalise"
         made = f"PixelAM(network, {subject.input_shape}, layer or None{transform})"
     return [
         *lines,
