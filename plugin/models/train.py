@@ -5,7 +5,8 @@ differs in three ways, none of which affects the architecture of the stored netw
 
 * every convolution except the last is followed by batch norm while training, and folded into its weight and bias at the
   end, so that the stored network is Table 1 of the paper, layer for layer;
-* images grow from 16 to 32 pixels over the epochs (the networks average over positions, so any size fits);
+* images grow from 16 to 32 pixels over the first half of the epochs (the networks average over positions, so any size
+  fits);
 * the stored weights are an exponential moving average, and the learning rate rises for a fifth of the steps and then
   falls linearly to zero. Images are flipped and shifted by up to four pixels; dropout is off by default.
 """
@@ -53,10 +54,14 @@ class Recipe:
     started_from: str | None = None
 
     def resolution(self, epoch: int) -> int:
-        """Side of the training images in pixels, a multiple of 4: slow growth at first, 32 in the last epoch."""
-        progress = epoch / max(1, self.epochs - 1)
-        result: int = 4 * round((self.smallest + (32 - self.smallest) * progress**1.5) / 4)
+        """Side of the training images in pixels, a multiple of 4: it grows over the first half of the epochs to 32."""
+        progress = min(1.0, 2 * (epoch + 1) / self.epochs)
+        result: int = 4 * round((self.smallest + (32 - self.smallest) * progress) / 4)
         return result
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the network runs in this precision."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 @dataclass
@@ -185,7 +190,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * min(done / 0.2, (1 - done) / 0.8)
             values = augment(normalise(images[batch]), recipe.resolution(epoch), random)
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            with recipe.autocast():
                 logits = self.network(values.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float(), labels[batch], label_smoothing=0.05)
             if not loss.isfinite():
@@ -219,7 +224,8 @@ def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | No
     while trainer.progress.epoch < recipe.epochs:
         loss = trainer.run_epoch(images, labels)
         trainer.progress.epoch += 1
-        score = accuracy(trainer.averaged(), test_images, test_labels)
+        with recipe.autocast():
+            score = accuracy(trainer.averaged(), test_images, test_labels)
         trainer.progress.history.append({"epoch": trainer.progress.epoch, "loss": loss, "test_accuracy": score})
         trainer.save()
         write_json(folder / "history.json", trainer.progress.history)
