@@ -4,7 +4,7 @@ from . import _neighbour  # noqa: F401 - comes first: everything below imports `
 from .judging import scorecard
 from .loading import LoadedGAN, load, load_classifier
 from .maximising import CodeSpaceAM, ImageSpaceAM, LatentGenerator, PixelAM, Result
-from .networks import DCGAN, MLPGAN
+from .networks import DCGAN, MLPGAN, branch_of
 from .training import RECIPES, Recipe, train, train_classifier
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "PixelAM",
     "Recipe",
     "Result",
+    "branch_of",
     "load",
     "load_classifier",
     "scorecard",

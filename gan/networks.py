@@ -98,10 +98,30 @@ class Branches(nn.Module):
         self.linear = nn.Linear(code_size, units, bias=False)
         self.offsets = nn.Parameter(torch.randn(self.branches, units))
 
+    def chosen(self, codes: Tensor) -> Tensor:
+        """The number of the offset that each code `(N, d)` chooses `(N,)`."""
+        return codes[:, : self.branches].argmax(dim=1)
+
     def forward(self, codes: Tensor) -> Tensor:
         choice = (self.sharpness * codes[:, : self.branches]).softmax(dim=1)
         units: Tensor = self.linear(codes) + choice @ self.offsets
         return units
+
+
+def branch_of(generator: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """From codes `(N, d)` to the number of the generator's branch that draws each `(N,)`; None if it has none.
+
+    Args:
+        generator: of a GAN of this package, or any other.
+
+    >>> import torch
+    >>> from gan import branch_of, load
+    >>> branches = branch_of(load("dcgan-mnist").generator)
+    >>> branches(torch.eye(100)[:3])
+    tensor([0, 1, 2])
+    """
+    found = next((module for module in generator.modules() if isinstance(module, Branches)), None)
+    return None if found is None or found.branches < 2 else found.chosen
 
 
 class Smooth(nn.Module):

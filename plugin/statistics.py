@@ -1,6 +1,7 @@
 """Numbers that describe sets of vectors and outputs of networks, shared by `gan` and the experiments."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,24 @@ def mean_cosine(maps: Tensor) -> float:
     cosines = directions @ directions.T
     first, second = torch.triu_indices(len(maps), len(maps), offset=1)
     return float(cosines[first, second].mean())
+
+
+class Quartiles(NamedTuple):
+    """The first quartile, the median and the third."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        """The median, with the quartiles in brackets: "0.39 (0.10 to 0.92)"."""
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def quartiles(values: Iterable[float]) -> Quartiles:
+    """The quartiles of numbers, at least one, linear between neighbours."""
+    parts = torch.tensor([*values], dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
+    return Quartiles(*parts.tolist())
 
 
 @torch.inference_mode()

@@ -1,11 +1,13 @@
 """The figures of docs/invariance.md, from the folder that its commands write: `python scripts/study_figures.py FOLDER`.
 
 Charts are drawn in a real browser, which needs Playwright's Python package and Debian's chromium. The JSON files in the
-folder hold the numbers; nothing is measured here.
+folder hold the numbers. The first figure draws the solutions in the folder, and the deconvnet's pictures of their
+units; it reads CIFAR-10 from the folder `REAL_DATA`.
 """
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,11 +16,19 @@ from typing import Any, TypeVar
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
 
 import plotly.graph_objects as go
+import torch
+from PIL import Image, ImageDraw, ImageFont
 from plotly.offline import get_plotlyjs
 from support.browser import ROOT, launched
+from torch import Tensor
 
+from gan import load
+from plugin import models
+from plugin.experiments.deconvnet import IMAGE_FREE, channel_responses, examine
 from plugin.experiments.invariance import LayerInvariance, MaximisingSet, PictureResponse
 from plugin.experiments.invariance.figures import invariance_figure, maximising_set_figure, sufficiency_figure
+from plugin.figures import as_image
+from plugin.models.data import cifar10, normalise
 
 FIGURES = ROOT / "docs" / "figures"
 STATES = ("trained", "untrained")
@@ -27,6 +37,8 @@ LAYERS = {
     "mnist-classifier": ("conv1", "conv2", "conv3", "hidden", "output"),
 }
 WIDTH = 1088
+DATA = Path(os.environ.get("REAL_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
+TILE, GAP, LINE = 160, 12, 20
 Found = TypeVar("Found", LayerInvariance, PictureResponse, MaximisingSet)
 
 
@@ -37,11 +49,14 @@ def read(folder: Path, name: str, kind: type[Found]) -> list[Found]:
 
 
 def of_layers(folder: Path, network: str, part: str, kind: type[Found]) -> dict[str, list[Found]]:
-    """The findings of every layer, by the state of the network."""
-    return {
-        state: [found for layer in LAYERS[network] for found in read(folder, f"{network}-{state}-{part}-{layer}", kind)]
-        for state in STATES
-    }
+    """The findings of every layer that was measured, by the state of the network."""
+    found: dict[str, list[Found]] = {}
+    for state in STATES:
+        names = [f"{network}-{state}-{part}-{layer}" for layer in LAYERS[network]]
+        found[state] = [one for name in names if (folder / f"{name}.json").exists() for one in read(folder, name, kind)]
+        if not found[state]:
+            raise FileNotFoundError(f"{folder} has no {names[0]}.json: run the commands of docs/invariance.md first")
+    return found
 
 
 def charts(folder: Path) -> dict[str, go.Figure]:
@@ -52,6 +67,38 @@ def charts(folder: Path) -> dict[str, go.Figure]:
         "invariance-one-picture": sufficiency_figure(of_layers(folder, "all-cnn-c", "B", PictureResponse)),
         "invariance-sets": maximising_set_figure(of_layers(folder, "mnist-classifier", "C-gan-mnist", MaximisingSet)),
     }
+
+
+def two_alike(folder: Path, generator: str = "dcgan-cifar10", layer: str = "class_conv", count: int = 3) -> Image.Image:
+    """A row for each unit: two solutions with the highest barrier between them, and the deconvnet's picture.
+
+    Below each is the unit's response over its best response to an image. The deconvnet's picture has the contrast of
+    the best image.
+    """
+    model, generate = models.load("all-cnn-c"), load(generator).generator
+    images = normalise(cifar10(DATA, train=False)[0][:1000])
+    sets = [one for one in read(folder, f"all-cnn-c-trained-C-{generator}-{layer}", MaximisingSet) if one.barriers]
+    sheet = Image.new("RGB", (90 + 3 * (TILE + GAP), LINE + count * (TILE + 2 * LINE)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    heads = ("one picture", "the deconvnet's, no image", "another picture")
+    for column, head in enumerate(heads):
+        pen.text((90 + column * (TILE + GAP), 2), head, fill="#222", font=font)
+    for row, found in enumerate(sorted(sets, key=lambda one: one.barrier, reverse=True)[:count]):
+        (unit,) = examine(model, images, [found.layer], [found.unit[0]]).units
+        codes = torch.tensor(found.path_over_the_highest_barrier(2))
+        with torch.no_grad():
+            ends: Tensor = generate(codes)
+        reached = channel_responses(model.network, found.layer, normalise(ends), [found.unit[0]] * 2) / unit.best
+        deconvnet = Image.fromarray(as_image(unit.pictures[IMAGE_FREE].numpy()))
+        first, last = (Image.fromarray((255 * end).round().byte().permute(1, 2, 0).numpy()) for end in ends)
+        shares = (float(reached[0]), unit.response[IMAGE_FREE], float(reached[1]))
+        top = LINE + row * (TILE + 2 * LINE)
+        pen.text((4, top + TILE // 2), unit.label, fill="#222", font=font)
+        for column, (picture, share) in enumerate(zip((first, deconvnet, last), shares, strict=True)):
+            left = 90 + column * (TILE + GAP)
+            sheet.paste(picture.resize((TILE, TILE), Image.Resampling.NEAREST), (left, top))
+            pen.text((left, top + TILE + 2), f"response {share:.2f}", fill="#555", font=font)
+    return sheet
 
 
 def draw(page: Any, figure: go.Figure, path: Path) -> None:
@@ -67,6 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="--out of plugin.experiments.invariance")
     folder = parser.parse_args(arguments).folder
+    two_alike(folder).save(FIGURES / "invariance-two-pictures.png", optimize=True)
     with launched() as browser:
         page = browser.new_page(viewport={"width": WIDTH, "height": 600})
         for name, figure in charts(folder).items():

@@ -14,7 +14,8 @@ and without switches, guided backprop and the gradient. Numbers go with them:
 * likeness, one number per layer and method: the cosine between the pictures of different units. At 1 all units have
   the same preferred pattern.
 
-Units are taken evenly over the channels that respond at all; they are not selected by the look of their pictures.
+Units are taken evenly over the channels that respond at all, or all of them; none is selected by the look of its
+pictures.
 """
 
 import argparse
@@ -31,10 +32,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..attr import DeconvNet, NeuronModifiedBackprop
+from ..files import write_json
 from ..models import LoadedModel, WeightsUnavailable, known_names, load, names
 from ..models.data import cifar10, normalise
 from ..statistics import mean_cosine
-from .deconvnet_report import write_report
+from .deconvnet_report import numbers, write_report
 from .unit_findings import NetworkFindings, UnitFinding
 from .units import evenly, responding_channels, responses_in_the_middle, seen_pixels
 
@@ -47,13 +49,14 @@ CONDITIONED = {
 }
 METHODS = (IMAGE_FREE, *CONDITIONED)
 BEST = 3
+_PIXELS_AT_ONCE = 1 << 17  # of the units that are examined together; each has BEST images
 
 
 def examine(
     model: LoadedModel,
     images: Tensor,
     layers: int | Sequence[str] = 6,
-    units: int | Sequence[int] = 4,
+    units: int | Sequence[int] | None = 4,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
     conditioned: Mapping[str, str] = CONDITIONED,
 ) -> NetworkFindings:
@@ -64,7 +67,7 @@ def examine(
         images: normalised images `(N, 3, H, W)`, at least three, among which to find the best.
         layers: their names (any that return maps or one value per channel), or the number to take evenly over the
             convolutions.
-        units: the number of units of each layer, or a list of channels.
+        units: the number of units of each layer, a list of channels, or None for all that respond to some image.
         progress: wraps the loop over the layers, to show the progress.
         conditioned: the methods that need an image: their names, and the rows of `plugin.rules.SIGNAL_RULES`.
 
@@ -99,51 +102,70 @@ def examine(
             continue
         classes = model.classes if layer == list(responses)[-1] and values.shape[1] == len(model.classes) else ()
         free = DeconvNet(model.network, layer, tuple(images.shape[1:]), "center").reconstruct(channels, position)
-        for channel, picture in zip(channels, free, strict=True):
-            best = values[:, channel].topk(BEST)
-            unit = (channel, *position)
-            examined = _examine_unit(
-                model.network, layer, unit, images[best.indices], float(best.values[0]), picture, conditioned
-            )
-            found.append(replace(examined, class_name=classes[channel]) if classes else examined)
+        at_once = max(1, _PIXELS_AT_ONCE // images[0, 0].numel())
+        for some, drawn in zip(torch.tensor(channels).split(at_once), free.split(at_once), strict=True):
+            best = values[:, some].topk(BEST, dim=0)
+            group = [(channel, *position) for channel in some.tolist()]
+            images_of_units = images[best.indices.T]
+            examined = _examine_units(model.network, layer, group, images_of_units, best.values[0], drawn, conditioned)
+            found += [replace(one, class_name=classes[one.unit[0]]) if classes else one for one in examined]
     return NetworkFindings(model, len(images), found, time.perf_counter() - start)
 
 
-def _examine_unit(
+def _examine_units(
     network: nn.Module,
     layer: str,
-    unit: tuple[int, ...],
+    units: Sequence[tuple[int, ...]],
     images: Tensor,
-    best: float,
+    best: Tensor,
     free: Tensor,
     conditioned: Mapping[str, str],
-) -> UnitFinding:
-    """Draw a unit's pictures on its best images `(BEST, 3, H, W)`, best first, and measure them."""
+) -> list[UnitFinding]:
+    """Draw units' pictures on their best images `(units, BEST, 3, H, W)`, best first, and measure them."""
+    where = [torch.tensor(indices).repeat_interleave(BEST) for indices in zip(*units, strict=True)]
+
+    def own_units(output: Tensor) -> Tensor:
+        return output[(torch.arange(len(output)), *where)]
+
     maps = {
-        name: NeuronModifiedBackprop(network, layer, rule).attribute(images, unit) for name, rule in conditioned.items()
+        name: NeuronModifiedBackprop(network, layer, rule)
+        .attribute(images.flatten(0, 1), own_units)
+        .unflatten(0, (len(units), BEST))
+        for name, rule in conditioned.items()
     }
-    pictures = {IMAGE_FREE: free, **{name: values[0] for name, values in maps.items()}}
-    box = seen_pixels(torch.cat([free[None], *maps.values()]))
-    values = scaled_responses(network, layer, unit, torch.stack(list(pictures.values())), images[0], box) / best
-    return UnitFinding(
-        layer=layer,
-        unit=unit,
-        image=images[0],
-        best=best,
-        box=box,
-        pictures=pictures,
-        response=dict(zip(pictures, values.tolist(), strict=True)),
-        cosine={name: mean_cosine(values) for name, values in maps.items()},
-    )
+    boxes = [seen_pixels(torch.cat(drawn)) for drawn in zip(free[:, None], *maps.values(), strict=True)]
+    pictures = {IMAGE_FREE: free, **{name: values[:, 0] for name, values in maps.items()}}
+    scaled = [
+        scaled_like(picture, image, box)
+        for drawn in pictures.values()
+        for picture, image, box in zip(drawn, images[:, 0], boxes, strict=True)
+    ]
+    channels = [unit[0] for unit in units] * len(pictures)
+    responses = channel_responses(network, layer, torch.stack(scaled), channels).view(len(pictures), -1) / best
+    return [
+        UnitFinding(
+            layer=layer,
+            unit=unit,
+            image=images[index, 0],
+            best=float(best[index]),
+            box=boxes[index],
+            pictures={name: drawn[index] for name, drawn in pictures.items()},
+            response=dict(zip(pictures, responses[:, index].tolist(), strict=True)),
+            cosine={name: mean_cosine(values[index]) for name, values in maps.items()},
+        )
+        for index, unit in enumerate(units)
+    ]
 
 
-def scaled_responses(
-    network: nn.Module, layer: str, unit: tuple[int, ...], pictures: Tensor, image: Tensor, box: tuple[slice, slice]
-) -> Tensor:
-    """A unit's responses `(n,)` to pictures `(n, C, H, W)` scaled to the norm of an image on the pixels it sees."""
-    norms = pictures[:, :, *box].flatten(1).norm(dim=1).clamp(min=1e-12)
-    scaled = pictures * (image[:, *box].norm() / norms).view(-1, 1, 1, 1)
-    return responses_in_the_middle(network, scaled, [layer])[layer][0][:, unit[0]]
+def scaled_like(picture: Tensor, image: Tensor, box: tuple[slice, slice]) -> Tensor:
+    """A picture `(C, H, W)` scaled to the norm that an image `(C, H, W)` has on the pixels that a unit sees."""
+    return picture * (image[:, *box].norm() / picture[:, *box].norm().clamp(min=1e-12))
+
+
+def channel_responses(network: nn.Module, layer: str, pictures: Tensor, channels: Sequence[int]) -> Tensor:
+    """The response `(n,)` to each picture `(n, C, H, W)` of its own channel of a layer, in the middle."""
+    responses = responses_in_the_middle(network, pictures, [layer])[layer][0]
+    return responses[torch.arange(len(pictures)), torch.tensor(channels)]
 
 
 def read_images(model: LoadedModel, folder: Path, limit: int) -> Tensor:
@@ -173,9 +195,11 @@ def run(
     images: Sequence[Tensor],
     folder: Path,
     layers: int | Sequence[str] = 6,
-    units: int = 4,
+    units: int | None = 4,
 ) -> list[NetworkFindings]:
     """Examine networks, with progress on the standard error, and write `report.html` and one PNG per layer.
+
+    The numbers are those of all units; of more than eight units, four are drawn. `findings.json` holds the numbers.
 
     Args:
         models: the networks.
@@ -188,7 +212,13 @@ def run(
         for model, inputs in zip(models, images, strict=True)
     ]
     write_report(findings, METHODS, folder)
+    write_json(folder / "findings.json", {found.model.name: numbers(found) for found in findings})
     return findings
+
+
+def unit_count(text: str) -> int | None:
+    """The number of units that an argument of the command line gives; "all" is None."""
+    return None if text == "all" else int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -199,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/deconvnet"), help="folder for report.html and the PNGs")
     parser.add_argument("--images", type=int, default=2000, help="how many images the best are found in")
     parser.add_argument("--layers", type=int, default=6, help="how many layers, evenly over the convolutions")
-    parser.add_argument("--units", type=int, default=4, help="how many units of each layer")
+    parser.add_argument("--units", type=unit_count, default=4, help='how many units of each layer, or "all"')
     options = parser.parse_args(arguments)
     try:
         pairs = [network.partition("=") for network in options.networks]

@@ -1,10 +1,10 @@
 """The findings of `plugin.experiments.deconvnet` as pictures and as one self-contained HTML file."""
 
 import html
-import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,10 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 from ..figures import as_image
 from ..files import replacing, write_text
 from ..models import Preprocessing
+from ..statistics import Quartiles, quartiles
 from .page import embedded, page, table
 from .unit_findings import NetworkFindings, UnitFinding
+from .units import evenly
 
 _TILE, _GAP, _HEADER, _MARGIN = 128, 6, 22, 74
+_MOST_DRAWN, _DRAWN = 8, 4  # of more units than the first number, the second is drawn
 
 
 def write_report(findings: Sequence[NetworkFindings], methods: Sequence[str], folder: Path) -> Path:
@@ -33,7 +36,8 @@ def write_report(findings: Sequence[NetworkFindings], methods: Sequence[str], fo
     for found in findings:
         parts.append(_section(found, methods))
         for layer, units in found.layers.items():
-            picture = draw_layer(units, methods, found.model.preprocessing)
+            drawn = evenly(units, len(units) if len(units) <= _MOST_DRAWN else _DRAWN)
+            picture = draw_layer(drawn, methods, found.model.preprocessing)
             with replacing(folder / f"{found.model.name}-{layer}.png") as partial:
                 picture.save(partial, optimize=True)
             parts.append(f"<h3>{html.escape(layer)}</h3>{embedded(picture, f'{found.model.name}, {layer}')}")
@@ -61,14 +65,30 @@ def draw_layer(units: Sequence[UnitFinding], methods: Sequence[str], preprocessi
     return sheet
 
 
-def median_table(
+def quartile_table(
     layers: Mapping[str, Sequence[UnitFinding]], methods: Sequence[str], measure: str
-) -> list[tuple[str, list[float]]]:
-    """For each layer the median over its units of a measure ("response" or "cosine"), one number per method."""
+) -> list[tuple[str, list[Quartiles]]]:
+    """For each layer the quartiles over its units of a measure ("response" or "cosine"), one entry per method."""
     return [
-        (layer, [statistics.median(getattr(unit, measure)[method] for unit in units) for method in methods])
+        (layer, [quartiles(getattr(unit, measure)[method] for unit in units) for method in methods])
         for layer, units in layers.items()
     ]
+
+
+def numbers(found: NetworkFindings) -> dict[str, Any]:
+    """The numbers of a network's report, for JSON: by measure, layer and method; quartiles are three numbers."""
+    first = _first(found)
+    methods = [*first[0].response] if first else []
+    conditioned = [*first[0].cosine] if first else []
+    by_layer = {
+        measure: {
+            layer: dict(zip(names, values, strict=True))
+            for layer, values in quartile_table(found.layers, names, measure)
+        }
+        for measure, names in (("response", methods), ("cosine", conditioned))
+    }
+    units = {layer: len(group) for layer, group in found.layers.items()}
+    return {"images": found.images, "units": units, **by_layer, "likeness": found.likeness}
 
 
 def _photograph(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -93,8 +113,12 @@ def _section(found: NetworkFindings, methods: Sequence[str]) -> str:
     response, cosine = "Response to the picture over the best response to an image", "Cosine between the pictures from"
     return (
         f"<h2>{html.escape(found.model.name)}</h2><p>{known}{found.images} images, {found.seconds:.0f} seconds.</p>"
-        + table(f"{response} (median)", methods, median_table(found.layers, methods, "response"))
-        + table(f"{cosine} three images (median)", conditioned, median_table(found.layers, conditioned, "cosine"))
+        + table(f"{response} (median, quartiles)", methods, quartile_table(found.layers, methods, "response"))
+        + table(
+            f"{cosine} three images (median, quartiles)",
+            conditioned,
+            quartile_table(found.layers, conditioned, "cosine"),
+        )
         + table(f"{cosine} different units (mean)", methods, likeness)
     )
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from ..statistics import Quartiles
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .25rem .8rem; text-align: right }
@@ -25,9 +27,15 @@ def page(title: str, introduction: str, body: str) -> str:
 
 
 def table(
-    caption: str, columns: Sequence[str], lines: Sequence[tuple[str, Sequence[float]]], full_shade: float = 1.0
+    caption: str,
+    columns: Sequence[str],
+    lines: Sequence[tuple[str, Sequence[float | Quartiles]]],
+    full_shade: float = 1.0,
 ) -> str:
-    """Numbers with two decimals, one line per layer; the shade of a cell grows from 0 to `full_shade`."""
+    """Numbers with two decimals, or their quartiles, one line per layer.
+
+    The shade of a cell grows from 0 to `full_shade`; that of quartiles is the median's.
+    """
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     rows = "".join(
         f"<tr><td>{html.escape(layer)}</td>" + "".join(_cell(value, full_shade) for value in values) + "</tr>"
@@ -44,6 +52,7 @@ def embedded(picture: Image.Image, description: str) -> str:
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
 
 
-def _cell(value: float, full_shade: float) -> str:
-    strength = min(max(value / full_shade, 0.0), 1.0) if value == value else 0.0
-    return f'<td style="background: rgba(33, 102, 172, {0.6 * strength:.2f})">{value:.2f}</td>'
+def _cell(value: float | Quartiles, full_shade: float) -> str:
+    number, text = (value.median, str(value)) if isinstance(value, Quartiles) else (value, f"{value:.2f}")
+    strength = min(max(number / full_shade, 0.0), 1.0) if number == number else 0.0
+    return f'<td style="background: rgba(33, 102, 172, {0.6 * strength:.2f})">{text}</td>'

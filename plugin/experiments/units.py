@@ -104,18 +104,20 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
 
 
-def responding_channels(responses: Tensor, units: int | Sequence[int], layer: str) -> list[int]:
+def responding_channels(responses: Tensor, units: int | Sequence[int] | None, layer: str) -> list[int]:
     """The selected channels, of those that respond to some image.
 
     Args:
         responses: `(N, channels)`.
-        units: the number of channels, taken evenly; or a list of channels.
+        units: the number of channels, taken evenly; a list of channels; or None for all.
         layer: its name, for the error.
 
     Raises:
         ValueError: a requested channel is missing, or responds to no image.
     """
-    alive = (responses.amax(0) > 0).nonzero().flatten().tolist()
+    alive: list[int] = (responses.amax(0) > 0).nonzero().flatten().tolist()
+    if units is None:
+        return alive
     if isinstance(units, int):
         return evenly(alive, units)
     silent = [channel for channel in units if channel not in alive]

@@ -1,8 +1,10 @@
 """The experiment's measures on networks whose answer is known, and the files that it leaves."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -84,6 +86,38 @@ def test_units_that_never_respond_are_passed_over(network: nn.Module, images: Te
         network[3].bias[:4] = -1e6
     found = examine(loaded(network), images, layers=["3"], units=4)
     assert [finding.unit[0] for finding in found.units] == [4]
+
+
+def test_all_units_are_those_examined_one_by_one(network: nn.Module, images: Tensor) -> None:
+    """Units of a layer are examined together; the numbers of each are its own."""
+    together = examine(loaded(network), images, layers=["0", "3"], units=None)
+    assert {layer: len(units) for layer, units in together.layers.items()} == {
+        "0": 6,
+        "3": 4,
+    }  # one of five responds to no image
+    for finding in together.units:
+        (alone,) = examine(loaded(network), images, layers=[finding.layer], units=[finding.unit[0]]).units
+        assert (alone.unit, alone.box, alone.best) == (finding.unit, finding.box, finding.best)
+        assert torch.equal(alone.image, finding.image)
+        for method in METHODS:
+            torch.testing.assert_close(alone.pictures[method], finding.pictures[method])
+            assert alone.response[method] == pytest.approx(finding.response[method], rel=1e-4, abs=1e-5)
+
+
+def test_the_file_of_numbers_has_the_quartiles_of_all_units(network: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    wide = nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU())
+    (found,) = run([loaded(wide)], [images], tmp_path, layers=1, units=None)
+    numbers = json.loads((tmp_path / "findings.json").read_text())["net"]
+    assert numbers["images"] == 12
+    assert len(found.units) > 8
+    assert numbers["units"] == {"0": len(found.units)}
+    for method in METHODS:
+        exact = np.quantile([unit.response[method] for unit in found.units], (0.25, 0.5, 0.75))
+        assert numbers["response"]["0"][method] == pytest.approx(exact.tolist())
+    middle = numbers["response"]["0"]["guided"][1]
+    assert f"{middle:.2f} (" in (tmp_path / "report.html").read_text()
+    with Image.open(tmp_path / "net-0.png") as picture:
+        assert picture.size == (74 + 6 * 134, 22 + 4 * 150)  # four of the units
 
 
 def test_units_of_the_class_maps_have_the_names_of_classes(network: nn.Module, images: Tensor) -> None:

@@ -26,6 +26,7 @@ from plugin.experiments.invariance import (
     invariance,
     maximising_sets,
     median_responses,
+    response_quartiles,
     spherical_interpolation,
     study,
     sufficiency,
@@ -248,7 +249,13 @@ def test_pictures_of_a_maximiser_become_inputs() -> None:
         patches = images[:, :, 3:6, 3:6].flatten(1)
         responses, patch = patches @ weight.flatten(), picture[:, 3:6, 3:6].flatten()
         scale = patches[responses.argmax()].norm() / patch.norm()
-        assert unit.responses["prepared"] == pytest.approx(float(weight.flatten() @ patch * scale / responses.max()))
+        exact = float(weight.flatten() @ patch * scale / responses.max())
+        assert unit.responses["prepared"] == pytest.approx(exact, rel=1e-4)
+
+
+def test_quartiles_are_by_layer_and_method() -> None:
+    responses = [PictureResponse("x", [index], 1.0, {"a": value}) for index, value in enumerate((4.0, 0.0, 1.0, 3.0))]
+    assert response_quartiles(responses) == {"x": {"a": (0.75, 2.0, 3.25)}}
 
 
 def test_medians_are_by_layer_and_method() -> None:
@@ -328,6 +335,42 @@ def test_a_valley_parts_the_solutions_of_a_unit_with_two_hills() -> None:
     assert found.modes == pytest.approx(2, rel=1e-5)
     assert found.path_over_the_highest_barrier(3)[1] == pytest.approx(((axes[0] + axes[1]) / math.sqrt(2)).tolist())
     assert MaximisingSet(**json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_barriers_within_a_branch_are_apart_from_those_between_two() -> None:
+    """The generator adds an offset that the larger of two entries chooses; the unit sees a hill at each offset."""
+    axes = torch.linalg.qr(random(16, 16)).Q
+    network = linear_network(axes[0], axes[1])
+    network.extend([nn.ReLU(), nn.Linear(2, 1, bias=False)]).eval()
+    network[1].bias = nn.Parameter(torch.full((2,), -0.6))
+    nn.init.ones_(network[-1].weight)
+    codes = axes[[0, 1, 0, 1]] @ axes.T  # in the axes, so that the first two entries tell the hill
+    images = torch.cat([random(20, 1, 4, 4, seed=1), -random(20, 1, 4, 4, seed=1)])
+    generate = lambda code: (code @ axes).view(-1, 1, 4, 4)  # noqa: E731
+    options: dict[str, Any] = {"runs": 4, "enough": 0, "points": 3}
+    maker = lambda _: Prepared(codes.view(-1, 1, 4, 4))  # noqa: E731
+    choose = lambda code: code[:, :2].argmax(1)  # noqa: E731
+    (found,) = maximising_sets(network, images, generate, maker, ["3"], **options, branch_of=choose)
+    assert found.branches == [0, 1, 0, 1]
+    assert found.barrier_within == pytest.approx(0, abs=1e-5)
+    assert found.barrier_between == pytest.approx(1 - 2 * (math.sqrt(0.5) - 0.6) / 0.4, abs=1e-5)
+    assert found.relative_modes == found.modes / found.modes_of_best
+    (plain,) = maximising_sets(network, images, generate, maker, ["3"], **options)
+    assert plain.branches == []
+    assert plain.barrier_within == plain.barrier
+    assert math.isnan(plain.barrier_between)
+
+
+def test_units_of_a_layer_are_maximised_together_and_described_apart() -> None:
+    weights, images = random(2, 1, 4, 4), random(20, 1, 4, 4, seed=1)
+    codes = random(6, 16, seed=2)
+    maker = Prepared(codes.view(6, 1, 4, 4))
+    network, generate = linear_network(*weights), lambda code: code.view(-1, 1, 4, 4)
+    found = maximising_sets(network, images, generate, lambda _: maker, [""], None, runs=3, enough=0, seed=7)
+    assert maker.asked == [([0, 0, 0, 1, 1, 1], [7, 8, 9, 7, 8, 9])]
+    for unit, weight, own in zip(found, weights, codes.split(3), strict=True):
+        exact = own @ weight.flatten()
+        assert unit.responses == pytest.approx(exact[exact > 0].tolist(), rel=1e-5)
 
 
 def test_runs_that_do_not_reach_half_of_the_best_response_are_no_solutions() -> None:

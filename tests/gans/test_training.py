@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gan import DCGAN, MLPGAN, RECIPES, Recipe, load, load_classifier, train, train_classifier
+from gan import DCGAN, MLPGAN, RECIPES, Recipe, branch_of, load, load_classifier, train, train_classifier
 from gan.__main__ import main
 from gan.data import ImageSet, read
 from gan.judging.generator_quality import evaluate, frechet_distance, imbalance, nearest_distances
@@ -51,6 +51,23 @@ def test_an_evaluated_generator_treats_each_code_by_itself() -> None:
     generator = DCGAN(code_size=7, width=16).generator.eval()
     codes = torch.randn(4, 7)
     torch.testing.assert_close(generator(codes)[2:3], generator(codes[2:3]))
+
+
+@pytest.mark.parametrize(
+    ("options", "branches"), [({"branches": 4}, 4), ({"branches": 1}, None), ({"classes": 3}, 3)], ids=str
+)
+def test_the_branch_of_a_code_is_that_of_its_largest_first_entry(options: dict[str, int], branches: int | None) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = MLPGAN((1, 28, 28), code_size=8, hidden=(16,), **options).generator.eval()
+    chosen = branch_of(generator)
+    codes = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    if branches is None:
+        assert chosen is None
+    else:
+        assert chosen is not None
+        assert torch.equal(chosen(codes), codes[:, :branches].argmax(1))
+    assert branch_of(nn.Linear(8, 4)) is None
 
 
 def test_smooth_averages_neighbours() -> None:

@@ -15,7 +15,7 @@ Each function takes any network and its inputs, does not change the network, and
 from ...statistics import vendi_score
 from .firing import LayerInvariance, invariance
 from .maximising_set import MaximisingSet, maximising_sets, spherical_interpolation
-from .sufficiency import Maximizer, PictureResponse, Solutions, median_responses, sufficiency
+from .sufficiency import Maximizer, PictureResponse, Solutions, median_responses, response_quartiles, sufficiency
 from .transformations import AMOUNTS, transform
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "invariance",
     "maximising_sets",
     "median_responses",
+    "response_quartiles",
     "spherical_interpolation",
     "sufficiency",
     "transform",

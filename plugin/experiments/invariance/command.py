@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gan import CodeSpaceAM, PixelAM, load_classifier
+from gan import CodeSpaceAM, PixelAM, branch_of, load_classifier
 from gan import load as load_gan
 from gan.data import read
 from gan.loading import names as trained_names
@@ -19,7 +19,7 @@ from gan.maximising.maximizer import ActivationMaximizer
 from ...files import replacing
 from ...models import WeightsUnavailable, known_names, load, names
 from ...models.data import cifar10, normalise
-from ..deconvnet import read_images
+from ..deconvnet import read_images, unit_count
 from ..sanity import untrained
 from .figures import draw_solutions, short
 from .maximising_set import MaximisingSet
@@ -42,7 +42,7 @@ def run(
     for subject, found in zip(subjects, findings, strict=True):
         fresh = replace(subject, network=untrained(subject.network, options.seed))
         for state, version in (("trained", subject), ("untrained", fresh)):
-            study = Study(version, state, folder, options, generators, make_maximizer)
+            study = Study(version, state, folder, options, generators, make_maximizer, branch_of)
             if "A" in options.figures:
                 found.invariance[state] = study.invariance()
             if "B" in options.figures:
@@ -123,7 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--images", type=int, default=1000, help="how many images of the test set")
     parser.add_argument("--layers", type=int, help="how many layers, evenly; default: all")
-    parser.add_argument("--units", type=int, default=8, help="how many units of each layer, for B and C")
+    parser.add_argument(
+        "--units", type=unit_count, default=8, help='how many units of each layer, or "all", for B and C'
+    )
     parser.add_argument("--runs", type=int, default=16, help="how many runs for each unit, for C")
     parser.add_argument("--steps", type=int, default=200, help="how many steps of maximisation")
     parser.add_argument("--seed", type=int, default=0, help="decides directions, fresh weights and runs")

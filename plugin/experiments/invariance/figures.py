@@ -5,7 +5,7 @@ Every function is pure. The first state of a network (trained) has solid lines, 
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -23,6 +23,10 @@ from .transformations import UNITS
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 _DASHES = ("solid", "dot", "dash")
 _NAMES = {"no image": "deconvnet, no image"}
+_BARRIERS: tuple[tuple[str, str, Callable[[MaximisingSet], float]], ...] = (
+    ("barrier", _COLOURS[2], lambda found: found.barrier),
+    ("within a branch of the generator", _COLOURS[3], lambda found: found.barrier_within),
+)
 _MARGIN = {"l": 60, "r": 10, "t": 40, "b": 10}
 
 
@@ -119,7 +123,9 @@ def maximising_set_figure(states: Mapping[str, Sequence[MaximisingSet]]) -> go.F
             ("random codes", _COLOURS[4], lambda found: found.modes_of_random),
         ):
             _by_layer(figure, groups, measure, f"{name}, {state}", colour, dash, 1)
-        _by_layer(figure, groups, lambda found: found.barrier, f"barrier, {state}", _COLOURS[2], dash, 2)
+        in_branches = any(found.branches for found in sets)
+        for name, colour, measure in _BARRIERS if in_branches else _BARRIERS[:1]:
+            _by_layer(figure, groups, measure, f"{name}, {state}", colour, dash, 2)
         colours = sample_colorscale("Viridis", np.linspace(0.25, 0.85, len(groups)).tolist())
         for group, colour in zip(groups if index == 0 else (), colours, strict=False):
             profiles = np.array([found.profile for found in group if found.profile])
@@ -177,7 +183,7 @@ def _by_layer(
     column: int,
 ) -> None:
     layers = [short(group[0].layer) for group in groups]
-    medians = [_median([measure(found) for found in group]) for group in groups]
+    medians = [median_of_known(measure(found) for found in group) for group in groups]
     figure.add_trace(
         go.Scatter(x=layers, y=medians, mode="lines", name=name, line={"color": colour, "dash": dash}),
         row=1, col=column,
@@ -214,7 +220,7 @@ def _finished(figure: go.Figure, height: int) -> go.Figure:
     return figure.update_layout(height=height, margin=_MARGIN, template="plotly_white", hovermode="closest")
 
 
-def _median(values: Sequence[float]) -> float:
+def median_of_known(values: Iterable[float]) -> float:
     """The median of the values that are known; nan if none is."""
     known = [value for value in values if not math.isnan(value)]
     return statistics.median(known) if known else math.nan

@@ -8,13 +8,18 @@ Activation maximisation is run many times in the code space of a generator G. Fo
   response nowhere falls below that of the weaker end, 1 if it falls to nothing.
 * islands: the number of groups whose members are linked by paths with a barrier of at most a tenth.
 
+A generator may choose among several offsets by the code, and any path from one such branch to another crosses what it
+draws between two kinds. Barriers within a branch are a fact about the unit; those between branches may be the
+generator's. Units see between 9 pixels and the whole image: modes of two layers compare as the ratio to those of the
+best images, which are counted on the same pixels.
+
 The same number of the unit's best images, and of random codes, give these numbers without maximisation.
 """
 
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +51,7 @@ class MaximisingSet:
         modes_of_random: Vendi score of the images of random codes.
         barriers: barrier of each pair of solutions, in the order of `itertools.combinations`.
         profile: along the path, the median over the pairs of the response over that of the weaker end.
+        branches: the generator's branch that draws each solution; empty where the generator has none.
 
     >>> from plugin.experiments.invariance import MaximisingSet
     >>> two = MaximisingSet(
@@ -69,11 +75,33 @@ class MaximisingSet:
     modes_of_random: float
     barriers: list[float]
     profile: list[float]
+    branches: list[int] = field(default_factory=list)
 
     @property
     def barrier(self) -> float:
         """Median over the pairs; NaN for fewer than two solutions."""
-        return statistics.median(self.barriers or [float("nan")])
+        return _median(self.barriers)
+
+    @property
+    def barrier_within(self) -> float:
+        """Median over the pairs of one branch of the generator; NaN if there are none."""
+        return _median(self._barriers_of(same_branch=True))
+
+    @property
+    def barrier_between(self) -> float:
+        """Median over the pairs of two branches of the generator; NaN if there are none."""
+        return _median(self._barriers_of(same_branch=False))
+
+    @property
+    def relative_modes(self) -> float:
+        """The modes over those of the best images, on the same pixels."""
+        return self.modes / self.modes_of_best
+
+    def _barriers_of(self, same_branch: bool) -> list[float]:
+        pairs = itertools.combinations(self.branches or [0] * len(self.codes), 2)
+        return [
+            barrier for (one, other), barrier in zip(pairs, self.barriers, strict=True) if (one == other) is same_branch
+        ]
 
     def path_over_the_highest_barrier(self, points: int) -> list[list[float]]:
         """Codes along the path between the two solutions with the highest barrier `[point][code]`; may be empty.
@@ -108,12 +136,13 @@ def maximising_sets(
     generate: Callable[[Tensor], Tensor],
     maximizer: Callable[[str], Maximizer],
     layers: Sequence[str] | None = None,
-    units: int | Sequence[int] = 4,
+    units: int | Sequence[int] | None = 4,
     runs: int = 16,
     points: int = 11,
     enough: float = 0.5,
     seed: int = 0,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+    branch_of: Callable[[Tensor], Tensor] | None = None,
 ) -> list[MaximisingSet]:
     """Find and describe the maximising sets of units.
 
@@ -124,13 +153,15 @@ def maximising_sets(
         maximizer: makes the maximiser of a layer, whose solutions have codes that `generate` takes.
         layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
             convolutions, the linear layers and the output.
-        units: the number of units of each layer, evenly over the channels that respond to some image; or a list of
-            channels.
+        units: the number of units of each layer, evenly over the channels that respond to some image; a list of
+            channels; or None for all that respond to some image.
         runs: the number of runs for each unit, at least two.
         points: the number of points of a path, its ends included; at least three.
         enough: a run that ends above this share of the best response to an image found a solution; >= 0.
         seed: run i of every unit has the seed `seed + i`; it also decides the random codes.
         progress: wraps the loop over the layers, to show the progress.
+        branch_of: from codes `(n, d)` to the number of the generator's branch that draws each `(n,)`, as
+            `gan.branch_of` gives it; None for a generator without branches.
 
     Raises:
         ValueError: too few images, runs or points, `enough` is negative, the network is in training mode, a layer is
@@ -157,12 +188,13 @@ def maximising_sets(
     for layer in progress(names):
         values, position = found[layer]
         channels = responding_channels(values, units, layer)
-        for channel in channels:
-            unit = (channel, *position)
-            solutions = maximizer(layer).maximize([target_of(unit)] * runs, seeds=range(seed, seed + runs))
-            best = values[:, channel].topk(runs)
-            described = _Described(network, layer, unit, generate, images, best.indices)
-            result.append(described.set_of(solutions.codes.detach(), best.values, points, enough, seed))
+        group = [(channel, *position) for channel in channels]
+        targets = [target_of(unit) for unit in group for _ in range(runs)]
+        solutions = maximizer(layer).maximize(targets, seeds=[*range(seed, seed + runs)] * len(group))
+        for unit, codes in zip(group, solutions.codes.detach().split(runs), strict=True):
+            best = values[:, unit[0]].topk(runs)
+            described = _Described(network, layer, unit, generate, images, best.indices, branch_of)
+            result.append(described.set_of(codes, best.values, points, enough, seed))
     return result
 
 
@@ -176,6 +208,7 @@ class _Described:
     generate: Callable[[Tensor], Tensor]
     images: Tensor
     best: Tensor
+    branch_of: Callable[[Tensor], Tensor] | None
 
     def set_of(self, codes: Tensor, best_responses: Tensor, points: int, enough: float, seed: int) -> MaximisingSet:
         best = self.images[self.best]
@@ -204,6 +237,7 @@ class _Described:
             modes_of_random=modes[2],
             barriers=(1 - relative.amin(1)).tolist(),
             profile=relative.quantile(0.5, dim=0).tolist() if len(relative) else [],
+            branches=[] if self.branch_of is None else self.branch_of(codes[solved]).tolist(),
         )
 
     def _along_paths(self, codes: Tensor, points: int) -> Tensor:
@@ -220,6 +254,10 @@ class _Described:
 
     def _respond(self, pictures: Tensor) -> Tensor:
         return responses_in_the_middle(self.network, pictures, [self.layer])[self.layer][0][:, self.unit[0]]
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values or [float("nan")])
 
 
 def spherical_interpolation(first: Tensor, second: Tensor, points: int) -> Tensor:

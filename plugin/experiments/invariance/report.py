@@ -12,10 +12,17 @@ from plotly.offline import get_plotlyjs
 
 from ...files import write_text
 from ..page import embedded, page, table
-from .figures import firing_figure, invariance_figure, maximising_set_figure, short, sufficiency_figure
+from .figures import (
+    firing_figure,
+    invariance_figure,
+    maximising_set_figure,
+    median_of_known,
+    short,
+    sufficiency_figure,
+)
 from .firing import LayerInvariance
 from .maximising_set import MaximisingSet
-from .sufficiency import PictureResponse, median_responses
+from .sufficiency import PictureResponse, response_quartiles
 
 
 @dataclass
@@ -67,7 +74,7 @@ def agreement_table(states: Mapping[str, Sequence[LayerInvariance]]) -> list[tup
 
 
 def maximising_set_table(sets: Sequence[MaximisingSet]) -> list[tuple[str, list[float]]]:
-    """C by layer: medians of modes (solutions, best images, random codes), barrier, islands, and response over best."""
+    """C by layer: for each of the report's columns the median over the units."""
     layers: dict[str, list[MaximisingSet]] = {}
     for found in sets:
         layers.setdefault(short(found.layer), []).append(found)
@@ -75,13 +82,14 @@ def maximising_set_table(sets: Sequence[MaximisingSet]) -> list[tuple[str, list[
         lambda found: found.modes,
         lambda found: found.modes_of_best,
         lambda found: found.modes_of_random,
+        lambda found: found.relative_modes,
         lambda found: found.barrier,
+        lambda found: found.barrier_within,
+        lambda found: found.barrier_between,
         MaximisingSet.islands,
         lambda found: statistics.median(found.responses or [float("nan")]) / found.best_responses[0],
     )
-    return [
-        (layer, [statistics.median(map(measure, group)) for measure in measures]) for layer, group in layers.items()
-    ]
+    return [(layer, [median_of_known(map(measure, group)) for measure in measures]) for layer, group in layers.items()]
 
 
 def _section(found: Findings) -> str:
@@ -100,8 +108,9 @@ def _section(found: Findings) -> str:
     if found.sufficiency:
         parts += ["<h3>B. Does one picture suffice?</h3>", _plot(sufficiency_figure(found.sufficiency))]
         for state, responses in found.sufficiency.items():
-            lines = [(short(layer), list(values.values())) for layer, values in median_responses(responses).items()]
-            parts.append(table(f"Response over best response, {state} (median)", list(responses[0].responses), lines))
+            lines = [(short(layer), [*values.values()]) for layer, values in response_quartiles(responses).items()]
+            caption = f"Response over best response, {state} (median, quartiles)"
+            parts.append(table(caption, list(responses[0].responses), lines))
     for generator, states in found.sets.items():
         parts += [f"<h3>C. Maximising sets in the codes of {html.escape(generator)}</h3>"]
         parts.append(_plot(maximising_set_figure(states)))
@@ -120,7 +129,10 @@ def _plot(figure: go.Figure) -> str:
     return text
 
 
-_SET_COLUMNS = ("modes", "of best images", "of random codes", "barrier", "islands", "response over best")
+_SET_COLUMNS = (
+    "modes", "of best images", "of random codes", "over those of best images", "barrier", "within a branch",
+    "between branches", "islands", "response over best",
+)  # fmt: skip
 _TITLE = "Invariant representation"
 _INTRODUCTION = """
 <p>A unit is invariant to transformations if its response hardly changes under them, while it still distinguishes
@@ -133,5 +145,6 @@ The probability that two firing images belong to one class shows whether the uni
 <b>B.</b> The response to one picture of the unit, scaled to the norm of its best image on the pixels it sees, over its
 best response to an image. <b>C.</b> Activation maximisation is run many times. Modes: the number of different solutions
 (Vendi score of the pixels the unit sees). Barrier: the fall of the response between two of them, along the spherical
-interpolation of their codes, as a share of the weaker end. Islands: groups connected by barriers of up to 0.1.</p>
+interpolation of their codes, as a share of the weaker end; within a branch of the generator, and between two. Islands:
+groups connected by barriers of up to 0.1.</p>
 """

@@ -86,6 +86,7 @@ class Study:
         options: options of the command line.
         generators: the generators by name, in whose codes the runs maximise.
         make_maximizer: makes the maximisers.
+        branch_of: from a generator to its branches, as `maximising_sets` takes them.
     """
 
     def __init__(
@@ -96,9 +97,10 @@ class Study:
         options: argparse.Namespace,
         generators: dict[str, nn.Module],
         make_maximizer: MakesMaximizers,
+        branch_of: Callable[[nn.Module], Callable[[Tensor], Tensor] | None],
     ) -> None:
         self.subject, self.folder, self.options, self.generators = subject, folder, options, generators
-        self.make_maximizer = make_maximizer
+        self.make_maximizer, self.branch_of = make_maximizer, branch_of
         self.name = f"{subject.name}-{state}"
         layers = layers_with_units(subject.network, subject.images)
         self.layers = evenly(layers, options.layers or len(layers))
@@ -140,6 +142,7 @@ class Study:
                 self.options.units,
                 self.options.runs,
                 seed=self.options.seed,
+                branch_of=self.branch_of(self.generators[generator]),
             )
             chosen = self._chosen([generator], "units", "runs", "seed")
             results += self._part(f"C-{generator}-{short(self._reported(layer))}", MaximisingSet, compute, **chosen)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ...models import load
-from ..deconvnet import examine, scaled_responses
-from ..unit_findings import UnitFinding
+from ...statistics import Quartiles, quartiles
+from ..deconvnet import channel_responses, examine, scaled_like
 from ..units import layers_with_units
 from .firing import check_mode
 
@@ -72,7 +73,7 @@ def sufficiency(
     network: nn.Module,
     images: Tensor,
     layers: Sequence[str] | None = None,
-    units: int | Sequence[int] = 8,
+    units: int | Sequence[int] | None = 8,
     maximizers: Mapping[str, Callable[[str], Maximizer]] | None = None,
     as_inputs: Callable[[Tensor], Tensor] = unchanged,
     seed: int = 0,
@@ -85,8 +86,8 @@ def sufficiency(
         images: its inputs `(N, C, H, W)`, at least three, among which to find the best.
         layers: names of layers that return `(N, channels, H, W)` or `(N, channels)`, "" for the output; None takes the
             convolutions, the linear layers and the output.
-        units: the number of units of each layer, evenly over the channels that respond to some image; or a list of
-            channels.
+        units: the number of units of each layer, evenly over the channels that respond to some image; a list of
+            channels; or None for all that respond to some image.
         maximizers: further methods: for each name a function that makes the maximiser of a layer.
         as_inputs: from a maximiser's images in [0, 1] to the network's inputs.
         seed: seed of the maximisers.
@@ -114,7 +115,9 @@ def sufficiency(
             targets = [target_of(unit.unit) for unit in found]
             seeds = range(seed, seed + len(found))
             pictures = as_inputs(make(layer).maximize(targets, seeds=seeds).images.detach())
-            extra[name] = [_response(network, unit, picture) for unit, picture in zip(found, pictures, strict=True)]
+            scaled = [scaled_like(picture, unit.image, unit.box) for unit, picture in zip(found, pictures, strict=True)]
+            reached = channel_responses(network, layer, torch.stack(scaled), [unit.unit[0] for unit in found]).tolist()
+            extra[name] = [response / unit.best for unit, response in zip(found, reached, strict=True)]
         for index, unit in enumerate(found):
             responses = unit.response | {name: values[index] for name, values in extra.items()}
             result.append(PictureResponse(layer, list(unit.unit), unit.best, responses))
@@ -127,7 +130,7 @@ def target_of(unit: tuple[int, ...]) -> int | tuple[int, ...]:
 
 
 def median_responses(responses: Sequence[PictureResponse]) -> dict[str, dict[str, float]]:
-    """For each layer and method the median over the units.
+    """For each layer and method the median over the units; see `response_quartiles`.
 
     Args:
         responses: from `sufficiency`.
@@ -137,14 +140,33 @@ def median_responses(responses: Sequence[PictureResponse]) -> dict[str, dict[str
     >>> median_responses(units)
     {'conv1': {'guided': 2}}
     """
-    layers: dict[str, list[PictureResponse]] = {}
-    for response in responses:
-        layers.setdefault(response.layer, []).append(response)
     return {
-        layer: {method: statistics.median(unit.responses[method] for unit in units) for method in units[0].responses}
-        for layer, units in layers.items()
+        layer: {method: statistics.median(values) for method, values in methods.items()}
+        for layer, methods in _by_method(responses).items()
     }
 
 
-def _response(network: nn.Module, unit: UnitFinding, picture: Tensor) -> float:
-    return scaled_responses(network, unit.layer, unit.unit, picture[None], unit.image, unit.box).item() / unit.best
+def response_quartiles(responses: Sequence[PictureResponse]) -> dict[str, dict[str, Quartiles]]:
+    """For each layer and method the quartiles over the units.
+
+    Args:
+        responses: from `sufficiency`.
+
+    >>> from plugin.experiments.invariance import PictureResponse, response_quartiles
+    >>> units = [PictureResponse("conv1", [0, 8, 8], best=1.0, responses={"guided": value}) for value in (1, 2, 6)]
+    >>> str(response_quartiles(units)["conv1"]["guided"])
+    '2.00 (1.50 to 4.00)'
+    """
+    return {
+        layer: {method: quartiles(values) for method, values in methods.items()}
+        for layer, methods in _by_method(responses).items()
+    }
+
+
+def _by_method(responses: Sequence[PictureResponse]) -> dict[str, dict[str, list[float]]]:
+    """The numbers of the units by layer and method."""
+    layers: dict[str, dict[str, list[float]]] = {}
+    for unit in responses:
+        for method, value in unit.responses.items():
+            layers.setdefault(unit.layer, {}).setdefault(method, []).append(value)
+    return layers

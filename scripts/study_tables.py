@@ -1,0 +1,154 @@
+"""The tables of docs/deconvnet.md and docs/invariance.md, from the folders that their commands write:
+`python scripts/study_tables.py DECONVNET_FOLDER INVARIANCE_FOLDER`.
+
+Each stands between two marks of its page. The numbers are read from the JSON files of the folders; none is measured
+here.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
+
+from study_figures import STATES, of_layers, read
+
+from plugin.experiments.invariance import LayerInvariance, MaximisingSet, PictureResponse, response_quartiles
+from plugin.experiments.invariance.figures import median_of_known, short
+from plugin.files import write_text
+from plugin.statistics import Quartiles
+
+FAMILIES = ("shift", "rotation", "scale")
+METHODS = {
+    "no image": "deconvnet, no image",
+    "switches": "switches",
+    "no switches": "no switches",
+    "guided": "guided",
+    "gradient": "gradient",
+    "maximised, pixel": "maximised, pixels",
+    "maximised, gan-mnist": "maximised, GAN",
+    "maximised, dcgan-cifar10": "maximised, GAN",
+}
+LAYER_NAMES = {"class_conv": "class maps", "features.12": "class maps"}  # the second is SqueezeNet's
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
+
+
+def named(layer: str) -> str:
+    """The layer as the pages call it."""
+    return LAYER_NAMES.get(layer, LAYER_NAMES.get(short(layer), layer.removeprefix("body.").removeprefix("conv_")))
+
+
+def responses_of_units(found: dict[str, Any], methods: Sequence[str]) -> str:
+    """By layer the quartiles of the response, for some methods."""
+    rows = [
+        [short(named(layer)), str(found["units"][layer]), *(str(Quartiles(*values[method])) for method in methods)]
+        for layer, values in found["response"].items()
+    ]
+    return markdown(["layer", "units", *(METHODS[method] for method in methods)], rows)
+
+
+def invariance_by_layer(folder: Path, network: str, layers: Sequence[str]) -> str:
+    """By layer the median scores and the class agreement, trained / untrained."""
+    states = [
+        {short(one.layer): one for one in read(folder, f"{network}-{state}-A", LayerInvariance)} for state in STATES
+    ]
+    rows = []
+    for layer in layers:
+        scores = [" / ".join(f"{state[layer].median_score(family):.0f}" for state in states) for family in FAMILIES]
+        agreement = " / ".join(f"{statistics.median(state[layer].agreement):.2f}" for state in states)
+        rows.append([named(layer), *scores, agreement])
+    return markdown(["layer", *FAMILIES, "class agreement"], rows)
+
+
+def responses_by_layer(found: Sequence[PictureResponse], methods: Sequence[str]) -> str:
+    """By layer the quartiles of the response to a picture."""
+    rows = [
+        [named(short(layer)), *(str(values[method]) for method in methods)]
+        for layer, values in response_quartiles(found).items()
+    ]
+    return markdown(["layer", *(METHODS[method] for method in methods)], rows)
+
+
+SET_MEASURES: dict[str, tuple[str, Callable[[MaximisingSet], float]]] = {
+    "modes": (".1f", lambda found: found.modes),
+    "of the best images": (".1f", lambda found: found.modes_of_best),
+    "ratio": (".2f", lambda found: found.relative_modes),
+    "barrier": (".2f", lambda found: found.barrier),
+    "within a branch": (".2f", lambda found: found.barrier_within),
+    "between branches": (".2f", lambda found: found.barrier_between),
+    "islands": (".1f", MaximisingSet.islands),
+}
+
+
+def sets_by_layer(states: Sequence[Sequence[MaximisingSet]]) -> str:
+    """By layer the medians over the units, one number for each generator or state."""
+    layers = list(dict.fromkeys(found.layer for found in states[0]))
+    rows = []
+    for layer in layers:
+        groups = [[found for found in sets if found.layer == layer] for sets in states]
+        cells = [
+            " / ".join(format(median_of_known(map(measure, group)), form).replace("nan", "-") for group in groups)
+            for form, measure in SET_MEASURES.values()
+        ]
+        rows.append([named(short(layer)), *cells])
+    return markdown(["layer", *SET_MEASURES], rows)
+
+
+def tables(deconvnet: Path, folder: Path) -> dict[str, str]:
+    """The tables by the names of their marks."""
+    studied = json.loads((deconvnet / "findings.json").read_text(encoding="utf-8"))
+    pooled = ("no image", "switches", "no switches", "guided", "gradient")
+    found = {f"responses {name}": responses_of_units(studied[name], pooled) for name in studied if name != "all-cnn-c"}
+    found["responses all-cnn-c"] = responses_of_units(studied["all-cnn-c"], ("no image", "guided", "gradient"))
+    odd = ("conv1", "conv3", "conv5", "conv7", "class_conv", "output")
+    found["invariance all-cnn-c"] = invariance_by_layer(folder, "all-cnn-c", odd)
+    found["invariance model-c"] = invariance_by_layer(folder, "model-c", [name for name in odd if name != "conv7"])
+    for state in STATES:
+        pictures = of_layers(folder, "all-cnn-c", "B", PictureResponse)[state]
+        found[f"pictures all-cnn-c {state}"] = responses_by_layer(pictures, ("no image", "guided"))
+    for network, part, generator in (
+        ("all-cnn-c", "B-pixel-dcgan-cifar10", "dcgan-cifar10"), ("mnist-classifier", "B-pixel-gan-mnist", "gan-mnist"),
+    ):  # fmt: skip
+        pictures = of_layers(folder, network, part, PictureResponse)["trained"]
+        methods = ("no image", "guided", "maximised, pixel", f"maximised, {generator}")
+        found[f"maximised {network}"] = responses_by_layer(pictures, methods)
+    for state in STATES:
+        both = [
+            of_layers(folder, "mnist-classifier", f"C-{generator}", MaximisingSet)[state]
+            for generator in ("gan-mnist", "dcgan-mnist")
+        ]
+        found[f"sets mnist-classifier {state}"] = sets_by_layer(both)
+    both = of_layers(folder, "all-cnn-c", "C-dcgan-cifar10", MaximisingSet)
+    found["sets all-cnn-c"] = sets_by_layer([both[state] for state in STATES])
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the tables into their pages; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("deconvnet", type=Path, help="--out of plugin.experiments.deconvnet")
+    parser.add_argument("invariance", type=Path, help="--out of plugin.experiments.invariance")
+    options = parser.parse_args(arguments)
+    found = tables(options.deconvnet, options.invariance)
+    for page in (ROOT / "docs" / "deconvnet.md", ROOT / "docs" / "invariance.md"):
+        text = page.read_text(encoding="utf-8")
+        for mark, table in found.items():
+            begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+            text = re.sub(f"{begin}.*?{end}", f"{begin}\n\n{table}\n\n{end}", text, flags=re.S)
+        write_text(page, text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
