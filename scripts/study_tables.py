@@ -1,5 +1,5 @@
 """The tables of docs/deconvnet.md and docs/invariance.md, from the folders that their commands write:
-`python scripts/study_tables.py DECONVNET_FOLDER INVARIANCE_FOLDER`.
+`python scripts/study_tables.py INVARIANCE_FOLDER DECONVNET_FOLDER ...`.
 
 Each stands between two marks of its page. The numbers are read from the JSON files of the folders; none is measured
 here.
@@ -35,7 +35,7 @@ METHODS = {
     "maximised, gan-mnist": "maximised, GAN",
     "maximised, dcgan-cifar10": "maximised, GAN",
 }
-LAYER_NAMES = {"class_conv": "class maps", "features.12": "class maps"}  # the second is SqueezeNet's
+CLASS_MAPS = ("class_conv", "classifier.1")  # the second is SqueezeNet's
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -44,16 +44,19 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
 
 
-def named(layer: str) -> str:
-    """The layer as the pages call it."""
-    return LAYER_NAMES.get(layer, LAYER_NAMES.get(short(layer), layer.removeprefix("body.").removeprefix("conv_")))
+def named(layers: Iterable[str]) -> list[str]:
+    """The layers as the pages call them: the last part of a name, where that tells the layers apart."""
+    listed = [*layers]
+    shorts = [short(layer) for layer in listed]
+    names = shorts if len({*shorts}) == len(shorts) else listed
+    return ["class maps" if layer.endswith(CLASS_MAPS) else name for layer, name in zip(listed, names, strict=True)]
 
 
 def responses_of_units(found: dict[str, Any], methods: Sequence[str]) -> str:
     """By layer the quartiles of the response, for some methods."""
     rows = [
-        [short(named(layer)), str(found["units"][layer]), *(str(Quartiles(*values[method])) for method in methods)]
-        for layer, values in found["response"].items()
+        [name, str(found["units"][layer]), *(str(Quartiles(*values[method])) for method in methods)]
+        for name, (layer, values) in zip(named(found["response"]), found["response"].items(), strict=True)
     ]
     return markdown(["layer", "units", *(METHODS[method] for method in methods)], rows)
 
@@ -64,18 +67,19 @@ def invariance_by_layer(folder: Path, network: str, layers: Sequence[str]) -> st
         {short(one.layer): one for one in read(folder, f"{network}-{state}-A", LayerInvariance)} for state in STATES
     ]
     rows = []
-    for layer in layers:
+    for name, layer in zip(named(layers), layers, strict=True):
         scores = [" / ".join(f"{state[layer].median_score(family):.0f}" for state in states) for family in FAMILIES]
         agreement = " / ".join(f"{statistics.median(state[layer].agreement):.2f}" for state in states)
-        rows.append([named(layer), *scores, agreement])
+        rows.append([name, *scores, agreement])
     return markdown(["layer", *FAMILIES, "class agreement"], rows)
 
 
 def responses_by_layer(found: Sequence[PictureResponse], methods: Sequence[str]) -> str:
     """By layer the quartiles of the response to a picture."""
+    layers = response_quartiles(found)
     rows = [
-        [named(short(layer)), *(str(values[method]) for method in methods)]
-        for layer, values in response_quartiles(found).items()
+        [name, *(str(values[method]) for method in methods)]
+        for name, values in zip(named(layers), layers.values(), strict=True)
     ]
     return markdown(["layer", *(METHODS[method] for method in methods)], rows)
 
@@ -95,19 +99,21 @@ def sets_by_layer(states: Sequence[Sequence[MaximisingSet]]) -> str:
     """By layer the medians over the units, one number for each generator or state."""
     layers = list(dict.fromkeys(found.layer for found in states[0]))
     rows = []
-    for layer in layers:
+    for name, layer in zip(named(layers), layers, strict=True):
         groups = [[found for found in sets if found.layer == layer] for sets in states]
         cells = [
             " / ".join(format(median_of_known(map(measure, group)), form).replace("nan", "-") for group in groups)
             for form, measure in SET_MEASURES.values()
         ]
-        rows.append([named(short(layer)), *cells])
+        rows.append([name, *cells])
     return markdown(["layer", *SET_MEASURES], rows)
 
 
-def tables(deconvnet: Path, folder: Path) -> dict[str, str]:
+def tables(folder: Path, deconvnet: Sequence[Path]) -> dict[str, str]:
     """The tables by the names of their marks."""
-    studied = json.loads((deconvnet / "findings.json").read_text(encoding="utf-8"))
+    studied: dict[str, Any] = {}
+    for one in deconvnet:
+        studied |= json.loads((one / "findings.json").read_text(encoding="utf-8"))
     pooled = ("no image", "switches", "no switches", "guided", "gradient")
     found = {f"responses {name}": responses_of_units(studied[name], pooled) for name in studied if name != "all-cnn-c"}
     found["responses all-cnn-c"] = responses_of_units(studied["all-cnn-c"], ("no image", "guided", "gradient"))
@@ -137,10 +143,10 @@ def tables(deconvnet: Path, folder: Path) -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Write the tables into their pages; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("deconvnet", type=Path, help="--out of plugin.experiments.deconvnet")
     parser.add_argument("invariance", type=Path, help="--out of plugin.experiments.invariance")
+    parser.add_argument("deconvnet", type=Path, nargs="+", help="--out of plugin.experiments.deconvnet")
     options = parser.parse_args(arguments)
-    found = tables(options.deconvnet, options.invariance)
+    found = tables(options.invariance, options.deconvnet)
     for page in (ROOT / "docs" / "deconvnet.md", ROOT / "docs" / "invariance.md"):
         text = page.read_text(encoding="utf-8")
         for mark, table in found.items():

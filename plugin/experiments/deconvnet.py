@@ -159,7 +159,8 @@ def _examine_units(
 
 def scaled_like(picture: Tensor, image: Tensor, box: tuple[slice, slice]) -> Tensor:
     """A picture `(C, H, W)` scaled to the norm that an image `(C, H, W)` has on the pixels that a unit sees."""
-    return picture * (image[:, *box].norm() / picture[:, *box].norm().clamp(min=1e-12))
+    scale: Tensor = image[:, *box].norm() / picture[:, *box].norm().clamp(min=1e-12)
+    return picture * scale
 
 
 def channel_responses(network: nn.Module, layer: str, pictures: Tensor, channels: Sequence[int]) -> Tensor:

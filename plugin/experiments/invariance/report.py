@@ -108,9 +108,10 @@ def _section(found: Findings) -> str:
     if found.sufficiency:
         parts += ["<h3>B. Does one picture suffice?</h3>", _plot(sufficiency_figure(found.sufficiency))]
         for state, responses in found.sufficiency.items():
-            lines = [(short(layer), [*values.values()]) for layer, values in response_quartiles(responses).items()]
+            responses_of = response_quartiles(responses).items()
             caption = f"Response over best response, {state} (median, quartiles)"
-            parts.append(table(caption, list(responses[0].responses), lines))
+            quartiles = [(short(layer), [*values.values()]) for layer, values in responses_of]
+            parts.append(table(caption, list(responses[0].responses), quartiles))
     for generator, states in found.sets.items():
         parts += [f"<h3>C. Maximising sets in the codes of {html.escape(generator)}</h3>"]
         parts.append(_plot(maximising_set_figure(states)))
