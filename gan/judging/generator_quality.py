@@ -5,9 +5,12 @@ The Fréchet distance between Gaussians fitted to two sets of features (Heusel e
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)),
 
 is shown as a multiple of its value between the training and the test images, which no generator can be asked to beat.
+The kernel distance needs no Gaussians: it is the squared maximum mean discrepancy of the kernel (x y / k + 1)^3 for k
+features (Binkowski et al. 2018), unbiased, so that it is near 0, on either side, for two samples of one distribution.
 """
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,6 +63,26 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     return float(metric.compute())
 
 
+def kernel_distance(first: Tensor, second: Tensor, seed: int = 0, subsets: int = 100, subset_size: int = 1000) -> float:
+    """The kernel distance of features `(N, k)` and `(M, k)`: the mean over random subsets, by torchmetrics, in float64.
+
+    Args:
+        first, second: features.
+        seed: of the choice of the subsets.
+        subsets: how many there are.
+        subset_size: the number of features in each, at most N and M.
+    """
+    kid = require("torchmetrics.image.kid", extra="gan", purpose="the kernel distance")
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")  # of the memory it takes
+        torch.manual_seed(seed)
+        size = min(subset_size, len(first), len(second))
+        metric = kid.KernelInceptionDistance(_Identity(first.shape[1]), subsets, size)
+        metric.update(first.double(), real=True)
+        metric.update(second.double(), real=False)
+        return float(metric.compute()[0])
+
+
 @torch.inference_mode()
 def describe(classifier: Classifier, images: Tensor, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
     """Features `(N, k)` and class probabilities `(N, classes)` of images in [0, 1], on the processor."""
@@ -98,7 +121,8 @@ def evaluate(
         `nearest_train` and `nearest_train_of_test`: mean distance of 1,000 made, or test, images to the nearest
         training image, `closest_train` and `closest_train_of_test` their 1 % quantiles. With a classifier also `fid`
         (as many made images as there are training images, against the test images), `fid_of_train`, `fid_ratio`,
-        `imbalance` in nats, `confident_share` and `confident_share_of_test` (probability of some class >= 0.99).
+        `kid` and `kid_of_train` (the kernel distance of the same sets), `imbalance` in nats, `confident_share` and
+        `confident_share_of_test` (probability of some class >= 0.99).
     """
     made, real = sample(generator, len(train), seed), test.values()
     distances = nearest_distances(made[:1000], train.values())
@@ -119,6 +143,8 @@ def evaluate(
         "fid": fid,
         "fid_of_train": fid_of_train,
         "fid_ratio": fid / fid_of_train,
+        "kid": kernel_distance(features, test_features, seed),
+        "kid_of_train": kernel_distance(train_features, test_features, seed),
         "imbalance": imbalance(probabilities),
         "confident_share": float((probabilities.amax(dim=1) >= CONFIDENT).double().mean()),
         "confident_share_of_test": float((test_probabilities.amax(dim=1) >= CONFIDENT).double().mean()),

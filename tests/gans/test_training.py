@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from gan import DCGAN, MLPGAN, RECIPES, Recipe, branch_of, load, load_classifier, train, train_classifier
 from gan.__main__ import main
 from gan.data import ImageSet, read
-from gan.judging.generator_quality import evaluate, frechet_distance, imbalance, nearest_distances
+from gan.judging.generator_quality import (
+    evaluate,
+    frechet_distance,
+    imbalance,
+    kernel_distance,
+    nearest_distances,
+)
 from gan.loading import WEIGHTS_FOLDER
 from gan.networks import BatchSpread, Smooth
 from gan.training.adversarial import Trainer, recipe_for, squared_slope
@@ -449,6 +455,25 @@ def test_frechet_distance_of_known_gaussians() -> None:
     first, second = (spread(mean, deviation) for mean, deviation in zip(means, deviations, strict=True))
     expected = (means[0] - means[1]).square().sum() + (deviations[0] - deviations[1]).square().sum()
     assert frechet_distance(first, second) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_kernel_distance_of_all_features_is_that_of_its_formula() -> None:
+    """With one subset that holds everything there is no chance: means over pairs, different ones within a set."""
+    first, second = (torch.randn(count, 5, dtype=torch.float64) for count in (12, 12))
+    one, other, mixed = ((a @ b.T / 5 + 1) ** 3 for a, b in ((first, first), (second, second), (first, second)))
+    within = sum((kernel.sum() - kernel.trace()) / (12 * 11) for kernel in (one, other))
+    found = kernel_distance(first, second, subsets=1)
+    assert found == pytest.approx(float(within - 2 * mixed.mean()))
+
+
+def test_the_kernel_distance_depends_on_its_seed_alone_and_is_small_for_one_distribution() -> None:
+    first, second = torch.randn(2, 300, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    found = kernel_distance(first, second, seed=3, subset_size=50)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert kernel_distance(first, second, seed=3, subset_size=50) == found
+    assert abs(found) < 0.1 * kernel_distance(first, second + 1, seed=3, subset_size=50)
 
 
 def test_imbalance_is_the_missing_entropy() -> None:
