@@ -114,7 +114,11 @@ def test_numbers_do_not_depend_on_the_number_of_threads() -> None:
     am = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator)
     one = am.maximize([2, 7], seeds=[0, 1])
     torch.set_num_threads(2)
-    torch.testing.assert_close(am.maximize([2, 7], seeds=[0, 1]).codes, one.codes, atol=1e-4, rtol=0)
+    try:
+        two = am.maximize([2, 7], seeds=[0, 1])
+    finally:
+        torch.set_num_threads(1)
+    torch.testing.assert_close(two.codes, one.codes, atol=1e-4, rtol=0)
 
 
 def test_a_function_of_batches_is_computed_in_equal_blocks() -> None:
