@@ -13,7 +13,7 @@ from plugin.__main__ import main
 from plugin.datasets import attribute_dataset
 from plugin.datasets.local_engine import ErrorLimit, TooManyErrors
 
-GOOD = 400
+GOOD = 120
 # By how a name ends: what the error says.
 BAD = {
     "empty.png": "empty",
@@ -31,7 +31,7 @@ LIMITS = [(None, False), (17, False), (16, True), (0, True), (0.5, False), (0.01
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 pictures in two class folders, eight sorts of bad ones in each, animations, odd names, and a stray file."""
+    """120 pictures in two class folders, eight sorts of bad ones in each, animations, odd names, and a stray file."""
     folder = tmp_path_factory.mktemp("many") / "pictures"
     for seed in range(GOOD):
         draw(folder / ("dog" if seed % 2 else "truck") / f"{seed:04}.png", seed)

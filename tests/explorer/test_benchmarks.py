@@ -3,13 +3,13 @@
 import io
 import threading
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
+from support import simulator
+from support.simulator import run
 
 from plugin import devices
 from plugin.explorer.pages.benchmarks import benchmark_charts, measuring_here
@@ -18,7 +18,7 @@ from plugin.measuring import networks, results
 from plugin.measuring.cases import Row
 from plugin.measuring.results import Measurement, Results
 
-ENTRY = Path(__file__).parents[2] / "streamlit_app.py"
+opened = partial(simulator.opened, "benchmarks")
 OURS, CAPTUM = Row("vgg16", "lrp-epsilon"), Row("vgg16", "lrp-epsilon", "captum")
 BROKEN = Row("vgg16", "lrp-epsilon-gamma-box", "zennit")
 
@@ -41,20 +41,6 @@ def folder(tmp_path, monkeypatch):
     """An empty place for stored results."""
     monkeypatch.setattr(results.stored, "__defaults__", (tmp_path,))
     return tmp_path
-
-
-def opened(**query):
-    at = AppTest.from_file(str(ENTRY), default_timeout=60)
-    at._page_hash = calc_hash("benchmarks")
-    for name, value in query.items():
-        at.query_params[name] = value
-    return run(at)
-
-
-def run(page_or_widget):
-    at = page_or_widget.run()
-    assert not at.exception
-    return at
 
 
 def charts(at, name):

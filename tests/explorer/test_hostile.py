@@ -16,8 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
-from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
+from support.simulator import opened
 from torchvision.models import squeezenet1_1
 
 from plugin.explorer.app import PAGES
@@ -26,8 +25,6 @@ from plugin.explorer.inputs.own_weights import OwnWeights
 from plugin.explorer.server.files import FOLDER_NAME, sent
 from plugin.explorer.settings import OWN_OF_B, Settings, from_query
 from plugin.models import pictures
-
-ENTRY = Path(__file__).parents[2] / "streamlit_app.py"
 
 PHOTOGRAPH = offered_pictures.sample("cat").image.resize((48, 32))
 
@@ -298,12 +295,7 @@ TOGETHER = {
 @pytest.mark.parametrize("query", [dict.fromkeys([field.name for field in fields(Settings)], MARKUP), TOGETHER])
 @pytest.mark.parametrize("path", [page.path for page in PAGES])
 def test_page_says_what_a_hostile_link_has_wrong(path, query):
-    at = AppTest.from_file(str(ENTRY), default_timeout=300)
-    at._page_hash = calc_hash(path) if path else ""
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception
+    at = opened(path, **query)
     said = [element.value for element in [*at.warning, *at.error, *at.info]]
     assert said or not path  # the opening page shows its own picture, whatever the link says
     for text in [*said, *(element.value for element in [*at.markdown, *at.caption, *at.subheader])]:

@@ -112,10 +112,10 @@ def test_each_run_of_a_batch_is_the_single_run_with_its_seed(
 
 def test_numbers_do_not_depend_on_the_number_of_threads() -> None:
     am = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator)
-    one = am.maximize([2, 7], seeds=[0, 1])
+    one = am.maximize([2, 7], seeds=[0, 1], steps=20)
     torch.set_num_threads(2)
     try:
-        two = am.maximize([2, 7], seeds=[0, 1])
+        two = am.maximize([2, 7], seeds=[0, 1], steps=20)
     finally:
         torch.set_num_threads(1)
     torch.testing.assert_close(two.codes, one.codes, atol=1e-4, rtol=0)

@@ -4,6 +4,7 @@ import io
 from unittest import mock
 from urllib.parse import parse_qsl
 
+from streamlit.components.v2.component_manager import BidiComponentManager
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -12,10 +13,13 @@ from plugin.explorer.server import connection
 from .browser import ROOT
 
 ENTRY = ROOT / "streamlit_app.py"
+# Else each page that is opened looks for components in all installed packages, a fifth of the time that it takes.
+_NO_COMPONENTS = BidiComponentManager()
 
 
 def opened(page="attribute", **query):
     at = AppTest.from_file(str(ENTRY), default_timeout=300)
+    at._bidi_component_manager = _NO_COMPONENTS
     turn_to(at, page)
     for name, value in query.items():
         at.query_params[name] = value
