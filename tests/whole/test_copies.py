@@ -2,13 +2,13 @@
 
 import copy
 import io
-import multiprocessing
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from support.processes import CONTEXT
 from torch import Tensor, nn
 
 from gan import CodeSpaceAM, PixelAM
@@ -91,7 +91,7 @@ def test_composites(way: str) -> None:
 def test_attributions_are_sent_to_another_process(images: Tensor) -> None:
     attributions = [GuidedBackprop(net()), LRPTranspose(net(), "epsilon_plus_flat")]
     expected = [attribution.attribute(images, 1) for attribution in attributions]
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with CONTEXT.Pool(1) as pool:
         found = pool.starmap(maps, [(attribution, images, 1) for attribution in attributions])
     for (one,), other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
