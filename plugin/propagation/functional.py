@@ -30,6 +30,8 @@ from .whole import WholeModules
 
 # Queries about a tensor's type, shape and place: the most frequent calls.
 _QUESTIONS = frozenset(function for row in OPERATIONS if row.kind is Kind.QUESTION for function in row.functions)
+# The pair of functions that handles the tensors autograd saves now; None if autograd does.
+_saving_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tensors_default_hooks
 # Operations whose results PyTorch does not keep for the backward pass.
 _RESULT_IS_NOT_KEPT = frozenset(
     f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
@@ -38,6 +40,8 @@ _RESULT_IS_NOT_KEPT = frozenset(
 
 class _Cell:
     """The value that an overwritten tensor has now, shared by all objects that are the same tensor to the model."""
+
+    __slots__ = ("__weakref__", "value")
 
     def __init__(self, value: Tensor) -> None:
         self.value = value
@@ -172,7 +176,7 @@ class FunctionalMode(TorchFunctionMode):
     ) -> Any:
         if function in _QUESTIONS:
             return function(*self._cells.resolved(args), **(kwargs or {}))
-        if _is_checkpointed():
+        if _saving_hooks(True) is not None and _is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
             with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
                 self._unread = self._run(function, args, kwargs or {})
@@ -181,9 +185,9 @@ class FunctionalMode(TorchFunctionMode):
         return self._unread
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        destination = kwargs.get("out")
-        given = args
-        args, kwargs = self._cells.resolved(args), self._cells.resolved(kwargs)
+        given, args, destination = args, self._cells.resolved(args), None
+        if kwargs:
+            destination, kwargs = kwargs.get("out"), self._cells.resolved(kwargs)
         if destination is not None:
             result = self._call(function, args, {name: value for name, value in kwargs.items() if name != "out"})
             return tree_map(self._overwrite, destination, result)
@@ -202,14 +206,15 @@ class FunctionalMode(TorchFunctionMode):
     def plain(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call, unchanged."""
         result = function(*args, **kwargs)
-        self._note_views(result)
+        if type(result) is not Tensor or result._is_view():
+            self._note_views(result)
         return result
 
     def _call_in_place(
         self, form: InPlace, function: Callable[..., Any], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         """The values of an in-place call, and its effects on all references to the target."""
-        value = self.current(target)
+        value: Tensor = args[0]  # the target's, now
         if function in self._really_in_place and self._may_be_overwritten(value):
             result = self._call(function, args, kwargs)
             return result if result is value else self._overwrite(target, result)
@@ -232,7 +237,7 @@ class FunctionalMode(TorchFunctionMode):
             and memory_is_our_own()
             and not value._is_view()
             and not self._views.get(value)
-            and _saving_hooks() is None
+            and _saving_hooks(True) is None
         )
 
     def _is_free(self, value: Tensor) -> bool:
@@ -282,7 +287,9 @@ class FunctionalMode(TorchFunctionMode):
             result = result.to(target.dtype)
         newest = self._newest.get(target)
         cell = self._cells.get(target) or (newest() if newest is not None else None) or _Cell(target)
-        self._cells[cell.value] = self._cells[target] = cell
+        self._cells[target] = cell
+        if cell.value is not target:
+            self._cells[cell.value] = cell
         cell.value = result
         self._newest[result] = weakref.ref(cell)
         return result
@@ -339,12 +346,7 @@ def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _saving_hooks() -> Any:
-    """The pair of functions that handles the tensors autograd saves now; None if autograd does."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
-
-
 def _is_checkpointed() -> bool:
     """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
-    hooks = _saving_hooks()
+    hooks = _saving_hooks(True)
     return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"

@@ -46,6 +46,8 @@ class Kind(Enum):
     EMBEDDING = "the beginning of a network that reads token ids"
     COMPOSITE = "as its component operations"
 
+    __hash__ = object.__hash__  # in C, as kinds are looked up for every operation
+
 
 # Kinds of operations that may be a part of an activation written by hand.
 POINTWISE_KINDS = (
@@ -121,6 +123,10 @@ class Operation:
         """One argument of a call, given by position or by name."""
         position = self.arguments.index(name)
         return args[position] if len(args) > position else kwargs.get(name, default)
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name, as far as the engine asks for them."""
+        return dict(zip(self.arguments, args, strict=False)) | kwargs
 
     def created(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
         """The number that all entries of a new tensor are, if it is known."""

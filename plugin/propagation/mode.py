@@ -39,7 +39,7 @@ class Propagation(ReadingMode):
             rule. Operations without an entry are differentiated as usual.
 
     Attributes:
-        handled: the autograd nodes of all operations that a rule was applied to.
+        handled: the autograd nodes of all activations that a rule was applied to.
         foreign: the autograd nodes of operators without a row, and the place of their call.
     """
 
@@ -109,13 +109,10 @@ class Propagation(ReadingMode):
 
     def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
         """An activation by its rule; a function without a meaning by itself, such as 1 / x, by its gradient."""
-        return self.otherwise(call) if reading.remedy and call is not None else self._by_rule(activation)
-
-    def _by_rule(self, operation: Any) -> Any:
-        """The result of an operation by the rule for its type."""
-        result = self.rules[type(operation)](operation)
-        for tensor in tensors_in(result):
-            self.handled.add(tensor.grad_fn)
+        if reading.remedy and call is not None:
+            return self.otherwise(call)
+        result = self.rules[Activation](activation)
+        self.handled.add(result.grad_fn)
         return result
 
     def _parsed(
@@ -125,7 +122,7 @@ class Propagation(ReadingMode):
         operation = parse(row, function, args, kwargs)
         if operation is None or type(operation) not in self.rules or not operation.input.requires_grad:
             return self.plain(function, args, kwargs)
-        return self._by_rule(operation)
+        return self.rules[type(operation)](operation)
 
     def _convolution(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._parsed(parse_convolution, row, function, args, kwargs)
@@ -219,8 +216,9 @@ class Propagation(ReadingMode):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of an operation that may be in train mode, with copies of those it would then overwrite."""
         name, default = row.training or ("", False)
-        never = "p" in row.arguments and row.argument(args, kwargs, "p", 0.5) == 0  # a dropout that drops nothing
-        if never or not row.argument(args, kwargs, name, default):
+        if not row.argument(args, kwargs, name, default):
+            return args, kwargs
+        if "p" in row.arguments and row.argument(args, kwargs, "p", 0.5) == 0:  # a dropout that drops nothing
             return args, kwargs
         module = running_module(self.model)
         # Instance norm in train mode depends on nothing else.

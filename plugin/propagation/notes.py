@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from .lrp.linear import Produced
 
 
-@dataclass(slots=True)
 class Note:
     """The notes on one tensor. A tensor is a constant, which needs no gradient, a signal, or a weight.
 
@@ -41,6 +39,7 @@ class Note:
         softmax: it is the output of a softmax, possibly of one written by hand.
     """
 
+    # An instance holds only those that differ from these.
     weight: bool = False
     non_negative: bool = False
     number: float | None = None
@@ -58,10 +57,6 @@ class Note:
     logits: Tensor | None = None
     log_total_of: Tensor | None = None
     softmax: bool = False
-
-    def settle(self) -> None:
-        """Drop the notes that only further computation needs: the forward pass is over."""
-        self.link = self.plain = self.moved = self.scaled = self.log_total_of = None
 
 
 NOTHING = Note()
@@ -82,3 +77,8 @@ class Notes(TensorTable[Note]):
             note = self[tensor] = Note()
             return note
         return entry[1]
+
+    def settle(self) -> None:
+        """Drop the notes that only further computation needs: the forward pass is over."""
+        for note in self.values():
+            note.link = note.plain = note.moved = note.scaled = note.log_total_of = None

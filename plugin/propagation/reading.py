@@ -53,8 +53,7 @@ class ReadingMode(FunctionalMode):
     ) -> None:
         super().__exit__(kind, error, traceback)
         self.pointwise.forget()
-        for note in self.notes.values():
-            note.settle()
+        self.notes.settle()
 
     def _may_be_kept(self, base: Tensor) -> bool:
         # Overwriting the value would invalidate the notes kept for it.
@@ -81,7 +80,7 @@ class ReadingMode(FunctionalMode):
         return result
 
     def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        given = tensors_in((*args, *kwargs.values()) if kwargs else args)
         signals = [tensor for tensor in given if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
         if row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
@@ -169,7 +168,8 @@ class ReadingMode(FunctionalMode):
     def note_link(self, reading: Reading, result: Tensor) -> None:
         """Note the way from the root to the result of a pointwise call."""
         link = reading.link
-        if link is not None and link.root is not result and link.root is not None:
+        root = None if link is None else link.root
+        if link is not None and root is not None and root is not result:
             link.constant = not result.requires_grad
             self.noted(result).link = link
 

@@ -168,10 +168,10 @@ def check_all_ruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Co
         raise NoRuleError(f"{found[0]}{others}")
 
 
-def _suspects(output: Tensor, kinds: frozenset[str]) -> Iterator[Any]:
+def _suspects(output: Tensor, kinds: frozenset[str]) -> list[Any]:
     """The nodes of these kinds in the output's graph, those of scripted functions and of the user's own, each once."""
     kind: Any = type
-    return (node for node in _nodes(output) if _is_suspect(kind(node), node.name(), kinds))
+    return [node for node in _nodes(output) if _is_suspect(kind(node), node.name(), kinds)]
 
 
 def nodes_of_call(result: Any, signals: Collection[Tensor]) -> Iterator[Any]:
@@ -181,16 +181,16 @@ def nodes_of_call(result: Any, signals: Collection[Tensor]) -> Iterator[Any]:
         yield from _nodes(tensor, before)
 
 
-def _nodes(output: Tensor, before: Collection[Any] = ()) -> Iterator[Any]:
+def _nodes(output: Tensor, before: Collection[Any] = ()) -> list[Any]:
     """The nodes of the output's graph, each once, down to those `before`."""
     found = [] if output.grad_fn is None or output.grad_fn in before else [output.grad_fn]
     met = {*found, *before}
     for node in found:  # the list grows meanwhile
-        yield node
         for function, _ in node.next_functions:
             if function is not None and function not in met:
                 met.add(function)
                 found.append(function)
+    return found
 
 
 @lru_cache(maxsize=4096)
