@@ -136,9 +136,12 @@ def rules_on(model: nn.Module) -> tuple[dict[nn.Module, Rule], dict[nn.Module, C
     layers: dict[nn.Module, Rule] = {}
     wholes: dict[nn.Module, CaptumRule] = {}
     for module in model.modules():
+        # Not `getattr`: a module looks in three places and raises before it gives up, for every layer of every call.
+        rule = module.__dict__.get("rule", getattr(type(module), "rule", None))
+        if rule is None:
+            continue
         try:
-            rule = _rule(module)
-            if rule is None:
+            if _is_ignored(module, rule):
                 continue
             layer, whole = _layer_rule(rule), _whole_rule(module, rule)
         except OptionTypeError as error:
@@ -182,18 +185,18 @@ def _whole_rule(module: nn.Module, rule: PropagationRule) -> CaptumRule | None:
     return None if is_linear and _own_rule(rule) is not None else CaptumRule(rule)
 
 
-def _rule(module: nn.Module) -> PropagationRule | None:
-    """The rule that a user put on a module; None on a container, whose rule is ignored."""
-    # Not `getattr`: a module looks in three places and raises before it gives up, for every layer of every call.
-    rule = module.__dict__.get("rule", getattr(type(module), "rule", None))
-    if rule is None:
-        return None
+def _is_ignored(module: nn.Module, rule: Any) -> bool:
+    """Whether a module is a container, whose rule is ignored.
+
+    Raises:
+        OptionTypeError: the rule is not one of Captum's.
+    """
     if not isinstance(rule, PropagationRule):
         raise OptionTypeError(
             f"module.rule of {type(module).__name__} is a {type(rule).__name__}: only Captum's rules are honoured "
             "there; pass others as LRPTranspose(model, rules=Composite(...))"
         )
-    return rule if module._modules.keys() <= {"parametrizations"} else None
+    return not module._modules.keys() <= {"parametrizations"}
 
 
 def _own_rule(rule: PropagationRule) -> type[PropagationRule] | None:

@@ -5,7 +5,6 @@ activation ten times. In blocks, each tensor is read once and the result is writ
 """
 
 from collections.abc import Callable
-from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -20,7 +19,11 @@ BLOCK = 1 << 17
 def in_blocks(compute: Callable[..., None], *tensors: Tensor) -> Tensor:
     """The `result` that `compute(result, *tensors)` writes: a pointwise function of tensors of one shape."""
     first = tensors[0]
-    result = torch.empty_like(first, dtype=reduce(torch.promote_types, [tensor.dtype for tensor in tensors]))
+    dtype = first.dtype
+    for tensor in tensors:
+        if tensor.dtype is not dtype:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    result = torch.empty_like(first, dtype=dtype)
     parts = (result, *tensors)
     if first.numel() < 2 * BLOCK or not first.is_cpu or is_tracing() or not _have_one_dense_layout(parts):
         compute(*parts)

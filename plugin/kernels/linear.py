@@ -69,7 +69,7 @@ class Convolution:
         if self._is_pointwise(weight) and self.is_product(value, weight):
             read = value[self._steps]
             product = _each(weight.flatten(1), read.flatten(2))
-            return (product if bias is None else product.add_(bias[:, None])).view(len(read), -1, *read.shape[2:])
+            return (product if bias is None else product.add_(bias[:, None])).view(read.shape[0], -1, *read.shape[2:])
         return torch.convolution(value, weight, bias, *self._geometry)
 
     def is_product(self, value: Tensor, weight: Tensor) -> bool:
@@ -79,15 +79,15 @@ class Convolution:
         compilers and file formats know them. In half precision, the sums of overlaps would also be rounded.
         """
         return (
-            value.dtype == weight.dtype
+            self.groups == 1
+            and not self.transposed
+            and value.is_cpu
+            and value.dtype == weight.dtype
             and weight.dtype in (torch.float32, torch.float64)
             # A product has its channels first, and networks with the channels last would rearrange it: not at an image.
             and (
                 (weight.ndim == 4 and weight.shape[1] <= _FEW) or (self._is_pointwise(weight) and value.is_contiguous())
             )
-            and self.groups == 1
-            and not self.transposed
-            and value.is_cpu
             and (value.shape[0] == 1 or value.shape[2:].numel() >= _POSITIONS)
             and not is_tracing()
         )
@@ -117,7 +117,7 @@ class Convolution:
         if self.is_product(signal, weight):
             matrix = weight.flatten(1).t()
             if self._is_pointwise(weight):
-                product = _each(matrix, signal.flatten(2)).view(len(signal), -1, *signal.shape[2:])
+                product = _each(matrix, signal.flatten(2)).view(signal.shape[0], -1, *signal.shape[2:])
                 if product.shape == like.shape:
                     return product
                 below = product.new_zeros(like.shape)
@@ -151,7 +151,7 @@ class Convolution:
 
 def _each(matrix: Tensor, columns: Tensor) -> Tensor:
     """The product with each of N matrices `(N, rows, columns)`; `matmul` would rearrange them."""
-    return torch.bmm(matrix.expand(len(columns), -1, -1), columns)
+    return torch.bmm(matrix.expand(columns.shape[0], -1, -1), columns)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ class Call:
         """One argument, by its name in the operation's row."""
         return default if self.operation is None else self.operation.argument(self.args, self.kwargs, name, default)
 
+    def bound(self) -> dict[str, Any]:
+        """The arguments by their names in the operation's row."""
+        return self.kwargs if self.operation is None else self.operation.bound(self.args, self.kwargs)
+
 
 def with_tensors(
     args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]

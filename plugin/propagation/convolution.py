@@ -11,8 +11,11 @@ from torch import Tensor
 from ..kernels.linear import Convolution
 from .kinds import Operation
 
+# A size that is given once for all dimensions, or once for each.
+Size = int | Sequence[int]
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False, slots=True)
 class ConvolutionLayer:
     """y = W x + b for a weight that receives no signal.
 
@@ -51,28 +54,43 @@ def differentiate(operation: ConvolutionLayer) -> Tensor:
     return operation.function(operation.input)
 
 
-def per_dimension(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:
-    """A size that is given once for all dimensions, or once for each."""
+def per_dimension(value: Size, dimensions: int) -> tuple[int, ...]:
+    """A size for each dimension."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * dimensions if len(values) == 1 else values
 
 
-def fixed(size: int | Sequence[int]) -> int | tuple[int, ...]:
-    """A size as a hashable key."""
-    return size if isinstance(size, int) else tuple(size)
-
-
-@lru_cache(maxsize=4096)
 def convolution_of(
     dimensions: int,
-    stride: int | tuple[int, ...],
-    padding: int | tuple[int, ...],
-    dilation: int | tuple[int, ...],
+    stride: Size,
+    padding: Size,
+    dilation: Size,
     groups: int = 1,
-    output_padding: int | tuple[int, ...] | None = None,
+    output_padding: Size | None = None,
     extra: tuple[int, ...] = (),
 ) -> Convolution:
     """The map of a convolution; of a transposed one if there is an output padding."""
+    sizes = stride, padding, dilation, output_padding
+    try:
+        return _convolution_of(dimensions, groups, extra, *sizes)
+    except TypeError:  # a list is no key
+        return _convolution_of(dimensions, groups, extra, *map(_fixed, sizes))
+
+
+def _fixed(size: Size | None) -> Size | None:
+    return size if size is None or isinstance(size, int) else tuple(size)
+
+
+@lru_cache(maxsize=4096)
+def _convolution_of(
+    dimensions: int,
+    groups: int,
+    extra: tuple[int, ...],
+    stride: Size,
+    padding: Size,
+    dilation: Size,
+    output_padding: Size | None,
+) -> Convolution:
     return Convolution(
         per_dimension(stride, dimensions),
         per_dimension(padding, dimensions),
@@ -101,14 +119,14 @@ def _convolution(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] | str = 0,
-    dilation: int | Sequence[int] = 1,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
     groups: int = 1,
 ) -> ConvolutionLayer | None:
     if isinstance(padding, str) or input.ndim != dimensions + 2 or weight.grad_fn is not None:
         return None
-    linear = convolution_of(dimensions, fixed(stride), fixed(padding), fixed(dilation), groups)
+    linear = convolution_of(dimensions, stride, padding, dilation, groups)
     rest = (weight, bias, linear.stride, linear.padding, linear.dilation, groups)
     return ConvolutionLayer(input, weight, linear, partial(_apply, function, rest))
 

@@ -120,7 +120,10 @@ class Composite:
             return self.first
         if self.last is not None and layer.index == layer.count - 1:
             return self.last
-        return next((rule for selector, rule in self.entries if _matches(selector, layer)), self.default)
+        for selector, rule in self.entries:
+            if _matches(selector, layer):
+                return rule
+        return self.default
 
     def explain(self, model: nn.Module) -> "Assignment":
         """The rule of each layer, in the order in which the model lists its layers; printing it draws a table.

@@ -148,7 +148,8 @@ class Term:
         """
         if self.denominator is None:
             return multiplier if self.numerator is None else multiplier * self.numerator
-        return in_blocks(self._share, multiplier, self._distributed(output), self.denominator)
+        numerator = output if self.numerator is None else self.numerator
+        return in_blocks(self._share, multiplier, numerator, self.denominator)
 
     def _share(self, share: Tensor, multiplier: Tensor, numerator: Tensor, denominator: Tensor) -> None:
         # The quotient comes first: then no pass needs memory besides the result's.
@@ -172,11 +173,9 @@ class Term:
         """
         if self.denominator is None:
             return self
-        quotient = in_blocks(self._quotient, self._distributed(output), self.denominator)
+        numerator = output if self.numerator is None else self.numerator
+        quotient = in_blocks(self._quotient, numerator, self.denominator)
         return replace(self, denominator=None, numerator=quotient)
-
-    def _distributed(self, output: Tensor) -> Tensor:
-        return output if self.numerator is None else self.numerator
 
     def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:
         """W_t^T s, of x's shape.

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,23 +12,29 @@ from ..tensors import TensorTable
 Derived = TypeVar("Derived")
 
 
+class _Constants(TensorTable[Tensor]):
+    """Parameters without gradient."""
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """The same tensor object at every call, until the parameter's memory is replaced."""
+        entry = self._entries.get(id(parameter))
+        constant = None if entry is None else entry[1]
+        if constant is None or constant.dtype != parameter.dtype or not constant.is_set_to(parameter):
+            constant = self[parameter] = parameter.detach()
+        return constant
+
+
 class WeightCache:
     """Tensors that rules derive from weights alone, kept while the weights and their versions stay the same."""
 
     def __init__(self) -> None:
         self._derived: TensorTable[dict[Hashable, tuple[Sequence[Tensor], list[int], Any]]] = TensorTable()
-        self._constants: TensorTable[Tensor] = TensorTable()
+        # The parameter without gradient.
+        self.constant = _Constants().of
 
     def __reduce__(self) -> tuple[type["WeightCache"], tuple[()]]:
         """A copy begins empty, as it will meet other tensors."""
         return WeightCache, ()
-
-    def constant(self, parameter: Tensor) -> Tensor:
-        """The parameter without gradient: the same tensor object at every call, until its memory is replaced."""
-        constant = self._constants.get(parameter)
-        if constant is None or constant.dtype != parameter.dtype or not constant.is_set_to(parameter):
-            constant = self._constants[parameter] = parameter.detach()
-        return constant
 
     def get(
         self, weight: Tensor, key: Hashable, compute: Callable[[], Derived], others: Sequence[Tensor] = ()
@@ -42,4 +48,5 @@ class WeightCache:
         if entry is None or entry[1] != versions or any(map(operator.is_not, entry[0], others)):
             with torch.no_grad():
                 entry = entries[key] = (others, versions, compute())
-        return cast(Derived, entry[2])
+        derived: Derived = entry[2]
+        return derived

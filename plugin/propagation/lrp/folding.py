@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     """y * s + t: folded into the layer that produced its input, else a linear layer of its own (epsilon)."""
-    names = ("running_mean", "running_var", "weight", "bias")
-    input, (mean, variance, weight, bias) = call.argument("input"), map(call.argument, names)
-    row, training, eps = call.operation, call.argument("training", False), call.argument("eps", 1e-5)
+    given = call.bound()
+    input, weight, bias, mean, variance = map(given.get, ("input", "weight", "bias", "running_mean", "running_var"))
+    row, training, eps = call.operation, given.get("training", False), given.get("eps", 1e-5)
     running_mean, running_var = mean, variance
     if training or mean is None or variance is None:  # computed from the batch: nothing to keep
         dims = [0, *range(2, input.ndim)]
@@ -36,8 +36,7 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
         return scale, (0.0 if bias is None else bias) - mean * scale
 
     def normalise(value: Tensor) -> Tensor:
-        momentum = call.argument("momentum", 0.1)
-        return F.batch_norm(value, running_mean, running_var, weight, bias, training, momentum, eps)
+        return F.batch_norm(value, running_mean, running_var, weight, bias, training, given.get("momentum", 0.1), eps)
 
     key = "batch norm", eps, weight is None, bias is None
     produced = mode.note(input).produced

@@ -6,7 +6,7 @@ products are in `contractions`, and operations that are folded into a layer in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -17,14 +17,12 @@ from torch.nn import functional as F
 
 from ...kernels.linear import Convolution, LinearMap, MatrixProduct
 from ..calls import Call
-from ..convolution import convolution_of, fixed, per_dimension
+from ..convolution import Size, convolution_of, per_dimension
 from .inheritance import inherit
 from .layers import LayerRecord, LinearLayer
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
-
-Size = int | Sequence[int]
 
 
 @dataclass
@@ -66,7 +64,8 @@ def linear_layer(
     mode.pointwise.forget()
     if value.is_complex():  # the rules speak of signs, which complex numbers have not: LRP-0
         return cast(Tensor, mode.by_autograd(call, (compute or call.run)()))
-    owner, weight, note = mode.owner(call), mode.cache.constant(weight), mode.note(value)
+    owner = mode.parameters.get(id(weight)) or mode.owner(call)
+    weight, note = mode.cache.constant(weight), mode.note(value)
     record = LayerRecord(
         name=mode.names.get(owner, ""),
         module=owner,
@@ -82,10 +81,10 @@ def linear_layer(
 
 def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], Tensor]) -> Tensor:
     mode.trail.layers.append(layer.record)
-    output = LinearLayer.apply(layer.value, layer.carrier, compute, layer.record, layer.covered)
+    output: Tensor = LinearLayer.apply(layer.value, layer.carrier, compute, layer.record, layer.covered)
     if not layer.record.rectified:
         mode.noted(output).produced = layer
-    return cast(Tensor, output)
+    return output
 
 
 def fold(
@@ -136,8 +135,7 @@ def convolution(
         if padding == "same" and any(total % 2 for total in reach):
             extra = tuple(total % 2 for total in reach)
         padding = tuple(total // 2 if padding == "same" else 0 for total in reach)
-    geometry = fixed(stride), fixed(padding), fixed(dilation)
-    linear = convolution_of(dimensions, *geometry, groups, extra=extra)
+    linear = convolution_of(dimensions, stride, padding, dilation, groups, extra=extra)
     return _convolved(mode, call, input, linear, weight, bias)
 
 
@@ -154,8 +152,8 @@ def transposed_convolution(
     dilation: Size = 1,
 ) -> Any:
     """A transposed convolution of 1, 2 or 3 dimensions."""
-    geometry = (fixed(stride), fixed(padding), fixed(dilation), groups, fixed(output_padding))
-    return _convolved(mode, call, input, convolution_of(weight.ndim - 2, *geometry), weight, bias)
+    linear = convolution_of(weight.ndim - 2, stride, padding, dilation, groups, output_padding)
+    return _convolved(mode, call, input, linear, weight, bias)
 
 
 def _convolved(
@@ -179,8 +177,7 @@ def deformable_convolution(mode: RelevancePropagation, call: Call) -> Any:
     value, weight, bias, groups = map(call.argument, ("input", "weight", "bias", "groups"))
     channels, taps = value.shape[1], weight[0, 0].numel()
     picking = torch.eye(taps, dtype=weight.dtype, device=weight.device).repeat(channels, 1)
-    arguments = dict(zip(call.operation.arguments if call.operation else (), call.args, strict=False)) | call.kwargs
-    arguments |= {
+    arguments = call.bound() | {
         "weight": picking.view(-1, 1, *weight.shape[2:]),
         "bias": bias.new_zeros(channels * taps),
         "groups": channels,
@@ -203,4 +200,4 @@ def matrix_product(
 
 
 def is_signal(call: Call, tensor: Tensor | None) -> bool:
-    return any(tensor is signal for signal in call.signals)
+    return id(tensor) in map(id, call.signals)

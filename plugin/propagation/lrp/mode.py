@@ -146,7 +146,7 @@ class RelevancePropagation(Propagation):
     def _by_row(
         self, row: Operation | None, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        given = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        given = tensors_in((*args, *kwargs.values()) if kwargs else args)
         signals: list[Tensor] = []
         parameters: list[Tensor] = []
         for tensor in given:
@@ -182,7 +182,7 @@ class RelevancePropagation(Propagation):
             if owner is not None:
                 self.parameters[id(constant)] = owner
         args, kwargs = with_tensors(args, kwargs, constants)
-        return args, kwargs, tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        return args, kwargs, tensors_in((*args, *kwargs.values()) if kwargs else args)
 
     def _without_signals(
         self, row: Operation | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
@@ -219,8 +219,10 @@ class RelevancePropagation(Propagation):
 
     def owner(self, call: Call) -> nn.Module:
         """The layer of a call: the owner of a parameter among its arguments, else the module that is running."""
-        found = next((owner for tensor in call.given if (owner := self.owner_of(tensor)) is not None), None)
-        return running_module(self.model) if found is None else found
+        for tensor in call.given:
+            if (owner := self.owner_of(tensor)) is not None:
+                return owner
+        return running_module(self.model)
 
     def is_kept(self, record: Any) -> bool:
         """Whether a layer has a rule of its own: then no operation is folded into it."""

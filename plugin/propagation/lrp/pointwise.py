@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -49,13 +49,14 @@ def _activated(mode: RelevancePropagation, operation: Activation) -> Tensor:
     if operation.name in _PIECEWISE_LINEAR:
         return operation.function(operation.input)
     if not mode.account:
-        return cast(Tensor, ActivationLayer.apply(operation.input, operation, mode.repeated))
+        result: Tensor = ActivationLayer.apply(operation.input, operation, mode.repeated)
+        return result
     # At x = 0 relevance cannot be passed as a multiple of x: where f(0) is not 0, it stays here.
     place = describe(mode.model, running_module(mode.model))
     absorption = mode.trail.absorption(f"{operation.name or 'activation'} in {place}")
     result = ActivationLayer.apply(absorption.watch_signal(operation.input), operation, mode.repeated)
     absorption.watch_result(result)
-    return cast(Tensor, result)
+    return result
 
 
 def otherwise(mode: RelevancePropagation, call: Call) -> Any:

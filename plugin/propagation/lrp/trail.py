@@ -103,4 +103,4 @@ class Trail:
     @property
     def passed(self) -> list[LayerRecord]:
         """Every record that relevance may have passed."""
-        return list(dict.fromkeys([*self.layers, *(before for before, _ in self.superseded)]))
+        return list(dict.fromkeys([*self.layers, *[before for before, _ in self.superseded]]))
