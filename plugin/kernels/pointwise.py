@@ -1,6 +1,7 @@
 """Pointwise arithmetic of the rules: the stabiliser, the ratio f(x) / x, and norms with their deviation."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +30,27 @@ def stabilise(denominator: Tensor, epsilon: float = STABILISER, out: Tensor | No
     size = torch.scalar_tensor(epsilon, dtype=denominator.dtype, device=device)
     # Two passes over memory instead of four.
     return torch.copysign(size, denominator, out=out).add_(denominator)
+
+
+# Where a tensor is larger, arithmetic on it takes longer than its launch.
+_LAUNCH = 1 << 20
+
+
+def waits_for_launches(value: Tensor) -> bool:
+    """Whether arithmetic on a tensor takes as long as its launch, and may be done with that of other tensors."""
+    return (
+        not value.is_cpu
+        and value.numel() <= _LAUNCH
+        and value.dtype in (torch.float32, torch.float64)
+        and not is_tracing()
+    )
+
+
+def stabilised_quotients(values: Sequence[Tensor], epsilons: Sequence[float]) -> Sequence[Tensor]:
+    """d / (d + eps * sgn(d)) for several tensors d, each with its eps > 0, in three launches on a GPU."""
+    quotients = torch._foreach_abs(values)  # the same, as |d| / (|d| + eps)
+    torch._foreach_div_(quotients, torch._foreach_add(quotients, epsilons))
+    return quotients
 
 
 def ratio(value: Tensor, result: Tensor, slope: Tensor | float, *factors: Tensor) -> Tensor:

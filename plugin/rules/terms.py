@@ -175,6 +175,10 @@ class Term:
             return self
         numerator = output if self.numerator is None else self.numerator
         quotient = in_blocks(self._quotient, numerator, self.denominator)
+        return self.with_quotient(quotient)
+
+    def with_quotient(self, quotient: Tensor) -> "Term":
+        """The same term with a known quotient n_t / st(den_t), of y's shape."""
         return replace(self, denominator=None, numerator=quotient)
 
     def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:

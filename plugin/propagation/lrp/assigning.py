@@ -13,6 +13,7 @@ from ...observing import describe
 from ...rules.composite import CONVOLUTIONS, Layer
 from ..calls import Call, with_tensors
 from ..tensors import map_tensors, tensors_in
+from .quotients import Quotients
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -38,8 +39,10 @@ def assign_rules(mode: RelevancePropagation) -> None:
         )
     for before, record in reversed(mode.trail.superseded):
         before.rule = record.rule
+    quotients = Quotients(mode.trail.outputs) if mode.trail.outputs else None
+    mode.trail.outputs.clear()
     for record in mode.trail.passed:
-        record.account, record.repeated = mode.account, mode.repeated
+        record.account, record.repeated, record.quotients = mode.account, mode.repeated, quotients
 
 
 def layer_class(linear: LinearMap) -> type[nn.Module] | None:

@@ -11,6 +11,7 @@ from ...errors import OptionError
 from ...kernels.linear import LinearMap, MatrixProduct
 from ...rules.terms import LinearOperation, Rule, Term, pass_down, per_example
 from ..backward import backward
+from .quotients import Quotients
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -27,6 +28,7 @@ class LayerRecord:
         rectified: the output is max(W x + b, 0), with the ReLU that follows as part of the layer.
         rule: set when the forward pass is over and positions are known.
         terms: the rule's terms, kept where several backward passes follow (`repeated`).
+        quotients: those of several layers, computed at once where this is faster.
         account: whether the following attributes are recorded.
         entered, left, to_bias: the relevance of the last backward pass, per example `(N,)`.
         carried: the part of it that went on to carriers.
@@ -45,6 +47,7 @@ class LayerRecord:
     terms: Sequence[Term] | None = None
     account: bool = False
     repeated: bool = False
+    quotients: Quotients | None = None
     entered: Tensor | None = None
     left: Tensor | None = None
     to_bias: Tensor | None = None
@@ -78,6 +81,8 @@ class LayerRecord:
             terms = tuple(self.rule.terms(operation))
             if self.repeated:
                 terms = self.terms = tuple(term.prepared(output) for term in terms)
+            elif self.quotients is not None and (quotient := self.quotients.take(self)) is not None:
+                terms = tuple(term.with_quotient(quotient) for term in terms)
         try:
             passage = pass_down(self.rule, operation, terms or (), multiplier, self.account)
         except ValueError as error:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...kernels.linear import Convolution, LinearMap, MatrixProduct
+from ...kernels.pointwise import waits_for_launches
 from ..calls import Call
 from ..convolution import Size, convolution_of, per_dimension
 from .inheritance import inherit
@@ -82,6 +83,8 @@ def linear_layer(
 def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], Tensor]) -> Tensor:
     mode.trail.layers.append(layer.record)
     output: Tensor = LinearLayer.apply(layer.value, layer.carrier, compute, layer.record, layer.covered)
+    if waits_for_launches(output) and not mode.repeated:
+        mode.trail.outputs[layer.record] = output.detach()
     if not layer.record.rectified:
         mode.noted(output).produced = layer
     return output

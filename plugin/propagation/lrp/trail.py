@@ -74,12 +74,14 @@ class Trail:
             too where its output has another reader, such as an addition.
         absorptions: the other operations, if relevance is accounted for.
         modules: modules with a rule of their own, for any computation.
+        outputs: y of layers whose quotients y / st(y) may be computed at once.
     """
 
     layers: list[LayerRecord] = field(default_factory=list)
     superseded: list[tuple[LayerRecord, LayerRecord]] = field(default_factory=list)
     absorptions: list[Absorption] = field(default_factory=list)
     modules: list[ModuleRecord] = field(default_factory=list)
+    outputs: dict[LayerRecord, Tensor] = field(default_factory=dict)
 
     def absorption(self, name: str) -> Absorption:
         """A new record of an operation that may keep relevance."""
@@ -94,6 +96,7 @@ class Trail:
         else:
             self.layers = [other for other in self.layers if other is not before]
         self.superseded.append((before, record))
+        self.outputs.pop(before, None)
 
     @property
     def ruled(self) -> list[LayerRecord | ModuleRecord]:
