@@ -1,7 +1,7 @@
 """All uses of Captum's functions and classes, so that a change of Captum affects one file."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from captum._utils.common import (
@@ -20,9 +20,9 @@ from captum.attr._utils.lrp_rules import (
     IdentityRule,
     PropagationRule,
 )
-from torch import Tensor
+from torch import Tensor, device
 
-from .errors import ModelOutputError, NeuronError, TargetError
+from .errors import ModelOutputError, NeuronError, OptionTypeError, TargetError
 from .inputs import Inputs
 from .propagation.tensors import map_tensors
 
@@ -52,6 +52,7 @@ __all__ = [
     "Target",
     "additional_arguments",
     "as_given",
+    "check_device_ids",
     "log_usage",
     "plain_target",
     "run_forward",
@@ -64,6 +65,24 @@ def as_given(inputs: Inputs, results: tuple[Tensor, ...]) -> Inputs:
     """Results in the form of the inputs: tensor in, tensor out; tuple in, tuple out."""
     result: Inputs = _format_output(isinstance(inputs, tuple), results)
     return result
+
+
+def check_device_ids(device_ids: Any, option: str | None = None) -> None:
+    """Refuse an option that was given in the place of Captum's `device_ids`, which is not used.
+
+    Args:
+        device_ids: the argument: None, or a sequence of devices.
+        option: the keyword of the option that callers may have meant; None if the class has none.
+
+    Raises:
+        OptionTypeError: it is neither.
+    """
+    is_sequence = isinstance(device_ids, Sequence) and not isinstance(device_ids, str)
+    if device_ids is not None and not (is_sequence and all(isinstance(one, int | device) for one in device_ids)):
+        remedy = f"give {option} by keyword, {option}={device_ids!r}" if option else "leave it out"
+        raise OptionTypeError(
+            f"device_ids = {device_ids!r}: in Captum's order this place belongs to device_ids, a list of ints: {remedy}"
+        )
 
 
 def additional_arguments(arguments: Any) -> tuple[Any, ...]:

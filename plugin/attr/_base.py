@@ -17,6 +17,7 @@ from ..captum_api import (
     Target,
     additional_arguments,
     as_given,
+    check_device_ids,
     plain_target,
     run_forward,
     select_neuron,
@@ -169,7 +170,9 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
         Raises:
             NotAModuleError, ModelError: as `check_model`.
             LayerError: the model has no such layer.
+            OptionTypeError: another option was given in the place of `device_ids`.
         """
+        check_device_ids(device_ids)
         self._attribution = self.method(model)
         NeuronAttribution.__init__(self, model, find_layer(model, layer), device_ids)
         GradientAttribution.__init__(self, model)

@@ -9,6 +9,7 @@ backward pass does not depend on the image; `DeconvNet` then needs none. The val
 
 from torch import nn
 
+from ..captum_api import check_device_ids
 from ..rules import DECONVNET
 from .modified import ModifiedBackprop, NeuronModifiedBackprop
 
@@ -72,6 +73,8 @@ class NeuronDeconvolution(NeuronModifiedBackprop):
             NotAModuleError: `model` is no `nn.Module`.
             ModelError: it was scripted, compiled or quantised.
             LayerError: it has no such layer.
+            OptionTypeError: another option was given in the place of `device_ids`.
             ValueError: there is no such unpooling.
         """
+        check_device_ids(device_ids, "unpooling")
         super().__init__(model, layer, DECONVNET.with_unpooling(unpooling), device_ids)

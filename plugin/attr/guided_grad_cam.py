@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..captum_api import LayerAttribution, Target, as_given, log_usage, select_target
+from ..captum_api import LayerAttribution, Target, as_given, check_device_ids, log_usage, select_target
 from ..errors import LayerError
 from ..inputs import Given, Inputs, as_tuple
 from ..observing import LayerCapture, describe, find_layer
@@ -43,7 +43,9 @@ class GuidedGradCam(ModifiedGradientAttribution):
             NotAModuleError: `model` is no `nn.Module`.
             ModelError: it was scripted, compiled or quantised.
             LayerError: it has no such layer.
+            OptionTypeError: another option was given in the place of `device_ids`.
         """
+        check_device_ids(device_ids)
         self.guided_backprop = GuidedBackprop(model)
         super().__init__(model)
         self.model, self.layer = model, find_layer(model, layer)

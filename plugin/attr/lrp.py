@@ -17,6 +17,7 @@ from ..captum_api import (
     NeuronAttribution,
     Target,
     as_given,
+    check_device_ids,
     log_usage,
     select_neuron,
     select_target,
@@ -204,7 +205,12 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             model, rules, unknown: see `LRPTranspose`.
             layer: a module of the model or its name, or a list of them.
             device_ids: accepted for compatibility with Captum; not needed.
+
+        Raises:
+            OptionTypeError: another option was given in the place of `device_ids`. Others as `LRPTranspose`.
+            LayerError: the model has no such layer.
         """
+        check_device_ids(device_ids, "rules")
         RelevanceAttribution.__init__(self, model, rules, unknown)
         if isinstance(layer, nn.Module | str):
             LayerAttribution.__init__(self, model, find_layer(model, layer), device_ids)
@@ -319,7 +325,12 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
             model, rules, unknown: see `LRPTranspose`.
             layer: a module of the model, or its name.
             device_ids: accepted for compatibility with Captum; not needed.
+
+        Raises:
+            OptionTypeError: another option was given in the place of `device_ids`. Others as `LRPTranspose`.
+            LayerError: the model has no such layer.
         """
+        check_device_ids(device_ids, "rules")
         RelevanceAttribution.__init__(self, model, rules, unknown)
         NeuronAttribution.__init__(self, model, find_layer(model, layer), device_ids)
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..captum_api import Neuron, Target, log_usage
-from ..errors import OptionError
+from ..errors import OptionError, OptionTypeError
 from ..inputs import Given
 from ..propagation import Activation, MaxPooling
 from ..rules import SIGNAL_RULES, SignalRule
@@ -45,8 +45,11 @@ class ModifiedBackprop(SignalAttribution):
             NotAModuleError: `model` is no `nn.Module`.
             ModelError: it was scripted, compiled or quantised.
             OptionError: there is no such rule.
+            OptionTypeError: it is neither.
         """
         super().__init__(model)
+        if not isinstance(rule, str | SignalRule):
+            raise OptionTypeError(f"rule = {rule!r}: give a name in plugin.rules.SIGNAL_RULES or a SignalRule")
         if isinstance(rule, str) and rule not in SIGNAL_RULES:
             raise OptionError(f"unknown rule {rule!r}: choose one of {', '.join(SIGNAL_RULES)}")
         self.rule = SIGNAL_RULES[rule] if isinstance(rule, str) else rule
@@ -111,6 +114,7 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
             ModelError: it was scripted, compiled or quantised.
             LayerError: it has no such layer.
             OptionError: there is no such rule.
+            OptionTypeError: the rule is neither, or another option was given in the place of `device_ids`.
         """
         self.method = partial(ModifiedBackprop, rule=rule)
         super().__init__(model, layer, device_ids)

@@ -23,9 +23,12 @@ from plugin.attr import (
     GuidedGradCam,
     LayerLRPTranspose,
     LRPTranspose,
+    ModifiedBackprop,
+    NeuronDeconvolution,
     NeuronGuidedBackprop,
     NeuronLRPTranspose,
 )
+from plugin.rules import Composite
 
 INPUTS = torch.randn(2, 5, generator=torch.Generator().manual_seed(1))
 
@@ -99,6 +102,32 @@ REFUSED: dict[str, tuple[Callable[[nn.Module], Any], type[Exception], str]] = {
     ),
     "list of inputs": (lambda net: LRPTranspose(net).attribute([INPUTS], 1), errors.InputTypeError, r"tuple\(inputs\)"),
     "rule": (lambda net: LRPTranspose(net, 3), errors.OptionTypeError, "rules = 3"),
+    "no rule": (lambda net: ModifiedBackprop(net, [0]), errors.OptionTypeError, r"rule = \[0\]: give a name in"),
+    "preset in the place of devices": (
+        lambda net: LayerLRPTranspose(net, "0", "epsilon_plus"),
+        errors.OptionTypeError,
+        "belongs to device_ids, a list of ints: give rules by keyword, rules='epsilon_plus'",
+    ),
+    "composite in the place of devices": (
+        lambda net: NeuronLRPTranspose(net, "0", Composite()),
+        errors.OptionTypeError,
+        r"give rules by keyword, rules=Composite\(",
+    ),
+    "unpooling in the place of devices": (
+        lambda net: NeuronDeconvolution(net, "0", "center"),
+        errors.OptionTypeError,
+        "give unpooling by keyword, unpooling='center'",
+    ),
+    "rule in the place of devices": (
+        lambda net: NeuronGuidedBackprop(net, "0", "guided"),
+        errors.OptionTypeError,
+        "device_ids = 'guided': .*: leave it out",
+    ),
+    "mode in the place of devices": (
+        lambda net: GuidedGradCam(net, "0", "bilinear"),
+        errors.OptionTypeError,
+        "device_ids = 'bilinear': .*: leave it out",
+    ),
     "unknown": (lambda net: LRPTranspose(net, unknown="skip"), errors.OptionError, "unknown = 'skip'"),
     "no targets": (
         lambda net: LRPTranspose(net).attribute_targets(INPUTS, []),
