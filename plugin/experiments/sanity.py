@@ -272,7 +272,9 @@ def _last_layers(model: nn.Module, inputs: Tensor, count: int) -> list[str]:
     order: dict[nn.Module, None] = {}
 
     def note(module: nn.Module, _: object) -> None:
-        if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False)):
+        # A module around layers that ran is none itself, though it may hold a class token or a position embedding.
+        around = any(inner in order for inner in module.modules() if inner is not module)
+        if not around and any(parameter.ndim > 1 for parameter in module.parameters(recurse=False)):
             order.pop(module, None)
             order[module] = None
 

@@ -66,6 +66,28 @@ def test_layers_are_randomised_from_the_output_down_and_add_up(network: nn.Modul
     assert not torch.equal(other.maps[1], check.maps[1])
 
 
+class WithClassToken(nn.Module):
+    """A module with a parameter of its own around its layers, as a vision transformer is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.ones(1, 4))
+        self.attend, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        tokens = torch.cat([self.token.expand(len(inputs), 1, 4), inputs], 1)
+        result: Tensor = self.head(self.attend(tokens, tokens, tokens)[0][:, 0])
+        return result
+
+
+def test_the_last_layer_of_a_transformer_is_not_the_module_around_it() -> None:
+    torch.manual_seed(0)
+    network, inputs = WithClassToken().eval(), torch.randn(2, 5, 4)
+    gradient = lambda net: ModifiedBackprop(net, "gradient")  # noqa: E731
+    check = randomisation_check(gradient, network, inputs, target=1, layers=2, threshold=2)
+    assert [step.layer for step in check.steps] == ["head", "attend"]
+
+
 def test_random_weights_keep_mean_and_deviation() -> None:
     linear = nn.Linear(5000, 1)
     with torch.no_grad():
