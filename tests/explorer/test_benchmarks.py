@@ -64,7 +64,7 @@ def test_page_shows_stored_results_and_links_to_them(folder, example):
     table = at.dataframe[0].value
     assert list(table["By"]) == ["this package", "Captum", "zennit"]
     assert table["x Captum"][0] == pytest.approx(0.5)
-    assert table["Memory in floors"][1] == 2
+    assert table["Memory x baseline"][1] == 2
     assert "no rule" in table["Remark"][2]
     run(at.selectbox(key="attribute.results").set_value("small-cpu"))
     run(at.selectbox(key="attribute.measured").set_value("resnet50"))
@@ -85,7 +85,7 @@ def test_stored_results_come_as_a_file_and_as_a_program(folder, example):
     names = {}
     exec(program.replace(".show()", ""), names)
     with np.load(io.BytesIO(benchmark_charts.npz(names["found"], names["measurements"])), allow_pickle=False) as arrays:
-        np.testing.assert_allclose(arrays["Floors"], list(at.dataframe[0].value["Floors"]))
+        np.testing.assert_allclose(arrays["x_baseline"], list(at.dataframe[0].value["x baseline"]))
         assert list(arrays["By"]) == ["this package", "Captum", "zennit"]
         assert "torch" in str(arrays["versions"])
 
@@ -124,12 +124,12 @@ def test_measuring_here_shows_what_it_finds_on_any_device(device, folder, monkey
         ("LRP-0", floor), ("Guided backprop", ours), ("Guided backprop", "Captum"), ("Guided backprop", floor),
     }  # fmt: skip
     by = table.set_index(["Method", "By"])
-    assert (by["Floors"] > 0).all()
-    assert by["Compiled floors"].notna().sum() == 2, "compiled calls stand beside compiled ones"
-    assert by["Memory in floors"].notna().sum() == (2 if device == "cpu" else 0)
+    assert (by["x baseline"] > 0).all()
+    assert by["x compiled baseline"].notna().sum() == 2, "compiled calls stand beside compiled ones"
+    assert by["Memory x baseline"].notna().sum() == (2 if device == "cpu" else 0)
     assert {*by["Remark"]} == {"", "mode 'graph'"}
     assert "this package, compiled" not in charts(at, "time.here")[0].alt
-    assert "Times in compiled floors: LRP-0 by this package, compiled 1.00" in charts(at, "compiled.here")[0].alt
+    assert "Times, x compiled baseline: LRP-0 by this package, compiled 1.00" in charts(at, "compiled.here")[0].alt
     run(at.selectbox(key="attribute.measured").set_value("resnet50"))
     assert not charts(at, "time.here")
     run(at.selectbox(key="attribute.measured").set_value("vgg16"))
@@ -153,10 +153,10 @@ def test_row_without_memory_is_a_result_and_the_others_follow(monkeypatch):
     assert second.ratio is not None
 
 
-def test_compiled_calls_are_told_in_floors_where_there_is_no_compiled_one(folder, example):
+def test_compiled_calls_are_compared_with_the_baseline_where_there_is_no_compiled_one(folder, example):
     example.put(replace(OURS, implementation="compiled"), "abc", floor_seconds=(1.0,), call_seconds=(0.7,))
     example.write(folder / "0.1.0" / "small-cpu.json")
-    assert charts(opened(), "compiled.stored")[0].alt == "Times in floors: LRP epsilon by this package, compiled 0.70"
+    assert charts(opened(), "compiled.stored")[0].alt == "Times, x baseline: LRP epsilon by this package, compiled 0.70"
     floor = replace(OURS, method="lrp-0", implementation="compiled")
     example.put(floor, "abc", floor_seconds=(1.0,), call_seconds=(0.5,))
     example.write(folder / "0.1.0" / "small-cpu.json")

@@ -480,7 +480,7 @@ def test_page_shows_the_samples_at_first():
     assert at.query_params == {}
     assert not [*at.error, *at.warning, *at.info]
     follow(at, "coffee")
-    assert (at.header[0].value, at.query_params) == ("What made the network say so?", {"image": "coffee"})
+    assert (at.header[0].value, at.query_params) == ("Which pixels led to this prediction?", {"image": "coffee"})
 
 
 def test_digits_are_shown_to_the_classifier_of_digits():
@@ -579,7 +579,7 @@ def test_click_opens_the_picture_on_the_attribute_page_and_back_returns(photos):
     before = dict(at.query_params)
     follow(at, "03.png")
     content = (photos / "cat" / "03.png").read_bytes()
-    assert at.header[0].value == "What made the network say so?"
+    assert at.header[0].value == "Which pixels led to this prediction?"
     assert at.query_params == {"image": "upload", "picture": digest(content)[:12], "picture_name": "03.png"}
     assert any("picture `03.png`" in caption.value for caption in at.caption)
     assert f"decode(Path({str(photos / 'cat' / '03.png')!r}).read_bytes())" in programs(at)[0]

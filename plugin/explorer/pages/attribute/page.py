@@ -1,4 +1,4 @@
-"""The Attribute page: what in a picture made a network say so, by several methods side by side."""
+"""The Attribute page: which pixels led to a prediction, by several methods side by side."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ _MEASURE = "Rank correlation of the map before and after layers are made random,
 def draw() -> None:
     """Draw the page."""
     fields = ("methods", "view", "percentile", "opacity", "scale", "randomise")
-    frame("attribute", "What made the network say so?", fields, _explore)
+    frame("attribute", "Which pixels led to this prediction?", fields, _explore)
 
 
 def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:

@@ -25,29 +25,31 @@ def chosen(found: Results, network: str, batch: int) -> list[Measurement]:
 
 
 def is_compiled(measurement: Measurement) -> bool:
-    """Whether it is to be seen beside other compiled ones, in their floor."""
+    """Whether it is to be seen beside other compiled ones, over their baseline."""
     return measurement.row.implementation == "compiled"
 
 
-def in_floors(measurement: Measurement) -> Spread | None:
-    """The time in floors."""
+def over_baseline(measurement: Measurement) -> Spread | None:
+    """The time over that of the baseline, one forward pass and one gradient."""
     return measurement.ratio
 
 
-def in_compiled_floors(found: Results, measurement: Measurement) -> Spread | None:
-    """The time in compiled floors, which are compiled LRP-0; None where that was not measured."""
+def over_compiled_baseline(found: Results, measurement: Measurement) -> Spread | None:
+    """The time over that of the compiled baseline, LRP-0; None where that was not measured."""
     return targets.quotient(found, measurement, "compiled floor")
 
 
 def of_compiled(found: Results, compiled: Sequence[Measurement]) -> tuple[Callable[[Measurement], Spread | None], str]:
-    """How the times of compiled calls are told, and the unit: floors where the compiled floor was not measured."""
-    if any(in_compiled_floors(found, measurement) for measurement in compiled):
-        return partial(in_compiled_floors, found), "compiled floors"
-    return in_floors, "floors"
+    """The quotient for the times of compiled calls, and its unit: the baseline if no compiled one was measured."""
+    if any(over_compiled_baseline(found, measurement) for measurement in compiled):
+        return partial(over_compiled_baseline, found), "x compiled baseline"
+    return over_baseline, "x baseline"
 
 
 def time_figure(
-    measurements: Sequence[Measurement], time: Callable[[Measurement], Spread | None] = in_floors, unit: str = "floors"
+    measurements: Sequence[Measurement],
+    time: Callable[[Measurement], Spread | None] = over_baseline,
+    unit: str = "x baseline",
 ) -> go.Figure:
     """Bars of the times, with quartiles; a line marks the unit.
 
@@ -74,12 +76,12 @@ def time_figure(
     figure.add_vline(x=1, line_dash="dot", line_color="#7a7a7a")
     methods = list(dict.fromkeys(LABELS[m.row.method] for m in measurements))
     figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True, categoryarray=methods)
-    figure.update_xaxes(title=f"time in {unit}", rangemode="tozero", fixedrange=True)
+    figure.update_xaxes(title=f"time, {unit}", rangemode="tozero", fixedrange=True)
     return figure.update_layout(height=420, barmode="group", **_LAYOUT)
 
 
 def trade_figure(measurements: Sequence[Measurement]) -> go.Figure:
-    """Time against peak memory, both in floors; lines mark the floor."""
+    """Time against peak memory, both over the baseline; lines mark the baseline."""
     figure = go.Figure()
     for name, label in IMPLEMENTATIONS.items():
         found = [
@@ -96,8 +98,8 @@ def trade_figure(measurements: Sequence[Measurement]) -> go.Figure:
             )  # fmt: skip
     figure.add_vline(x=1, line_dash="dot", line_color="#7a7a7a")
     figure.add_hline(y=1, line_dash="dot", line_color="#7a7a7a")
-    figure.update_xaxes(title="time in floors")
-    figure.update_yaxes(title="peak memory in floors", rangemode="tozero")
+    figure.update_xaxes(title="time, x baseline")
+    figure.update_yaxes(title="peak memory, x baseline", rangemode="tozero")
     return figure.update_layout(height=420, **_LAYOUT)
 
 
@@ -113,13 +115,13 @@ def table(found: Results, measurements: Sequence[Measurement]) -> list[dict[str,
     for measurement in measurements:
         row, ratio = measurement.row, measurement.ratio
         line: dict[str, Any] = {"Method": LABELS[row.method], "By": IMPLEMENTATIONS[row.implementation]}
-        line |= {"Floors": ratio.median if ratio else None, "Quartiles": _quartiles(measurement)}
+        line |= {"x baseline": ratio.median if ratio else None, "Quartiles": _quartiles(measurement)}
         for peer in ("captum", "zennit"):
             against = targets.quotient(found, measurement, peer) if row.implementation in ("ours", "compiled") else None
             line[f"x {IMPLEMENTATIONS[peer]}"] = against.median if against else None
-        compiled = in_compiled_floors(found, measurement) if is_compiled(measurement) else None
-        line["Compiled floors"] = compiled.median if compiled else None
-        line["Memory in floors"] = measurement.memory_ratio
+        compiled = over_compiled_baseline(found, measurement) if is_compiled(measurement) else None
+        line["x compiled baseline"] = compiled.median if compiled else None
+        line["Memory x baseline"] = measurement.memory_ratio
         line["Remark"] = measurement.error or measurement.memory_error or measurement.remark
         lines.append(line)
     return lines
@@ -153,7 +155,9 @@ def program(network: str, batch: int, stored: str) -> str:
 
 
 def spoken(
-    measurements: Sequence[Measurement], time: Callable[[Measurement], Spread | None] = in_floors, unit: str = "floors"
+    measurements: Sequence[Measurement],
+    time: Callable[[Measurement], Spread | None] = over_baseline,
+    unit: str = "x baseline",
 ) -> str:
     """The bars in words; arguments as for `time_figure`."""
     parts = [
@@ -161,7 +165,7 @@ def spoken(
         for m in measurements
         if (ratio := time(m))
     ]
-    return f"Times in {unit}: " + (", ".join(parts) or "none")
+    return f"Times, {unit}: " + (", ".join(parts) or "none")
 
 
 def caption(found: Results) -> str:

@@ -34,7 +34,7 @@ def batches(device: str) -> tuple[int, ...]:
 
 def rows_to_measure(network: str, batch: int, device: str = PROCESSOR) -> list[Row]:
     """What a short measurement measures: ours, and of the peers that are installed what they can do; then, beside the
-    compiled floor, ours compiled."""
+    compiled baseline, ours compiled."""
     methods = [*(SIGNAL_METHODS if network != "vit_b_16" else ()), *LRP_METHODS]
     rows = [Row(network, method, name, batch, device) for method in methods for name in cases.IMPLEMENTED[method]]
     eager = [row for row in rows if not cases.unsupported(row) and (row.implementation == "ours" or _installed(row))]

@@ -24,12 +24,12 @@ from ...widgets.input_choice import device_choice
 from ...widgets.page_state import key
 from . import benchmark_charts, measuring_here
 
-_FLOOR = (
-    "The unit is the **floor**: one forward pass of the network and one gradient at its input, measured in turns with "
-    "each call. Bars end at the median, whiskers span the quartiles. **Compiled** calls stand beside the compiled "
-    "floor: LRP-0, which is the gradient times the picture."
+_BASELINE = (
+    "The unit is the **baseline**: one forward pass of the network and one gradient at its input, measured in turns "
+    "with each call. Bars end at the median, whiskers span the quartiles. **Compiled** calls stand beside the compiled "
+    "baseline: LRP-0, which is the gradient times the picture."
 )
-_NUMBERS = ("Floors", "x Captum", "x zennit", "Compiled floors", "Memory in floors")
+_NUMBERS = ("x baseline", "x Captum", "x zennit", "x compiled baseline", "Memory x baseline")
 
 
 def draw() -> None:
@@ -47,7 +47,7 @@ def draw() -> None:
     open_strip.draw("benchmarks", settings)
     st.header("How fast is it, and how much memory does it take?")
     page_state.show_notes("benchmarks", settings, notes)
-    st.markdown(_FLOOR)
+    st.markdown(_BASELINE)
     _stored(shown, settings)
     _here(settings)
     with st.expander("Reproduce this view"):
@@ -150,12 +150,12 @@ def _charts(found: Results, settings: Settings, name: str, called: str, narrow: 
     remembered = any(measurement.memory_ratio for measurement in measurements)
     time, trade = (st.container(), st.container()) if narrow or not remembered else st.columns([3, 2])
     with time:
-        _times(eager, benchmark_charts.in_floors, "floors", f"time.{name}")
+        _times(eager, benchmark_charts.over_baseline, "x baseline", f"time.{name}")
     if remembered:
         trade.plotly_chart(
             chart_options.on_page(benchmark_charts.trade_figure(measurements)), key=key(f"trade.{name}"),
             config=chart_options.SAVED,
-            alt="Time against peak memory, both in floors; the table has the numbers",
+            alt="Time against peak memory, both as multiples of the baseline; the table has the numbers",
         )  # fmt: skip
     if compiled:
         st.markdown(f"**{IMPLEMENTATIONS['compiled'].capitalize()}**")

@@ -19,7 +19,7 @@ _TEXT = (
 
 def draw() -> None:
     """Draw the page. Its text is on the screen before the networks are imported."""
-    st.header("What made the network say so?")
+    st.header("Which pixels led to this prediction?")
     st.markdown(_TEXT)
     navigation.link("tour", "Take the tour", {})
     opened, live, below = st.container(), st.container(), st.container()
