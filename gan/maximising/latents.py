@@ -84,7 +84,7 @@ class LatentGenerator(nn.Module):
         return ((images - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def start(self, noise: Tensor) -> Tensor:
-        """First codes: the standard normal `noise`."""
+        """First codes: the standard normal `noise` `(N, c, h, w)`."""
         return noise
 
     def render(self, codes: Tensor) -> Tensor:

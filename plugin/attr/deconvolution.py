@@ -38,7 +38,7 @@ class Deconvolution(ModifiedBackprop):
         Raises:
             NotAModuleError: `model` is no `nn.Module`.
             ModelError: it was scripted, compiled or quantised.
-            ValueError: there is no such unpooling.
+            OptionError: there is no such unpooling.
         """
         super().__init__(model, DECONVNET.with_unpooling(unpooling))
 
@@ -74,7 +74,7 @@ class NeuronDeconvolution(NeuronModifiedBackprop):
             ModelError: it was scripted, compiled or quantised.
             LayerError: it has no such layer.
             OptionTypeError: another option was given in the place of `device_ids`.
-            ValueError: there is no such unpooling.
+            OptionError: there is no such unpooling.
         """
         check_device_ids(device_ids, "unpooling")
         super().__init__(model, layer, DECONVNET.with_unpooling(unpooling), device_ids)

@@ -214,6 +214,12 @@ class Explain:
             pictures: pixels, or the reason why there are none.
             labels: the class of each, for the target "label"; negative where it is not known.
             at_once: how many are explained in one pass; by default all.
+
+        Returns:
+            The N rows by column, the maps among them `(N, C, H, W)`.
+
+        Raises:
+            ValueError: the target is "label", and there are no labels.
         """
         errors = [picture if isinstance(picture, str) else "" for picture in pictures]
         if self.target == "label":

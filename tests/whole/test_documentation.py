@@ -56,6 +56,22 @@ PACKAGES = (
 )
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 OWN = ("plugin.", "gan.")
+# Sentences and words that readers did not understand, or had to read twice.
+UNCLEAR = (
+    "That is so for",
+    "Nor may what",
+    "is the attribution, but that",
+    "Without eyes, without a mouse",
+    "What it does with what",
+    "in / limit / found",
+    "Ask where it comes from",
+    "values per example are left",
+    "What made the network",
+    "a miss says so",
+    "Low layers, yes",
+    "what is absorbed",
+    "what reads the input",
+)
 TUTORIALS = DOCS / "tutorials"
 TUTORIALS_THAT_RUN = ("time-series", "tokens")
 # Their examples stand for what a user does first, and none of them warns.
@@ -360,6 +376,19 @@ def test_scores_of_generators_are_those_of_the_stored_weights() -> None:
         of_test = f"{pictures.scores[of_test]:.2f}" if of_test in pictures.scores else of_test
         row = rf"^\| {label.replace('digits', 'classes')} \| {pictures.scores[score]:.{digits}f} \| *{of_test} *\|"
         assert re.search(row, text, re.M), row
+
+
+def test_no_unclear_sentence_is_left() -> None:
+    sources = [path for package in ("plugin", "gan") for path in (ROOT / package).rglob("*.py")]
+    for path in [*PAGES, *ROOT.glob("*.md"), *sources]:
+        text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+        assert not [phrase for phrase in UNCLEAR if phrase in text], path
+
+
+def test_the_unit_of_the_benchmarks_is_the_baseline() -> None:
+    for page in PAGES:
+        if page.name != "operations.md":  # where `floor` is an operation
+            assert not re.search(r"\bfloors?\b", page.read_text(encoding="utf-8"), re.I), page
 
 
 def test_the_readme_is_short() -> None:
