@@ -327,7 +327,7 @@ def test_every_page_of_a_method_is_complete(page: Path) -> None:
     limits = parts[0] or "".join(re.findall(r"\* \*\*Limits\*\*: .*", text))  # of LRP those of each rule
     assert re.search(r"\d", limits), "limits in numbers"
     assert "bibliography.md" in parts[1]
-    for part in ("\n## Definition\n", "\n```text\n", "\n![", "\n```python\n", "../reference/"):
+    for part in ("\n## Definition\n", "\n```text\n", "\n![", "\n```python\n", "\n## Cost\n", "../reference/"):
         assert part in text, part
 
 
