@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 # The thresholds of all badges. A map counts as nearly the same above a rank correlation of 0.7, where the ranks of one
 # explain half of the variance of the ranks of the other, and as another one up to 0.5, where they explain a quarter.
 CHANGED = 0.5
-# Removal counts as predicted from 1.3 times a random order on, and as predicted the wrong way round up to 0.7: of maps
-# of random numbers, 98 % on All-CNN-C with CIFAR-10's test images and 92 % on the classifier of digits lie between.
-# Where random orders differ by more than this margin themselves, nothing can be told.
+# Removal counts as predicted from 1.3 times a random order on, and as predicted the wrong way round up to 0.7. Nearly
+# all maps of random numbers lie between: `scripts/limits.py` measures their share, which docs/explorer.md gives. Where
+# random orders differ by more than this margin themselves, nothing can be told.
 MARGIN = 0.3
 
 # Steps, random orders, and pictures at a time: 37 versions of a small picture, and 22 of a large one, for which each
