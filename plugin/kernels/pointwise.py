@@ -48,7 +48,7 @@ def waits_for_launches(value: Tensor) -> bool:
 
 def stabilised_quotients(values: Sequence[Tensor], epsilons: Sequence[float]) -> Sequence[Tensor]:
     """d / (d + eps * sgn(d)) for several tensors d, each with its eps > 0, in three launches on a GPU."""
-    quotients = torch._foreach_abs(values)  # the same, as |d| / (|d| + eps)
+    quotients = torch._foreach_abs([*values])  # the same, as |d| / (|d| + eps)
     torch._foreach_div_(quotients, torch._foreach_add(quotients, epsilons))
     return quotients
 

@@ -30,8 +30,7 @@ _STATISTICS = ("running_mean", "running_var")
 def _spellings(names: Iterable[str], homes: Iterable[Any]) -> tuple[Any, ...]:
     """Every public function, method and property of these names."""
     found = [getattr(home, name) for home in homes for name in names if hasattr(home, name)]
-    # A property is called by its `__get__`.
-    own = [entry if callable(entry) else getattr(entry, "__get__", None) for entry in found]
+    own = [entry if callable(entry) else getattr(entry, "__get__", None) for entry in found]  # properties: their getter
     return tuple(entry for entry in own if entry is not None)
 
 

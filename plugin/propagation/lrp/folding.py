@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     """y * s + t: folded into the layer that produced its input, else a linear layer of its own (epsilon)."""
     given = call.bound()
-    input, weight, bias, mean, variance = map(given.get, ("input", "weight", "bias", "running_mean", "running_var"))
+    input = given["input"]
+    weight, bias, mean, variance = map(given.get, ("weight", "bias", "running_mean", "running_var"))
     row, training, eps = call.operation, given.get("training", False), given.get("eps", 1e-5)
     running_mean, running_var = mean, variance
     if training or mean is None or variance is None:  # computed from the batch: nothing to keep
