@@ -83,6 +83,18 @@ def test_a_visit_to_any_page_leaves_the_users_network_checkpoint_class_and_pictu
         assert (programs(at), dict(at.query_params)) == before, page.title
 
 
+def test_the_unit_stays_chosen_on_pages_that_have_no_widget_for_it():
+    """Attribute sets the layer without drawing its list; pages without one must not fall back to that value."""
+    at = opened("attribute", methods="gradient")
+    title(at, "deconvnet")
+    chosen = {name: at.query_params[name] for name in ("layer", "neuron")}
+    for page in ("compare", "tour"):
+        title(at, page)
+        run(at)  # as after any click
+        title(at, "units")
+        assert {name: at.query_params[name] for name in chosen} == chosen, page
+
+
 def test_going_back_over_a_title_keeps_what_is_open(doubled):
     """A title at the top leaves an address without parameters in the history, which was never shown as a view."""
     at = own(doubled, methods="gradient")

@@ -63,7 +63,9 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
     if before is None or (connection.went_through_history() and seen) or (followed and not moved):
         notes = _take_link(page, query, images)
     st.session_state[_OFFERED] = set()
-    if before is not None and _scope(before) != _scope(page):
+    if before not in (None, page):
+        # Among them are those that the page before has set and not drawn. Streamlit would keep their values, and give
+        # them back as soon as a page that draws them is left.
         _forget_widgets()
     # Kept at once: this run may be cut short by the next one.
     st.session_state[_PAGE] = page
@@ -203,11 +205,6 @@ def show_notes(page: str, settings: Settings, notes: Sequence[str]) -> None:
 def _alone() -> dict[str, Settings]:
     found: dict[str, Settings] = st.session_state.setdefault(_ALONE, {})
     return found
-
-
-def _scope(page: str) -> str | None:
-    """The path of a page that is alone; None stands for all others, which share their settings."""
-    return page if is_alone(page) else None
 
 
 def _keep(page: str, settings: Settings) -> None:
