@@ -6,13 +6,16 @@ once, batch by batch: memory grows with the units, and not with the pictures.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..attr import NeuronModifiedBackprop
-from ..observing import outputs_of
+from ..attr import ModifiedBackprop
+from ..kernels.tracing import building_graph
+from ..observing import LayerCapture, find_layer, outputs_of
+from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled
+from ..propagation.convolution import differentiate
 from ..rules import SignalRule
 from .units import seen_pixels
 
@@ -176,7 +179,7 @@ def receptive_fields(
         batch_size: the number of positions processed at a time.
 
     Raises:
-        AttributionError: as in `plugin.attr.NeuronModifiedBackprop`.
+        AttributionError: as in `plugin.attr.NeuronModifiedBackprop.attribute`.
 
     >>> from torch import nn
     >>> from plugin.experiments.unit_survey import receptive_fields
@@ -184,23 +187,33 @@ def receptive_fields(
     >>> receptive_fields(network, "2", (3, 16, 16), [(0, 0), (2, 3)])
     [(slice(0, 4, None), slice(0, 4, None)), (slice(4, 8, None), slice(6, 10, None))]
     """
-    parameter = next(network.parameters(), torch.empty(0))
+    device = next(network.parameters(), torch.empty(0)).device
     # Noise, so that no derivative of the network happens to be zero.
-    noise = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(parameter.device)
-    method = NeuronModifiedBackprop(network, layer, _REACH)
-    fields = []
-    for start in range(0, len(positions), batch_size):
-        some = positions[start : start + batch_size]
-        where = [torch.tensor(index, device=parameter.device) for index in zip(*some, strict=True)]
-
-        def at_positions(output: Tensor, where: list[Tensor] = where) -> Tensor:
-            units_last = output.movedim(channel, -1)
-            number = torch.arange(len(output), device=output.device)
-            return units_last[(number, *where)].sum(-1)
-
-        signals = method.attribute(noise.expand(len(some), -1, -1, -1).clone(), at_positions)
-        fields += [seen_pixels(signal[None]) for signal in signals.cpu()]
+    noise = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    fields: list[tuple[slice, slice]] = []
+    with building_graph():
+        inputs = noise.repeat(min(batch_size, len(positions)), 1, 1, 1).requires_grad_()
+        units_last = _reaching(network, layer, inputs).movedim(channel, -1) if positions else inputs
+        # The network runs once: of all positions, only the signals differ.
+        for start in range(0, len(positions), batch_size):
+            some = positions[start : start + batch_size]
+            where = [torch.tensor(index, device=device) for index in zip(*some, strict=True)]
+            selected = units_last[(torch.arange(len(some), device=device), *where)].sum(-1)
+            signals = cast(Tensor, backward(selected, [inputs], keep_graph=True)[0])
+            fields += [seen_pixels(signal[None]) for signal in signals[: len(some)].cpu()]
     return fields
+
+
+def _reaching(network: nn.Module, layer: str, inputs: Tensor) -> Tensor:
+    """The output of a layer, from which `_REACH` takes a signal back to the inputs."""
+    capture = LayerCapture(network, find_layer(network, layer), at_input=False)
+    rules = {ConvolutionLayer: differentiate, **ModifiedBackprop(network, _REACH).rules}
+    propagation = Propagation(network, rules, (), capture.on_enter, capture.on_exit)
+    with propagation:
+        network(inputs.clone())
+    output = capture.dependent_tensors()[0]
+    check_all_handled(output, propagation.handled, propagation.foreign)
+    return output
 
 
 def _strongest(outputs: Tensor) -> tuple[Tensor, Tensor]:

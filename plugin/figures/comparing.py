@@ -88,15 +88,24 @@ def linked_maps(
     shapes = {np.shape(values) for values in maps.values()}
     if len(shapes) != 1:
         raise ValueError(f"maps that are linked have one size, these have {sorted(shapes) or 'none'}")
-    figure = map_grid([maps], [images], opacity, clip_percentile, height)
-    at_pixel = np.stack([np.asarray(values, dtype=np.float32) for values in maps.values()], axis=-1)
-    told = "".join(f"<br>{name} <b>%{{customdata[{index}]:.5g}}</b>" for index, name in enumerate(maps))
-    hover = f"row %{{y}}, column %{{x}}{told}<extra></extra>"
-    figure.update_traces(customdata=at_pixel, hovertemplate=hover, selector={"type": "heatmap"})
+    single = {name: np.asarray(values, dtype=np.float32) for name, values in maps.items()}
+    figure = map_grid([single], [images], opacity, clip_percentile, height)
+    for name, trace in zip(single, figure.select_traces({"type": "heatmap"}), strict=True):
+        _tell_all(trace, name, single)
     for number in range(2, len(maps) + 1):
         figure.layout[f"xaxis{number}"].matches = "x"
         figure.layout[f"yaxis{number}"].update(matches="y", scaleanchor=None)
     return figure
+
+
+def _tell_all(trace: go.Heatmap, name: str, maps: Mapping[str, Array]) -> None:
+    """Let the map called `name` tell the values of all when the mouse is over it. Its own are there already."""
+    others = [other for other in maps if other != name]
+    values = {other: f"customdata[{index}]" for index, other in enumerate(others)} | {name: "z"}
+    told = "".join(f"<br>{each} <b>%{{{values[each]}:.5g}}</b>" for each in maps)
+    trace.hovertemplate = f"row %{{y}}, column %{{x}}{told}<extra></extra>"
+    if others:
+        trace.customdata = np.stack([maps[other] for other in others], axis=-1)
 
 
 def _averaged(values: Array, rows: int, columns: int) -> Array:

@@ -122,7 +122,9 @@ WORK = {
     "ledger": lambda look: ledgers.compute(look.subject, CAT.image, ASKED),
     "check": lambda look: sanity_checks.check(look.subject, CAT.image, ASKED, 1),
     "badge": lambda look: badges.measure(look.ask(ASKED), RESULT),
-    "unit": lambda look: unit_pictures.excitation(look.subject, CAT.image, "network.features.relu5", (0, 4, 4), RESULT),
+    "unit": lambda look: unit_pictures.excitations(
+        look.subject, CAT.image, "network.features.relu5", (0, 4, 4), [RESULT]
+    ),
     "folder": predicted,
     "maximisation": maximised,
 }

@@ -5,7 +5,7 @@ import io
 import threading
 import time
 import urllib.request
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -92,15 +92,11 @@ def test_excitation_is_one_for_the_picture_itself_and_grows_with_its_contrast():
     inputs = subject.model.preprocess(CAT.image)[0].numpy()
     responses = answers.responses(subject, CAT.image, "features.relu5")
     neuron = answers.largest(responses)
-    for factor in (1.0, 7.0):
-        result = Result(inputs * np.float32(factor), 0.0, None)
-        assert unit_pictures.excitation(subject, CAT.image, "features.relu5", neuron, result) == pytest.approx(
-            1, rel=1e-3
-        )
+    excitations = partial(unit_pictures.excitations, subject, CAT.image, "features.relu5")
+    same, more, zero = (Result(inputs * np.float32(factor), 0.0, None) for factor in (1, 7, 0))
+    assert excitations(neuron, [same, more, zero]) == [pytest.approx(1, rel=1e-3), pytest.approx(1, rel=1e-3), None]
     silent = tuple(int(i) for i in np.argwhere(responses == 0)[0])
-    assert unit_pictures.excitation(subject, CAT.image, "features.relu5", silent, Result(inputs, 0.0, None)) is None
-    zero = Result(np.zeros_like(inputs), 0.0, None)
-    assert unit_pictures.excitation(subject, CAT.image, "features.relu5", neuron, zero) is None
+    assert excitations(silent, [same]) == [None]
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 5), (6,), (40, 40, 6), (7, 12), (3, 90, 90)])

@@ -35,11 +35,18 @@ def test_linked_maps_share_their_axes_and_tell_all_values():
     figure = figures.linked_maps(maps, [Image.new("RGB", (6, 4)), None], opacity=0.5, clip_percentile=100)
     drawn = [trace for trace in figure.data if trace.type == "heatmap"]
     assert len(figure.data) == len(drawn) + 1
-    for trace, values in zip(drawn, maps.values(), strict=True):
-        np.testing.assert_array_equal(trace.z, values)
-        np.testing.assert_allclose(trace.customdata, np.stack([*maps.values()], -1), rtol=1e-6)
-        assert all(f"{name} <b>%{{customdata[{index}]" in trace.hovertemplate for index, name in enumerate(maps))
-        assert trace.zmax == -trace.zmin == np.abs(values).max()
+    for trace, (name, values) in zip(drawn, maps.items(), strict=True):
+        np.testing.assert_allclose(trace.z, values, rtol=1e-6)
+        assert trace.zmax == -trace.zmin == pytest.approx(np.abs(values).max())
+        # The values of each map are sent once for each of the maps, in single precision.
+        assert trace.z.dtype == trace.customdata.dtype == np.float32
+        assert trace.customdata.shape == (*values.shape, 2)
+        others = iter(range(2))
+        for other, told in maps.items():
+            place = "z" if other == name else f"customdata[{next(others)}]"
+            assert f"{other} <b>%{{{place}:" in trace.hovertemplate
+            if other != name:
+                np.testing.assert_allclose(trace.customdata[..., int(place[-2])], told, rtol=1e-6)
     assert [trace.opacity for trace in drawn] == [0.5, 1.0, 1.0]
     axes = figure.layout
     assert axes.xaxis2.matches == axes.xaxis3.matches == "x"

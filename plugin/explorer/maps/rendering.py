@@ -44,9 +44,10 @@ def figure(
 ) -> go.Figure:
     """The map over what the network saw (`visible`), or alone; `quantity` is the unit of its values."""
     values, opacity = signed(result, settings), settings.opacity if visible else 1.0
+    beneath = visible if opacity < 1 else None  # nothing would be seen of it
     if settings.view == "colour":
-        return figures.colour_map(values, visible, opacity, limit=limit, height=height - _COLOUR_BAR)
-    return figures.signed_map(values, visible, opacity, limit=limit, height=height, quantity=quantity)
+        return figures.colour_map(values, beneath, opacity, limit=limit, height=height - _COLOUR_BAR)
+    return figures.signed_map(values, beneath, opacity, limit=limit, height=height, quantity=quantity)
 
 
 def png(result: Result, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:

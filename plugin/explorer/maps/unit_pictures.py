@@ -1,6 +1,6 @@
 """Maps of one unit: which pixels they use, how alike they are, and how strongly they excite the unit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -22,10 +22,10 @@ def is_pooled(subject: Subject, layer: str) -> bool:
     Raises:
         ValueError: no deconvnet goes through what lies between; the message is one sentence.
     """
-    DeconvNet(subject.model.network, layer, subject.input_shape, "center")
     try:
         DeconvNet(subject.model.network, layer, subject.input_shape)
-    except ValueError:
+    except ValueError:  # because of pooling, unless this fails too
+        DeconvNet(subject.model.network, layer, subject.input_shape, "center")
         return True
     return False
 
@@ -52,18 +52,23 @@ def likeness(result: Result, other: Result) -> float:
     return float(one @ two) / norms if norms else 0.0
 
 
-def excitation(
-    subject: Subject, image: Image.Image, layer: str, neuron: tuple[int, ...], result: Result
-) -> float | None:
-    """The unit's response to its own picture instead of the photograph, over its response to the photograph.
+def excitations(
+    subject: Subject, image: Image.Image, layer: str, neuron: tuple[int, ...], results: Sequence[Result]
+) -> list[float | None]:
+    """The unit's response to each picture of it instead of the photograph, over its response to the photograph.
 
-    The picture is scaled to the norm of the photograph on the pixels that it covers. None if the unit does not respond
-    to the photograph, or the picture is zero.
+    A picture is scaled to the norm of the photograph on the pixels that it covers. None if the unit does not respond to
+    the photograph, or the picture is zero. The network looks at all of them at once.
     """
     inputs = subject.preprocess(image)
+    seen = [inputs, *(_at_contrast(inputs, result) for result in results)]
+    outputs = outputs_of(subject.model.network, [layer], torch.cat(seen))[layer]
+    before, *after = (float(values[neuron]) for values in outputs)
+    return [value / before if before > 0 and np.isfinite(value) else None for value in after]
+
+
+def _at_contrast(inputs: torch.Tensor, result: Result) -> torch.Tensor:
+    """The picture of a unit `(1, C, H, W)` with the norm of the photograph on the pixels that it covers."""
     picture = torch.from_numpy(result.attribution)[None].to(inputs.device)
     rows, columns = (slice(*ends) for ends in box([result.attribution], margin=0))
-    scale = inputs[..., rows, columns].norm() / picture.norm()
-    both = torch.cat([inputs, picture * scale])
-    before, after = (float(values[neuron]) for values in outputs_of(subject.model.network, [layer], both)[layer])
-    return after / before if before > 0 and np.isfinite(after) else None
+    return picture * (inputs[..., rows, columns].norm() / picture.norm())

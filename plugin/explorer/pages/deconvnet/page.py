@@ -143,8 +143,8 @@ def _network(settings: Settings, look: Look) -> list[Shown]:
             st.warning(markdown_sentence(error))
             continue
         limit = rendering.limits({name: result}, settings)[name]
-        shown = Shown(replace(settings, opacity=1.0), asked, result, limit)
-        maps.append(replace(shown, note=_note(shown, maps[0] if maps else shown)))
+        maps.append(Shown(replace(settings, opacity=1.0), asked, result, limit))
+    maps = _with_notes(maps, look, settings)
     st.markdown(twin_networks.statement(maps[0].result if methods[0] == NO_IMAGE and maps else None, pooled))
     _draw_maps(maps, settings.frame == "unit")
     return maps
@@ -158,9 +158,17 @@ def _draw_maps(maps: Sequence[Shown], zoomed: bool) -> None:
                 map_column(shown, _MAP_HEIGHT, focus, several=True)
 
 
-def _note(shown: Shown, first: Shown) -> str:
+def _with_notes(maps: Sequence[Shown], look: Look, settings: Settings) -> list[Shown]:
+    """The maps of one unit, each with its two measures."""
+    if not maps:
+        return []
+    questions, results = zip(*((shown.question, shown.result) for shown in maps), strict=True)
+    excited = _excitations(look, settings.layer, settings.neuron, questions, results)
+    return [replace(shown, note=_note(shown, maps[0], excites)) for shown, excites in zip(maps, excited, strict=True)]
+
+
+def _note(shown: Shown, first: Shown, excites: float | None) -> str:
     """The two measures of a map: its likeness to the one without a picture, and how it excites its unit."""
-    excites = _excitation(shown.asked.look, shown.question, shown.result)
     parts = [] if excites is None else [f"excites the unit {excites:.2f} times as much as the picture"]
     if shown is not first and not first.question.needs_picture and shown.result.attribution.any():
         likeness = unit_pictures.likeness(shown.result, first.result)
@@ -175,7 +183,14 @@ def _pooled(subject: Subject, layer: str) -> bool:
     return unit_pictures.is_pooled(subject, layer)
 
 
-@kept_results.kept(256, lambda look, question, _result: (*kept_results.of_look(look), question))
-def _excitation(look: Look, question: Question, _result: Result) -> float | None:
-    """See `unit_pictures.excitation`."""
-    return unit_pictures.excitation(look.subject, look.picture.image, question.layer, question.neuron, _result)
+@kept_results.kept(
+    64,
+    lambda look, layer, neuron, questions, _results: (*kept_results.of_look(look), questions),
+    "Comparing the maps …",
+    lambda look, *_: look.subject.device,
+)
+def _excitations(
+    look: Look, layer: str, neuron: tuple[int, ...], questions: tuple[Question, ...], _results: tuple[Result, ...]
+) -> list[float | None]:
+    """See `unit_pictures.excitations`; `_results` answer the questions."""
+    return unit_pictures.excitations(look.subject, look.picture.image, layer, neuron, _results)

@@ -154,10 +154,12 @@ def _median_excitation(
 ) -> float:
     image = sample("cat").image
     found = [
-        unit_pictures.excitation(subject, image, layer, (channel, middle, middle), answers.Result(picture, 0.0, None))
+        unit_pictures.excitations(
+            subject, image, layer, (channel, middle, middle), [answers.Result(picture, 0.0, None)]
+        )
         for channel, picture in zip(channels, pictures, strict=True)
     ]
-    return statistics.median(value for value in found if value is not None)
+    return statistics.median(value for (value,) in found if value is not None)
 
 
 def guided(open_network: Open) -> Found:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TypeAlias
 
 from PIL import Image
@@ -19,11 +20,21 @@ Spot: TypeAlias = tuple[int, tuple[int, ...]]
 
 
 class FieldsOfLayer:
-    """The receptive fields of a layer's positions, each found when it is first asked for. Threads share it."""
+    """The receptive fields of a layer's positions, each found when it is first asked for. Threads share it.
+
+    Each takes a pass through the network. In almost all networks the rows that a position sees depend on its row alone,
+    and the columns on its column: where three positions confirm this, a pass finds the rows of one row and the columns
+    of one column, and a layer needs as many passes as it has rows.
+    """
 
     def __init__(self, subject: Subject, layer: str) -> None:
         self._subject, self._layer = subject, layer
+        shape, axis = subject.layers[layer], unit_axis(subject.layers[layer])
+        self._sides = (*shape[:axis], *shape[axis + 1 :])
         self._known: dict[tuple[int, ...], tuple[slice, slice]] = {}
+        self._rows: dict[int, slice] = {}
+        self._columns: dict[int, slice] = {}
+        self._is_crossed: bool | None = None
         self._lock = threading.Lock()
 
     def of(self, positions: Sequence[tuple[int, ...]]) -> list[tuple[slice, slice]]:
@@ -33,13 +44,34 @@ class FieldsOfLayer:
             ValueError: no signal goes back through the network; the message is one sentence.
         """
         with self._lock:
-            missing = [position for position in dict.fromkeys(positions) if position not in self._known]
-            channel = unit_axis(self._subject.layers[self._layer]) + 1
-            network, shape = self._subject.model.network, self._subject.input_shape
-            with asking(self._subject, self._layer):
-                found = receptive_fields(network, self._layer, shape, missing, channel)
-            self._known.update(zip(missing, found, strict=True))
+            if self._is_crossed is None:
+                self._is_crossed = self._crossed()
+            if self._is_crossed:
+                rows = [row for row in dict.fromkeys(row for row, _ in positions) if row not in self._rows]
+                columns = [each for each in dict.fromkeys(each for _, each in positions) if each not in self._columns]
+                self._find([*zip_longest(rows, columns, fillvalue=0)])
+                return [(self._rows[row], self._columns[column]) for row, column in positions]
+            self._find([position for position in dict.fromkeys(positions) if position not in self._known])
             return [self._known[position] for position in positions]
+
+    def _crossed(self) -> bool:
+        """Whether rows depend on rows alone, and columns on columns."""
+        if len(self._sides) != 2 or min(self._sides) < 2:
+            return False
+        row, column = (side // 2 for side in self._sides)
+        self._find([(0, 0), (row, column), (0, column)])
+        seen = self._known
+        return seen[0, 0][0] == seen[0, column][0] and seen[row, column][1] == seen[0, column][1]
+
+    def _find(self, positions: list[tuple[int, ...]]) -> None:
+        channel = unit_axis(self._subject.layers[self._layer]) + 1
+        network, shape = self._subject.model.network, self._subject.input_shape
+        with asking(self._subject, self._layer):
+            found = receptive_fields(network, self._layer, shape, positions, channel)
+        for position, (rows, columns) in zip(positions, found, strict=True):
+            self._known[position] = rows, columns
+            if len(position) == 2:
+                self._rows[position[0]], self._columns[position[1]] = rows, columns
 
 
 def spot(found: UnitSurvey, unit: int, place: int = 0) -> Spot:
