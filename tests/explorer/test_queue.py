@@ -49,6 +49,28 @@ def at_once(jobs):
         assert not thread.is_alive()
 
 
+def test_checks_give_way_to_maps_and_not_for_ever():
+    queue, begun, end, passed = Turns(2), threading.Event(), threading.Event(), threading.Event()
+
+    def draw_a_map():
+        with queue.turn():
+            begun.set()
+            end.wait(60)
+
+    drawing = threading.Thread(target=draw_a_map, daemon=True)
+    drawing.start()
+    begun.wait(60)
+    with queue.turn():  # not for a turn of its own, but for that of the other
+        queue.give_way(0.01)
+    threading.Thread(target=lambda: (queue.give_way(60), passed.set()), daemon=True).start()
+    assert not passed.wait(0.2)
+    end.set()
+    assert passed.wait(30)
+    drawing.join(60)
+    with queue.turn():
+        queue.give_way(60)
+
+
 @pytest.mark.parametrize("most", [1, 3])
 def test_so_many_work_at_a_time(most):
     queue, crowd = Turns(most), Crowd()

@@ -10,6 +10,7 @@ and work on the processor does not wait for it.
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -50,6 +51,16 @@ class Turns:
                 self._working.remove(thread)
                 self._changed.notify_all()
 
+    def give_way(self, most_seconds: float) -> None:
+        """Wait while other threads work here or are going to, but no longer than that."""
+        thread, end = threading.get_ident(), time.monotonic() + most_seconds
+        with self._changed:
+            while self._waiting or any(other != thread for other in self._working):
+                left = end - time.monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
     def _wait(self, thread: int, told: Callable[[int], None]) -> None:
         ticket = object()
         with self._changed:
@@ -87,7 +98,7 @@ _CORES = os.cpu_count() or 1
 MAPS = Turns(max(1, min(4, _CORES // 2)))
 # Of runs and measurements, which take minutes: a page's map does not wait for them, and they do not wait for all maps.
 JOBS = Turns(max(1, min(4, _CORES // 2)) + 1)
-# Of what nobody asked for: one at a time, and neither maps nor runs wait for it.
+# Of what nobody asked for: one at a time, and neither maps nor runs wait for it. It gives way to maps.
 CHECKS = Turns(1)
 # Of the other devices, by name, once they are asked for. Work at the same time would share a GPU's memory.
 _elsewhere: dict[str, Turns] = {}

@@ -18,7 +18,7 @@ from ..maps.badges import Badge, Level
 from ..maps.questions import Asked
 from ..server.connection import connection_of_this_session
 from ..server.jobs import Job, Task
-from ..server.turns import ahead_of_this
+from ..server.turns import MAPS, PROCESSOR, ahead_of_this
 from ..untrusted_text import escaped, markdown_sentence
 from . import chart_options, kept_results
 from .page_state import key
@@ -35,6 +35,8 @@ _POLL_SECONDS = 1.0
 # How long the work goes on for a page that does not ask. Browsers let hidden pages ask once a minute; for these it
 # begins again when they are seen.
 _PATIENCE_SECONDS = 20.0
+# How long each step of a check waits at most for maps that somebody is looking forward to.
+_WAY_SECONDS = 2.0
 # The maps that the page lacks a badge of, and what was begun for them: the keys of all maps, and the job.
 _WANTED, _JOB = key("badges.wanted"), key("badges.job")
 _CURVES = "Score while parts of the picture are removed or put back, by the map and in random order"
@@ -99,7 +101,9 @@ def _measure(maps: Sequence[tuple[Asked, Result]], task: Task) -> None:
     """The work: one badge after the other."""
     for done, (asked, result) in enumerate(maps):
 
-        def report(progress: float = done / len(maps)) -> None:
+        def report(progress: float = done / len(maps), device: str = asked.subject.device) -> None:
+            if device == PROCESSOR:  # where the checks do not take turns with maps
+                MAPS.give_way(_WAY_SECONDS)
             task.report(progress)
 
         kept_results.badges.get(
