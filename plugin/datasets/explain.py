@@ -19,7 +19,7 @@ from ..attr import LRPTranspose
 from ..attr.methods import METHODS
 from ..devices import choose_device
 from ..heads import LOGITS, find_head, probabilities
-from ..models import LoadedModel, Preprocessing, load
+from ..models import LoadedModel, Preprocessing, hugging_face, load
 from ..models.pictures import decode
 from ..rules.presets import epsilon_gamma_box
 from .code_version import code_sha256
@@ -44,7 +44,7 @@ def load_model(model: str | nn.Module | LoadedModel, checkpoint: str | Path | No
         ValueError: there is no such network or factory, or the checkpoint does not fit.
     """
     name = ""
-    if isinstance(model, str) and ":" in model:
+    if isinstance(model, str) and ":" in model and not hugging_face.is_named(model):
         name, model = model, _call_factory(model)
     if not isinstance(model, LoadedModel):
         model = load(model, checkpoint=checkpoint)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugin import devices
+from plugin.models import hugging_face
 from plugin.models.timm_networks import PREFIX as TIMM
 from plugin.models.timm_networks import timm_names
 
-from .inputs import drawn_digit
+from .inputs import drawn_digit, saved_networks
 
 _MOST_AXES = 3
 _LAYER = r"[A-Za-z0-9_.]{1,120}"
@@ -45,6 +46,9 @@ def network(choices: Collection[str]) -> Form:
     known = one_of(choices)
 
     def read(text: str) -> str:
+        if hugging_face.is_named(text) and text not in choices:
+            saved_networks.check(text)
+            return text
         if text.startswith(TIMM) and not timm_names():
             raise ValueError("needs the package timm, which is not installed: pip install 'captum-simplicity[zoo]'")
         return str(known.read(text))

@@ -49,12 +49,12 @@ def read_class_names(name: str, data: bytes) -> tuple[str, ...]:
 
 
 def _of_lines(text: str) -> tuple[str, ...]:
-    return _checked([line.strip() for line in text.splitlines() if line.strip()])
+    return checked_names([line.strip() for line in text.splitlines() if line.strip()])
 
 
 def _of_json(content: Any) -> tuple[str, ...]:
     if isinstance(content, list):
-        return _checked(content)
+        return checked_names(content)
     if isinstance(content.get("id2label"), dict):
         content = content["id2label"]
     if all(isinstance(value, int) for value in content.values()):
@@ -62,10 +62,15 @@ def _of_json(content: Any) -> tuple[str, ...]:
     numbered = {int(number): name for number, name in content.items()}
     if sorted(numbered) != list(range(len(numbered))):
         raise ValueError("numbers are left out")
-    return _checked([numbered[number] for number in range(len(numbered))])
+    return checked_names([numbered[number] for number in range(len(numbered))])
 
 
-def _checked(names: list[Any]) -> tuple[str, ...]:
+def checked_names(names: list[Any]) -> tuple[str, ...]:
+    """The names as they may be shown.
+
+    Raises:
+        ValueError: these are no names.
+    """
     # ImageNet's list has the WordNet number beside the name.
     plain = [name[-1] if isinstance(name, list) and name else name for name in names]
     if not plain or not all(isinstance(name, str) and 0 < len(name) <= _LONGEST for name in plain):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from . import hugging_face
 from .checkpoints import load_weights, read_metadata
 from .exported_programs import ENDING, open_program
 from .networks import NETWORKS, known_names
@@ -107,8 +108,10 @@ def load(
 
     Args:
         model: a name of `known_names()`, the name of a torchvision classification model, `timm/` and the name of a
-            network of timm's, which needs a checkpoint, a module of your own, which is put in eval mode, or the path of
-            a program of `torch.export` (`.pt2`). Such a file can run code: open only files that you trust.
+            network of timm's, which needs a checkpoint, `hf-hub:` and the name of a network on the Hugging Face Hub,
+            `local-dir:` and a folder that `save_pretrained` has written, a module of your own, which is put in eval
+            mode, or the path of a program of `torch.export` (`.pt2`). Such a program can run code: open only files that
+            you trust. Of a network of the Hub or of a folder only JSON and safetensors are read.
         weights: torchvision weights; downloaded unless cached. None leaves a model at its random start.
         checkpoint: weights to load instead: a `.safetensors` file, or one of `torch.save`, such as a state dict, a
             checkpoint of a training program (Lightning's, torchvision's, timm's; nested, with prefixes, beside an
@@ -120,9 +123,9 @@ def load(
     Raises:
         ValueError: unknown name, not a classification model, or a checkpoint that does not fit; `OtherArchitecture` if
             it fits another network of torchvision's.
-        WeightsUnavailable: there are no weights for this name without `checkpoint`, or torchvision's are not cached and
-            there is no network.
-        MissingExtraError: the network is timm's, which is not installed.
+        WeightsUnavailable: there are no weights for this name without `checkpoint`, or they are not cached and cannot
+            be downloaded.
+        MissingExtraError: the network is timm's or of transformers, which is not installed.
 
     >>> from torch import nn
     >>> from plugin import models
@@ -135,6 +138,10 @@ def load(
     """
     if isinstance(model, nn.Module):
         found = LoadedModel(type(model).__name__, model, IMAGENET_PREPROCESSING, ())
+    elif isinstance(model, str) and hugging_face.is_named(model):  # whatever its name ends with
+        if checkpoint is not None:
+            raise ValueError(f"{model} has weights of its own: leave checkpoint= out, or give the architecture's name")
+        found = _from_hugging_face(model)
     elif isinstance(model, Path) or model.endswith(ENDING):
         found = LoadedModel(Path(model).name, open_program(Path(model)), IMAGENET_PREPROCESSING, ())
     elif model in NETWORKS:
@@ -259,6 +266,25 @@ def _from_timm(name: str, weights: str | None) -> LoadedModel:
     return LoadedModel(name, build(name).requires_grad_(False), steps, classes)
 
 
+def _from_hugging_face(name: str) -> LoadedModel:
+    """A network of the Hub, which is downloaded unless it is cached, or of a folder."""
+    folder = hugging_face.cached(name)
+    if folder is None:
+        try:
+            folder = hugging_face.download(name)
+        except Exception as error:  # of any of the libraries beneath
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise WeightsUnavailable(f"{name} is not on this machine and cannot be downloaded ({reason})") from error
+    saved = hugging_face.read_folder(folder)
+    path = folder / hugging_face.WEIGHTS
+    if saved.timm:
+        network = _with_checkpoint(_awaiting_weights(f"{TIMM}{saved.timm}"), path, is_of_library=True).network
+    else:
+        network = hugging_face.build(saved, read_tensors(path))
+        _check_finite(network, path)
+    return LoadedModel(name, network, saved.preprocessing, saved.classes, {"folder": str(folder)})
+
+
 def _awaiting_weights(name: str) -> LoadedModel:
     """A network of torchvision's or timm's for the weights of a file."""
     steps, classes = _described(name)
@@ -295,13 +321,15 @@ def _with_checkpoint(found: LoadedModel, path: Path, is_of_library: bool) -> Loa
         found.network.load_state_dict(of_version(candidates[0] if weights is None else weights, found.network))
     except RuntimeError as error:
         raise _unfit(found.name, path, candidates, error) from error
+    _check_finite(found.network, path)
+    return found
+
+
+def _check_finite(network: nn.Module, path: Path) -> None:
     # Not a number is both the smallest and the largest value.
-    ends = (
-        end for parameter in found.network.parameters() if parameter.numel() for end in parameter.detach().aminmax()
-    )
+    ends = (end for parameter in network.parameters() if parameter.numel() for end in parameter.detach().aminmax())
     if not all(map(math.isfinite, ends)):
         raise ValueError(f"the checkpoint {path.name} holds weights that are not finite")
-    return found
 
 
 def _unfit(name: str, path: Path, candidates: list[dict[str, Tensor]], error: RuntimeError) -> ValueError:

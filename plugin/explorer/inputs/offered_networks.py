@@ -13,13 +13,13 @@ from torch import nn
 
 from plugin import devices, models
 from plugin.heads import LOGITS, find_head
-from plugin.models import LoadedModel
+from plugin.models import LoadedModel, hugging_face
 from plugin.models.exported_programs import ENDING as PROGRAM
 from plugin.models.timm_networks import timm_names
 
 from ..server.device_memory import OutOfDeviceMemory, guarded
 from ..server.turns import PROCESSOR
-from . import own_weights
+from . import own_weights, saved_networks
 from .own_weights import Opened, OwnWeights
 from .subject import Subject, layer_shapes
 
@@ -37,12 +37,15 @@ def add(name: str) -> None:
     """Offer a network of the user's own.
 
     Args:
-        name: `package.module:factory`, where the factory takes nothing and returns a module or a `LoadedModel`; or the
-            path of a program of `torch.export` that is trusted.
+        name: `package.module:factory`, where the factory takes nothing and returns a module or a `LoadedModel`; the
+            path of a program of `torch.export` that is trusted; or a network of Hugging Face, see `models.load`.
 
     Raises:
         ValueError: there is no such factory or file.
     """
+    if hugging_face.is_named(name):
+        _own[name] = partial(models.load, name)
+        return
     if name.endswith(PROGRAM):
         if not Path(name).is_file():
             raise ValueError(f"{name} is no file: give the path of a program of torch.export")
@@ -97,7 +100,7 @@ def open_network(name: str, weights: OwnWeights | None = None, device: str = PRO
     """Load a network and list its layers.
 
     Args:
-        name: one of `choices`.
+        name: one of `choices`, or of `saved_networks.named`.
         weights: other ones, for one of `architectures`.
         device: where it is to be, one of `devices.available`.
 
@@ -125,12 +128,16 @@ def open_network(name: str, weights: OwnWeights | None = None, device: str = PRO
         raise ValueError(f"{name} cannot process a picture: {reason}.") from error
     count = outputs.shape[1]
     names = model.classes or tuple(f"class {index}" for index in range(count))
+    if weights is None and len(names) != count:  # a network of Hugging Face may state any names
+        names = tuple(f"class {index}" for index in range(count))
     if weights and weights.names and len(names) != count:
         raise ValueError(
             f"{weights.names.name} has {len(names)} names, and the network in {weights.file.name} {count} classes: "
             "give one name for each class"
         )
     identity = f"{name}@{weights.identity}" if weights else name
+    if name.startswith(hugging_face.HUB):  # of which there may be another version tomorrow
+        identity = f"{name}@{Path(model.metadata['folder']).name}"
     head = find_head(outputs) or LOGITS
     return Subject(name, replace(model, classes=names), layers, opened.source, opened.imports, identity, device, head)
 
@@ -159,10 +166,12 @@ def _open(name: str, weights: OwnWeights | None) -> Opened:
             made = _own[name]()
         except Exception as error:  # the user's code may fail in any way
             raise ValueError(f"{name} failed with {type(error).__name__}: {error}".splitlines()[0]) from error
-        if name.endswith(PROGRAM):
+        if name.endswith(PROGRAM) or hugging_face.is_named(name):
             return Opened(cast(LoadedModel, made), f"models.load({name!r})")
         imports = (f"from {module} import {factory}",)
         if isinstance(made, LoadedModel):
             return Opened(made, f"{factory}()", imports)
         return Opened(models.load(made), f"models.load({factory}())", imports)
+    if hugging_face.is_named(name):
+        return saved_networks.opened(name)
     return Opened(models.load(name), f"models.load({name!r})")

@@ -105,6 +105,15 @@ def _check_size(file: OwnFile) -> None:
         if file.held > MAX_BYTES:
             raise ValueError(f"The checkpoint is too large: at most {MAX_BYTES // 2**20} MB are read.")
         return
+    check_memory(file)
+
+
+def check_memory(file: OwnFile) -> None:
+    """Refuse a file of weights that needs more memory than is free.
+
+    Raises:
+        ValueError: it does, or was changed.
+    """
     with file.on_disk() as path:
         needed, free = _COPIES * path.stat().st_size, available_memory()
     if free is not None and needed > free:

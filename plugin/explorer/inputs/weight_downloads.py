@@ -1,4 +1,4 @@
-"""Torchvision's weights: what is missing, and fetching it with progress and a way to stop."""
+"""Weights of torchvision and of the Hugging Face Hub: what is missing, and fetching it."""
 
 import hashlib
 import urllib.request
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from plugin.files import replacing
+from plugin.models import hugging_face
 
 from ..server.jobs import Task
 from . import offered_networks
@@ -18,6 +19,8 @@ _TIMEOUT_SECONDS = 30
 
 def missing(name: str) -> str:
     """What has to be downloaded before `offered_networks.open_network`: one sentence, or nothing if nothing has."""
+    if name.startswith(hugging_face.HUB):
+        return "" if hugging_face.cached(name) else f"The files of {name} are not on this machine yet."
     if name not in offered_networks.torchvisions() or _target(name).is_file():
         return ""
     size = _weights(name).meta.get("_file_size")
@@ -25,13 +28,16 @@ def missing(name: str) -> str:
 
 
 def download(task: Task, name: str) -> None:
-    """Fetch the weights of a torchvision network, for a `jobs.Job`.
+    """Fetch the weights of a torchvision network, or a network of the Hugging Face Hub, for a `jobs.Job`.
 
     The file appears under its name only when it is complete and its content is what its name says.
 
     Raises:
         RuntimeError: it cannot be fetched; the message is one sentence.
     """
+    if name.startswith(hugging_face.HUB):
+        _download_from_hub(task, name)
+        return
     target, url = _target(name), _weights(name).url
     digest, received = hashlib.sha256(), 0
     try:
@@ -52,6 +58,17 @@ def download(task: Task, name: str) -> None:
         raise RuntimeError(
             f"The weights of {name} cannot be downloaded ({error.__cause__ or error}): connect to the network, put the "
             f"file {target.name} into {target.parent}, or upload a checkpoint."
+        ) from error
+
+
+def _download_from_hub(task: Task, name: str) -> None:
+    task.report(0.0, f"Asking the Hub for {name} …")
+    try:
+        hugging_face.download(name)
+    except Exception as error:  # of any of the libraries beneath
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise RuntimeError(
+            f"{name} cannot be downloaded ({reason}): connect to the network, or open a folder with its files."
         ) from error
 
 

@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the explorer; all others are for `streamlit run`."""
     parser.add_argument(
         "--model", action="append", default=[], metavar="package.module:factory",
-        help="a function that takes nothing and returns a module, or a plugin.models.LoadedModel; or a program of "
-        "torch.export (FILE.pt2) that you trust; may be repeated",
+        help="a function that takes nothing and returns a module, or a plugin.models.LoadedModel; a program of "
+        "torch.export (FILE.pt2) that you trust; or a network of Hugging Face (hf-hub:OWNER/NAME, local-dir:FOLDER). "
+        "May be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--data", action="append", default=[], metavar="FOLDER",

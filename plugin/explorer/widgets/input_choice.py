@@ -15,7 +15,7 @@ from ..inputs.subject import Subject
 from ..server.files import OwnFile, link_name
 from ..settings import DRAWING, UPLOAD, Settings
 from ..untrusted_text import markdown_sentence, quoted
-from . import digit_sheet, file_choice, kept_results, own_files, own_weights_choice
+from . import digit_sheet, file_choice, kept_results, own_files, own_weights_choice, saved_network_choice
 from .background_work import work
 from .file_choice import OF, Wanted
 from .page_state import change, key, open_weights_as
@@ -28,9 +28,13 @@ def network_choice(settings: Settings, side: str = "") -> None:
         settings: of this side.
         side: `settings.B` for B of a comparison.
     """
-    st.selectbox(f"Network{OF[side]}", offered_networks.choices(), key=key(f"{side}network"))
+    choices = offered_networks.choices()
+    if settings.network not in choices:  # one that was typed
+        choices = settings.network, *choices
+    st.selectbox(f"Network{OF[side]}", choices, key=key(f"{side}network"))
     if settings.network in offered_networks.architectures():
         own_weights_choice.draw(settings, side)
+    saved_network_choice.draw(side)
 
 
 def device_choice() -> None:

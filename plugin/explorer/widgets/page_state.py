@@ -19,7 +19,7 @@ import streamlit as st
 from ..fitting import OF_CLASSES, alone_with, follow, with_suitable_picture, with_weights
 from ..inputs import offered_networks
 from ..server import connection
-from ..settings import INPUTS, OWN_OF_B, B, Settings, from_query
+from ..settings import INPUTS, OWN_OF_B, OWN_WEIGHTS, B, Settings, from_query
 from . import navigation, own_files
 
 # A list shows None as nothing chosen; this is its choice of leaving a class open.
@@ -138,6 +138,20 @@ def open_weights_as(network: str, side: str = "") -> None:
     st.session_state.setdefault(_LEFT, {})[last.network] = with_weights(last, Settings())
     chosen = follow(replace(last, network=network), last, same_classes=False)
     _choose(st.session_state[_PAGE], with_suitable_picture(with_weights(chosen, last)))
+    _forget_widgets()
+
+
+def open_network(network: str, side: str = "") -> None:
+    """In a callback: open a network on all pages; `side` as for `change`."""
+    if side:
+        change(side, network=network, **{name: getattr(Settings, name) for name in OWN_WEIGHTS})
+        st.session_state[key(f"{side}network")] = network
+        return
+    last = last_settings()
+    st.session_state.setdefault(_LEFT, {})[last.network] = last
+    left = st.session_state[_LEFT].get(network)
+    chosen = follow(replace(last, network=network), last, same_classes=False, left=left)
+    _choose(st.session_state[_PAGE], with_suitable_picture(chosen, left))
     _forget_widgets()
 
 

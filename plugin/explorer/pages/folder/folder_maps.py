@@ -8,7 +8,7 @@ from pathlib import Path
 from plugin.datasets import Report, attribute_dataset
 from plugin.devices import choose_device
 
-from ...inputs import offered_networks
+from ...inputs import offered_networks, saved_networks
 from ...inputs.picture_collections import OwnFolder
 from ...inputs.subject import Subject
 from ...server import own_paths
@@ -63,7 +63,7 @@ def named_for_command_line(subject: Subject) -> str:
     """The network's name for `--model`."""
     if subject.name == offered_networks.DIGITS:
         return f"{offered_networks.__name__}:{offered_networks.digit_classifier.__name__}"
-    return subject.name
+    return saved_networks.place(subject.name)
 
 
 def proposed(folder: Path) -> Path:
