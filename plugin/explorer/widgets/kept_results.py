@@ -158,7 +158,7 @@ def randomised(asked: Asked, layers: int) -> RandomisationCheck:
     return sanity_checks.check(asked.subject, asked.picture.image, asked.question, layers)
 
 
-@kept(64, of_asked, "Keeping the books …", _of_its_network)
+@kept(64, of_asked, "Adding up the relevance of each layer …", _of_its_network)
 def ledger(asked: Asked) -> Ledger:
     """See `ledgers.compute`."""
     return ledgers.compute(asked.subject, asked.picture.image, asked.question)

@@ -123,7 +123,7 @@ def _table(ledger: Ledger, settings: Settings, asked: Asked) -> None:
         [asdict(row) for row in rows],
         key=table,
         hide_index=True,
-        alt="The ledger, layer by layer, from the output to the input; the rule of a layer can be changed",
+        alt="The relevance of each layer, from the output to the input; the rule of a layer can be changed",
         disabled=["layer", *_NUMBERS],
         on_change=_choose_rules,
         args=([row.layer for row in rows], table),
