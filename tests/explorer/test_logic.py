@@ -544,3 +544,11 @@ def test_files_hold_what_is_on_screen(subject):
     for view in VIEWS:
         png = rendering.png(result, replace(settings, view=view), 0.5, subject.model.visible(CAT.image))
         assert Image.open(io.BytesIO(png)).size == (512, 512)
+
+
+def test_picture_that_a_map_covers_is_not_sent():
+    result = answers.Result(np.ones((3, 32, 32), np.float32), 0.0, None)
+    for view in ("sum", "colour"):
+        for opacity, count in ((1.0, 1), (0.5, 2)):
+            settings = Settings(view=view, opacity=opacity)
+            assert len(rendering.figure(result, settings, 1.0, CAT.image, height=360).data) == count

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from support.simulator import finish, follow, opened, press, run, widget
 from support.tasks import Told
+from torch import nn
 
 from plugin import models
 from plugin.experiments.unit_survey import receptive_fields
@@ -22,6 +24,7 @@ from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.units import layer_surveys, unit_crops
 from plugin.explorer.server.jobs import Stopped
 from plugin.explorer.settings import Settings
+from plugin.observing import outputs_of
 
 pytestmark = pytest.mark.usefixtures("no_paths_of_others")
 LAYER = "features.relu4"
@@ -230,3 +233,34 @@ def test_folder_is_looked_at_on_a_click_and_its_pictures_open_on_the_attribute_p
     follow(at, name)
     assert (at.query_params["picture_name"], at.query_params["explain"]) == (name, "neuron")
     assert not [*at.error, *at.warning]
+
+
+class Turned(nn.Module):
+    """Its rows are seen in columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, (5, 3), stride=(2, 1))
+        self.end = nn.Identity()
+
+    def forward(self, images):
+        return self.end(self.conv(images).transpose(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "is_crossed"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, (5, 3), stride=(2, 1)), nn.ReLU(), nn.MaxPool2d(2)), "2", True),
+        (Turned(), "end", False),
+    ],
+)
+def test_fields_of_rows_and_columns_are_those_of_each_position(network, layer, is_crossed):
+    network, shape = network.eval(), (3, 16, 16)
+    sides = outputs_of(network, [layer], torch.zeros(1, *shape))[layer].shape[1:]
+    model = SimpleNamespace(network=network)
+    subject = SimpleNamespace(layers={layer: tuple(sides)}, model=model, input_shape=shape, name="mine")
+    fields = unit_crops.FieldsOfLayer(subject, layer)
+    positions = [(row, column) for row in range(0, sides[1], 2) for column in range(0, sides[2], 3)]
+    for some in (positions[:2], positions):
+        assert fields.of(some) == receptive_fields(network, layer, shape, some)
+    assert fields._is_crossed == is_crossed
