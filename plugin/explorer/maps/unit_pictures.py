@@ -71,4 +71,5 @@ def _at_contrast(inputs: torch.Tensor, result: Result) -> torch.Tensor:
     """The picture of a unit `(1, C, H, W)` with the norm of the photograph on the pixels that it covers."""
     picture = torch.from_numpy(result.attribution)[None].to(inputs.device)
     rows, columns = (slice(*ends) for ends in box([result.attribution], margin=0))
-    return picture * (inputs[..., rows, columns].norm() / picture.norm())
+    scale: torch.Tensor = inputs[..., rows, columns].norm() / picture.norm()
+    return picture * scale
