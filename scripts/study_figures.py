@@ -69,7 +69,7 @@ def charts(folder: Path) -> dict[str, go.Figure]:
     }
 
 
-def two_alike(folder: Path, generator: str = "dcgan-cifar10", layer: str = "class_conv", count: int = 3) -> Image.Image:
+def two_alike(folder: Path, generator: str = "dcgan-cifar10", layer: str = "output", count: int = 3) -> Image.Image:
     """A row for each unit: two solutions with the highest barrier between them, and the deconvnet's picture.
 
     Below each is the unit's response over its best response to an image. The deconvnet's picture has the contrast of

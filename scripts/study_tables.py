@@ -135,8 +135,8 @@ def tables(folder: Path, deconvnet: Sequence[Path]) -> dict[str, str]:
             for generator in ("gan-mnist", "dcgan-mnist")
         ]
         found[f"sets mnist-classifier {state}"] = sets_by_layer(both)
-    both = of_layers(folder, "all-cnn-c", "C-dcgan-cifar10", MaximisingSet)
-    found["sets all-cnn-c"] = sets_by_layer([both[state] for state in STATES])
+    states = of_layers(folder, "all-cnn-c", "C-dcgan-cifar10", MaximisingSet)
+    found["sets all-cnn-c"] = sets_by_layer([*states.values()])
     return found
 
 

@@ -178,7 +178,11 @@ class Term:
         return self.with_quotient(quotient)
 
     def with_quotient(self, quotient: Tensor) -> "Term":
-        """The same term with a known quotient n_t / st(den_t), of y's shape."""
+        """The same term with a known quotient.
+
+        Args:
+            quotient: n_t / st(den_t), of y's shape.
+        """
         return replace(self, denominator=None, numerator=quotient)
 
     def transpose(self, operation: LinearOperation, signal: Tensor) -> Tensor:
