@@ -1,7 +1,8 @@
-"""Random views of images: a picture that a unit answers from slightly elsewhere as well is not made of noise.
+"""Random views of images: a picture that a unit answers in other views as well is not made of noise.
 
-A view is turned, scaled and shifted at once, by one resampling; what lies outside the image is grey. Every number is
-drawn from the run's own random generator.
+A view is turned, scaled and shifted at once, by one resampling; what lies outside the image is grey. Contrast and
+brightness of each colour may change too: a picture then does not live on a tint that only this network likes (Ghiasi et
+al. 2022). Every number is drawn from the run's own random generator.
 """
 
 import math
@@ -17,7 +18,7 @@ _GREY = 0.5
 
 @dataclass(frozen=True)
 class Views:
-    """How views differ. The defaults are Lucid's, for a side of 224 pixels.
+    """How views differ. The defaults of the fields are Lucid's views, for a side of 224 pixels.
 
     Attributes:
         count: views per step, over which the unit's value is averaged.
@@ -26,6 +27,7 @@ class Views:
         angle: in degrees, to either side.
         noise: standard deviation of noise on the pixels.
         middle: standard deviation of the crop's middle, as a share of the side.
+        colour: standard deviation of the logarithm of a channel's contrast; its brightness has half of it.
     """
 
     count: int = 1
@@ -34,11 +36,12 @@ class Views:
     angle: float = 10.0
     noise: float = 0.0
     middle: float = 0.0
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"count={self.count}: at least one view per step is needed")
-        for name in ("shift", "angle", "noise", "middle"):
+        for name in ("shift", "angle", "noise", "middle", "colour"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)}: it must not be negative")
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -52,9 +55,14 @@ class Views:
             randoms: one per image.
             size: (height, width) of the views.
         """
+        centred = images - _GREY
+        if self.colour:
+            drawn = torch.stack([torch.randn(2, images.shape[1], 1, 1, generator=random) for random in randoms])
+            changes = self.colour * drawn.to(images)
+            centred = centred * changes[:, 0].exp() + changes[:, 1] / 2
         maps = torch.stack([self._map(random) for random in randoms]).to(images)
         grid = F.affine_grid(maps, [len(images), images.shape[1], *size], align_corners=False)
-        seen = F.grid_sample(images - _GREY, grid, align_corners=False) + _GREY
+        seen = F.grid_sample(centred, grid, align_corners=False) + _GREY
         if self.noise:
             shape = seen.shape[1:]
             seen = seen + self.noise * torch.stack([torch.randn(shape, generator=each) for each in randoms]).to(seen)
@@ -73,5 +81,7 @@ class Views:
 
 
 LUCID = Views()
-# Crops with a little noise. Smaller crops, as of the pictures of 1,280 pixels in the paper, make smaller objects.
-MACO = Views(count=4, shift=0.0, scale=(0.75, 1.0), angle=0.0, noise=0.02, middle=0.05)
+# From half of the image to all of it, in other tints. In Lucid's views patterns of one size and of one tint suffice.
+WIDE = Views(shift=16 / 224, scale=(0.5, 1.1), angle=15.0, colour=0.5)
+# Crops in other tints, with a little noise. Smaller ones, as of the paper's 1,280 pixels, make smaller objects.
+MACO = Views(count=4, shift=0.0, scale=(0.5, 1.0), angle=0.0, noise=0.05, middle=0.05, colour=0.5)

@@ -21,7 +21,7 @@ from gan import CodeSpaceAM, ImageSpaceAM, LatentGenerator, PixelAM
 from gan.__main__ import main
 from gan.maximising.objectives import Objective, channel, direction, neuron, objective
 from gan.maximising.spaces import SPACES, Fourier, Maco, correlated, frequencies, mean_magnitude, uncorrelated
-from gan.maximising.views import Views
+from gan.maximising.views import LUCID, Views
 
 SHAPE = (3, 16, 12)
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -103,18 +103,32 @@ def test_views_shift_scale_and_turn() -> None:
     images = torch.rand(3, 3, 20, 20)
     still: dict[str, Any] = {"shift": 0.0, "scale": (1.0, 1.0), "angle": 0.0}
     torch.testing.assert_close(Views(**still).of(images, randoms(3), (20, 20)), images, atol=1e-5, rtol=0)
-    for change in ({"shift": 0.3}, {"scale": (0.5, 0.6)}, {"angle": 30.0}, {"middle": 0.2}, {"noise": 0.1}):
+    for change in (
+        {"shift": 0.3},
+        {"scale": (0.5, 0.6)},
+        {"angle": 30.0},
+        {"middle": 0.2},
+        {"noise": 0.1},
+        {"colour": 0.5},
+    ):
         views = Views(**(still | change)).of(images, randoms(3), (20, 20))
         assert (views - images).abs().mean() > 0.03, change
     halves = Views(**(still | {"scale": (0.5, 0.5)})).of(images, randoms(3), (10, 10))
     torch.testing.assert_close(halves, images[:, :, 5:15, 5:15], atol=1e-5, rtol=0)
     away = Views(**(still | {"scale": (3.0, 3.0)})).of(images, randoms(3), (20, 20))
     assert away[:, :, 0, 0].unique().tolist() == [0.5], "outside is grey"
+    tinted = Views(**(still | {"colour": 0.5})).of(images, randoms(3), (20, 20))
+    for plain, seen in zip(images.flatten(0, 1), tinted.flatten(0, 1), strict=True):
+        contrast = seen.std() / plain.std()
+        torch.testing.assert_close(seen - seen.mean(), contrast * (plain - plain.mean()), atol=1e-4, rtol=0)
+    assert (tinted.mean((2, 3)) - images.mean((2, 3))).std() > 0.1, "each colour by itself"
     one = Views().of(images[1:2], randoms(3)[1:2], (20, 20))
     assert torch.equal(one[0], Views().of(images, randoms(3), (20, 20))[1]), "each by its own generator"
 
 
-@pytest.mark.parametrize("bad", [{"count": 0}, {"shift": -0.1}, {"scale": (0.9, 0.5)}, {"scale": (0.0, 1.0)}])
+@pytest.mark.parametrize(
+    "bad", [{"count": 0}, {"shift": -0.1}, {"colour": -1.0}, {"scale": (0.9, 0.5)}, {"scale": (0.0, 1.0)}]
+)
 def test_views_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Views(**bad)
@@ -289,11 +303,15 @@ def normalise(images: Tensor) -> Tensor:
     return (images - MEAN) / STD
 
 
-@pytest.mark.parametrize("space", ["fourier", "maco"])
+# Views that differ little, in which few steps suffice.
+CROPS = Views(count=4, shift=0.0, scale=(0.75, 1.0), angle=0.0, noise=0.02, middle=0.05)
+
+
+@pytest.mark.parametrize(("space", "views"), [("fourier", LUCID), ("maco", CROPS)])
 def test_an_imagenet_class_is_reached_and_seen_in_views_that_were_not_climbed(
-    space: str, squeezenet: nn.Module
+    space: str, views: Views, squeezenet: nn.Module
 ) -> None:
-    am = ImageSpaceAM(squeezenet, (3, 128, 128), transform=normalise, space=space)
+    am = ImageSpaceAM(squeezenet, (3, 128, 128), transform=normalise, space=space, views=views)
     result = am.maximize([CASTLE, FLAMINGO], seeds=[3, 4], steps=32)
     logits = squeezenet(normalise(result.images))
     starts = am.render(am.space.start(torch.randn(20, *am.code_shape, generator=torch.Generator().manual_seed(0))))
