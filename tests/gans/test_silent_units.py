@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, load, load_classifier
 from gan.data import read
 from gan.maximising.opening import OpenRelus
+from gan.maximising.views import LUCID
 
 
 def thresholds(*offsets: float) -> nn.Sequential:
@@ -63,7 +64,8 @@ def test_a_silent_unit_is_found_behind_its_relu() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_a_silent_unit_is_found_from_the_grey_start_of_fourier_space() -> None:
-    result = ImageSpaceAM(thresholds(0.7, 0.1), (1, 4, 4), "2").maximize([0, 1], seeds=[0, 1], steps=200)
+    am = ImageSpaceAM(thresholds(0.7, 0.1), (1, 4, 4), "2", views=LUCID)  # darker views may silence the second unit
+    result = am.maximize([0, 1], seeds=[0, 1], steps=200)
     assert result.scores[0, 0] == 0
     assert (result.scores[-1] > torch.tensor([0.1, 0.6])).all()
     assert result.opened[0] > 0
