@@ -12,6 +12,7 @@ docs` executes all. All blocks run in a folder of the test's, without a connecti
 import doctest
 import importlib.util
 import inspect
+import json
 import os
 import re
 import socket
@@ -389,6 +390,15 @@ def test_the_unit_of_the_benchmarks_is_the_baseline() -> None:
     for page in PAGES:
         if page.name != "operations.md":  # where `floor` is an operation
             assert not re.search(r"\bfloors?\b", page.read_text(encoding="utf-8"), re.I), page
+
+
+def test_numbers_of_natural_images_are_those_of_the_stored_results() -> None:
+    program = script("natural_images")
+    makers = json.loads(program.RESULTS.read_text(encoding="utf-8"))["makers"]
+    assert program.table(makers) in (DOCS / "methods" / "fourier-maximisation.md").read_text(encoding="utf-8")
+    sheets = {path.name: path.stat().st_size for path in program.FIGURES.glob("natural-*.jpg")}
+    assert {f"natural-{maker}.jpg" for maker in makers if maker != "photographs"} <= sheets.keys()
+    assert max(sheets.values()) < 150_000
 
 
 def test_the_readme_is_short() -> None:
