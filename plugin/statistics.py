@@ -44,7 +44,8 @@ class Quartiles(NamedTuple):
 
     def __str__(self) -> str:
         """The median, with the quartiles in brackets: "0.39 (0.10 to 0.92)"."""
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+        low, median, high = (round(value, 2) + 0.0 for value in self)  # never "-0.00"
+        return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
 def quartiles(values: Iterable[float]) -> Quartiles:
