@@ -77,10 +77,6 @@ SENTENCES = {
         "is {gradient.removal} for the gradient and {guided-backprop.removal} for guided backprop",
         "{preset-epsilon.removal} for `epsilon`; {preset-epsilon-plus-flat.removal} for `epsilon_plus_flat`",
     ],
-    "docs/deconvnet.md": [
-        "is {guided-backprop.weights} for guided backprop, {deconvnet.weights} for the deconvnet",
-        "for the deconvnet and {gradient.weights} for the gradient",
-    ],
     "docs/explorer.md": [
         "Of maps of random numbers {random-maps.all-cnn-c} (All-CNN-C) and {random-maps.mnist-classifier} (the",
     ],

@@ -19,7 +19,9 @@ from .climbing import AdamClimb
 from .maximizer import ActivationMaximizer, random_codes
 from .spaces import Maco, Shape, Space, space_of
 from .targets import Units
-from .views import MACO, WIDE, Views
+from .views import LUCID, MACO, WIDE, Views
+
+_LARGE = 128  # pixels: the least side of an image of which half is still legible
 
 
 class ImageSpaceAM(ActivationMaximizer):
@@ -61,7 +63,7 @@ class ImageSpaceAM(ActivationMaximizer):
             layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
             transform: from images in [0, 1] to the classifier's input (a normalisation).
             space: "fourier", "maco", "pixels", or a `Space` such as `Maco(image_shape, photographs)`.
-            views: how the images are seen; by default `views.WIDE`, and for MACO crops.
+            views: how the images are seen; by default `views.WIDE`, Lucid's views below 128 pixels, and for MACO crops.
             input_size: (height, width) of the classifier's input; by default that of the images.
             head: what the classifier's output is, see `CodeSpaceAM`.
             learning_rate: of Adam; by default the space's.
@@ -79,7 +81,7 @@ class ImageSpaceAM(ActivationMaximizer):
         self.networks = (self.classifier,)
         self.image_shape, self.code_shape = tuple(image_shape), self.space.code_shape
         self.input_size, self.transform = input_size or (image_shape[1], image_shape[2]), transform
-        self.views = views if views is not None else MACO if isinstance(self.space, Maco) else WIDE
+        self.views = views if views is not None else views_of(self.space, self.image_shape)
         self.learning_rate = self.space.learning_rate if learning_rate is None else learning_rate
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
@@ -111,3 +113,10 @@ class ImageSpaceAM(ActivationMaximizer):
         if tuple(images.shape[2:]) != self.input_size:
             images = F.interpolate(images, self.input_size, mode="bilinear", antialias=True)
         return images if self.transform is None else self.transform(images)
+
+
+def views_of(space: Space, image_shape: Shape) -> Views:
+    """How images of a space are seen unless the caller says: half of a small image does not show its class."""
+    if isinstance(space, Maco):
+        return MACO
+    return WIDE if min(image_shape[1:]) >= _LARGE else LUCID

@@ -465,19 +465,19 @@ def downloaded(page, kind):
 @pytest.mark.timeout(1200)
 def test_maximisation_live(page, address, tmp_path, monkeypatch):
     page.goto(
-        f"{address}code-space?network=mnist-classifier&runs=8&explain=neuron&layer=body.conv3&neuron=7.3.3&steps=500"
+        f"{address}code-space?network=mnist-classifier&runs=64&explain=neuron&layer=body.conv3&neuron=7.3.3&steps=500"
     )
-    # No run starts unasked. Stopped on the way, what was found stays.
+    # No run starts unasked. Stopped on the way, what was found stays. Few runs would end before the button is pressed.
     settle(page)
     assert page.get_by_role("button", name="Stop", exact=True).count() == 0
     page.get_by_role("button", name="Maximise with").click()
     page.locator("[class*='st-key-attribute-stop'] button").wait_for()
-    page.get_by_text("Step ").first.wait_for()
+    page.get_by_text(" of at most 500").first.wait_for()
     page.locator("[class*='st-key-attribute-stop'] button").click()
     page.get_by_text("Stopped after").wait_for()
     settle(page)
     with np.load(io.BytesIO(downloaded(page, "NPZ"))) as file:
-        assert file["images"].shape == (8, 1, 28, 28)
+        assert file["images"].shape == (64, 1, 28, 28)
         assert len(file["scores"]) < 500
 
     page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=6")
