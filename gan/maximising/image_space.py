@@ -115,7 +115,7 @@ class ImageSpaceAM(ActivationMaximizer):
         return images if self.transform is None else self.transform(images)
 
 
-def views_of(space: Space, image_shape: Shape) -> Views:
+def views_of(space: Space, image_shape: tuple[int, ...]) -> Views:
     """How images of a space are seen unless the caller says: half of a small image does not show its class."""
     if isinstance(space, Maco):
         return MACO
