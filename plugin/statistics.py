@@ -1,5 +1,7 @@
 """Numbers that describe sets of vectors and outputs of networks, shared by `gan` and the experiments."""
 
+import math
+import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -52,6 +54,12 @@ def quartiles(values: Iterable[float]) -> Quartiles:
     """The quartiles of numbers, at least one, linear between neighbours."""
     parts = torch.tensor([*values], dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
     return Quartiles(*parts.tolist())
+
+
+def median_of_known(values: Iterable[float]) -> float:
+    """The median of the numbers that are not NaN; NaN if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else math.nan
 
 
 @torch.inference_mode()

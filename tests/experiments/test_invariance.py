@@ -319,16 +319,22 @@ def test_no_valley_parts_the_solutions_of_a_unit_with_one_hill() -> None:
     assert found.responses == pytest.approx([1] * 4, rel=1e-5)
 
 
-def test_a_valley_parts_the_solutions_of_a_unit_with_two_hills() -> None:
+VALLEY = 1 - 2 * (math.sqrt(0.5) - 0.6) / 0.4  # the barrier between two hills
+
+
+def two_hills(first: Tensor, second: Tensor) -> nn.Module:
     """relu(u x - .6) + relu(v x - .6), u and v orthogonal: .4 on the hills, 2 (cos 45 - .6) midway between them."""
-    axes = torch.linalg.qr(random(16, 16)).Q
-    network = linear_network(axes[0], axes[1])
+    network = linear_network(first, second)
     network.extend([nn.ReLU(), nn.Linear(2, 1, bias=False)]).eval()
     network[1].bias = nn.Parameter(torch.full((2,), -0.6))
     nn.init.ones_(network[-1].weight)
-    found = sets_of(network, axes[[0, 1, 0, 1]], layers=["3"], points=3)
-    valley = 1 - 2 * (math.sqrt(0.5) - 0.6) / 0.4
-    exact = [0 if (one - other) % 2 == 0 else valley for one, other in itertools.combinations(range(4), 2)]
+    return network
+
+
+def test_a_valley_parts_the_solutions_of_a_unit_with_two_hills() -> None:
+    axes = torch.linalg.qr(random(16, 16)).Q
+    found = sets_of(two_hills(axes[0], axes[1]), axes[[0, 1, 0, 1]], layers=["3"], points=3)
+    exact = [0 if (one - other) % 2 == 0 else VALLEY for one, other in itertools.combinations(range(4), 2)]
     assert found.barriers == pytest.approx(exact, abs=1e-5)
     assert found.islands() == 2
     assert found.islands(tolerance=0.5) == 1
@@ -340,10 +346,7 @@ def test_a_valley_parts_the_solutions_of_a_unit_with_two_hills() -> None:
 def test_barriers_within_a_branch_are_apart_from_those_between_two() -> None:
     """The generator adds an offset that the larger of two entries chooses; the unit sees a hill at each offset."""
     axes = torch.linalg.qr(random(16, 16)).Q
-    network = linear_network(axes[0], axes[1])
-    network.extend([nn.ReLU(), nn.Linear(2, 1, bias=False)]).eval()
-    network[1].bias = nn.Parameter(torch.full((2,), -0.6))
-    nn.init.ones_(network[-1].weight)
+    network = two_hills(axes[0], axes[1])
     codes = axes[[0, 1, 0, 1]] @ axes.T  # in the axes, so that the first two entries tell the hill
     images = torch.cat([random(20, 1, 4, 4, seed=1), -random(20, 1, 4, 4, seed=1)])
     generate = lambda code: (code @ axes).view(-1, 1, 4, 4)  # noqa: E731
@@ -353,7 +356,7 @@ def test_barriers_within_a_branch_are_apart_from_those_between_two() -> None:
     (found,) = maximising_sets(network, images, generate, maker, ["3"], **options, branch_of=choose)
     assert found.branches == [0, 1, 0, 1]
     assert found.barrier_within == pytest.approx(0, abs=1e-5)
-    assert found.barrier_between == pytest.approx(1 - 2 * (math.sqrt(0.5) - 0.6) / 0.4, abs=1e-5)
+    assert found.barrier_between == pytest.approx(VALLEY, abs=1e-5)
     assert found.relative_modes == found.modes / found.modes_of_best
     (plain,) = maximising_sets(network, images, generate, maker, ["3"], **options)
     assert plain.branches == []

@@ -3,9 +3,8 @@
 Every function is pure. The first state of a network (trained) has solid lines, the second dotted ones.
 """
 
-import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,6 +13,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from ...statistics import median_of_known, quartiles
 from ..units import OUTPUT
 from .firing import LayerInvariance
 from .maximising_set import MaximisingSet
@@ -47,8 +47,8 @@ def invariance_figure(states: Mapping[str, Sequence[LayerInvariance]]) -> go.Fig
         known = [layer for layer in layers if layer.channels]
         for column, title in enumerate(titles, start=1):
             values = [layer.scores(title) if title in layer.amounts else layer.agreement for layer in known]
-            quartiles = np.array([np.percentile(units, (25, 50, 75)) for units in values]).T
-            _line_with_band(figure, [short(layer.layer) for layer in known], quartiles, state, colour, dash, column)
+            bands = np.array([quartiles(units) for units in values]).T
+            _line_with_band(figure, [short(layer.layer) for layer in known], bands, state, colour, dash, column)
     figure.update_yaxes(title="local over global firing rate", col=1)
     figure.update_yaxes(rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.2})
@@ -218,9 +218,3 @@ def _line_with_band(
 
 def _finished(figure: go.Figure, height: int) -> go.Figure:
     return figure.update_layout(height=height, margin=_MARGIN, template="plotly_white", hovermode="closest")
-
-
-def median_of_known(values: Iterable[float]) -> float:
-    """The median of the values that are known; nan if none is."""
-    known = [value for value in values if not math.isnan(value)]
-    return statistics.median(known) if known else math.nan

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...statistics import median_of_known
 from ..units import layers_with_units, responses_in_the_middle
 from .transformations import AMOUNTS, draw_directions, transform
 
@@ -70,7 +71,7 @@ class LayerInvariance:
         Args:
             family: a key of `amounts`.
         """
-        return statistics.median(self.scores(family) or [float("nan")])
+        return median_of_known(self.scores(family))
 
     def top_score(self, family: str, share: float = 0.2) -> float:
         """Mean of S over the most invariant share of units, a summary of Goodfellow et al.; NaN if there are none.

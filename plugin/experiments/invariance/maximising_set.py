@@ -17,7 +17,6 @@ The same number of the unit's best images, and of random codes, give these numbe
 """
 
 import itertools
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...attr import NeuronModifiedBackprop
-from ...statistics import vendi_score
+from ...statistics import median_of_known, vendi_score
 from ..units import layers_with_units, responding_channels, responses_in_the_middle, seen_pixels
 from .firing import check_mode
 from .sufficiency import Maximizer, target_of
@@ -80,17 +79,17 @@ class MaximisingSet:
     @property
     def barrier(self) -> float:
         """Median over the pairs; NaN for fewer than two solutions."""
-        return _median(self.barriers)
+        return median_of_known(self.barriers)
 
     @property
     def barrier_within(self) -> float:
         """Median over the pairs of one branch of the generator; NaN if there are none."""
-        return _median(self._barriers_of(same_branch=True))
+        return median_of_known(self._barriers_of(same_branch=True))
 
     @property
     def barrier_between(self) -> float:
         """Median over the pairs of two branches of the generator; NaN if there are none."""
-        return _median(self._barriers_of(same_branch=False))
+        return median_of_known(self._barriers_of(same_branch=False))
 
     @property
     def relative_modes(self) -> float:
@@ -254,10 +253,6 @@ class _Described:
 
     def _respond(self, pictures: Tensor) -> Tensor:
         return responses_in_the_middle(self.network, pictures, [self.layer])[self.layer][0][:, self.unit[0]]
-
-
-def _median(values: Sequence[float]) -> float:
-    return statistics.median(values or [float("nan")])
 
 
 def spherical_interpolation(first: Tensor, second: Tensor, points: int) -> Tensor:

@@ -1,7 +1,6 @@
 """The findings of `plugin.experiments.invariance` for one or more networks, as one self-contained HTML file."""
 
 import html
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,12 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from ...files import write_text
+from ...statistics import median_of_known
 from ..page import embedded, page, table
 from .figures import (
     firing_figure,
     invariance_figure,
     maximising_set_figure,
-    median_of_known,
     short,
     sufficiency_figure,
 )
@@ -69,7 +68,7 @@ def agreement_table(states: Mapping[str, Sequence[LayerInvariance]]) -> list[tup
     lines: dict[str, list[float]] = {}
     for layers in states.values():
         for layer in layers:
-            lines.setdefault(short(layer.layer), []).append(statistics.median(layer.agreement or [float("nan")]))
+            lines.setdefault(short(layer.layer), []).append(median_of_known(layer.agreement))
     return list(lines.items())
 
 
@@ -87,7 +86,7 @@ def maximising_set_table(sets: Sequence[MaximisingSet]) -> list[tuple[str, list[
         lambda found: found.barrier_within,
         lambda found: found.barrier_between,
         MaximisingSet.islands,
-        lambda found: statistics.median(found.responses or [float("nan")]) / found.best_responses[0],
+        lambda found: median_of_known(found.responses) / found.best_responses[0],
     )
     return [(layer, [median_of_known(map(measure, group)) for measure in measures]) for layer, group in layers.items()]
 
