@@ -14,7 +14,6 @@ written from it, and a test holds them to it.
 import argparse
 import json
 import os
-import re
 import statistics
 import sys
 import warnings
@@ -32,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import digit_transformer
 import gallery
 from limit_sentences import PRESETS, PRESETS_FOR_ATTENTION, SENTENCES, row_of, updated
+from page_tables import markdown, with_table
 
 import gan
 from plugin import models
@@ -239,8 +239,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 def table(methods: dict[str, dict[str, float]], labels: dict[str, str]) -> str:
     """The limits of methods, those whose maps depend on the last layer least first."""
     rows = sorted(methods.items(), key=lambda row: (-row[1]["weights"], row[0]))
-    lines = [f"| {labels[name]} | {' | '.join(Limits(**found).cells())} |" for name, found in rows]
-    return "\n".join([f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *lines])
+    return markdown(HEAD, [[labels[name], *Limits(**found).cells()] for name, found in rows])
 
 
 def values(stored: dict[str, Any]) -> dict[str, str]:
@@ -273,15 +272,23 @@ def rewritten(page: str, text: str, stored: dict[str, Any]) -> str:
     for name, (methods, labels) in tables.items():
         if not methods:
             continue
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        text = re.sub(f"{begin}.*?{end}", f"{begin}\n\n{table(methods, labels)}\n\n{end}", text, flags=re.S)
+        text = with_table(text, name, table(methods, labels))
     return updated(text, SENTENCES[page], values(stored))
+
+
+def part_of_limits(name: str) -> str:
+    """An argument of the command line. `choices` of argparse would refuse that none is given, before Python 3.12."""
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"invalid choice: {name!r} (choose from {', '.join(PARTS)})")
+    return name
 
 
 def main() -> None:
     """Measure, store, and write the tables and the sentences."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=PARTS, help=f"of {', '.join(PARTS)}; all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", type=part_of_limits, help=f"of {', '.join(PARTS)}; default: all"
+    )
     parser.add_argument("--pages", action="store_true", help="measure nothing, write the pages from the stored results")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the check warns of each method that hardly changes

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from plotly.offline import get_plotlyjs
 from support.browser import ROOT, launched
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from gan import load
 from plugin import models
@@ -90,7 +91,7 @@ def two_alike(folder: Path, generator: str = "dcgan-cifar10", layer: str = "outp
             ends: Tensor = generate(codes)
         reached = channel_responses(model.network, found.layer, normalise(ends), [found.unit[0]] * 2) / unit.best
         deconvnet = Image.fromarray(as_image(unit.pictures[IMAGE_FREE].numpy()))
-        first, last = (Image.fromarray((255 * end).round().byte().permute(1, 2, 0).numpy()) for end in ends)
+        first, last = map(to_pil_image, ends)
         shares = (float(reached[0]), unit.response[IMAGE_FREE], float(reached[1]))
         top = LINE + row * (TILE + 2 * LINE)
         pen.text((4, top + TILE // 2), unit.label, fill="#222", font=font)

@@ -7,7 +7,6 @@ here.
 
 import argparse
 import json
-import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +16,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
+from page_tables import markdown, with_table
 from study_figures import STATES, of_layers, read
 
 from plugin.experiments.invariance import LayerInvariance, MaximisingSet, PictureResponse, response_quartiles
-from plugin.experiments.invariance.figures import median_of_known, short
+from plugin.experiments.invariance.figures import short
 from plugin.files import write_text
-from plugin.statistics import Quartiles
+from plugin.statistics import Quartiles, median_of_known
 
 FAMILIES = ("shift", "rotation", "scale")
 METHODS = {
@@ -36,12 +36,6 @@ METHODS = {
     "maximised, dcgan-cifar10": "maximised, GAN",
 }
 CLASS_MAPS = ("class_conv", "classifier.1")  # the second is SqueezeNet's
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
 
 
 def named(layers: Iterable[str]) -> list[str]:
@@ -150,8 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     for page in (ROOT / "docs" / "deconvnet.md", ROOT / "docs" / "invariance.md"):
         text = page.read_text(encoding="utf-8")
         for mark, table in found.items():
-            begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
-            text = re.sub(f"{begin}.*?{end}", f"{begin}\n\n{table}\n\n{end}", text, flags=re.S)
+            text = with_table(text, mark, table)
         write_text(page, text)
     return 0
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +26,18 @@ def test_pages_have_the_stored_results(page: str) -> None:
     rewritten = limits.rewritten(page, text, json.loads(limits.STORED.read_text(encoding="utf-8")))
     differing = [line for line in rewritten.splitlines() if line not in text.splitlines()]
     assert rewritten == text, f"run python scripts/limits.py --pages; then the page has {differing}"
+
+
+def test_the_pages_are_rewritten_without_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page says; no part is named, and none is measured."""
+    written: dict[Path, str] = {}
+    monkeypatch.setattr(limits, "write_text", lambda path, text: written.update({path: text}))
+    monkeypatch.setattr(sys, "argv", ["limits.py", "--pages"])
+    limits.main()
+    assert written == {ROOT / page: (ROOT / page).read_text(encoding="utf-8") for page in SENTENCES}
+    monkeypatch.setattr(sys, "argv", ["limits.py", "gradients"])
+    with pytest.raises(SystemExit):
+        limits.main()
 
 
 def test_numbers_are_put_into_sentences() -> None:
