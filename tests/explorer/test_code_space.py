@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -407,6 +408,11 @@ def test_program_gives_the_sets_of_a_network_that_normalises_its_input(tmp_path,
         assert (ours.layer, ours.unit) == (theirs.layer, theirs.unit)
         assert ours.responses == pytest.approx(theirs.responses, rel=1e-3, abs=1e-3)
         assert ours.random_responses == pytest.approx(theirs.random_responses, rel=1e-3, abs=1e-3)
+        assert ours.branches == theirs.branches
+    assert sum(len(found.branches) for found in view.result.states["trained"]) > 0
+    assert re.search(r"barrier \d\.\d\d (within a branch|between branches)", figure_reports.statement(view.result))
+    with np.load(io.BytesIO(figure_reports.npz(view.result))) as file:
+        assert [name for name in file.files if name.endswith(".branches")]
 
 
 @pytest.mark.parametrize("figure", figure_questions.FIGURES)

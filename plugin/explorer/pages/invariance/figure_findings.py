@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from gan import branch_of
 from plugin.experiments.invariance import MaximisingSet, PictureResponse, invariance, maximising_sets, sufficiency
 from plugin.experiments.invariance import figures as drawn
 from plugin.experiments.invariance.study import ToTheEnd
@@ -142,8 +143,9 @@ class _Worker:
                 chosen = layer == question.layer and self.state == "trained"
                 units: int | list[int] = [question.channel] if chosen else 1
                 found = maximising_sets(
-                    network, self.images, generate, maximizers, [layer], units, question.runs, seed=seed
-                )
+                    network, self.images, generate, maximizers, [layer], units, question.runs, seed=seed,
+                    branch_of=branch_of(generator),
+                )  # fmt: skip
                 self.add(found, **({"solutions": _solutions(found, generator)} if chosen else {}))
 
     def _maximizers(self, network: nn.Module) -> Callable[[str], ToTheEnd]:

@@ -61,7 +61,7 @@ def _picture_lines(question: FigureQuestion, subject: Subject, imports: set[str]
 
 
 def _set_lines(question: FigureQuestion, subject: Subject, imports: set[str]) -> list[str]:
-    imports.add("from plugin.experiments.units import layers_with_units")
+    imports |= {"from gan import branch_of", "from plugin.experiments.units import layers_with_units"}
     normalises = normalisation(subject) is not None
     generate = "lambda codes: normalise(generator(codes))" if normalises else "generator"
     return [
@@ -74,6 +74,7 @@ def _set_lines(question: FigureQuestion, subject: Subject, imports: set[str]) ->
         "        for found in maximising_sets(",
         f"            network, images, {generate}, maximizers(network), [layer],",
         f"            [{question.channel}] if (state, layer) == chosen else 1, {question.runs}, seed={question.seed},",
+        "            branch_of=branch_of(generator),",
         "        )",
         "    ]",
         "    for state, network in networks.items()",

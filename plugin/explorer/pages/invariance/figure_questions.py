@@ -34,7 +34,8 @@ TEXTS = {
     "C": (
         "A unit is maximised many times. Modes: how many different solutions there are (Vendi score). Barrier: how far "
         "the response falls on the way from one solution to another, as a share of the weaker one; 0 is a ridge that "
-        "one can walk along, 1 a valley down to nothing."
+        "one can walk along, 1 a valley down to nothing. Some generators have branches: each code takes one, and on "
+        "the way from one branch to another the picture changes almost at once."
     ),
 }
 UNITS = 4  # of each layer, for B

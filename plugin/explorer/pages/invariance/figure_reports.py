@@ -1,5 +1,6 @@
 """What the Invariance page's findings look like: figures, sentences and files."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -95,10 +96,18 @@ def _pictures(state: str, responses: Sequence[PictureResponse]) -> str:
 def _sets(state: str, sets: Sequence[MaximisingSet]) -> str:
     parts = [
         f"{drawn.short(found.layer)} {found.unit[0]}: {len(found.codes)} of {found.runs} runs, {found.modes:.1f} modes"
-        f" (best images {found.modes_of_best:.1f}), barrier {found.barrier:.2f}"
+        f" (best images {found.modes_of_best:.1f}), {_barriers(found)}"
         for found in sets
     ]
     return f"{state.capitalize()}, solutions of one unit per layer: {'; '.join(parts)}."
+
+
+def _barriers(found: MaximisingSet) -> str:
+    if not found.branches:
+        return f"barrier {found.barrier:.2f}"
+    kinds = {"within a branch": found.barrier_within, "between branches": found.barrier_between}
+    known = [f"{value:.2f} {name}" for name, value in kinds.items() if not math.isnan(value)]
+    return f"barrier {' and '.join(known) or 'unknown'}"
 
 
 def _chosen(findings: Findings) -> str:
@@ -153,8 +162,6 @@ def _response_arrays(state: str, responses: Sequence[PictureResponse]) -> dict[s
 
 
 def _set_arrays(name: str, found: MaximisingSet) -> dict[str, NDArray[Any]]:
-    """Codes `(solutions, d)`, their responses, the barriers of their pairs and the median path, of one unit."""
-    return {
-        f"{name}.{found.unit[0]}.{measure}": np.array(getattr(found, measure))
-        for measure in ("codes", "responses", "best_responses", "barriers", "profile", "modes", "modes_of_best")
-    }
+    """Codes `(solutions, d)`, their responses and branches, the barriers of their pairs, the median path, of a unit."""
+    measures = ("codes", "responses", "best_responses", "barriers", "branches", "profile", "modes", "modes_of_best")
+    return {f"{name}.{found.unit[0]}.{measure}": np.array(getattr(found, measure)) for measure in measures}
