@@ -2,6 +2,17 @@
 
 from .attribute import attribute_dataset, attribute_folder
 from .explain import Explain
-from .records import Record, Report, Sink, Source
+from .local_engine import TooManyErrors
+from .records import Record, Report, Sink, Source, UnreadablePicture
 
-__all__ = ["Explain", "Record", "Report", "Sink", "Source", "attribute_dataset", "attribute_folder"]
+__all__ = [
+    "Explain",
+    "Record",
+    "Report",
+    "Sink",
+    "Source",
+    "TooManyErrors",
+    "UnreadablePicture",
+    "attribute_dataset",
+    "attribute_folder",
+]

@@ -27,7 +27,20 @@ _JUDGED_FROM = 100
 
 
 class TooManyErrors(ValueError):
-    """More pictures have no map than the caller allows. What was finished is kept."""
+    """More pictures have no map than `max_errors` allows. What was finished is kept, and the same call goes on with it.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from plugin.datasets import TooManyErrors, attribute_dataset
+    >>> photos, out = Path(mkdtemp()), Path(mkdtemp(), "maps.parquet")
+    >>> (photos / "broken.png").write_bytes(b"no picture")
+    10
+    >>> try:
+    ...     attribute_dataset("model-c", "gradient", photos, out, max_errors=0, device="cpu", progress=False)
+    ... except TooManyErrors as error:
+    ...     print(str(error).partition(",")[0])
+    1 of 1 pictures have no map
+    """
 
 
 @dataclass

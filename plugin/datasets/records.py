@@ -33,7 +33,16 @@ class Record:
 
 
 class UnreadablePicture(ValueError):
-    """A picture of which there is no content; the message is one sentence. Others can be read."""
+    """A picture of which there is no content; the message is one sentence. Others can be read.
+
+    `Source.read` raises it: the picture is then listed with the sentence as its error, and the run goes on.
+
+    >>> from plugin.datasets import UnreadablePicture
+    >>> def content(record, frames={"1": b"..."}):  # the `read` of a source of frames
+    ...     if record.place not in frames:
+    ...         raise UnreadablePicture("The camera was off.")
+    ...     return frames[record.place]
+    """
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from .loading import LoadedModel, OtherArchitecture, WeightsUnavailable, load, p
 from .networks import known_names, names
 from .preprocessing import Preprocessing
 from .samples import sample_images
+from .tensor_files import UnreadableCheckpoint
 
 __all__ = [
     "AllCNNC",
@@ -13,6 +14,7 @@ __all__ = [
     "ModelC",
     "OtherArchitecture",
     "Preprocessing",
+    "UnreadableCheckpoint",
     "WeightsUnavailable",
     "class_names",
     "known_names",

@@ -79,7 +79,20 @@ def _safetensors(source: Path) -> dict[str, Tensor]:
 
 
 class UnreadableCheckpoint(ValueError):
-    """A file is damaged, or cannot be read without running code in it."""
+    """A file is damaged, or cannot be read without running code in it. The message names the file.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from plugin import models
+    >>> path = Path(mkdtemp(), "mine.pt")
+    >>> path.write_text("epoch 3: loss 0.1")
+    17
+    >>> try:
+    ...     models.load("resnet18", checkpoint=path)
+    ... except models.UnreadableCheckpoint as error:
+    ...     print(str(error).partition(" (")[0])
+    mine.pt is not a checkpoint that can be read safely
+    """
 
 
 def _unreadable(source: Path, reason: str) -> UnreadableCheckpoint:

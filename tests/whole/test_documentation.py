@@ -33,7 +33,7 @@ import torch
 from support.browser import ROOT
 
 import gan
-from plugin import errors, models, operations
+from plugin import datasets, errors, models, operations
 from plugin.rules.lrp import RULES
 from plugin.rules.presets import PRESETS
 
@@ -306,9 +306,10 @@ def test_every_page_is_listed() -> None:
 
 def test_every_error_has_a_section() -> None:
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    for error, kind in vars(errors).items():
-        if isinstance(kind, type) and kind is not errors.AttributionError:
-            assert f"\n## {error}\n" in text, error
+    for module in (errors, models, datasets, gan):
+        for error, kind in vars(module).items():
+            if isinstance(kind, type) and issubclass(kind, Exception) and kind is not errors.AttributionError:
+                assert f"\n## {error}\n" in text, error
 
 
 def test_every_rule_and_preset_has_a_section() -> None:
