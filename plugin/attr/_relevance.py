@@ -187,7 +187,7 @@ def _below_log_softmax(propagation: RelevancePropagation, output: Any) -> Any:
 
 def _warn_if_saturated(propagation: RelevancePropagation, output: Any, selected: Tensor) -> None:
     """Warn of a final softmax near 0 or 1, which passes almost no signal down."""
-    if not isinstance(output, Tensor) or not propagation.note(output).softmax:
+    if not isinstance(output, Tensor) or not propagation.note(output).softmax or not _sums_to_one(output.detach()):
         return
     slope = selected.detach() * (1 - selected.detach())
     if known_any(slope < 1e-4):
@@ -196,6 +196,11 @@ def _warn_if_saturated(propagation: RelevancePropagation, output: Any, selected:
             "vanishes, and so does the map. Explain the logits: pass the model without the softmax",
             stacklevel=5,
         )
+
+
+def _sums_to_one(output: Tensor) -> bool:
+    """Whether these are a softmax's, over the second or the last dimension: its mean place in an image is none."""
+    return output.ndim > 1 and any(not known_any((output.sum(dim) - 1).abs() > 1e-2) for dim in (1, -1))
 
 
 def relevance_at(

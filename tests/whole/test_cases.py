@@ -509,6 +509,20 @@ def test_a_softmax_that_is_saturated_says_that_its_map_vanishes() -> None:
         assert LRPTranspose(nn.Sequential(scorer(1.0), nn.Softmax(1)).eval()).attribute(values, 1).any()
 
 
+class MeanPlace(nn.Module):
+    """The mean column under a softmax over the columns: computed from weights alone, and no probability."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (values.softmax(1) * torch.arange(1, 1 + values.shape[1])).sum(1, keepdim=True)
+
+
+def test_a_mean_under_a_softmax_is_no_saturated_probability() -> None:
+    values = numbers(3, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LRPTranspose(nn.Sequential(scorer(1.0), MeanPlace()).eval()).attribute(values, 0).any()
+
+
 # -- Captum's rules on modules -----------------------------------------------------------------------------------------
 
 
