@@ -186,7 +186,7 @@ class Pointwise:
                 return False
         if kind is Kind.MASK and call.name in ("max", "min"):
             return len(call.given) > 1  # else a reduction
-        if kind is Kind.MASK and call.name in ("where", "masked_fill", "assignment"):
+        if kind is Kind.MASK and call.name in ("where", "masked_fill", "index_put", "assignment"):
             return any(tensor.dtype is torch.bool and id(tensor) in varying for tensor in call.given)
         return True
 

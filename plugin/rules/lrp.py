@@ -221,8 +221,7 @@ class WSquare(Rule):
     proportional = False
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
-        squared = operation.cached("squared", lambda: operation.weight**2)
-        ones = torch.ones_like(operation.input[:1])
+        squared, ones = operation.cached("squared", lambda: operation.weight**2), operation.ones()
         # Padding counts for nothing, so the sum depends on the position only.
         key = ("squared total", operation.linear, ones.shape)
         total = operation.cached(key, lambda: operation.linear(ones, squared))
@@ -250,7 +249,7 @@ class Flat(Rule):
     proportional = False
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
-        ones = torch.ones_like(operation.input[:1])
+        ones = operation.ones()
 
         def count() -> Tensor:
             return operation.linear(ones, torch.ones_like(operation.weight))
@@ -295,10 +294,11 @@ class ZBox(Rule):
         # With c = (l + h) / 2 and d = (l - h) / 2: l W+ + h W- = c W + d |W|.
         x, linear, weight = operation.input, operation.linear, operation.weight
         low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (self.low, self.high))
-        centre, half = ((bound / 2).expand_as(x[:1]) for bound in (low + high, low - high))
+        shape = operation.ones().shape
+        centre, half = ((bound / 2).expand(shape) for bound in (low + high, low - high))
         magnitude = operation.cached("magnitude", weight.abs)
         offset = operation.cached(
-            (self, linear, x.shape[1:]),
+            (self, linear, shape),
             lambda: linear(centre.contiguous(), weight) + linear(half.contiguous(), magnitude),
             [bound for bound in (self.low, self.high) if isinstance(bound, Tensor)],
         )

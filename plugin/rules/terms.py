@@ -98,6 +98,10 @@ class LinearOperation:
             return self.output.new_zeros(self.linear.channels(self.output))
         return self.bias if sign == 0 else self.bias.clamp(min=0) if sign > 0 else self.bias.clamp(max=0)
 
+    def ones(self) -> Tensor:
+        """Ones in the shape of one example of x, `(1, ...)`, also where x has none; of a vector, in its own."""
+        return self.input.new_ones((1, *self.input.shape[1:]) if self.input.ndim > 1 else self.input.shape)
+
     def spread(self, values: Tensor) -> Tensor:
         """Values in a shape that broadcasts over y.
 

@@ -159,6 +159,56 @@ def test_pass_keeps_relevance() -> None:
         LRPTranspose(Readout(nn.Linear(5, 3), torch.ones(3), False), Composite(default=Pass())).attribute(x.float())
 
 
+class Routed(nn.Module):
+    """Each example goes to one of two experts, by its sum; an expert may get none."""
+
+    def __init__(self, experts: nn.ModuleList) -> None:
+        super().__init__()
+        self.experts = experts
+
+    def forward(self, x: Tensor) -> Tensor:
+        choice = (x.flatten(1).sum(1) > 0).long()
+        out = torch.zeros_like(self.experts[0](x))
+        for number, expert in enumerate(self.experts):
+            chosen = torch.where(choice == number)[0]
+            out = out.index_put((chosen,), expert(x[chosen]).relu())
+        return out.flatten(1)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("layer_name", ["linear", "linear on sequences", "convolution", "transposed"])
+def test_a_layer_that_gets_no_example_leaves_the_maps_of_others(layer_name, rule) -> None:
+    _, x, _ = configure(layer_name, False)
+    network = Routed(nn.ModuleList(configure(layer_name, False)[0] for _ in range(2)))
+    sums = x.flatten(1).sum(1)
+    x = torch.cat([x[sums > 0], x[sums <= 0]])
+    x = torch.cat([x, -x])
+    attribution = LRPTranspose(network, Composite(default=RULES[rule][0]))
+    one_by_one = attribution.attribute(x, 1, internal_batch_size=1)  # an expert without an example comes first
+    assert torch.allclose(one_by_one, attribution.attribute(x, 1), rtol=1e-9, atol=1e-12)
+    assert one_by_one.any()
+
+
+class Vectors(nn.Module):
+    """A layer that gets each example as a vector `(F,)`."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.layer(example).relu() for example in x])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_vector_is_explained_as_in_a_batch(rule) -> None:
+    layer, x, _ = configure("linear", False)
+    composite = Composite(default=RULES[rule][0])
+    expected = LRPTranspose(nn.Sequential(layer, nn.ReLU()), composite).attribute(x, 2)
+    assert torch.allclose(LRPTranspose(Vectors(layer), composite).attribute(x, 2), expected, rtol=1e-9, atol=1e-12)
+    assert expected.any()
+
+
 @pytest.mark.parametrize("bound", [torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1), 3.0])
 def test_box_bounds_may_be_tensors(bound) -> None:
     layer, x, weights = configure("convolution", positive=False)
