@@ -130,6 +130,13 @@ class ParquetSink:
         if paths.create(path, content):  # of two that write a block at once, one counts it
             self.parts.count(block.number)
 
+    def errors_of(self, block: Block) -> int | None:
+        """How many pictures of a block have no map; None if it has no file."""
+        path = paths.join(self.out, _name(block))
+        if not paths.exists(path) or paths.size_and_stamp(path)[0] <= _SHORTEST:
+            return None
+        return sum(reason != "" for reason in read_table(path, ["error"]).column("error").to_pylist())
+
     def finish(self) -> Report:
         """How far the output is; the summary of a run that has nothing left."""
         errors, rows, maps = self._errors()

@@ -25,7 +25,7 @@ from . import paths
 from .explain import Explain
 from .labels import Labels
 from .local_engine import STEPS, ErrorLimit, Picture, Progress, Seconds, progress_bar, read_picture, rows_of
-from .records import Block, Sink, Source
+from .records import Block, LookupSink, Sink, Source
 
 # Blocks of a wave. An actor loads the network once in a wave.
 _WAVE = 4096
@@ -207,9 +207,13 @@ class ExplainBlock:
 
     def _explain(self, block: Block, pictures: list[Picture]) -> dict[str, Any]:
         before = dict(self.explain.seconds)
-        rows = rows_of(self.explain, block, pictures, self.labels, self.batch_size)
+        # Ray repeats what an actor had begun when it was killed; it may have written the block just before.
+        errors = self.sink.errors_of(block) if isinstance(self.sink, LookupSink) else None
         started = perf_counter()
-        self.sink.write(block, rows)
+        if errors is None:
+            rows = rows_of(self.explain, block, pictures, self.labels, self.batch_size)
+            started, errors = perf_counter(), int((rows["error"] != "").sum())
+            self.sink.write(block, rows)
         seconds = {name: self.explain.seconds[name] - before[name] for name in ("forward", "backward")}
         seconds["write"] = perf_counter() - started
         for name in ("read", "decode"):
@@ -217,7 +221,7 @@ class ExplainBlock:
         return {
             "number": block.number,
             "rows": len(block.records),
-            "errors": int((rows["error"] != "").sum()),
+            "errors": errors,
             "actor": f"{socket.gethostname()}/{os.getpid()}",
             "seconds": pickle.dumps(seconds),
         }

@@ -199,6 +199,14 @@ class Sink(Protocol):
         """Say how far the output is, when every block of `begin` was looked at, and mark it if nothing is left."""
 
 
+@runtime_checkable
+class LookupSink(Protocol):
+    """A sink that knows which blocks it holds, so that none is explained once more after an actor was killed."""
+
+    def errors_of(self, block: Block) -> int | None:
+        """How many pictures of a block have no map; None if the block is not written."""
+
+
 def refuse_other_settings(path: object, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with other settings than an output was begun with.
 

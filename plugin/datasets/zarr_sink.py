@@ -88,6 +88,10 @@ class ZarrSink:
         """Write a block as one chunk of each array."""
         self.store.write(block.start, {"maps" if name == "map" else name: values for name, values in rows.items()})
 
+    def errors_of(self, block: Block) -> int | None:
+        """How many pictures of a block have no map; None if it is not marked as finished."""
+        return self.store.errors_of(block.start)
+
     def finish(self) -> Report:
         """How far the store is."""
         finished, errors = self.store.finished(), self.store.column("error")
@@ -172,6 +176,19 @@ class MapStore:
             for start in self._read(name)[1]:
                 values[start : start + self.block] = False
         return values
+
+    def errors_of(self, start: int) -> int | None:
+        """How many rows of the block from row `start` on have no map; None if they are not final."""
+        rows = slice(start, start + self.block)
+        if not self._arrays["finished"][start]:
+            return None
+        try:
+            self._arrays["sha256"][rows]
+            return int((self._arrays["error"][rows] != "").sum())
+        except OSError:
+            raise
+        except Exception:  # whatever the codec of a torn chunk raises
+            return None
 
     def check(self, settings: Mapping[str, Any], source: Source, records: Sequence[Record]) -> None:
         """Refuse to go on with anything but what the store was begun with.

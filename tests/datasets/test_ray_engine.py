@@ -1,10 +1,12 @@
 """Maps by a Ray cluster on this machine: the same as by one process, whoever dies."""
 
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -15,7 +17,7 @@ import pytest
 from support.kills import Kills, Run, actors_of, differences
 from support.picture_folders import arrays, assert_alike, fill, rows_of
 
-from plugin.datasets import Record, Report, attribute_dataset
+from plugin.datasets import Record, Report, attribute, attribute_dataset
 from plugin.datasets.local_engine import TooManyErrors
 from plugin.datasets.source_files import FolderSource
 from plugin.datasets.summaries import Summary
@@ -98,6 +100,45 @@ def test_killed_actor_is_replaced(tmp_path: Path) -> None:
     assert len(names) == len(set(names)) == 60
     explain(folder, tmp_path / "alone.parquet", "local")
     assert_same(out, tmp_path / "alone.parquet")
+
+
+class Deadly:
+    """A sink whose first process is killed when it has written a block, before Ray hears of it."""
+
+    def __init__(self, sink: Any, marker: Path, written: Callable[[], dict[str, int]]) -> None:
+        self.sink, self.marker, self.written = sink, marker, written
+
+    def begin(self, *given: Any) -> Any:
+        return self.sink.begin(*given)
+
+    def finish(self) -> Report:
+        return self.sink.finish()
+
+    def errors_of(self, block: Any) -> int | None:
+        return self.sink.errors_of(block)
+
+    def write(self, block: Any, rows: Any) -> None:
+        self.sink.write(block, rows)
+        if not self.marker.exists():
+            self.marker.write_text(json.dumps(self.written()))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "parquet"])
+def test_a_block_is_not_explained_again_when_its_actor_is_killed(
+    suffix: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, marker, plain = tmp_path / f"maps.{suffix}", tmp_path / "killed.json", attribute._open_sink
+    written = Run(folder, out, "ray").blocks
+    # The workers cannot import the tests.
+    for module in (sys.modules[__name__], sys.modules[Run.__module__], sys.modules[fill.__module__]):
+        ray.cloudpickle.register_pickle_by_value(module)
+    monkeypatch.setattr(attribute, "_open_sink", lambda *given: Deadly(plain(*given), marker, written))
+    report = explain(folder, out, actors=1)
+    assert (report.maps, len(report.skipped), report.left) == (8, 4, 0)
+    before = json.loads(marker.read_text())
+    assert before
+    assert before == {name: at for name, at in written().items() if name in before}
 
 
 def test_labels_and_the_limit_of_errors(folder: Path, tmp_path: Path) -> None:
