@@ -161,6 +161,9 @@ class Report:
 class Sink(Protocol):
     """Where rows go. Instances can be pickled when they have begun; blocks may be written by several processes.
 
+    Ray repeats what a killed actor had begun. A sink that has the method `errors_of(block)`, too, is asked before: it
+    returns how many pictures of a written block have no map, and None for any other block.
+
     >>> from plugin.datasets import Report, Sink
     >>> class Counted:  # keeps no map
     ...     def begin(self, plan, source):
