@@ -159,7 +159,7 @@ def exists(path: str) -> bool:
 def has_folder(path: str) -> bool:
     """Whether the folder of a file, or the bucket of an object, is there; without it, the file may be there as well."""
     if not is_url(path):
-        return Path(path).parent.is_dir()
+        return os.path.isdir(os.path.dirname(path) or ".")  # an object of pathlib takes three times as long
     if path.startswith(("http://", "https://")):  # the server has answered
         return True
     system, inner = file_system(path)
