@@ -62,7 +62,7 @@ def server(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[str
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     command = list(arguments) or ["-m", "streamlit", "run", "streamlit_app.py"]
-    options = ["--server.port", port, "--server.fileWatcherType", "none"]
+    options = ["--server.port", port]
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, *command, *options],

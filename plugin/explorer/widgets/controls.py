@@ -11,6 +11,7 @@ from ..fitting import views
 from ..inputs.layer_outputs import axes
 from ..inputs.subject import Subject
 from ..settings import VIEWS
+from .callbacks import uninterrupted
 from .page_state import OPEN, change, key, last_settings, put
 
 
@@ -76,11 +77,13 @@ def colours(opacity: bool = True) -> None:
         st.slider("Opacity over the picture", 0.0, 1.0, step=0.05, key=key("opacity"))
 
 
+@uninterrupted
 def forget_neuron() -> None:
     """Callback: let the next run choose the most active unit."""
     change(neuron=())
 
 
+@uninterrupted
 def choose_bar(chart: str) -> None:
     """Callback of the bars drawn under the session key `chart`: explain the class of the clicked bar."""
     clicked = clicked_mark(chart)
@@ -89,6 +92,7 @@ def choose_bar(chart: str) -> None:
         st.session_state[key("explain")] = "class"
 
 
+@uninterrupted
 def choose_unit(chart: str, units: Sequence[tuple[int, ...]]) -> None:
     """Callback of the squares drawn under the session key `chart`, which stand for `units`: take the clicked one."""
     clicked = clicked_mark(chart)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from ..inputs import drawn_digit
 from ..server.files import digest
+from .callbacks import uninterrupted
 from .page_state import change, key
 
 _WIDTH = 336
@@ -26,7 +27,7 @@ def draw(text: str) -> None:
             on_select=partial(_add_strokes, text, sheet), config={"displayModeBar": False},
             alt="A sheet to draw on; the table beside it does the same with the keyboard",
         )  # fmt: skip
-        st.button("Clear the sheet", on_click=change, kwargs={"drawing": ""}, disabled=not text)
+        st.button("Clear the sheet", on_click=_clear, disabled=not text)
     with cells:
         st.caption("Or with the keyboard: arrow keys, then Enter or Space to fill a cell")
         table = key(f"cells.{state}")
@@ -62,6 +63,13 @@ def figure(text: str) -> go.Figure:
     )  # fmt: skip
 
 
+@uninterrupted
+def _clear() -> None:
+    """Callback: draw nothing."""
+    change(drawing="")
+
+
+@uninterrupted
 def _add_strokes(text: str, sheet: str) -> None:
     ink = drawn_digit.decode(text)
     for stroke in st.session_state[sheet].selection.lasso:
@@ -69,6 +77,7 @@ def _add_strokes(text: str, sheet: str) -> None:
     change(drawing=drawn_digit.encode(ink))
 
 
+@uninterrupted
 def _change_cells(text: str, table: str) -> None:
     edited = st.session_state[table]["edited_rows"]
     changes = [(int(row), int(name) - 1, bool(on)) for row, cells in edited.items() for name, on in cells.items()]

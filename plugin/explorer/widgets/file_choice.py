@@ -10,6 +10,7 @@ from ..server.files import OwnFile
 from ..settings import B
 from ..untrusted_text import markdown_sentence
 from . import own_files
+from .callbacks import uninterrupted
 from .page_state import key
 
 # What the labels of the widgets of each side of a comparison end with.
@@ -66,12 +67,14 @@ def draw(name: str, wanted: Wanted, use: Callable[[OwnFile | None], None]) -> No
         st.error(refused)
 
 
+@uninterrupted
 def _take_sent(sent: str, use: Callable[[OwnFile | None], None]) -> None:
     """Callback of the uploader."""
     file = st.session_state[sent]
     use(None if file is None else own_files.keep(file))
 
 
+@uninterrupted
 def _take_typed(typed: str, wanted: Wanted, use: Callable[[OwnFile | None], None]) -> None:
     """Callback of the button beside the path."""
     st.session_state.pop(_refused(typed), None)

@@ -25,6 +25,7 @@ from ..server.files import SentFile, folder_link_name, link_name, sent
 from ..settings import COLLECTIONS, FOLDER, UPLOAD, Settings
 from ..untrusted_text import markdown_sentence, quoted
 from . import own_files
+from .callbacks import uninterrupted
 from .page_state import change, key, last_settings, put
 
 _PATHS, _OPEN, _UPLOADS, _NOTE, _PREDICTIONS = (
@@ -162,6 +163,7 @@ def _read(path: Path) -> PictureCollection:
     return found
 
 
+@uninterrupted
 def _choose_folder() -> None:
     """Callback of the field and of the button: list the folder."""
     try:
@@ -173,6 +175,7 @@ def _choose_folder() -> None:
     _open(pictures=FOLDER, folder=found.short, folder_name=folder_link_name(path.name))
 
 
+@uninterrupted
 def _choose_uploads() -> None:
     """Callback of the uploader: take the files, as many as are kept."""
     files = [sent(file.name, file.getvalue()) for file in st.session_state[_FILES]]

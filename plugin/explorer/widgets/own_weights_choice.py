@@ -15,6 +15,7 @@ from ..server.files import SHORT, OwnFile, digest, link_name
 from ..settings import MEAN, MOST_PIXELS, OWN_WEIGHTS, STD, Settings
 from ..untrusted_text import quoted
 from . import file_choice, own_files
+from .callbacks import uninterrupted
 from .file_choice import OF, Wanted
 from .page_state import change, key
 
@@ -87,6 +88,7 @@ def _preprocessing(settings: Settings, side: str) -> None:
         st.error(refused)
 
 
+@uninterrupted
 def _use_preprocessing(side: str, form: str, own: Preprocessing) -> None:
     """Callback: see pictures as the form says; what is the network's own is not in the link."""
     given: dict[str, Any] = {name: st.session_state[f"{form}.{name}"] for name in ("resize", "crop")}
@@ -117,11 +119,13 @@ def _use_checkpoint(side: str, file: OwnFile | None) -> None:
         change(side, checkpoint=file.short, checkpoint_name=link_name(file.name))
 
 
+@uninterrupted
 def _drop_checkpoint(side: str) -> None:
     """Callback: use the weights that come with the network."""
     change(side, **{name: getattr(Settings, name) for name in OWN_WEIGHTS})
 
 
+@uninterrupted
 def _use_names(side: str, file: OwnFile | None) -> None:
     """Callback: name the classes as a file says, or number them."""
     change(side, class_names=file.short if file else "", class_names_name=link_name(file.name) if file else "")

@@ -9,6 +9,7 @@ because a link brought it another one: it is *alone* then, and the others keep w
 or a picture chooses it for all pages.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -21,6 +22,7 @@ from ..inputs import offered_networks
 from ..server import connection
 from ..settings import INPUTS, OWN_OF_B, OWN_WEIGHTS, B, Settings, from_query
 from . import navigation, own_files
+from .callbacks import uninterrupted
 
 # A list shows None as nothing chosen; this is its choice of leaving a class open.
 OPEN = -1
@@ -34,6 +36,11 @@ _PLAIN = "attribute.plain"
 _NOTES = "attribute.notes"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
+# The values that widgets had in the browser before they were set here, by their key, each with the time of the change.
+_BEFORE = "attribute.before"
+# For how long a browser may not know of a value that was set here. It sends the values of all widgets with each act of
+# the user, and would otherwise undo with the one what another has done a moment ago.
+_ON_THE_WAY_SECONDS = 2.0
 # What means something for one network only.
 _OF_NETWORK = (*OF_CLASSES, "layer", "neuron", "rules")
 
@@ -94,12 +101,34 @@ def put(settings: Settings, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if name == "neuron":
-            st.session_state.update({key(f"neuron.{axis}"): index for axis, index in enumerate(value)})
+            _set({f"neuron.{axis}": index for axis, index in enumerate(value)})
         elif name == "b":
             # Of a file there is no widget that shows which one it is.
-            st.session_state.update({key(B + part): own for part, own in value if part in OWN_OF_B})
+            _set({B + part: own for part, own in value if part in OWN_OF_B})
         else:
-            st.session_state[key(name)] = list(value) if isinstance(value, tuple) else OPEN if value is None else value
+            _set({name: list(value) if isinstance(value, tuple) else OPEN if value is None else value})
+
+
+def _set(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        _note_before(key(name), value)
+        st.session_state[key(name)] = value
+
+
+def _note_before(widget: str, value: Any) -> None:
+    """Note that a widget has another value in the browser than the one that it gets now."""
+    if widget in st.session_state and st.session_state[widget] != value:
+        st.session_state.setdefault(_BEFORE, {})[widget] = st.session_state[widget], time.monotonic()
+
+
+def _sent(name: str, last: Any) -> Any:
+    """The value of a widget that the browser has sent; the last one here if the browser does not know of it yet."""
+    widget = key(name)
+    if widget not in st.session_state:
+        return last
+    value, (before, since) = st.session_state[widget], st.session_state.get(_BEFORE, {}).get(widget, (None, 0.0))
+    is_late = value == before and time.monotonic() - since < _ON_THE_WAY_SECONDS
+    return last if is_late else value
 
 
 def remember(page: str, settings: Settings) -> None:
@@ -127,6 +156,7 @@ def change(side: str = "", **changes: Any) -> None:
     _choose(st.session_state[_PAGE], replace(last, **changes))
 
 
+@uninterrupted
 def open_weights_as(network: str, side: str = "") -> None:
     """In a callback: open the checkpoint that was given for one network as another's, on all pages; `side` as for
     `change`."""
@@ -135,7 +165,8 @@ def open_weights_as(network: str, side: str = "") -> None:
         st.session_state[key(f"{side}network")] = network
         return
     last = last_settings()
-    st.session_state.setdefault(_LEFT, {})[last.network] = with_weights(last, Settings())
+    if last.network != network:
+        st.session_state.setdefault(_LEFT, {})[last.network] = with_weights(last, Settings())
     chosen = follow(replace(last, network=network), last, same_classes=False)
     _choose(st.session_state[_PAGE], with_suitable_picture(with_weights(chosen, last)))
     _forget_widgets()
@@ -148,13 +179,16 @@ def open_network(network: str, side: str = "") -> None:
         st.session_state[key(f"{side}network")] = network
         return
     last = last_settings()
-    st.session_state.setdefault(_LEFT, {})[last.network] = last
-    left = st.session_state[_LEFT].get(network)
+    known: dict[str, Settings] = st.session_state.setdefault(_LEFT, {})
+    left = known.get(network)
+    if last.network != network:
+        known[last.network] = last
     chosen = follow(replace(last, network=network), last, same_classes=False, left=left)
     _choose(st.session_state[_PAGE], with_suitable_picture(chosen, left))
     _forget_widgets()
 
 
+@uninterrupted
 def use_alone(network: str) -> None:
     """In a callback: show another network on this page alone."""
     page = st.session_state[_PAGE]
@@ -162,6 +196,7 @@ def use_alone(network: str) -> None:
     _forget_widgets()
 
 
+@uninterrupted
 def join() -> None:
     """In a callback: show on this page what the others show."""
     _alone().pop(st.session_state[_PAGE], None)
@@ -288,6 +323,7 @@ def _forget_widgets() -> None:
     names = [key(field.name) for field in fields(Settings)]
     parts = [str(name) for name in st.session_state if str(name).startswith((key("neuron."), key(B)))]
     for name in (*names, *parts):
+        _note_before(name, None)
         st.session_state.pop(name, None)
 
 
@@ -295,8 +331,8 @@ def _from_widgets(last: Settings) -> Settings:
     """The settings with the widgets' values; fields without a widget on the page keep what they were."""
     values: dict[str, Any] = {}
     for name in (field.name for field in fields(Settings)):
-        value = st.session_state.get(key(name), getattr(last, name))
+        value = _sent(name, getattr(last, name))
         values[name] = tuple(value) if isinstance(value, list) else None if value == OPEN else value
-    values["neuron"] = tuple(st.session_state.get(key(f"neuron.{axis}"), i) for axis, i in enumerate(last.neuron))
-    values["b"] = tuple((name, st.session_state.get(key(B + name), value)) for name, value in last.b)
+    values["neuron"] = tuple(_sent(f"neuron.{axis}", index) for axis, index in enumerate(last.neuron))
+    values["b"] = tuple((name, _sent(B + name, value)) for name, value in last.b)
     return Settings(**values)

@@ -4,6 +4,7 @@ import streamlit as st
 
 from ..inputs import saved_networks
 from ..untrusted_text import markdown_sentence
+from .callbacks import uninterrupted
 from .file_choice import OF
 from .page_state import key, open_network
 
@@ -27,6 +28,7 @@ def draw(side: str = "") -> None:
             st.error(refused)
 
 
+@uninterrupted
 def _open(typed: str, side: str) -> None:
     """Callback of the button: open the network on all pages."""
     st.session_state.pop(f"{typed}.refused", None)

@@ -20,6 +20,7 @@ from ...settings import CORRECTNESS, ORDERS, Settings
 from ...untrusted_text import escaped, markdown_sentence
 from ...widgets import chart_options, controls, open_folders, own_files, page_state
 from ...widgets.background_work import forget_work, work
+from ...widgets.callbacks import uninterrupted
 from ...widgets.page_frame import network_frame
 from ...widgets.page_state import key
 from . import confusion_table, folder_maps, folder_programs, folder_reports, picture_choice
@@ -201,6 +202,7 @@ def _made(view: View[Report]) -> None:
         st.info(f"Stopped: {done} of {whole} files are finished. The button goes on with the others.")
 
 
+@uninterrupted
 def _choose_cell(chart: str, classes: tuple[int, ...]) -> None:
     """Callback of the confusion table: show the pictures of a cell."""
     clicked = controls.clicked_mark(chart)
@@ -209,6 +211,7 @@ def _choose_cell(chart: str, classes: tuple[int, ...]) -> None:
         st.session_state[key("labelled")], st.session_state[key("predicted")] = classes[row], classes[column]
 
 
+@uninterrupted
 def _show_all() -> None:
     """Callback: drop the filters."""
     page_state.put(Settings(), *picture_choice.FILTERS)

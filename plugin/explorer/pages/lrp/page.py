@@ -22,6 +22,7 @@ from ...settings import BOUNDS, Settings
 from ...untrusted_text import markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
 from ...widgets.about_methods import about_methods
+from ...widgets.callbacks import uninterrupted
 from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
 from ...widgets.page_state import key
@@ -140,12 +141,14 @@ def _table(ledger: Ledger, settings: Settings, asked: Asked) -> None:
     )
 
 
+@uninterrupted
 def _forget_changes() -> None:
     """Callback: give every layer the preset's rule again, with the preset's numbers."""
     page_state.change(rules=())
     page_state.put(Settings(), *NUMBERS)
 
 
+@uninterrupted
 def _choose_rules(layers: Sequence[str], table: str) -> None:
     """Callback of the table drawn under the session key `table`, whose rows are `layers`: take the edited rules."""
     rules = dict(page_state.last_settings().rules)

@@ -9,6 +9,7 @@ from ...server.download_button import download_button
 from ...server.meter import COST, cost
 from ...settings import TOUR
 from ...widgets import chart_options, kept_results, map_badges, navigation, open_strip, page_state
+from ...widgets.callbacks import uninterrupted
 from ...widgets.page_state import key
 from . import tour_steps
 from .step_findings import Found
@@ -73,5 +74,6 @@ def _turn_pages(name: str) -> None:
         )  # fmt: skip
 
 
+@uninterrupted
 def _go(name: str) -> None:
     st.session_state[key("step")] = name

@@ -19,6 +19,7 @@ from ...settings import UNIT_ORDERS, Settings
 from ...untrusted_text import escaped, markdown_sentence
 from ...widgets import controls, kept_results, open_folders, page_state
 from ...widgets.background_work import forget_work, work
+from ...widgets.callbacks import uninterrupted
 from ...widgets.page_frame import network_frame
 from ...widgets.page_state import key
 from . import layer_surveys, survey_programs
@@ -209,6 +210,7 @@ def _called(layer: str, shape: tuple[int, ...], unit: int) -> str:
     return place(layer, (shape[unit_axis(shape)],), (unit,)).replace("unit", axes(shape)[unit_axis(shape)])
 
 
+@uninterrupted
 def _choose(neuron: tuple[int, ...]) -> None:
     """Callback: look at this unit."""
     page_state.put(replace(page_state.last_settings(), neuron=neuron), "neuron")
