@@ -36,10 +36,11 @@ _PLAIN = "attribute.plain"
 _NOTES = "attribute.notes"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
-# The values that widgets had in the browser before they were set here, by their key, each with the time of the change.
+# The values that widgets had in the browser before they were set here, by their key, each with the time of the change;
+# until the page is drawn. The browser sends the values of all widgets with each act of the user. If it does not know of
+# a value yet, it would undo with the one what another has done a moment ago.
 _BEFORE = "attribute.before"
-# For how long a browser may not know of a value that was set here. It sends the values of all widgets with each act of
-# the user, and would otherwise undo with the one what another has done a moment ago.
+# Where a page fails before it is drawn.
 _ON_THE_WAY_SECONDS = 2.0
 # What means something for one network only.
 _OF_NETWORK = (*OF_CLASSES, "layer", "neuron", "rules")
@@ -134,6 +135,7 @@ def _sent(name: str, last: Any) -> Any:
 def remember(page: str, settings: Settings) -> None:
     """Keep the settings for the next run, and in the URL."""
     _keep(page, settings)
+    st.session_state.pop(_BEFORE, None)
     noted_on, _, noted = st.session_state.get(_NOTES, ("", None, ()))
     if noted_on == page:  # choices that were open are made now
         st.session_state[_NOTES] = page, settings, noted
