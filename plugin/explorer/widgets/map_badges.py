@@ -59,10 +59,14 @@ def draw(asked: Asked, result: Result, name: str = "", title: str = "") -> None:
     st.markdown(start + _coloured(badge))
     if not name or not badges.verdicts(badge):
         return
-    with st.expander(f"How far to trust {escaped(title or map_names.title(asked.question))}"):
-        st.markdown("\n".join(f"* {escaped(sentence)}" for sentence in badges.sentences(badge)))
-        if badge.removal is not None:
-            _curves(badge.removal, name)
+    label = f"How far to trust {escaped(title or map_names.title(asked.question))}"
+    # Drawn when it is opened: the curves of twelve maps take half a second.
+    details = st.expander(label, key=key(f"trust.{name}"), on_change="rerun")
+    if details.open:
+        with details:
+            st.markdown("\n".join(f"* {escaped(sentence)}" for sentence in badges.sentences(badge)))
+            if badge.removal is not None:
+                _curves(badge.removal, name)
 
 
 def check() -> None:
