@@ -184,6 +184,20 @@ def test_badges_come_unasked_after_the_maps(page, query, count):
 
 @pytest.mark.checks
 @pytest.mark.usefixtures("forgotten")
+def test_curves_are_drawn_when_a_badge_is_opened():
+    def curves():
+        return [caption for caption in at.caption if "Deletion removes the most positive parts" in caption.value]
+
+    at = drawn(opened("attribute", network="mnist-classifier", image="digit-3", methods="gradient"))
+    assert not curves()
+    (map_of_the_page,) = maps(at)
+    at.session_state[map_of_the_page.key.replace("attribute.map.", "attribute.trust.")] = True
+    run(at)
+    assert len(curves()) == 1
+
+
+@pytest.mark.checks
+@pytest.mark.usefixtures("forgotten")
 def test_maps_of_the_tour_have_theirs_with_their_titles():
     at = drawn(opened("tour", step="guided-backprop"))
     titles = [text.partition(": ")[0] for text in shown(at)]
