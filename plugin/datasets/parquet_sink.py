@@ -135,7 +135,7 @@ class ParquetSink:
         path = paths.join(self.out, _name(block))
         if not paths.exists(path) or paths.size_and_stamp(path)[0] <= _SHORTEST:
             return None
-        reasons = read_table(path, ["error"]).column("error").to_pylist()
+        reasons: list[str] = read_table(path, ["error"]).column("error").to_pylist()
         return len(reasons) - reasons.count("")
 
     def finish(self) -> Report:
