@@ -10,8 +10,6 @@ import pytest
 from streamlit.runtime.scriptrunner import RerunData, RerunException
 
 from plugin import explorer
-from plugin.explorer.settings import Settings
-from plugin.explorer.widgets import page_state
 from plugin.explorer.widgets.callbacks import uninterrupted
 
 ROOT = Path(explorer.__file__).parent
@@ -80,24 +78,3 @@ def test_other_errors_of_a_callback_are_its_own() -> None:
 
     with pytest.raises(ValueError, match="no such file"):
         fails()
-
-
-@pytest.mark.parametrize("forgotten", [False, True])
-def test_a_value_that_the_browser_does_not_know_of_yet_stays(forgotten: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A button has chosen another network, and a file is sent before the list of networks shows it."""
-    session: dict[str, Any] = {page_state.key("network"): "all-cnn-c"}
-    now = [100.0]
-    monkeypatch.setattr(page_state.st, "session_state", session)
-    monkeypatch.setattr(page_state.time, "monotonic", lambda: now[0])
-    chosen = Settings(network="resnet18")
-    if forgotten:
-        page_state._forget_widgets()
-    page_state.put(chosen, "network")
-    for sent, seconds, expected in (
-        ("all-cnn-c", 0.3, "resnet18"),  # late
-        ("vgg16", 0.3, "vgg16"),  # the user's
-        ("all-cnn-c", 10.0, "all-cnn-c"),  # the user's
-    ):
-        now[0] = 100.0 + seconds
-        session[page_state.key("network")] = sent
-        assert page_state._from_widgets(chosen).network == expected

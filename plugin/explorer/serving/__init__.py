@@ -29,7 +29,6 @@ OPTIONS: dict[str, Any] = {
     "client.showErrorDetails": "type",
     "client.toolbarMode": "viewer",
     "runner.postScriptGC": False,
-    "runner.fastReruns": False,
     "theme.headingFontSizes": ["1.75rem", "1.45rem", "1.2rem"],
     "theme.light.primaryColor": "#2166ac",
     "theme.light.textColor": "#11100f",

@@ -1,8 +1,8 @@
 """Callbacks of widgets that are carried out to their end.
 
-While a callback runs, the browser may ask for another run: the user goes on, or a part of the page asks again each
-second how far some work is. Streamlit then ends the callback at its next look at `st.session_state`, without a word: a
-file that was sent or a network that was chosen is lost.
+While a callback runs, a part of the page may ask again, as one that watches some work does each second. Streamlit then
+ends the callback at its next look at `st.session_state`, without a word: a file that was sent or a network that was
+chosen is lost.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,6 @@ because a link brought it another one: it is *alone* then, and the others keep w
 or a picture chooses it for all pages.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -36,12 +35,6 @@ _PLAIN = "attribute.plain"
 _NOTES = "attribute.notes"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
-# The values that widgets had in the browser before they were set here, by their key, each with the time of the change;
-# until the page is drawn. The browser sends the values of all widgets with each act of the user. If it does not know of
-# a value yet, it would undo with the one what another has done a moment ago.
-_BEFORE = "attribute.before"
-# Where a page fails before it is drawn.
-_ON_THE_WAY_SECONDS = 2.0
 # What means something for one network only.
 _OF_NETWORK = (*OF_CLASSES, "layer", "neuron", "rules")
 
@@ -102,40 +95,17 @@ def put(settings: Settings, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if name == "neuron":
-            _set({f"neuron.{axis}": index for axis, index in enumerate(value)})
+            st.session_state.update({key(f"neuron.{axis}"): index for axis, index in enumerate(value)})
         elif name == "b":
             # Of a file there is no widget that shows which one it is.
-            _set({B + part: own for part, own in value if part in OWN_OF_B})
+            st.session_state.update({key(B + part): own for part, own in value if part in OWN_OF_B})
         else:
-            _set({name: list(value) if isinstance(value, tuple) else OPEN if value is None else value})
-
-
-def _set(values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        _note_before(key(name), value)
-        st.session_state[key(name)] = value
-
-
-def _note_before(widget: str, value: Any) -> None:
-    """Note that a widget has another value in the browser than the one that it gets now."""
-    if widget in st.session_state and st.session_state[widget] != value:
-        st.session_state.setdefault(_BEFORE, {})[widget] = st.session_state[widget], time.monotonic()
-
-
-def _sent(name: str, last: Any) -> Any:
-    """The value of a widget that the browser has sent; the last one here if the browser does not know of it yet."""
-    widget = key(name)
-    if widget not in st.session_state:
-        return last
-    value, (before, since) = st.session_state[widget], st.session_state.get(_BEFORE, {}).get(widget, (None, 0.0))
-    is_late = value == before and time.monotonic() - since < _ON_THE_WAY_SECONDS
-    return last if is_late else value
+            st.session_state[key(name)] = list(value) if isinstance(value, tuple) else OPEN if value is None else value
 
 
 def remember(page: str, settings: Settings) -> None:
     """Keep the settings for the next run, and in the URL."""
     _keep(page, settings)
-    st.session_state.pop(_BEFORE, None)
     noted_on, _, noted = st.session_state.get(_NOTES, ("", None, ()))
     if noted_on == page:  # choices that were open are made now
         st.session_state[_NOTES] = page, settings, noted
@@ -325,7 +295,6 @@ def _forget_widgets() -> None:
     names = [key(field.name) for field in fields(Settings)]
     parts = [str(name) for name in st.session_state if str(name).startswith((key("neuron."), key(B)))]
     for name in (*names, *parts):
-        _note_before(name, None)
         st.session_state.pop(name, None)
 
 
@@ -333,8 +302,8 @@ def _from_widgets(last: Settings) -> Settings:
     """The settings with the widgets' values; fields without a widget on the page keep what they were."""
     values: dict[str, Any] = {}
     for name in (field.name for field in fields(Settings)):
-        value = _sent(name, getattr(last, name))
+        value = st.session_state.get(key(name), getattr(last, name))
         values[name] = tuple(value) if isinstance(value, list) else None if value == OPEN else value
-    values["neuron"] = tuple(_sent(f"neuron.{axis}", index) for axis, index in enumerate(last.neuron))
-    values["b"] = tuple((name, _sent(B + name, value)) for name, value in last.b)
+    values["neuron"] = tuple(st.session_state.get(key(f"neuron.{axis}"), i) for axis, i in enumerate(last.neuron))
+    values["b"] = tuple((name, st.session_state.get(key(B + name), value)) for name, value in last.b)
     return Settings(**values)
