@@ -122,9 +122,9 @@ class ParquetSink:
         if self.parts is None:
             paths.write(path, content)
             return
+        if _is_whole(path):  # of another run, or of an actor that was taken for dead
+            return
         if paths.exists(path):
-            if paths.size_and_stamp(path)[0] > _SHORTEST:  # of another run, or of an actor that was taken for dead
-                return
             paths.remove_file(path)  # a power cut left it
         self.parts.write(block.number, self.parts.summary.of_block(rows))
         if paths.create(path, content):  # of two that write a block at once, one counts it
@@ -133,7 +133,7 @@ class ParquetSink:
     def errors_of(self, block: Block) -> int | None:
         """How many pictures of a block have no map; None if it has no file."""
         path = paths.join(self.out, _name(block))
-        if not paths.exists(path) or paths.size_and_stamp(path)[0] <= _SHORTEST:
+        if not _is_whole(path):
             return None
         reasons: list[str] = read_table(path, ["error"]).column("error").to_pylist()
         return len(reasons) - reasons.count("")
@@ -180,6 +180,11 @@ class ParquetSink:
 
 def _name(block: Block) -> str:
     return f"block-{block.number:08d}-{block.sha256()[:16]}-{block.sha256(with_times=True)[:8]}.parquet"
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a block's file is there, and more than what a power cut leaves."""
+    return paths.exists(path) and paths.size_and_stamp(path)[0] > _SHORTEST
 
 
 def read_table(path: str, columns: Sequence[str] | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What widgets call back is done to its end, whatever the browser asks for meanwhile."""
+"""What widgets call back is done to its end, also where a part of the page asks for another run meanwhile."""
 
 import ast
 import importlib
@@ -40,7 +40,7 @@ def test_every_callback_is_done_to_its_end(path: Path, given: ast.expr) -> None:
 
 
 class Session(dict[str, Any]):
-    """State that ends a callback as Streamlit's does, when it is asked after a request of the browser."""
+    """State that ends a callback as Streamlit's does, when it is asked after a request of a part of the page."""
 
     def __init__(self, requests: list[RerunData]) -> None:
         super().__init__()
