@@ -6,7 +6,7 @@ the page has beside the network and the picture: its link holds no others.
 
 import streamlit as st
 
-from .widgets import navigation
+from .widgets import callbacks, navigation
 from .widgets.navigation import Page
 
 _DRAWN = ("view", "percentile")
@@ -100,6 +100,7 @@ def main() -> None:
     """Draw the page that the URL asks for."""
     chosen = st.navigation(navigation.register(PAGES), position="top")
     st.set_page_config(page_title=f"{chosen.title} · Attribution explorer", layout="wide")
+    callbacks.carry_out()
     chosen.run()
     # Not before: this needs PyTorch, which the first page imports when its text is on the screen.
     from .widgets import map_badges

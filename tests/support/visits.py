@@ -173,6 +173,8 @@ class Visitor(threading.Thread):
         self._address, self._deadline, self._report = address, deadline, report
         self._random = random.Random(seed)
         self._view = View()
+        # How each network was left; of this session.
+        self._left: dict[str, View] = {}
 
     def run(self) -> None:
         """Visit, and note whatever goes wrong."""
@@ -226,14 +228,16 @@ class Visitor(threading.Thread):
         return what not in ("network", "explain")
 
     def _choose_network(self, name: str) -> None:
-        """Another network may have other classes, and look at other pictures."""
+        """Another network may have other classes, and look at other pictures: those with which it was left, if it was
+        shown before."""
         before = self._view
-        families = [("CIFAR-10" if each in NETWORKS[:2] else each) for each in (name, before.network)]
-        image = before.image
-        if (name == DIGITS) != (before.network == DIGITS):
-            image = DRAWN[0] if name == DIGITS else PHOTOGRAPHS[0]
-        target = before.target if families[0] == families[1] else None
-        self._view = replace(before, network=name, image=image, target=target)
+        if name != before.network:
+            left = self._left.get(name, View(image=DRAWN[0] if name == DIGITS else PHOTOGRAPHS[0]))
+            self._left[before.network] = before
+            image = left.image if DIGITS in (name, before.network) else before.image
+            same_classes = {name, before.network} <= {*NETWORKS[:2]}
+            target = before.target if same_classes else left.target
+            self._view = replace(before, network=name, image=image, target=target)
         self._session.set("network", name)
 
     def _class_names(self) -> list[str]:
@@ -246,7 +250,7 @@ class Visitor(threading.Thread):
         target = None if self._view.explain == "neuron" else self._view.target
         self._view = replace(self._view, preset=PRESETS[0], target=target)
         self._session.close()
-        self._session = Session(self._address, "attribute", query)
+        self._session, self._left = Session(self._address, "attribute", query), {}
         with self._report.lock:
             self._report.reopened += 1
 

@@ -9,7 +9,8 @@ because a link brought it another one: it is *alone* then, and the others keep w
 or a picture chooses it for all pages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -20,7 +21,7 @@ from ..fitting import OF_CLASSES, alone_with, follow, with_suitable_picture, wit
 from ..inputs import offered_networks
 from ..server import connection
 from ..settings import INPUTS, OWN_OF_B, OWN_WEIGHTS, B, Settings, from_query
-from . import navigation, own_files
+from . import callbacks, navigation, own_files
 from .callbacks import uninterrupted
 
 # A list shows None as nothing chosen; this is its choice of leaving a class open.
@@ -33,6 +34,8 @@ _ALONE, _LEFT, _OFFERED = "attribute.alone", "attribute.left", "attribute.offere
 _PLAIN = "attribute.plain"
 # What in the link of a page could not be used, with the settings that were taken instead.
 _NOTES = "attribute.notes"
+# The settings from before the callbacks since the browser has last told its values.
+_REPLACED = "attribute.replaced"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
 # What means something for one network only.
@@ -58,7 +61,13 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
     # that a page has offered. Any other address is older than what is shown: the browser has not seen the new one yet,
     # or has dropped the parameters, as it does for the titles at the top. What is shown goes along then. A title leaves
     # an address without parameters in the history, too, which nobody has seen as a view.
-    moved = before is not None and _take_widgets(before)
+    moved = False
+    if before is not None:
+        called = callbacks.called_back()
+        late = _drop_late_values(before, otherwise=called or page != before)
+        if not late and not called:  # the browser knows of all values
+            st.session_state.pop(_REPLACED, None)
+        moved = _take_widgets(before)
     followed = (page, tuple(sorted(query.items()))) in st.session_state.get(_OFFERED, ())
     seen = bool(query) or (page, _inputs(settings_of(page))) in st.session_state.get(_PLAIN, ())
     if before is None or (connection.went_through_history() and seen) or (followed and not moved):
@@ -70,6 +79,7 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
         _forget_widgets()
     # Kept at once: this run may be cut short by the next one.
     st.session_state[_PAGE] = page
+    callbacks.surround(_around_callback)
     return settings_of(page), notes
 
 
@@ -251,6 +261,42 @@ def _inputs(settings: Settings) -> tuple[str, ...]:
 def _query(page: str, settings: Settings, alone: bool) -> dict[str, str]:
     query = settings.to_query(navigation.pages()[page].uses)
     return query | {_ALONE_PARAMETER: "1"} if alone else query
+
+
+@contextmanager
+def _around_callback() -> Iterator[None]:
+    """Before a callback, note the settings that it may change; after it, take the widgets' values that it has set."""
+    page = st.session_state[_PAGE]
+    late = _drop_late_values(page, otherwise=True)
+    if not late:
+        st.session_state[_REPLACED] = settings_of(page)
+    yield
+    _take_widgets(page)
+
+
+def _drop_late_values(page: str, otherwise: bool) -> bool:
+    """Set the widgets anew whose values the browser sent before it knew of those that a callback had set.
+
+    Such a value is the one from before the callback, and comes along with another change, for whose sake the browser
+    asks. By itself it is a choice.
+
+    Args:
+        page: that was drawn last.
+        otherwise: whether something else than the widgets' values was changed, too.
+
+    Returns:
+        Whether there were any.
+    """
+    last, replaced = settings_of(page), st.session_state.get(_REPLACED)
+    if replaced is None:
+        return False
+    current = _from_widgets(last)
+    changed = [field.name for field in fields(Settings) if getattr(current, field.name) != getattr(last, field.name)]
+    late = [name for name in changed if getattr(current, name) == getattr(replaced, name)]
+    if not late or not (otherwise or len(changed) > 1):
+        return False
+    put(last, *late)
+    return True
 
 
 def _take_widgets(page: str) -> bool:
