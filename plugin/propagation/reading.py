@@ -62,6 +62,9 @@ class ReadingMode(FunctionalMode):
     def _may_be_overwritten(self, value: Tensor) -> bool:
         return self.note(value).link is None and super()._may_be_overwritten(value)
 
+    def pass_on(self, source: Tensor, alias: Tensor) -> None:
+        self.notes.pass_on(source, alias)
+
     def move_statistic(self, call: Call, note: Note, result: Any) -> None:
         for position, tensor in enumerate(tensors_in(result)):
             moved = self.noted(tensor)
@@ -146,7 +149,7 @@ class ReadingMode(FunctionalMode):
             return self.of_statistic(call)
         activation = reading.activation
         if activation is None:
-            result = call.run() if reading.identity else self.otherwise(call)
+            result = self.plain(call.function, call.args, call.kwargs) if reading.identity else self.otherwise(call)
         else:
             if not activation.name or (call.operation is not None and call.operation.own):
                 with torch.no_grad():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import ModelError, NoRuleError, UnseenOperationError
 from ..observing import describe
 from .backward import NOT_REENTRANT, REENTRANT
+from .bypassing import Overwritten, reads_overwritten
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
 from .tensors import tensors_in
@@ -136,6 +137,26 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
             "torch.nn.functional, or describe the operation or its module with plugin.operations.register",
             stacklevel=2,
         )
+
+
+def check_current(output: Tensor, overwritten: Overwritten) -> None:
+    """Refuse a graph in which a function that bypasses the mode reads a value that had been overwritten.
+
+    Args:
+        output: the tensor that is explained.
+        overwritten: see `bypassing`.
+
+    Raises:
+        UnseenOperationError: there is such a function.
+    """
+    for node in _suspects(output, frozenset()) if overwritten else ():
+        if reads_overwritten(node, overwritten):
+            name = node.name().removesuffix("Backward")
+            raise UnseenOperationError(
+                f"the model calls a torch.autograd.Function ({name}) on a tensor that an operation in place has "
+                "overwritten, where it cannot be seen: give it the result of that operation, as in x = x.relu_(), or "
+                "compute x out of place"
+            )
 
 
 def unruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> list[Refusal]:
