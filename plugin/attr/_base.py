@@ -381,7 +381,7 @@ def run_under_rules(
     selected = select(output)
     check_current(selected, propagation.overwritten)
     if rules:
-        check_all_handled(selected, propagation.handled, propagation.foreign)
+        check_all_handled(selected, propagation.handled, propagation.foreign, propagation.began)
     return selected
 
 

@@ -68,15 +68,14 @@ def _is_of_a_function(code: CodeType) -> bool:
 def note_overwritten(overwritten: Overwritten, target: Tensor, result: Tensor) -> None:
     """Note that `result` takes the place of a tensor computed by the model."""
     if target.grad_fn is not None:
-        overwritten.setdefault((target.grad_fn, target.output_nr), _number_of(result))
+        number = node_number() if result.grad_fn is None else result.grad_fn._sequence_nr()
+        overwritten.setdefault((target.grad_fn, target.output_nr), number)
 
 
-def _number_of(result: Tensor) -> int:
-    """The number of the node of a result; of a constant, that of a node made now."""
-    node = result.grad_fn
-    if node is None:
-        with torch.enable_grad():
-            node = torch.empty(0, requires_grad=True).view(0).grad_fn
+def node_number() -> int:
+    """The number that autograd gives to a node now: it counts them."""
+    with torch.enable_grad():
+        node = torch.empty(0, requires_grad=True).view(0).grad_fn
     return cast(int, node._sequence_nr())  # type: ignore[union-attr]
 
 

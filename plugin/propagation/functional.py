@@ -216,11 +216,11 @@ class FunctionalMode(Memory, TorchFunctionMode):
         """A real in-place write, which the base and its other views see; never in memory that must stay unchanged."""
         if view._base is not base:
             return self._write_values(form, view, base, args, kwargs)
-        if self._is_users(view) or self._may_be_kept(base):
+        if self._own.get(base) is None or self._may_be_kept(base):
             self._note_views(view)
             if base.requires_grad and not (view.requires_grad and form.differentiated and torch.is_grad_enabled()):
                 return self._write_values(form, view, base, args, kwargs)
-            self._overwrite(base, self._replace(base, base.clone()))
+            self._copied(base)
             view = self._cells.now(view)
         args, kwargs = form.out_of_place(args, kwargs)
         # A rule may save its input, which is about to be overwritten.

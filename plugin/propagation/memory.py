@@ -10,7 +10,10 @@ from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves
 
 from . import bypassing
-from .tensors import PLAIN, TensorTable, map_tensors
+from .tensors import PLAIN, TensorTable, map_tensors, tensors_in
+
+# What every module has.
+_OF_MODULES = frozenset(vars(nn.Module()))
 
 
 class _Cell:
@@ -53,21 +56,25 @@ class Memory:
 
     Attributes:
         overwritten: see `bypassing`.
+        began: the number of autograd's first node of this forward pass.
     """
 
     def __init__(self, model: nn.Module, protected: Iterable[Any] = ()) -> None:
         super().__init__()
         self.model, self.protected = model, protected
         self.overwritten: bypassing.Overwritten = {}
+        self.began = bypassing.node_number()
         self._cells = _Cells()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
         self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
         # The tensors that detached ones share memory with: autograd does not tell.
         self._roots: TensorTable[Tensor] = TensorTable()
+        # Copies made here, into views of which values may be written.
+        self._own: TensorTable[bool] = TensorTable()
         self._protected_memory: frozenset[int] | None = None
 
     def _forget(self) -> None:
-        for table in (self._cells, self._newest, self._views, self._roots):
+        for table in (self._cells, self._newest, self._views, self._roots, self._own):
             table.clear()
 
     def current(self, value: Any) -> Any:
@@ -159,13 +166,27 @@ class Memory:
     def pass_on(self, source: Tensor, alias: Tensor) -> None:
         """Note that `alias` is the same to operations as `source`."""
 
+    def is_earlier(self, tensor: Tensor) -> bool:
+        """Whether a tensor with a graph was computed before this forward pass: it does not depend on the inputs."""
+        return tensor.grad_fn is not None and tensor.grad_fn._sequence_nr() < self.began
+
+    def _copied(self, base: Tensor) -> Tensor:
+        """A tensor whose views may be written into, from now on in place of `base`."""
+        copy = self._overwrite(base, self._replace(base, base.clone()))
+        self._own[copy] = True
+        return copy
+
     def _is_users(self, tensor: Tensor) -> bool:
         """Whether the memory belongs to the model or to an argument, rather than to this forward pass."""
-        if tensor.grad_fn is not None and not tensor._is_view():
+        if tensor.grad_fn is not None and not tensor._is_view() and not self.is_earlier(tensor):
             return False  # computed here
         if self._protected_memory is None:
             tensors = [*self.model.parameters(), *self.model.buffers(), *tree_leaves(self.protected)]
+            attributes = (vars(module).items() for module in self.model.modules())
+            tensors += tensors_in([value for items in attributes for name, value in items if name not in _OF_MODULES])
             self._protected_memory = frozenset(
-                tensor.untyped_storage().data_ptr() for tensor in tensors if isinstance(tensor, Tensor)
+                tensor.untyped_storage().data_ptr()
+                for tensor in tensors
+                if isinstance(tensor, Tensor) and tensor.layout is torch.strided
             )
         return tensor.untyped_storage().data_ptr() in self._protected_memory

@@ -84,7 +84,11 @@ class ReadingMode(FunctionalMode):
 
     def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         given = tensors_in((*args, *kwargs.values()) if kwargs else args)
-        signals = [tensor for tensor in given if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
+        signals = [
+            tensor
+            for tensor in given
+            if tensor.requires_grad and not isinstance(tensor, nn.Parameter) and not self.is_earlier(tensor)
+        ]
         if row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
         return Call(row, function, args, kwargs, signals, given)

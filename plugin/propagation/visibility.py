@@ -103,13 +103,14 @@ def check_visible(model: nn.Module) -> None:
                 )
 
 
-def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping[Any, str]) -> None:
+def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping[Any, str], began: int = 0) -> None:
     """Refuse a graph in which an activation escaped its rule.
 
     Args:
         output: the tensor that is explained.
         handled: the autograd nodes that rules were applied to.
         foreign: the nodes of operators of other libraries, with the place of each call.
+        began: the number of autograd's first node of this forward pass; earlier ones are constants.
 
     Raises:
         UnseenOperationError: an activation ran where the function mode does not see it, such as in a scripted
@@ -121,7 +122,9 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
     """
     said = dict.fromkeys(foreign[node] for node in _nodes(output) if node in foreign) if foreign else {}
     for node in _suspects(output, _ACTIVATION_NODES):
-        if node in handled or node.name() == f"{_CHECKPOINT}Backward":  # of which the backward pass tells
+        if (
+            node in handled or node._sequence_nr() < began or node.name() == f"{_CHECKPOINT}Backward"
+        ):  # of which the backward pass tells
             continue
         name = node.name()
         if not _is_users_function(type(node)):

@@ -242,3 +242,85 @@ class DoubledInPlace(torch.autograd.Function):
 def test_a_function_of_the_users_overwrites_its_argument(method) -> None:
     expected = METHODS[method](Between(lambda hidden, _: 2 * hidden))
     assert_close(METHODS[method](Between(lambda hidden, _: then(DoubledInPlace.apply(hidden), hidden))), expected, 1e-9)
+
+
+# -- tensors from before the forward pass ------------------------------------------------------------------------------
+
+OUTSIDE = torch.zeros(2, 8, dtype=torch.float64)
+
+
+class Remembering(Between):
+    """Holds tensors that are neither parameters nor buffers, and writes into them."""
+
+    def __init__(self, write: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__(lambda hidden, model: then(write(model, hidden), hidden))
+        self.plain, self.listed = torch.zeros(2, 8).double(), [torch.zeros(8).double()]
+        self.named = {"some": torch.zeros(2, 8).double()}
+
+    def held(self) -> list[Tensor]:
+        return [self.plain, *self.listed, *self.named.values(), OUTSIDE]
+
+
+MEMORIES: dict[str, Callable[[Any, Tensor], Any]] = {
+    "a row": lambda model, _: model.plain[0].add_(1),
+    "rows": lambda model, hidden: model.plain[:, 1:].copy_(hidden[:2, 1:]),
+    "the whole": lambda model, _: model.plain.add_(1),
+    "assignment": lambda model, hidden: model.plain.__setitem__(0, hidden[0]),
+    "augmented": lambda model, _: setattr(model, "plain", model.plain.__iadd__(1)),
+    "a view of it": lambda model, _: model.plain.view(-1)[3:].mul_(0).add_(2),
+    "its data": lambda model, _: model.plain.data[0].add_(1),
+    "of a list": lambda model, _: model.listed[0][2:].add_(1),
+    "of a dictionary": lambda model, hidden: model.named["some"][0].copy_(hidden[0]),
+    "of the program": lambda _, hidden: OUTSIDE[0].copy_(hidden[0]),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("write", MEMORIES)
+def test_no_tensor_from_before_is_written_into(write, method) -> None:
+    model = Remembering(MEMORIES[write])
+    objects, values = model.held(), [tensor.clone() for tensor in model.held()]
+    METHODS[method](model)
+    assert all(found is held for found, held in zip(model.held(), objects, strict=True))
+    assert all(torch.equal(found, value) for found, value in zip(model.held(), values, strict=True))
+    assert not any(tensor.requires_grad for tensor in model.held())
+
+
+class Generated(Between):
+    """Uses a weight and a shift that were computed by other layers, at an earlier call."""
+
+    def __init__(self, earlier: bool) -> None:
+        super().__init__(self.generate)
+        self.make = nn.Linear(4, 64).double()
+        self.earlier, self.made = earlier, torch.zeros(0)
+
+    def generate(self, hidden: Tensor, _: Any) -> Tensor:
+        if not self.made.numel():
+            made = torch.tanh(self.make(torch.ones(4, dtype=torch.float64))).view(8, 8)
+            self.made = made if self.earlier else made.detach()
+        return F.linear(hidden * self.made[0], self.made) + F.relu(self.made).sum(0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_computed_earlier_is_a_constant(method) -> None:
+    model, expected = Generated(earlier=True), Generated(earlier=False)
+    model(VALUES)
+    assert model.made.requires_grad
+    made = model.made
+    assert_close(METHODS[method](model), METHODS[method](expected), 1e-9)
+    assert model.made is made
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop, LRPTranspose])
+def test_an_additional_argument_with_a_graph_is_a_constant(method) -> None:
+    class Product(Between):
+        def forward(self, values: Tensor, other: Tensor) -> Tensor:
+            return self.last(F.relu(self.next(self.first(values) * other)))
+
+    model = Product(lambda hidden, _: hidden)
+    weights = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    other = torch.tanh(weights)
+    found = method(model).attribute(VALUES, 1, additional_forward_args=other)
+    expected = method(model).attribute(VALUES, 1, additional_forward_args=other.detach())
+    assert_close(found, expected, 1e-12)
+    assert weights.grad is None

@@ -151,8 +151,10 @@ class RelevancePropagation(Propagation):
         parameters: list[Tensor] = []
         for tensor in given:
             if tensor.requires_grad:
-                # Parameters do not depend on the input; any other tensor that requires grad does.
-                (parameters if tensor.is_leaf and self.note(tensor).carrier is None else signals).append(tensor)
+                # Parameters do not depend on the input, nor does what was computed earlier; any other tensor that
+                # requires grad does.
+                constant = self.note(tensor).carrier is None if tensor.is_leaf else self.is_earlier(tensor)
+                (parameters if constant else signals).append(tensor)
         if row is not None and row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
         kind = None if row is None else row.kind
