@@ -379,7 +379,7 @@ def run_under_rules(
         output = propagation.current(run_forward(model, copies, additional_forward_args))
     # Outside the mode, where a tensor that was overwritten later shows its value when the layer returned it.
     selected = select(output)
-    check_current(selected, propagation.overwritten)
+    check_current(selected, propagation.overwritten, propagation.began)
     if rules:
         check_all_handled(selected, propagation.handled, propagation.foreign, propagation.began)
     return selected

@@ -167,7 +167,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         propagation.assign_rules()
         selected = select(_below_log_softmax(propagation, output))
         _warn_if_saturated(propagation, output, selected)
-        check_current(selected, propagation.overwritten)
+        check_current(selected, propagation.overwritten, propagation.began)
         if self.unknown == "raise":
             check_all_ruled(selected, propagation.refusals, propagation.handled)
         return leaves, carriers, selected

@@ -7,17 +7,18 @@ of their own, to which no rule can be applied.
 
 import inspect
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils.hooks import BackwardHook
 
 # For each value that was overwritten, the node that computed it and which of its results it is: the number of the first
-# node that may read it only by mistake.
+# node that can read it by mistake only.
 Overwritten = dict[tuple[Any, int], int]
 
 # The type of the nodes that pass signals through the hooks of a module.
@@ -26,6 +27,8 @@ _MAKES_ALIASES = BackwardHook._apply_on_tensors.__code__
 # From a call of the mode up to the function that makes aliases there are a few frames.
 _FRAMES = 8
 
+# The number of autograd's next node on this thread.
+next_number = torch._C._autograd._get_sequence_nr
 # Whether a transform of `torch.func` runs on this thread.
 is_transformed = torch._C._are_functorch_transforms_active
 
@@ -65,20 +68,48 @@ def _is_of_a_function(code: CodeType) -> bool:
     return any(getattr(inspect.unwrap(kind.forward), "__code__", None) is code for kind in classes)
 
 
-def note_overwritten(overwritten: Overwritten, target: Tensor, result: Tensor) -> None:
-    """Note that `result` takes the place of a tensor computed by the model."""
+def note_overwritten(overwritten: Overwritten, target: Tensor) -> None:
+    """Note that another tensor takes the place of one that the model computed."""
     if target.grad_fn is not None:
-        number = node_number() if result.grad_fn is None else result.grad_fn._sequence_nr()
-        overwritten.setdefault((target.grad_fn, target.output_nr), number)
+        overwritten.setdefault((target.grad_fn, target.output_nr), next_number())
 
 
-def node_number() -> int:
-    """The number that autograd gives to a node now: it counts them."""
-    with torch.enable_grad():
-        node = torch.empty(0, requires_grad=True).view(0).grad_fn
-    return cast(int, node._sequence_nr())  # type: ignore[union-attr]
+def reads_overwritten(node: Any, overwritten: Overwritten, began: int) -> bool:
+    """Whether a node was made after one of the values that it reads had been overwritten, or by another thread."""
+    number = node._sequence_nr()
+    read = [overwritten[edge] for edge in node.next_functions if edge in overwritten]
+    return any(number >= first or number < began for first in read)
 
 
-def reads_overwritten(node: Any, overwritten: Overwritten) -> bool:
-    """Whether a node was made after one of the values that it reads had been overwritten."""
-    return any(node._sequence_nr() > overwritten[edge] for edge in node.next_functions if edge in overwritten)
+def is_earlier(node: Any, began: int) -> bool:
+    """Whether a node of autograd's is from before a forward pass: all that it follows from is, too.
+
+    Each thread counts its nodes for itself: one of another thread may have a small number, and follow from the inputs.
+
+    Args:
+        node: the node; None for a tensor without one.
+        began: the number of the first node of the forward pass.
+    """
+    if node is None or node._sequence_nr() >= began:
+        return False
+    return all(hasattr(before, "variable") or before._sequence_nr() < began for before in _ancestors(node))
+
+
+def is_of_parameters(node: Any) -> bool:
+    """Whether all that a node of autograd's follows from are parameters: it does not depend on the inputs."""
+    return all(isinstance(leaf, nn.Parameter) for before in _ancestors(node) if (leaf := _leaf(before)) is not None)
+
+
+def _leaf(node: Any) -> Tensor | None:
+    return getattr(node, "variable", None)
+
+
+def _ancestors(node: Any) -> Iterator[Any]:
+    """The nodes that a node follows from, each once."""
+    found, met = [node], {node}
+    for one in found:  # the list grows meanwhile
+        for before, _ in one.next_functions:
+            if before is not None and before not in met:
+                met.add(before)
+                found.append(before)
+                yield before

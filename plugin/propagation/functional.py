@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from ..errors import UnseenOperationError
 from ..kernels.tracing import memory_is_our_own
-from ..observing import ModuleTrace, Observer
+from ..observing import ModuleTrace, Observer, describe, running_module
 from . import bypassing
 from .convolution import ConvolutionGradient
 from .in_place import InPlace, in_place_form
@@ -31,6 +32,7 @@ from .whole import WholeModules
 # Queries about a tensor's type, shape and place: the most frequent calls.
 _QUESTIONS = frozenset(function for row in OPERATIONS if row.kind is Kind.QUESTION for function in row.functions)
 _DETACHING = frozenset(function for row in OPERATIONS if row.name in ("detach", "data") for function in row.functions)
+_GRADIENTS = frozenset({torch.autograd.grad, torch.autograd.backward, Tensor.backward})
 # Operations whose results PyTorch does not keep for the backward pass.
 _RESULT_IS_NOT_KEPT = frozenset(
     f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
@@ -128,6 +130,8 @@ class FunctionalMode(Memory, TorchFunctionMode):
     ) -> Any:
         if function in _QUESTIONS:
             return self._answer(function, args, kwargs or {})
+        if function in _GRADIENTS and not bypassing.is_transformed():
+            self._refuse_gradient()
         if bypassing.is_transformed():
             return function(*self._cells.resolved(args), **self._cells.resolved(kwargs or {}))
         if saving_hooks(True) is not None and is_checkpointed():
@@ -137,6 +141,13 @@ class FunctionalMode(Memory, TorchFunctionMode):
         else:
             self._unread = self._run(function, args, kwargs or {})
         return self._unread
+
+    def _refuse_gradient(self) -> None:
+        raise UnseenOperationError(
+            f"{describe(self.model, running_module(self.model))} computes a gradient in its forward pass, which the "
+            "rules would change: explain the values that it is the gradient of, or compute it outside the model and "
+            "pass it as an additional argument"
+        )
 
     def _answer(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         resolved = self._cells.resolved(args)

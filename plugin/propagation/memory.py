@@ -63,7 +63,7 @@ class Memory:
         super().__init__()
         self.model, self.protected = model, protected
         self.overwritten: bypassing.Overwritten = {}
-        self.began = bypassing.node_number()
+        self.began = bypassing.next_number()
         self._cells = _Cells()
         self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
         self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
@@ -142,7 +142,7 @@ class Memory:
         """From now on `target`, and every object that is the same tensor to the model, stands for `result`."""
         if result.dtype is not target.dtype:
             result = result.to(target.dtype)
-        bypassing.note_overwritten(self.overwritten, target, result)
+        bypassing.note_overwritten(self.overwritten, target)
         newest = self._newest.get(target)
         cell = self._cells.get(target) or (newest() if newest is not None else None) or _Cell(target)
         self._cells[target] = cell
@@ -168,7 +168,7 @@ class Memory:
 
     def is_earlier(self, tensor: Tensor) -> bool:
         """Whether a tensor with a graph was computed before this forward pass: it does not depend on the inputs."""
-        return tensor.grad_fn is not None and tensor.grad_fn._sequence_nr() < self.began
+        return bypassing.is_earlier(tensor.grad_fn, self.began)
 
     def _copied(self, base: Tensor) -> Tensor:
         """A tensor whose views may be written into, from now on in place of `base`."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import ModelError, NoRuleError, UnseenOperationError
 from ..observing import describe
 from .backward import NOT_REENTRANT, REENTRANT
-from .bypassing import Overwritten, reads_overwritten
+from .bypassing import Overwritten, is_earlier, is_of_parameters, reads_overwritten
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
 from .tensors import tensors_in
@@ -122,9 +122,8 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
     """
     said = dict.fromkeys(foreign[node] for node in _nodes(output) if node in foreign) if foreign else {}
     for node in _suspects(output, _ACTIVATION_NODES):
-        if (
-            node in handled or node._sequence_nr() < began or node.name() == f"{_CHECKPOINT}Backward"
-        ):  # of which the backward pass tells
+        earlier, checkpointed = is_earlier(node, began), node.name() == f"{_CHECKPOINT}Backward"
+        if node in handled or earlier or checkpointed or is_of_parameters(node):  # of checkpoints the backward tells
             continue
         name = node.name()
         if not _is_users_function(type(node)):
@@ -142,23 +141,25 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
         )
 
 
-def check_current(output: Tensor, overwritten: Overwritten) -> None:
-    """Refuse a graph in which a function that bypasses the mode reads a value that had been overwritten.
+def check_current(output: Tensor, overwritten: Overwritten, began: int) -> None:
+    """Refuse a graph in which a call that bypasses the mode reads a value that had been overwritten.
 
     Args:
         output: the tensor that is explained.
-        overwritten: see `bypassing`.
+        overwritten, began: see `bypassing`.
 
     Raises:
-        UnseenOperationError: there is such a function.
+        UnseenOperationError: there is such a call.
     """
-    for node in _suspects(output, frozenset()) if overwritten else ():
-        if reads_overwritten(node, overwritten):
-            name = node.name().removesuffix("Backward")
+    kind: Any = type
+    for node in _nodes(output) if overwritten else ():
+        unseen = node._sequence_nr() < began or _is_suspect(kind(node), node.name(), frozenset())
+        if unseen and reads_overwritten(node, overwritten, began):
+            name = _kind(node.name()).removesuffix("Backward")
             raise UnseenOperationError(
-                f"the model calls a torch.autograd.Function ({name}) on a tensor that an operation in place has "
-                "overwritten, where it cannot be seen: give it the result of that operation, as in x = x.relu_(), or "
-                "compute x out of place"
+                f"the model calls {name} on a tensor that an operation in place has overwritten, where it cannot be "
+                "seen: in a torch.autograd.Function or in another thread. Give it the result of that operation, as in "
+                "x = x.relu_(), or compute x out of place"
             )
 
 

@@ -1,6 +1,7 @@
 """Calls that bypass the function mode: hooks of modules on the backward pass, autograd functions, and transforms."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -197,3 +198,107 @@ class Ensemble(nn.Module):
 def test_an_ensemble_under_vmap_is_refused_with_the_remedy(method) -> None:
     with pytest.raises(AttributionError, match=r"torch\.func\.vmap"):
         method(seeded(Ensemble)).attribute(torch.randn(2, 6, dtype=torch.float64), 1)
+
+
+@pytest.mark.parametrize("method", [Deconvolution, GuidedBackprop, LRPTranspose])
+@pytest.mark.parametrize("overwrites", [False, True])
+def test_operations_of_another_thread_are_refused(overwrites, method) -> None:
+    class Threaded(Overwriting):
+        def forward(self, values: Tensor) -> Tensor:
+            hidden = self.first(values)
+            if overwrites:
+                hidden.mul_(2)
+            with ThreadPoolExecutor(1) as other:
+                function = self.last if overwrites else lambda tensor: self.last(F.relu(tensor))
+                result: Tensor = other.submit(function, hidden).result()
+            return result
+
+    match = "another thread" if overwrites else "cannot be seen"
+    with pytest.raises(AttributionError, match=match):
+        method(seeded(lambda: Threaded(len))).attribute(torch.randn(2, 6, dtype=torch.float64), 1)
+
+
+def by_autograd(values: Tensor, energy: Tensor) -> Tensor:
+    return torch.autograd.grad(energy.sum(), values, create_graph=True)[0]
+
+
+def by_backward(values: Tensor, energy: Tensor) -> Tensor:
+    energy.sum().backward(inputs=[values], retain_graph=True)
+    return torch.ones_like(values)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("differentiate", [by_autograd, by_backward])
+def test_a_gradient_in_the_forward_pass_is_refused(differentiate, method) -> None:
+    class Energy(Overwriting):
+        def forward(self, values: Tensor) -> Tensor:
+            return values * differentiate(values, self.last(F.relu(self.first(values))))
+
+    with pytest.raises(UnseenOperationError, match=r"Energy computes a gradient.*additional argument"):
+        METHODS[method](seeded(lambda: Energy(len))).attribute(torch.randn(2, 6, dtype=torch.float64), 1)
+
+
+@pytest.mark.parametrize("activate", [F.relu, F.gelu, lambda x: x * torch.sigmoid(x)])
+@pytest.mark.parametrize("method", [Deconvolution, GuidedBackprop])
+def test_hooks_on_a_tensor_come_before_the_rule(method, activate) -> None:
+    """A hook on the result of an activation sees, and may change, the signal before the activation's rule does."""
+
+    class Reversing(Overwriting):
+        def forward(self, values: Tensor) -> Tensor:
+            hidden = activate(self.first(values))
+            if self.passing:
+                hidden.register_hook(lambda signal: -signal)
+            return self.last(hidden)
+
+    values = torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    reversing, plain = (seeded(lambda passing=p: Reversing(len, passing)) for p in (True, False))
+    with torch.no_grad():
+        plain.last.weight.neg_()
+    assert_close(method(reversing).attribute(values, 1), method(plain).attribute(values, 1), 1e-12)
+
+
+class Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.sign()
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> Tensor:
+        return signals[0]
+
+
+@torch.jit.script
+def scripted_sign(values: Tensor) -> Tensor:
+    return torch.sign(torch.relu(values)) * 2 - 1
+
+
+BINARY: dict[str, Callable[[Tensor], Tensor]] = {
+    "function": Sign.apply,
+    "scaled function": lambda weight: Sign.apply(weight * 2) * 1.0,
+    "vmap": lambda weight: torch.func.vmap(torch.sign)(weight),
+    "script": scripted_sign,
+    "gradient": lambda weight: torch.func.grad(lambda w: (w * w.sign()).sum())(weight),
+}
+
+
+class Binary(nn.Module):
+    """Weights of one bit, as networks for small devices are trained."""
+
+    def __init__(self, binarise: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.binarise = binarise
+        self.first, self.gate, self.last = nn.Conv2d(3, 6, 3), nn.Parameter(torch.randn(6, 1, 1)), nn.Linear(6, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = F.relu(F.conv2d(images, self.binarise(self.first.weight), self.first.bias))
+        hidden = hidden * self.binarise(self.gate)
+        return F.linear(hidden.mean((2, 3)), self.binarise(self.last.weight))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("binarise", BINARY)
+@pytest.mark.filterwarnings("error")
+def test_what_is_computed_unseen_from_parameters_is_a_constant(binarise, method, images) -> None:
+    expected = METHODS[method](seeded(lambda: Binary(torch.sign))).attribute(images.double(), 1)
+    found = METHODS[method](seeded(lambda: Binary(BINARY[binarise]))).attribute(images.double(), 1)
+    assert_close(found, expected, 1e-9)
