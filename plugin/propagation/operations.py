@@ -167,7 +167,7 @@ def _activations() -> Iterator[Operation]:
     yield from _parts("softsign tanhshrink glu", activations=True)
     yield from _row("hardtanh clamp clip clamp_min clamp_max threshold nan_to_num", Kind.POINTWISE)
     yield from _row("erf erfc ndtr log_ndtr logaddexp xlogy sin cos tan atan arctan asinh sinh cosh expm1 sqrt "
-                    "asin arcsin acos arccos atanh arctanh",
+                    "asin arcsin acos arccos atanh arctanh erfinv logit",
                     Kind.POINTWISE)
     yield from _row("abs", Kind.POINTWISE, "absolute __abs__", non_negative=True, even=True)
     yield from _row("square", Kind.POINTWISE, non_negative=True, even=True)
@@ -231,7 +231,8 @@ def _norms() -> Iterator[Operation]:
     yield from _row("rms_norm", Kind.NORM, arguments="input normalized_shape weight eps")
     yield from _row("group_norm", Kind.NORM, arguments="input num_groups weight bias eps", nodes="NativeGroupNorm")
     yield from _row("normalize", Kind.NORM, homes=(F,), arguments="input p dim eps")
-    yield from _row("var std var_mean std_mean norm vector_norm", Kind.STATISTIC, non_negative=True)
+    yield from _row("var std var_mean std_mean norm vector_norm matrix_norm frobenius_norm", Kind.STATISTIC,
+                    non_negative=True)
     yield from _row("softmax", Kind.SOFTMAX, "_softmax", weight=True, non_negative=True)
     yield from _row("softmin", Kind.SOFTMAX, weight=True, non_negative=True)
     yield from _row("log_softmax", Kind.LOG_SOFTMAX, "_log_softmax",

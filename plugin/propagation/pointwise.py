@@ -197,7 +197,7 @@ class Pointwise:
             operand = operands[0]
             tail = self._tail(operand)
             # A number belongs to the activation that it multiplies; a tensor is a scale of the model.
-            numbers = not any(tensor is not operand and tensor.ndim for tensor in call.given)
+            numbers = not any(tensor is not operand and (tensor.ndim or _is_of_model(tensor)) for tensor in call.given)
             belongs = tail is not None and numbers and (not tail.complete or self._is_recent(tail))
             if belongs and kind is not Kind.MOVEMENT:
                 return None
@@ -335,6 +335,10 @@ def _same(value: Tensor) -> Tensor:
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
+
+
+def _is_of_model(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter)
 
 
 def _divides(call: Call, operands: Sequence[Tensor]) -> bool:

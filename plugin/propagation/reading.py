@@ -19,6 +19,7 @@ from .activation import Activation
 from .calls import Call
 from .functional import FunctionalMode
 from .kinds import Kind, Operation
+from .letters import is_squared
 from .notes import Note, Notes
 from .pointwise import Pointwise, Reading
 from .tensors import map_tensors, tensors_in
@@ -77,10 +78,18 @@ class ReadingMode(FunctionalMode):
         call = self._call_of(row, function, args, kwargs)
         result = self.plain(function, args, kwargs)
         dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-        link = self.pointwise.read_stack(call, dim)
+        self.joined(call, result)
+        link = None if self.note(result).statistic else self.pointwise.read_stack(call, dim)
         if link is not None:
             self.noted(result).link = link
         return result
+
+    def joined(self, call: Call, result: Any) -> None:
+        """Note that several statistics in one tensor are statistics."""
+        notes = [self.note(signal) for signal in call.signals]
+        if isinstance(result, Tensor) and notes and all(note.statistic for note in notes):
+            noted = self.noted(result)
+            noted.statistic, noted.plain = True, partial(self.plainly, call)
 
     def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         given = tensors_in((*args, *kwargs.values()) if kwargs else args)
@@ -105,7 +114,7 @@ class ReadingMode(FunctionalMode):
 
     def _note_statistic(self, call: Call, result: Any) -> None:
         notes = [self.note(signal) for signal in call.signals]
-        squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and _is_repeated(call.signals)
+        squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and is_squared(call)
         if isinstance(result, Tensor) and notes and (squared or all(n.statistic or n.plain is not None for n in notes)):
             noted = self.noted(result)
             noted.statistic, noted.plain = True, partial(self.plainly, call)

@@ -68,7 +68,8 @@ class Refusal:
     def __str__(self) -> str:
         if not self.layer:
             return f"the model computes {self.operation} where it cannot be seen: {self.remedy}"
-        return f"{self.operation} in layer {self.layer} has no LRP rule: {self.remedy}"
+        place = self.layer if self.layer.startswith("the ") else f"layer {self.layer}"
+        return f"{self.operation} in {place} has no LRP rule: {self.remedy}"
 
 
 def check_visible(model: nn.Module) -> None:
