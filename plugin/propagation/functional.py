@@ -243,11 +243,8 @@ class FunctionalMode(Memory, TorchFunctionMode):
         """A write that autograd does not see, as through `detach()`: the base has other values, and the same graph."""
         args, kwargs = form.out_of_place(args, kwargs)
         written = self._call(form.functional, (view.clone(), *args[1:]), kwargs).to(view.dtype)
-        values = torch.empty_strided(base.size(), base.stride(), dtype=base.dtype, device=base.device)
-        with torch.no_grad():
-            values.copy_(base)
-            shift = view.storage_offset() - base.storage_offset()
-            values.as_strided(view.size(), view.stride(), shift).copy_(written)
+        place = view.size(), view.stride(), view.storage_offset()
+        values = torch.as_strided_scatter(base.detach(), written.detach(), *place)
         self._overwrite(base, self._replace(base, self._with_values(base, values)))
         if not written.requires_grad:
             return self._cells.now(view)

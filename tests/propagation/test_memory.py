@@ -119,6 +119,17 @@ def test_a_write_that_autograd_does_not_see(write, method) -> None:
     assert_close(METHODS[method](Between(WRITES[write])), by_pytorch(WRITES[write], method), 1e-9)
 
 
+@pytest.mark.parametrize(
+    "write", ["h.data.mul_", "h.data.clamp_", "a view of h.data", "no_grad: mul_", "no_grad: view"]
+)
+def test_a_recording_has_such_writes_too(write) -> None:
+    model = Between(WRITES[write])
+    expected = METHODS["guided"](model)
+    attribution = GuidedBackprop(model)
+    assert_close(attribution.compile().attribute(VALUES, 1), expected, 1e-9)
+    assert_close(attribution.attribute(VALUES, 1, create_graph=True).detach(), expected, 1e-9)
+
+
 def test_the_ledger_counts_it_as_a_constant() -> None:
     ledger = LRPTranspose(Between(WRITES["h.data.mul_"]), "lrp_0").ledger(VALUES, 1)
     assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-9)
