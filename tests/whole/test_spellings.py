@@ -1356,6 +1356,16 @@ def test_a_learned_scale_is_no_part_of_the_activation(method) -> None:
     assert error_between(RELU_METHODS[method](Scaled(()).eval(), IMAGES), expected) < 1e-9
 
 
+@pytest.mark.parametrize("activate", [F.relu, partial(F.leaky_relu, negative_slope=0.2)])
+@pytest.mark.parametrize("method", RELU_METHODS)
+def test_a_gain_behind_a_relu_is_a_scale(method, activate) -> None:
+    """A positive number, as networks without normalisation have it: of equal effect before the ReLU and behind it."""
+    expected = RELU_METHODS[method](ActivationNet(lambda v: v + activate(1.7 * v)).eval(), IMAGES)
+    for gained in (lambda v: v + 1.7 * activate(v), lambda v: v + activate(v) / (1 / 1.7)):
+        found = RELU_METHODS[method](ActivationNet(gained).eval(), IMAGES)
+        assert error_between(found, expected) < 1e-9
+
+
 @cache
 def expected_of_norm(name: str) -> dict[str, Tensor]:
     return maps(LRP_METHODS, NormNet(NORM_REFERENCES[name]).eval(), IMAGES)
