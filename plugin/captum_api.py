@@ -123,7 +123,7 @@ def select_target(output: Any, target: Target) -> Tensor:
 
 def _one_each(selected: Any, what: str) -> Tensor:
     """The selected values, if there is one per example; `what` describes the selection, for the error."""
-    if isinstance(selected, Tensor) and selected.numel() == (len(selected) if selected.ndim else 1):
+    if isinstance(selected, Tensor) and 0 < selected.numel() == (len(selected) if selected.ndim else 1):
         return selected.reshape(-1)
     raise TargetError(f"{what} {_shape(selected)}, which is not one value per example: name one with target=")
 

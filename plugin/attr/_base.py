@@ -36,7 +36,7 @@ from ..errors import (
 from ..inputs import Given, Inputs, as_tuple, check_finite, has_gradient
 from ..kernels.tracing import building_graph
 from ..observing import LayerCapture, describe, find_layer
-from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled, check_visible
+from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled, check_current, check_visible
 from ..propagation.convolution import differentiate
 from ..propagation.mode import Handler
 from ._dependence import where_it_ends
@@ -368,7 +368,7 @@ def run_under_rules(
     """Run the model under rules; returns the values `(N,)` that `select` picks from its output, with their graph.
 
     Raises:
-        UnseenOperationError: an activation escaped its rule.
+        UnseenOperationError: an activation escaped its rule, or a function reads a value that had been overwritten.
     """
     observers = (capture.on_enter, capture.on_exit) if capture is not None else (None, None)
     own = {ConvolutionLayer: differentiate, **rules}
@@ -379,8 +379,9 @@ def run_under_rules(
         output = propagation.current(run_forward(model, copies, additional_forward_args))
     # Outside the mode, where a tensor that was overwritten later shows its value when the layer returned it.
     selected = select(output)
+    check_current(selected, propagation.overwritten, propagation.began)
     if rules:
-        check_all_handled(selected, propagation.handled, propagation.foreign)
+        check_all_handled(selected, propagation.handled, propagation.foreign, propagation.began)
     return selected
 
 

@@ -16,7 +16,7 @@ from ..errors import InputValueError, OptionError, OptionTypeError
 from ..inputs import Inputs, as_tuple
 from ..kernels.tracing import building_graph, known_any
 from ..observing import LayerCapture
-from ..propagation import backward, check_all_ruled, unruled
+from ..propagation import backward, check_all_ruled, check_current, unruled
 from ..propagation.lrp import Check, Refusal, RelevancePropagation, WeightCache, rules_of
 from ..propagation.tensors import tensors_in
 from ..rules.composite import Composite
@@ -167,6 +167,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         propagation.assign_rules()
         selected = select(_below_log_softmax(propagation, output))
         _warn_if_saturated(propagation, output, selected)
+        check_current(selected, propagation.overwritten, propagation.began)
         if self.unknown == "raise":
             check_all_ruled(selected, propagation.refusals, propagation.handled)
         return leaves, carriers, selected

@@ -167,7 +167,7 @@ class DeconvNet:
                 "input_shape is the shape of one example, such as (3, 32, 32)"
             ) from error
         output = self._output(walk)
-        check_all_handled(output, propagation.handled, propagation.foreign)
+        check_all_handled(output, propagation.handled, propagation.foreign, propagation.began)
         self._uses, self._shape = walk.uses, tuple(output.shape[1:])
         if self.unpooling is None:
             self._refuse_pooling(output, pooled)

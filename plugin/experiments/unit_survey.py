@@ -212,7 +212,7 @@ def _reaching(network: nn.Module, layer: str, inputs: Tensor) -> Tensor:
     with propagation:
         network(inputs.clone())
     output = capture.dependent_tensors()[0]
-    check_all_handled(output, propagation.handled, propagation.foreign)
+    check_all_handled(output, propagation.handled, propagation.foreign, propagation.began)
     return output
 
 

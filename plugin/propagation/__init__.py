@@ -5,7 +5,7 @@ from .backward import backward
 from .convolution import ConvolutionLayer
 from .mode import Propagation
 from .pooling import MaxPooling
-from .visibility import check_all_handled, check_all_ruled, check_visible, unruled
+from .visibility import check_all_handled, check_all_ruled, check_current, check_visible, unruled
 
 __all__ = [
     "Activation",
@@ -15,6 +15,7 @@ __all__ = [
     "backward",
     "check_all_handled",
     "check_all_ruled",
+    "check_current",
     "check_visible",
     "unruled",
 ]

@@ -100,6 +100,13 @@ class Step:
         return self._at(values, {}, constant)
 
 
+def _same(value: Tensor) -> Tensor:
+    return value
+
+
+IDENTITY = Step(_same, (ROOT,), {})
+
+
 def _filled(
     argument: Any, value: Tensor, known: dict[tuple[int, int], Tensor], constant: Callable[[Constant], Any]
 ) -> Any:

@@ -5,71 +5,41 @@ a rule has saved, is ever written to. Only ReLUs and sums directly after the lay
 place: this saves half of the memory traffic of many networks.
 """
 
-import weakref
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
+from ..errors import UnseenOperationError
 from ..kernels.tracing import memory_is_our_own
-from ..observing import ModuleTrace, Observer
+from ..observing import ModuleTrace, Observer, describe, running_module
+from . import bypassing
 from .convolution import ConvolutionGradient
 from .in_place import InPlace, in_place_form
 from .kinds import Kind
+from .memory import Memory
+from .modes import is_checkpointed, is_on, saving_hooks, unchanged, without
 from .operations import OPERATIONS
-from .tensors import PLAIN, TensorTable, map_tensors
 from .whole import WholeModules
 
 # Queries about a tensor's type, shape and place: the most frequent calls.
 _QUESTIONS = frozenset(function for row in OPERATIONS if row.kind is Kind.QUESTION for function in row.functions)
-# The pair of functions that handles the tensors autograd saves now; None if autograd does.
-_saving_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tensors_default_hooks
+_DETACHING = frozenset(function for row in OPERATIONS if row.name in ("detach", "data") for function in row.functions)
+_GRADIENTS = frozenset({torch.autograd.grad, torch.autograd.backward, Tensor.backward})
 # Operations whose results PyTorch does not keep for the backward pass.
 _RESULT_IS_NOT_KEPT = frozenset(
     f"{name}Backward0" for name in "Convolution NativeBatchNorm CudnnBatchNorm MiopenBatchNorm Addmm Add".split()
 ) | {f"{ConvolutionGradient.__name__}Backward"}
 
 
-class _Cell:
-    """The value that an overwritten tensor has now, shared by all objects that are the same tensor to the model."""
-
-    __slots__ = ("__weakref__", "value")
-
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
-
-
-class _Cells(TensorTable[_Cell]):
-    """The cell of each tensor that stands for another."""
-
-    def now(self, tensor: Tensor) -> Tensor:
-        """The tensor that a tensor stands for."""
-        entry = self._entries.get(id(tensor))  # without another call: this is asked for every argument of every call
-        return tensor if entry is None else entry[1].value
-
-    def resolved(self, arguments: Any) -> Any:
-        """The arguments of a call with their current values; in most calls the same objects."""
-        if not self._entries:
-            return arguments
-        for value in arguments.values() if type(arguments) is dict else arguments:
-            kind = type(value)
-            if kind is Tensor or kind is Parameter:
-                if id(value) in self._entries:
-                    return map_tensors(self.now, arguments)
-            elif kind not in PLAIN and not (kind is tuple and value and type(value[0]) is int):  # strides and the like
-                return map_tensors(self.now, arguments)
-        return arguments
-
-
-class FunctionalMode(TorchFunctionMode):
+class FunctionalMode(Memory, TorchFunctionMode):
     """Sees every torch function of this thread, and leaves the model and the user's tensors as they are.
 
     Args:
@@ -87,16 +57,11 @@ class FunctionalMode(TorchFunctionMode):
         on_enter: Observer | None = None,
         on_exit: Observer | None = None,
     ) -> None:
-        super().__init__()
-        self.model, self.protected = model, protected
+        super().__init__(model, protected)
         self.observed = on_enter is not None or on_exit is not None
         self._observers = on_enter, on_exit
         self._trace: AbstractContextManager[Any] = nullcontext()
         self._whole: WholeModules | None = None
-        self._cells = _Cells()
-        self._newest: TensorTable[weakref.ref[_Cell]] = TensorTable()
-        self._views: TensorTable[list[weakref.ref[Tensor]]] = TensorTable()
-        self._protected_memory: frozenset[int] | None = None
         # The last result, which no operation has read yet.
         self._unread: Any = None
 
@@ -120,9 +85,7 @@ class FunctionalMode(TorchFunctionMode):
         # Their observers refer to this object: a cycle, which would outlive the call.
         self._trace, self._whole = nullcontext(), None
         self._unread = None
-        self._cells.clear()
-        self._newest.clear()
-        self._views.clear()
+        self._forget()
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
@@ -155,11 +118,6 @@ class FunctionalMode(TorchFunctionMode):
             self._overwrite(output, result)
         return result
 
-    def _has_overwritten(self, tensor: Tensor) -> bool:
-        """Whether other objects stand for this tensor, or it stands for another."""
-        newest = self._newest.get(tensor)
-        return self._cells.get(tensor) is not None or (newest is not None and newest() is not None)
-
     def as_received(self, tensor: Tensor) -> Tensor:
         """The earlier value of a tensor that now stands for another, in a form that operations can see."""
         if self._cells.get(tensor) is None:
@@ -167,22 +125,38 @@ class FunctionalMode(TorchFunctionMode):
         with self.off():
             return tensor.clone()
 
-    def current(self, value: Any) -> Any:
-        """`value` with every tensor in it, however nested, replaced by the tensor that it stands for now."""
-        return map_tensors(self._cells.now, value)
-
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if function in _QUESTIONS:
-            return function(*self._cells.resolved(args), **(kwargs or {}))
-        if _saving_hooks(True) is not None and _is_checkpointed():
+            return self._answer(function, args, kwargs or {})
+        if function in _GRADIENTS and not bypassing.is_transformed():
+            self._refuse_gradient()
+        if bypassing.is_transformed():
+            return function(*self._cells.resolved(args), **self._cells.resolved(kwargs or {}))
+        if saving_hooks(True) is not None and is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
-            with torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
+            with torch.autograd.graph.saved_tensors_hooks(unchanged, unchanged):
                 self._unread = self._run(function, args, kwargs or {})
         else:
             self._unread = self._run(function, args, kwargs or {})
         return self._unread
+
+    def _refuse_gradient(self) -> None:
+        raise UnseenOperationError(
+            f"{describe(self.model, running_module(self.model))} computes a gradient in its forward pass, which the "
+            "rules would change: explain the values that it is the gradient of, or compute it outside the model and "
+            "pass it as an additional argument"
+        )
+
+    def _answer(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        resolved = self._cells.resolved(args)
+        answer = function(*resolved, **kwargs)
+        if type(answer) is bypassing.HOOK_NODE:
+            self._note_hooked(args[0])
+        elif resolved is not args and bypassing.hooked_source(args[0]) is not None:
+            return function(*args, **kwargs)  # PyTorch asks for the node of its alias, to put the hooks there
+        return answer
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given, args, destination = args, self._cells.resolved(args), None
@@ -191,6 +165,8 @@ class FunctionalMode(TorchFunctionMode):
         if destination is not None:
             result = self._call(function, args, {name: value for name, value in kwargs.items() if name != "out"})
             return tree_map(self._overwrite, destination, result)
+        if function in _DETACHING and args:
+            return self._note_detached(args[0], self._call(function, args, kwargs))
         form = in_place_form(function)
         if form is None or not form.requested(args, kwargs):
             return self._call(function, args, kwargs)
@@ -203,26 +179,27 @@ class FunctionalMode(TorchFunctionMode):
         """An out-of-place call."""
         return self.plain(function, args, kwargs)
 
-    def plain(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call, unchanged."""
-        result = function(*args, **kwargs)
-        if type(result) is not Tensor or result._is_view():
-            self._note_views(result)
-        return result
-
     def _call_in_place(
         self, form: InPlace, function: Callable[..., Any], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         """The values of an in-place call, and its effects on all references to the target."""
         value: Tensor = args[0]  # the target's, now
+        if not isinstance(value, Tensor):
+            return self._write_several(form, target, args, kwargs)
+        if not torch.is_grad_enabled() and not self._is_users(value) and bypassing.in_function():
+            result = function(*args, **kwargs)  # it returns the object that it overwrites, or marks it dirty
+            return cast(Tensor, result)
         if function in self._really_in_place and self._may_be_overwritten(value):
             result = self._call(function, args, kwargs)
             return result if result is value else self._overwrite(target, result)
-        if value._is_view() and form.writes_values and not _is_of_function(value):
-            return self._write_into_view(form, value, args, kwargs)
+        if form.writes_values and (root := self._root(value)) is not value:
+            return self._write_into_view(form, value, root, args, kwargs)
         result = self._call(form.functional, *form.out_of_place(args, kwargs))
         if form.writes_values:
-            result = self._replace(value, result if result.dtype is value.dtype else result.to(value.dtype))
+            result = result if result.dtype is value.dtype else result.to(value.dtype)
+            if value.requires_grad and not (form.differentiated and torch.is_grad_enabled()):
+                result = self._with_values(value, result)
+            result = self._replace(value, result)
         result = self._overwrite(target, result)
         # `self.count += 1` assigns the result to the module's attribute: that must remain the user's own tensor.
         return target if self._is_users(target) else result
@@ -237,73 +214,65 @@ class FunctionalMode(TorchFunctionMode):
             and memory_is_our_own()
             and not value._is_view()
             and not self._views.get(value)
-            and _saving_hooks(True) is None
+            and saving_hooks(True) is None
         )
 
     def _is_free(self, value: Tensor) -> bool:
         """Whether the operation that computed this tensor does not need it for the backward pass."""
         return value.grad_fn is not None and value.grad_fn.name() in _RESULT_IS_NOT_KEPT
 
-    def _write_into_view(self, form: InPlace, view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _write_into_view(
+        self, form: InPlace, view: Tensor, base: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
         """A real in-place write, which the base and its other views see; never in memory that must stay unchanged."""
-        base = view._base
-        if base is not None and (self._is_users(view) or self._may_be_kept(base)):
+        if view._base is not base:
+            return self._write_values(form, view, base, args, kwargs)
+        if self._own.get(base) is None or self._may_be_kept(base):
             self._note_views(view)
-            self._overwrite(base, self._replace(base, base.clone()))
+            if base.requires_grad and not (view.requires_grad and form.differentiated and torch.is_grad_enabled()):
+                return self._write_values(form, view, base, args, kwargs)
+            self._copied(base)
             view = self._cells.now(view)
         args, kwargs = form.out_of_place(args, kwargs)
         # A rule may save its input, which is about to be overwritten.
         return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
 
+    def _write_values(
+        self, form: InPlace, view: Tensor, base: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """A write that autograd does not see, as through `detach()`: the base has other values, and the same graph."""
+        args, kwargs = form.out_of_place(args, kwargs)
+        written = self._call(form.functional, (view.clone(), *args[1:]), kwargs).to(view.dtype)
+        place = view.size(), view.stride(), view.storage_offset()
+        values = torch.as_strided_scatter(base.detach(), written.detach(), *place)
+        self._overwrite(base, self._replace(base, self._with_values(base, values)))
+        if not written.requires_grad:
+            return self._cells.now(view)
+        if not view._is_view():
+            return self._overwrite(view, written)
+        # A signal was written into a view of a detached tensor: that has a graph of its own from now on.
+        detached = self._cells.now(cast(Tensor, view._base))
+        self._overwrite(detached, self._replace(detached, detached.clone()))
+        return self._cells.now(view).copy_(written)
+
+    def _with_values(self, value: Tensor, values: Tensor) -> Tensor:
+        """Other values for a tensor, without a gradient: to the rules, a constant is added. A parameter is one."""
+        if value.grad_fn is None:
+            return values.detach()
+        with torch.enable_grad():
+            result: Tensor = self._call(torch.add, (value, (values - value).detach()), {})
+        return result
+
+    def _write_several(self, form: InPlace, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """An operation in place on a list of tensors, such as `torch._foreach_mul_`."""
+        results = self._call(form.functional, args, kwargs)
+        for tensor, value, result in zip(target, args[0], results, strict=True):
+            kept = value.requires_grad and not torch.is_grad_enabled()
+            self._overwrite(tensor, self._replace(value, self._with_values(value, result) if kept else result))
+
     def _may_be_kept(self, base: Tensor) -> bool:
         """Whether an operation or a rule may have saved a tensor for the backward pass."""
         return base.grad_fn is not None
-
-    def _note_views(self, result: Any) -> None:
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, Tensor) and tensor._is_view() and (base := tensor._base) is not None:
-                views = self._views.get(base)
-                if views is None:
-                    views = self._views[base] = []
-                views.append(weakref.ref(tensor))
-
-    def _replace(self, base: Tensor, result: Tensor) -> Tensor:
-        """The same values as `result`, in memory that all live views of `base` are views of from now on."""
-        views = [view for reference in self._views.get(base) or () if (view := reference()) is not None]
-        if not views:
-            return result
-        if result.stride() != base.stride() or result.storage_offset() != base.storage_offset():
-            result = torch.empty_strided(base.size(), base.stride(), dtype=base.dtype, device=base.device).copy_(result)
-        shift = result.storage_offset() - base.storage_offset()
-        for view in views:
-            if view.dtype == base.dtype:
-                place = result.as_strided(view.size(), view.stride(), view.storage_offset() + shift)
-                self._note_views(self._overwrite(view, place))
-        return result
-
-    def _overwrite(self, target: Tensor, result: Tensor) -> Tensor:
-        """From now on `target`, and every object that is the same tensor to the model, stands for `result`."""
-        if result.dtype is not target.dtype:
-            result = result.to(target.dtype)
-        newest = self._newest.get(target)
-        cell = self._cells.get(target) or (newest() if newest is not None else None) or _Cell(target)
-        self._cells[target] = cell
-        if cell.value is not target:
-            self._cells[cell.value] = cell
-        cell.value = result
-        self._newest[result] = weakref.ref(cell)
-        return result
-
-    def _is_users(self, tensor: Tensor) -> bool:
-        """Whether the memory belongs to the model or to an argument, rather than to this forward pass."""
-        if tensor.grad_fn is not None and not tensor._is_view():
-            return False  # computed here
-        if self._protected_memory is None:
-            tensors = [*self.model.parameters(), *self.model.buffers(), *tree_leaves(self.protected)]
-            self._protected_memory = frozenset(
-                tensor.untyped_storage().data_ptr() for tensor in tensors if isinstance(tensor, Tensor)
-            )
-        return tensor.untyped_storage().data_ptr() in self._protected_memory
 
     def _resolving(self, observer: Observer | None) -> Observer | None:
         if observer is None:
@@ -314,39 +283,3 @@ class FunctionalMode(TorchFunctionMode):
                 observer(module, self.current(value))
 
         return resolving
-
-
-@contextmanager
-def without(mode: TorchFunctionMode) -> Iterator[None]:
-    """Turn off a mode that is on, and those above it, for the duration of this context."""
-    above: list[Any] = []
-    while (last := _pop_mode()) is not mode:
-        above.append(last)
-    kept = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged) if _is_checkpointed() else nullcontext()
-    try:
-        with kept:
-            yield
-    finally:
-        for one in (mode, *reversed(above)):
-            _push_mode(one)
-
-
-def is_on(mode: TorchFunctionMode) -> bool:
-    """Whether a mode sees the functions of this thread now."""
-    count = torch._C._len_torch_function_stack()
-    return any(torch._C._get_function_stack_at(index) is mode for index in range(count))
-
-
-def _is_of_function(tensor: Tensor) -> bool:
-    """Whether an autograd function returned it, such as a module's backward hook: no view of that may be written to."""
-    return getattr(type(tensor.grad_fn), "_forward_cls", None) is not None
-
-
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _is_checkpointed() -> bool:
-    """Whether `torch.utils.checkpoint` keeps autograd from saving tensors now."""
-    hooks = _saving_hooks(True)
-    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"

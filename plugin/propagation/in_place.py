@@ -33,11 +33,13 @@ class InPlace:
         functional: computes the same result out of place.
         flag: position of the argument `inplace` that asks for it; None if the function always overwrites.
         writes_values: whether other views of the same memory see the change.
+        differentiated: whether autograd sees it.
     """
 
     functional: Callable[..., Any]
     flag: int | None = None
     writes_values: bool = True
+    differentiated: bool = True
 
     def requested(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether this call overwrites its first argument."""
@@ -61,6 +63,8 @@ def in_place_form(function: Callable[..., Any]) -> InPlace | None:
     row = operation_of(function)
     if name == "__setitem__":
         return InPlace(functional=Written(function))
+    if function == Tensor.data.__set__:  # type: ignore[attr-defined]
+        return InPlace(functional=_assigned, differentiated=False)
     if name in _AUGMENTED:
         return InPlace(functional=getattr(Tensor, _AUGMENTED[name]))
     if name.endswith("_") and not name.endswith("__") and (row is None or row.kind is not Kind.STATE):
@@ -72,6 +76,11 @@ def in_place_form(function: Callable[..., Any]) -> InPlace | None:
         if "inplace" in parameters:
             return InPlace(functional=function, flag=parameters.index("inplace"))
     return None
+
+
+def _assigned(value: Tensor, assigned: Tensor) -> Tensor:
+    """`value.data = assigned`."""
+    return assigned.detach()
 
 
 def _out_of_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -163,6 +163,10 @@ class Propagation(ReadingMode):
         source = args[0] if args else None
         if type(source) in (list, tuple) and row.name == "stack":
             return self.stacked(row, function, args, kwargs)
+        if type(source) in (list, tuple) and len(self.notes):
+            result = self.plain(function, args, kwargs)
+            self.joined(self._call_of(row, function, args, kwargs), result)
+            return result
         self._straightened(row, source)
         note = self.notes.get(source) if isinstance(source, Tensor) else None
         if row.identity and isinstance(source, Tensor) and (source.requires_grad or note is not None):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .chains import Link
+from .chains import IDENTITY, Link
 from .tensors import TensorTable
 
 if TYPE_CHECKING:
@@ -77,6 +78,15 @@ class Notes(TensorTable[Note]):
             note = self[tensor] = Note()
             return note
         return entry[1]
+
+    def pass_on(self, source: Tensor, alias: Tensor) -> None:
+        """Let the notes on a tensor hold for an alias of it, and an alias be the identity of it in chains."""
+        note = self.add(source)
+        if note.folded is None:
+            note.folded = []  # one list: an operation on the alias is folded into the layer of both
+        passed = copy.copy(note)
+        passed.link = Link(source, IDENTITY, affine=True)
+        self[alias] = passed
 
     def settle(self) -> None:
         """Drop the notes that only further computation needs: the forward pass is over."""

@@ -77,7 +77,7 @@ def _structure() -> Iterator[Operation]:
     yield from _row("narrow select repeat tile roll flip fliplr flipud rot90 unbind split "
                     "split_with_sizes tensor_split chunk index_select gather pixel_shuffle pixel_unshuffle "
                     "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
-                    "diagonal tril triu take take_along_dim hsplit vsplit dsplit data meshgrid atleast_1d "
+                    "diagonal tril triu take take_along_dim hsplit vsplit dsplit meshgrid atleast_1d "
                     "atleast_2d atleast_3d masked_select narrow_copy select_copy unsafe_chunk "
                     "unsafe_split broadcast_tensors diag_embed diag diagflat im2col col2im", Kind.MOVEMENT,
                     keeps_signs=True)
@@ -87,7 +87,7 @@ def _structure() -> Iterator[Operation]:
                     "as_strided_copy alias_copy", Kind.MOVEMENT, keeps_signs=True)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
                     keeps_signs=True)
-    yield from _row("clone contiguous alias detach detach_copy positive to type float double half bfloat16 "
+    yield from _row("clone contiguous alias detach data detach_copy positive to type float double half bfloat16 "
                     "cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
     yield from _row("view_as_real view_as_complex real imag complex conj conj_physical resolve_conj resolve_neg "
                     "fftshift ifftshift", Kind.MOVEMENT, homes=(*_HOMES, torch.fft))
@@ -167,7 +167,7 @@ def _activations() -> Iterator[Operation]:
     yield from _parts("softsign tanhshrink glu", activations=True)
     yield from _row("hardtanh clamp clip clamp_min clamp_max threshold nan_to_num", Kind.POINTWISE)
     yield from _row("erf erfc ndtr log_ndtr logaddexp xlogy sin cos tan atan arctan asinh sinh cosh expm1 sqrt "
-                    "asin arcsin acos arccos atanh arctanh",
+                    "asin arcsin acos arccos atanh arctanh erfinv logit",
                     Kind.POINTWISE)
     yield from _row("abs", Kind.POINTWISE, "absolute __abs__", non_negative=True, even=True)
     yield from _row("square", Kind.POINTWISE, non_negative=True, even=True)
@@ -231,7 +231,8 @@ def _norms() -> Iterator[Operation]:
     yield from _row("rms_norm", Kind.NORM, arguments="input normalized_shape weight eps")
     yield from _row("group_norm", Kind.NORM, arguments="input num_groups weight bias eps", nodes="NativeGroupNorm")
     yield from _row("normalize", Kind.NORM, homes=(F,), arguments="input p dim eps")
-    yield from _row("var std var_mean std_mean norm vector_norm", Kind.STATISTIC, non_negative=True)
+    yield from _row("var std var_mean std_mean norm vector_norm matrix_norm frobenius_norm", Kind.STATISTIC,
+                    non_negative=True)
     yield from _row("softmax", Kind.SOFTMAX, "_softmax", weight=True, non_negative=True)
     yield from _row("softmin", Kind.SOFTMAX, weight=True, non_negative=True)
     yield from _row("log_softmax", Kind.LOG_SOFTMAX, "_log_softmax",

@@ -24,6 +24,8 @@ _CANONICAL: dict[str, Callable[..., Tensor]] = {
     "leaky_relu": torch.nn.functional.leaky_relu,
 }
 _CANONICAL_ROWS = {name: row for name, function in _CANONICAL.items() if (row := operation_of(function)) is not None}
+# f(a x) = a f(x) for positive a.
+_HOMOGENEOUS = ("relu", "leaky_relu")
 # A multiple or a sum computed by these is one of the function: they are no activation by themselves.
 _LINEAR = frozenset({Kind.SUM, Kind.PRODUCT, Kind.QUOTIENT, Kind.MOVEMENT})
 
@@ -197,9 +199,9 @@ class Pointwise:
             operand = operands[0]
             tail = self._tail(operand)
             # A number belongs to the activation that it multiplies; a tensor is a scale of the model.
-            numbers = not any(tensor is not operand and tensor.ndim for tensor in call.given)
+            numbers = not any(tensor is not operand and (tensor.ndim or _is_of_model(tensor)) for tensor in call.given)
             belongs = tail is not None and numbers and (not tail.complete or self._is_recent(tail))
-            if belongs and kind is not Kind.MOVEMENT:
+            if belongs and kind is not Kind.MOVEMENT and not self._is_multiple(call, kind, tail, operand):
                 return None
             link = self._link(operand)
             remedy = "" if link is None else link.remedy
@@ -218,6 +220,18 @@ class Pointwise:
             # A residual connection around an activation: the signal passes beside it, too.
             return Reading(Link(root, self._whole(call, operands, root), complete=True))
         return None
+
+    def _is_multiple(self, call: Call, kind: Kind, tail: Link | None, operand: Tensor) -> bool:
+        """Whether a call multiplies a ReLU, or a leaky one, by a positive number.
+
+        As relu(a x) = a relu(x), this is no other activation. The deconvnet, which passes signal unchanged through an
+        activation, would lose the factor.
+        """
+        if tail is None or not tail.complete or kind not in (Kind.PRODUCT, Kind.QUOTIENT):
+            return False
+        shape = chains.shape_of(tail.step, operand.ndim)
+        factor = chains.shape_of(self._whole(call, [operand], operand), operand.ndim)
+        return shape is not None and shape.name in _HOMOGENEOUS and factor is not None and not factor.falls
 
     def _tail(self, tensor: Tensor) -> Link | None:
         """The activation that a tensor is, or is a multiple of."""
@@ -335,6 +349,10 @@ def _same(value: Tensor) -> Tensor:
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
+
+
+def _is_of_model(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter)
 
 
 def _divides(call: Call, operands: Sequence[Tensor]) -> bool:

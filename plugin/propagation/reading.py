@@ -19,6 +19,7 @@ from .activation import Activation
 from .calls import Call
 from .functional import FunctionalMode
 from .kinds import Kind, Operation
+from .letters import is_squared
 from .notes import Note, Notes
 from .pointwise import Pointwise, Reading
 from .tensors import map_tensors, tensors_in
@@ -62,6 +63,9 @@ class ReadingMode(FunctionalMode):
     def _may_be_overwritten(self, value: Tensor) -> bool:
         return self.note(value).link is None and super()._may_be_overwritten(value)
 
+    def pass_on(self, source: Tensor, alias: Tensor) -> None:
+        self.notes.pass_on(source, alias)
+
     def move_statistic(self, call: Call, note: Note, result: Any) -> None:
         for position, tensor in enumerate(tensors_in(result)):
             moved = self.noted(tensor)
@@ -74,14 +78,26 @@ class ReadingMode(FunctionalMode):
         call = self._call_of(row, function, args, kwargs)
         result = self.plain(function, args, kwargs)
         dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-        link = self.pointwise.read_stack(call, dim)
+        self.joined(call, result)
+        link = None if self.note(result).statistic else self.pointwise.read_stack(call, dim)
         if link is not None:
             self.noted(result).link = link
         return result
 
+    def joined(self, call: Call, result: Any) -> None:
+        """Note that several statistics in one tensor are statistics."""
+        notes = [self.note(signal) for signal in call.signals]
+        if isinstance(result, Tensor) and notes and all(note.statistic for note in notes):
+            noted = self.noted(result)
+            noted.statistic, noted.plain = True, partial(self.plainly, call)
+
     def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         given = tensors_in((*args, *kwargs.values()) if kwargs else args)
-        signals = [tensor for tensor in given if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
+        signals = [
+            tensor
+            for tensor in given
+            if tensor.requires_grad and not isinstance(tensor, nn.Parameter) and not self.is_earlier(tensor)
+        ]
         if row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
         return Call(row, function, args, kwargs, signals, given)
@@ -98,7 +114,7 @@ class ReadingMode(FunctionalMode):
 
     def _note_statistic(self, call: Call, result: Any) -> None:
         notes = [self.note(signal) for signal in call.signals]
-        squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and _is_repeated(call.signals)
+        squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and is_squared(call)
         if isinstance(result, Tensor) and notes and (squared or all(n.statistic or n.plain is not None for n in notes)):
             noted = self.noted(result)
             noted.statistic, noted.plain = True, partial(self.plainly, call)
@@ -146,7 +162,7 @@ class ReadingMode(FunctionalMode):
             return self.of_statistic(call)
         activation = reading.activation
         if activation is None:
-            result = call.run() if reading.identity else self.otherwise(call)
+            result = self.plain(call.function, call.args, call.kwargs) if reading.identity else self.otherwise(call)
         else:
             if not activation.name or (call.operation is not None and call.operation.own):
                 with torch.no_grad():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import ModelError, NoRuleError, UnseenOperationError
 from ..observing import describe
 from .backward import NOT_REENTRANT, REENTRANT
+from .bypassing import Overwritten, is_earlier, is_of_parameters, reads_overwritten
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
 from .tensors import tensors_in
@@ -67,7 +68,8 @@ class Refusal:
     def __str__(self) -> str:
         if not self.layer:
             return f"the model computes {self.operation} where it cannot be seen: {self.remedy}"
-        return f"{self.operation} in layer {self.layer} has no LRP rule: {self.remedy}"
+        place = self.layer if self.layer.startswith("the ") else f"layer {self.layer}"
+        return f"{self.operation} in {place} has no LRP rule: {self.remedy}"
 
 
 def check_visible(model: nn.Module) -> None:
@@ -102,13 +104,14 @@ def check_visible(model: nn.Module) -> None:
                 )
 
 
-def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping[Any, str]) -> None:
+def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping[Any, str], began: int = 0) -> None:
     """Refuse a graph in which an activation escaped its rule.
 
     Args:
         output: the tensor that is explained.
         handled: the autograd nodes that rules were applied to.
         foreign: the nodes of operators of other libraries, with the place of each call.
+        began: the number of autograd's first node of this forward pass; earlier ones are constants.
 
     Raises:
         UnseenOperationError: an activation ran where the function mode does not see it, such as in a scripted
@@ -120,7 +123,8 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
     """
     said = dict.fromkeys(foreign[node] for node in _nodes(output) if node in foreign) if foreign else {}
     for node in _suspects(output, _ACTIVATION_NODES):
-        if node in handled or node.name() == f"{_CHECKPOINT}Backward":  # of which the backward pass tells
+        earlier, checkpointed = is_earlier(node, began), node.name() == f"{_CHECKPOINT}Backward"
+        if node in handled or earlier or checkpointed or is_of_parameters(node):  # of checkpoints the backward tells
             continue
         name = node.name()
         if not _is_users_function(type(node)):
@@ -136,6 +140,28 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
             "torch.nn.functional, or describe the operation or its module with plugin.operations.register",
             stacklevel=2,
         )
+
+
+def check_current(output: Tensor, overwritten: Overwritten, began: int) -> None:
+    """Refuse a graph in which a call that bypasses the mode reads a value that had been overwritten.
+
+    Args:
+        output: the tensor that is explained.
+        overwritten, began: see `bypassing`.
+
+    Raises:
+        UnseenOperationError: there is such a call.
+    """
+    kind: Any = type
+    for node in _nodes(output) if overwritten else ():
+        unseen = node._sequence_nr() < began or _is_suspect(kind(node), node.name(), frozenset())
+        if unseen and reads_overwritten(node, overwritten, began):
+            name = _kind(node.name()).removesuffix("Backward")
+            raise UnseenOperationError(
+                f"the model calls {name} on a tensor that an operation in place has overwritten, where it cannot be "
+                "seen: in a torch.autograd.Function or in another thread. Give it the result of that operation, as in "
+                "x = x.relu_(), or compute x out of place"
+            )
 
 
 def unruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> list[Refusal]:

@@ -104,7 +104,7 @@ class SignalRule:
             result = operation.run(_clamp_signal(value.view_as(value)))
         else:
             result = operation.run(value)
-        return _clamp_signal(result) if self.backward_relu else result
+        return _clamp_arriving(result) if self.backward_relu else result
 
     def max_pooling(self, operation: Pooling) -> Tensor | tuple[Tensor, Tensor]:
         """The maximum of each window (and its position, if asked for), with this rule as its backward pass.
@@ -157,6 +157,19 @@ def _clamp_product(result: Tensor) -> Tensor:
     """The same tensor; the signal that its backward pass hands down is clamped at 0."""
     if result.grad_fn is not None:
         result.grad_fn.register_hook(lambda products, _: tuple(p if p is None else p.clamp_(min=0) for p in products))
+    return result
+
+
+def _clamp_arriving(result: Tensor) -> Tensor:
+    """The same tensor; the signal that its node receives is clamped at 0, after the user's hooks on the tensor."""
+    node, position = result.grad_fn, result.output_nr
+    if node is not None:
+        node.register_prehook(
+            lambda signals: tuple(
+                signal if signal is None or index != position else signal.clamp(min=0)
+                for index, signal in enumerate(signals)
+            )
+        )
     return result
 
 

@@ -6,7 +6,15 @@ from support.helpers import with_module
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plugin.attr import Deconvolution, GuidedBackprop, GuidedGradCam, NeuronDeconvolution, NeuronGuidedBackprop
+from plugin.attr import (
+    Deconvolution,
+    GuidedBackprop,
+    GuidedGradCam,
+    LRPTranspose,
+    NeuronDeconvolution,
+    NeuronGuidedBackprop,
+)
+from plugin.errors import NoRuleError
 
 
 @pytest.fixture
@@ -139,3 +147,32 @@ def test_train_mode_warns_only_where_it_matters(images) -> None:
 def test_the_model_must_be_a_module() -> None:
     with pytest.raises(AssertionError, match=r"nn\.Module"):
         GuidedBackprop(lambda x: x)
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop, LRPTranspose])
+def test_an_empty_selection_is_no_map_of_zeros(method, images) -> None:
+    class Detections(nn.Module):
+        """Returns those values only that exceed a threshold, as detectors do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(243, 5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            scores = self.head(images.flatten(1))
+            return scores[scores.amax(1) > 1e6]
+
+    for target in (2, lambda found: found[:, 0]):
+        with pytest.raises(AssertionError, match=r"\(0,\), which is not one value per example"):
+            method(Detections()).attribute(images, target)
+
+
+def test_a_refusal_names_the_whole_model_without_a_name(images) -> None:
+    class Logarithm(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1).log()
+
+    with pytest.raises(NoRuleError, match=r"^log in the Logarithm has no LRP rule"):
+        LRPTranspose(Logarithm()).attribute(images.abs() + 1, 2)
+    with pytest.raises(NoRuleError, match=r"^log in layer '0' \(Logarithm\) has no LRP rule"):
+        LRPTranspose(nn.Sequential(Logarithm())).attribute(images.abs() + 1, 2)

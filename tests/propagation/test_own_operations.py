@@ -229,7 +229,7 @@ def test_an_operation_that_nobody_registered_warns(activation, method) -> None:
 
 @pytest.mark.parametrize(
     ("activation", "says"),
-    [(library_relu, "relu in layer"), (kernel_swish, "kernel_swish in layer"), (Swish(), "Kernel")],
+    [(library_relu, "relu in the"), (kernel_swish, "kernel_swish in the"), (Swish(), "Kernel")],
 )
 def test_lrp_refuses_an_operation_that_nobody_registered(activation, says) -> None:
     target = type(activation) if isinstance(activation, nn.Module) else activation

@@ -140,7 +140,7 @@ def test_spectrogram_in_front_of_a_network(name) -> None:
 
 
 def test_phase_is_refused_with_its_name() -> None:
-    with pytest.raises(NoRuleError, match="angle in layer"):
+    with pytest.raises(NoRuleError, match="angle in the"):
         LRPTranspose(Spectrogram(torch.angle)).attribute(WAVES, TARGET)
 
 

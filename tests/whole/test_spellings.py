@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.helpers import Method, assert_same_maps
+from support.helpers import Method, assert_same_maps, error_between
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -1222,6 +1222,22 @@ def pairs(v: Tensor, length: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
 
 Norm = Callable[[Tensor, NormNet], Tensor]
 
+
+def by_pixel(
+    v: Tensor, length: Callable[[Tensor], Tensor], then_of_all: Callable[[Tensor], Tensor] = lambda lengths: lengths
+) -> Tensor:
+    """Each pixel's channels by their length, computed one by one."""
+    pixels = v.permute(0, 2, 3, 1).reshape(-1, v.shape[1])
+    lengths = then_of_all(torch.stack([length(pixel) for pixel in pixels]))
+    return v / lengths.view(len(v), 1, *v.shape[2:])
+
+
+def by_rows(v: Tensor, squared: Callable[[Tensor], Tensor]) -> Tensor:
+    """Each pixel's channels by their length: `squared` computes its square (n, 1) for rows (n, channels)."""
+    rows = v.permute(0, 2, 3, 1).flatten(0, 2)
+    return (rows / squared(rows).sqrt()).unflatten(0, (len(v), *v.shape[2:])).permute(0, 3, 1, 2)
+
+
 NORM_REFERENCES: dict[str, Norm] = {
     "layer norm": lambda v, s: s.layer(v),
     "group norm": lambda v, s: s.group(v),
@@ -1268,6 +1284,20 @@ NORMS: list[tuple[str, str, Norm]] = [
     ("F.normalize", "v / vector_norm", lambda v, s: v / torch.linalg.vector_norm(v, dim=1, keepdim=True)),
     ("F.normalize", "v / sqrt(sum of squares)", lambda v, s: v / v.pow(2).sum(1, keepdim=True).sqrt()),
     ("F.normalize", "v * rsqrt(sum of v * v)", lambda v, s: v * torch.rsqrt((v * v).sum(1, keepdim=True))),
+    ("F.normalize", "stack of dot(pixel, pixel)", lambda v, s: by_pixel(v, lambda x: torch.dot(x, x).sqrt())),
+    ("F.normalize", "stack of inner(pixel, pixel)", lambda v, s: by_pixel(v, lambda x: torch.inner(x, x).sqrt())),
+    ("F.normalize", "stack of norm(pixel)", lambda v, s: by_pixel(v, torch.norm)),
+    ("F.normalize", "roots of a stack", lambda v, s: by_pixel(v, lambda x: (x**2).sum(), torch.sqrt)),
+    ("F.normalize", "roots of a stack of dot", lambda v, s: by_pixel(v, lambda x: torch.dot(x, x), torch.sqrt)),
+    (
+        "F.normalize",
+        "cat of norms",
+        lambda v, s: v / torch.cat([some.norm(dim=1, keepdim=True) for some in v.split(1)]),
+    ),
+    ("F.normalize", "bmm of rows and columns", lambda v, s: by_rows(v, lambda x: x[:, None].bmm(x[:, :, None])[:, 0])),
+    ("F.normalize", "rows @ columns", lambda v, s: by_rows(v, lambda x: (x.unsqueeze(1) @ x.unsqueeze(2)).squeeze(1))),
+    ("F.normalize", "vecdot", lambda v, s: by_rows(v, lambda x: torch.linalg.vecdot(x, x)[:, None])),
+    ("F.normalize", "einsum", lambda v, s: v / torch.einsum("nchw,nchw->nhw", v, v).sqrt()[:, None]),
     ("F.normalize(p=1)", "v / sum of |v|", lambda v, s: v / v.abs().sum(1, keepdim=True)),
     ("unit pairs", "sqrt(a * a + b * b)", lambda v, s: pairs(v, lambda a, b: (a * a + b**2).sqrt())),
     ("unit pairs", "torch.hypot", lambda v, s: pairs(v, torch.hypot)),
@@ -1281,6 +1311,59 @@ NORMS: list[tuple[str, str, Norm]] = [
     ("softmax", "exp(v - logsumexp)", lambda v, s: (v - v.logsumexp(1, keepdim=True)).exp()),
     ("softmax", "exp(log_softmax)", lambda v, s: F.log_softmax(v, 1).exp()),
 ]
+
+
+GRAMS: dict[str, Pointwise] = {
+    "bmm": lambda v: torch.bmm(v.flatten(2), v.flatten(2).transpose(1, 2)),
+    "matmul": lambda v: v.flatten(2) @ v.flatten(2).mT,
+    "einsum": lambda v: torch.einsum("nip,njp->nij", v.flatten(2), v.flatten(2)),
+    "einsum of one": lambda v: (lambda flat: torch.einsum("nip,njp->nij", flat, flat))(v.flatten(2)),
+    "tensordot": lambda v: torch.stack([torch.tensordot(one, one, ([1, 2], [1, 2])) for one in v]),
+}
+
+
+class BilinearNet(nn.Module):
+    """Products of channels with one another, and their signed roots: a Gram matrix holds no squares alone."""
+
+    def __init__(self, gram: Pointwise) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.head, self.gram = nn.Conv2d(2, 4, 2), nn.Linear(16, 3), gram
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        products = self.gram(self.first(images)).flatten(1)
+        return self.head(products.sign() * (products.abs() + 1e-3).sqrt())
+
+
+@pytest.mark.parametrize("gram", GRAMS)
+def test_gram_matrices(gram) -> None:
+    expected = maps(METHODS, BilinearNet(GRAMS["bmm"]).eval(), IMAGES)
+    assert_same_maps(METHODS, BilinearNet(GRAMS[gram]).eval(), IMAGES, expected)
+
+
+@pytest.mark.parametrize("method", RELU_METHODS)
+def test_a_learned_scale_is_no_part_of_the_activation(method) -> None:
+    """Behind a ReLU, a negative scale turns the signal round before it reaches the ReLU, whatever its shape."""
+
+    class Scaled(ActivationNet):
+        def __init__(self, shape: tuple[int, ...]) -> None:
+            super().__init__(lambda v: v + self.scale * F.relu(v))
+            self.scale = nn.Parameter(torch.full(shape, -0.7, dtype=torch.float64))
+
+    expected = RELU_METHODS[method](Scaled((1, 1, 1)).eval(), IMAGES)
+    assert expected.any()
+    assert error_between(RELU_METHODS[method](Scaled(()).eval(), IMAGES), expected) < 1e-9
+
+
+@pytest.mark.parametrize("activate", [F.relu, partial(F.leaky_relu, negative_slope=0.2)])
+@pytest.mark.parametrize("method", RELU_METHODS)
+def test_a_gain_behind_a_relu_is_a_scale(method, activate) -> None:
+    """A positive number, as networks without normalisation have it: of equal effect before the ReLU and behind it."""
+    expected = RELU_METHODS[method](ActivationNet(lambda v: v + activate(1.7 * v)).eval(), IMAGES)
+    for gained in (lambda v: v + 1.7 * activate(v), lambda v: v + activate(v) / (1 / 1.7)):
+        found = RELU_METHODS[method](ActivationNet(gained).eval(), IMAGES)
+        assert error_between(found, expected) < 1e-9
 
 
 @cache

@@ -5,7 +5,7 @@ Each dimension of a product has a letter, as in `torch.einsum`. One signal and c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ...kernels.linear import Contraction, MatrixProduct
 from ..calls import Call
+from ..letters import ALPHABET, letters
 from .linear import is_signal, linear_layer
 from .products import is_nothing
 
@@ -81,73 +82,6 @@ def _in_proportion(mode: RelevancePropagation, call: Call) -> Any:
     return mode.by_autograd(call, mode.as_it_is(call))
 
 
-def letters(call: Call) -> tuple[list[Tensor], list[str], str] | None:
-    """The operands of a product, the letters of their dimensions, and those of the result; None for unusual forms."""
-    name, args = call.name, [*call.args, *(v for v in call.kwargs.values() if isinstance(v, Tensor))]
-    if name == "einsum":
-        equation, operands = args[0], args[1:]
-        operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
-        return None if not isinstance(equation, str) else _einsum_letters(equation, operands)
-    first, second = args[0], args[1]
-    if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
-        return None
-    if name == "rmatmul":
-        first, second = second, first
-    if name == "tensordot":
-        return _tensordot_letters(first, second, args[2] if len(args) > 2 else call.kwargs.get("dims", 2))
-    if name == "inner" and first.ndim and second.ndim:
-        left, right = _ALPHABET[: first.ndim - 1], _ALPHABET[first.ndim - 1 : first.ndim + second.ndim - 2]
-        return [first, second], [left + "x", right + "x"], left + right
-    if name in ("outer", "ger"):
-        return [first, second], ["a", "b"], "ab"
-    if name in ("dot", "vdot"):
-        return [first, second], ["a", "a"], ""
-    if name in ("kron", "inner", "vecdot", "cross"):
-        return None
-    return _matmul_letters(first, second)
-
-
-_ALPHABET = "abcdefghijklmnopqrstuvw"
-
-
-def _matmul_letters(first: Tensor, second: Tensor) -> tuple[list[Tensor], list[str], str]:
-    batch = _ALPHABET[: max(first.ndim, second.ndim) - 2]
-    left = "x" if first.ndim == 1 else batch[len(batch) - (first.ndim - 2) :] + "yx"
-    right = "x" if second.ndim == 1 else batch[len(batch) - (second.ndim - 2) :] + "xz"
-    output = batch + ("" if first.ndim == 1 else "y") + ("" if second.ndim == 1 else "z")
-    return [first, second], [left, right], output
-
-
-def _tensordot_letters(first: Tensor, second: Tensor, dims: Any) -> tuple[list[Tensor], list[str], str] | None:
-    if isinstance(dims, int):
-        dims = list(range(first.ndim - dims, first.ndim)), list(range(dims))
-    if not isinstance(dims, (tuple, list)):
-        return None
-    left, right = list(_ALPHABET[: first.ndim]), list(_ALPHABET[first.ndim : first.ndim + second.ndim])
-    pairs = [(int(a) % first.ndim, int(b) % second.ndim) for a, b in zip(*dims, strict=True)]
-    for a, b in pairs:
-        right[b] = left[a]
-    output = [x for d, x in enumerate(left) if d not in {a for a, _ in pairs}]
-    output += [x for d, x in enumerate(right) if d not in {b for _, b in pairs}]
-    return [first, second], ["".join(left), "".join(right)], "".join(output)
-
-
-def _einsum_letters(equation: str, operands: Sequence[Any]) -> tuple[list[Tensor], list[str], str] | None:
-    inputs, arrow, output = equation.replace(" ", "").partition("->")
-    indices = inputs.split(",")
-    if not arrow:
-        every = inputs.replace(",", "").replace(".", "")
-        output = ("..." if "..." in inputs else "") + "".join(sorted(x for x in set(every) if every.count(x) == 1))
-    free = [letter for letter in _ALPHABET + _ALPHABET.upper() + "xyzXYZ" if letter not in equation]
-    widths = [t.ndim - len(i.replace("...", "")) for t, i in zip(operands, indices, strict=True) if "..." in i]
-    dots = "".join(free[: max(widths, default=0)])
-    expanded = [
-        index.replace("...", dots[len(dots) - (tensor.ndim - len(index) + 3) :] if "..." in index else "")
-        for tensor, index in zip(operands, indices, strict=True)
-    ]
-    return list(operands), expanded, output.replace("...", dots)
-
-
 def summed_product(mode: RelevancePropagation, call: Call) -> Any:
     """`(x * W).sum(...)` for a weight W of the model, as a linear layer; None for any other sum."""
     scaled = mode.note(call.signals[0]).scaled if len(call.signals) == 1 else None
@@ -156,7 +90,7 @@ def summed_product(mode: RelevancePropagation, call: Call) -> Any:
     product, (value, weight) = call.signals[0], scaled
     given = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
     dims = {int(d) % product.ndim for d in ([given] if isinstance(given, int) else given or range(product.ndim))}
-    if call.kwargs.get("keepdim") or len(call.args) > 2 or product.ndim > len(_ALPHABET):
+    if call.kwargs.get("keepdim") or len(call.args) > 2 or product.ndim > len(ALPHABET):
         return None
     # The weight identifies the layer.
     whole = Call(call.operation, call.function, call.args, call.kwargs, call.signals, [*call.given, weight])
@@ -167,7 +101,7 @@ def _summed(
     mode: RelevancePropagation, call: Call, shape: torch.Size, value: Tensor, weight: Tensor, dims: set[int]
 ) -> Any:
     """The layer that multiplies x and W, each broadcast to a shape, and sums over dimensions; None if there is none."""
-    index = _ALPHABET[: len(shape)]
+    index = ALPHABET[: len(shape)]
 
     def own(tensor: Tensor) -> tuple[Tensor, str]:
         shift = len(shape) - tensor.ndim
@@ -195,7 +129,7 @@ def two_inputs(
     swap = is_signal(call, input2)
     value, other = (input2, input1) if swap else (input1, input2)
     own = torch.einsum("...j,oij->...oi" if not swap else "...i,oij->...oj", other, weight)
-    batch = _ALPHABET[: value.ndim - 1]
+    batch = ALPHABET[: value.ndim - 1]
     result = contracted(mode, call, (value, batch + "x"), (own, batch + "yx"), batch + "y",
                         lambda: F.bilinear(input1, input2, weight).detach())  # fmt: skip
     if bias is None:

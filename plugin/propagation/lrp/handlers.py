@@ -50,7 +50,9 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
     result = mode.as_it_is(call)
     source = call.signals[0]
     note = mode.note(source)
-    if (note.statistic or note.plain is not None) and len(call.signals) == 1:
+    if type(call.args[0] if call.args else None) in (list, tuple):
+        mode.joined(call, result)
+    elif (note.statistic or note.plain is not None) and len(call.signals) == 1:
         mode.move_statistic(call, note, result)
     return result
 

@@ -111,7 +111,9 @@ def fold(
     output = _record(mode, folded, partial(compute, value.detach()))
     if mode.observed:
         note = mode.noted(value)
-        note.folded = [*(note.folded or ()), output]
+        if note.folded is None:
+            note.folded = []
+        note.folded.append(output)
     return output
 
 

@@ -24,6 +24,7 @@ from ...observing import Observer, describe, running_module
 from ...rules.composite import Composite
 from ...rules.terms import Rule
 from ..activation import Activation
+from ..bypassing import is_of_parameters
 from ..calls import Call, with_tensors
 from ..kinds import POINTWISE_KINDS, Kind, Operation
 from ..mode import Propagation
@@ -43,6 +44,8 @@ from .whole import ModuleRule
 
 # They take the model's parameters themselves; other operations get constants in their place.
 _READ_PARAMETERS = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.MATRIX_PRODUCT, Kind.BATCH_NORM})
+# To them, a constant is like a signal.
+_SUMMING = frozenset({Kind.SUM, Kind.MOVEMENT, Kind.LINEAR, Kind.QUESTION, Kind.STEP})
 _LAYERS = _READ_PARAMETERS | {Kind.CONTRACTION, Kind.BILINEAR}
 _NO_RULE = (
     "express it in operations that have one, describe it with plugin.operations.register, or pass "
@@ -99,6 +102,7 @@ class RelevancePropagation(Propagation):
         self.watch: Absorption | None = None
         self.refusals: dict[Any, Refusal] = {}
         self.handled: set[Any] = set()
+        self._constants: dict[Any, bool] = {}
         self.names = {module: name for name, module in model.named_modules()}
         self.parameters = {
             id(tensor): module
@@ -147,15 +151,21 @@ class RelevancePropagation(Propagation):
         self, row: Operation | None, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         given = tensors_in((*args, *kwargs.values()) if kwargs else args)
+        kind = None if row is None else row.kind
         signals: list[Tensor] = []
         parameters: list[Tensor] = []
         for tensor in given:
             if tensor.requires_grad:
-                # Parameters do not depend on the input; any other tensor that requires grad does.
-                (parameters if tensor.is_leaf and self.note(tensor).carrier is None else signals).append(tensor)
+                # Parameters do not depend on the input, nor does what was computed earlier; any other tensor that
+                # requires grad does.
+                constant = self.note(tensor).carrier is None if tensor.is_leaf else self.is_earlier(tensor)
+                (parameters if constant else signals).append(tensor)
+        if len(signals) > 1 and kind not in _SUMMING:
+            computed = [signal for signal in signals if self._is_constant(signal)]
+            parameters += computed
+            signals = [signal for signal in signals if all(signal is not constant for constant in computed)]
         if row is not None and row.first_only:
             signals = [signal for signal in signals if signal is args[0]][:1]
-        kind = None if row is None else row.kind
         if row is not None and row.training is not None:
             args, kwargs = self._in_train_mode(row, args, kwargs)
         if parameters and not (signals and kind in _READ_PARAMETERS):
@@ -171,6 +181,16 @@ class RelevancePropagation(Propagation):
         if kind not in _LAYERS and kind is not Kind.COMPOSITE:
             inherit(self, call, result)
         return result
+
+    def _is_constant(self, tensor: Tensor) -> bool:
+        """Whether a tensor was computed from parameters alone, where it was not seen, such as in a function of jit."""
+        node = tensor.grad_fn
+        if node is None:
+            return False
+        found = self._constants.get(node)
+        if found is None:
+            found = self._constants[node] = is_of_parameters(node)
+        return found
 
     def _without_parameters(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], parameters: list[Tensor]

@@ -1,0 +1,115 @@
+"""Calls that bypass a function mode: they take a tensor as it is, not the tensor that it stands for.
+
+A `torch.autograd.Function` is one. PyTorch calls one itself for the hooks of a module on its backward pass: its
+arguments and results are replaced by aliases. Transforms of `torch.func`, such as `vmap`, call operations on tensors
+of their own, to which no rule can be applied.
+"""
+
+import inspect
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType, FrameType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules._functions import BackwardHookFunction
+from torch.utils.hooks import BackwardHook
+
+# For each value that was overwritten, the node that computed it and which of its results it is: the number of the first
+# node that can read it by mistake only.
+Overwritten = dict[tuple[Any, int], int]
+
+# The type of the nodes that pass signals through the hooks of a module.
+HOOK_NODE: type = BackwardHookFunction._backward_cls
+_MAKES_ALIASES = BackwardHook._apply_on_tensors.__code__
+# From a call of the mode up to the function that makes aliases there are a few frames.
+_FRAMES = 8
+
+# The number of autograd's next node on this thread.
+next_number = torch._C._autograd._get_sequence_nr
+# Whether a transform of `torch.func` runs on this thread.
+is_transformed = torch._C._are_functorch_transforms_active
+
+
+def hooked_source(alias: Tensor) -> Tensor | None:
+    """The tensor of which PyTorch makes an alias now, for the hooks of a module; None if it makes none."""
+    if type(alias.grad_fn) is not HOOK_NODE:
+        return None
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_FRAMES):
+        if frame is None:
+            return None
+        if frame.f_code is _MAKES_ALIASES:
+            return cast(Tensor, frame.f_locals["tensors"][alias.output_nr])
+        frame = frame.f_back
+    return None
+
+
+def is_of_function(tensor: Tensor) -> bool:
+    """Whether an autograd function returned it, such as a module's backward hook: no view of that may be written to."""
+    return getattr(type(tensor.grad_fn), "_forward_cls", None) is not None
+
+
+def in_function() -> bool:
+    """Whether the forward pass of a `torch.autograd.Function` is running on this thread."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_of_a_function(frame.f_code):
+        frame = frame.f_back
+    return frame is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_of_a_function(code: CodeType) -> bool:
+    classes = [torch.autograd.Function]
+    for kind in classes:  # the list grows meanwhile
+        classes += kind.__subclasses__()
+    return any(getattr(inspect.unwrap(kind.forward), "__code__", None) is code for kind in classes)
+
+
+def note_overwritten(overwritten: Overwritten, target: Tensor) -> None:
+    """Note that another tensor takes the place of one that the model computed."""
+    if target.grad_fn is not None:
+        overwritten.setdefault((target.grad_fn, target.output_nr), next_number())
+
+
+def reads_overwritten(node: Any, overwritten: Overwritten, began: int) -> bool:
+    """Whether a node was made after one of the values that it reads had been overwritten, or by another thread."""
+    number = node._sequence_nr()
+    read = [overwritten[edge] for edge in node.next_functions if edge in overwritten]
+    return any(number >= first or number < began for first in read)
+
+
+def is_earlier(node: Any, began: int) -> bool:
+    """Whether a node of autograd's is from before a forward pass: all that it follows from is, too.
+
+    Each thread counts its nodes for itself: one of another thread may have a small number, and follow from the inputs.
+
+    Args:
+        node: the node; None for a tensor without one.
+        began: the number of the first node of the forward pass.
+    """
+    if node is None or node._sequence_nr() >= began:
+        return False
+    return all(hasattr(before, "variable") or before._sequence_nr() < began for before in _ancestors(node))
+
+
+def is_of_parameters(node: Any) -> bool:
+    """Whether all that a node of autograd's follows from are parameters: it does not depend on the inputs."""
+    return all(isinstance(leaf, nn.Parameter) for before in _ancestors(node) if (leaf := _leaf(before)) is not None)
+
+
+def _leaf(node: Any) -> Tensor | None:
+    return getattr(node, "variable", None)
+
+
+def _ancestors(node: Any) -> Iterator[Any]:
+    """The nodes that a node follows from, each once."""
+    found, met = [node], {node}
+    for one in found:  # the list grows meanwhile
+        for before, _ in one.next_functions:
+            if before is not None and before not in met:
+                met.add(before)
+                found.append(before)
+                yield before

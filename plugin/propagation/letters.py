@@ -1,0 +1,101 @@
+"""A letter for each dimension of the tensors of a product, as in `torch.einsum`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .calls import Call
+
+ALPHABET = "abcdefghijklmnopqrstuvw"
+
+
+def letters(call: Call) -> tuple[list[Tensor], list[str], str] | None:
+    """The operands of a product, the letters of their dimensions, and those of the result; None for unusual forms."""
+    name, args = call.name, [*call.args, *(v for v in call.kwargs.values() if isinstance(v, Tensor))]
+    if name == "einsum":
+        equation, operands = args[0], args[1:]
+        operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
+        return None if not isinstance(equation, str) else _einsum_letters(equation, operands)
+    first, second = args[0], args[1]
+    if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+        return None
+    if name == "rmatmul":
+        first, second = second, first
+    if name == "tensordot":
+        return _tensordot_letters(first, second, args[2] if len(args) > 2 else call.kwargs.get("dims", 2))
+    if name == "inner" and first.ndim and second.ndim:
+        left, right = ALPHABET[: first.ndim - 1], ALPHABET[first.ndim - 1 : first.ndim + second.ndim - 2]
+        return [first, second], [left + "x", right + "x"], left + right
+    if name in ("outer", "ger"):
+        return [first, second], ["a", "b"], "ab"
+    if name in ("dot", "vdot"):
+        return [first, second], ["a", "a"], ""
+    if name in ("kron", "inner", "vecdot", "cross"):
+        return None
+    return _matmul_letters(first, second)
+
+
+def _matmul_letters(first: Tensor, second: Tensor) -> tuple[list[Tensor], list[str], str]:
+    batch = ALPHABET[: max(first.ndim, second.ndim) - 2]
+    left = "x" if first.ndim == 1 else batch[len(batch) - (first.ndim - 2) :] + "yx"
+    right = "x" if second.ndim == 1 else batch[len(batch) - (second.ndim - 2) :] + "xz"
+    output = batch + ("" if first.ndim == 1 else "y") + ("" if second.ndim == 1 else "z")
+    return [first, second], [left, right], output
+
+
+def _tensordot_letters(first: Tensor, second: Tensor, dims: Any) -> tuple[list[Tensor], list[str], str] | None:
+    if isinstance(dims, int):
+        dims = list(range(first.ndim - dims, first.ndim)), list(range(dims))
+    if not isinstance(dims, (tuple, list)):
+        return None
+    left, right = list(ALPHABET[: first.ndim]), list(ALPHABET[first.ndim : first.ndim + second.ndim])
+    pairs = [(int(a) % first.ndim, int(b) % second.ndim) for a, b in zip(*dims, strict=True)]
+    for a, b in pairs:
+        right[b] = left[a]
+    output = [x for d, x in enumerate(left) if d not in {a for a, _ in pairs}]
+    output += [x for d, x in enumerate(right) if d not in {b for _, b in pairs}]
+    return [first, second], ["".join(left), "".join(right)], "".join(output)
+
+
+def _einsum_letters(equation: str, operands: Sequence[Any]) -> tuple[list[Tensor], list[str], str] | None:
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    indices = inputs.split(",")
+    if not arrow:
+        every = inputs.replace(",", "").replace(".", "")
+        output = ("..." if "..." in inputs else "") + "".join(sorted(x for x in set(every) if every.count(x) == 1))
+    free = [letter for letter in ALPHABET + ALPHABET.upper() + "xyzXYZ" if letter not in equation]
+    widths = [t.ndim - len(i.replace("...", "")) for t, i in zip(operands, indices, strict=True) if "..." in i]
+    dots = "".join(free[: max(widths, default=0)])
+    expanded = [
+        index.replace("...", dots[len(dots) - (tensor.ndim - len(index) + 3) :] if "..." in index else "")
+        for tensor, index in zip(operands, indices, strict=True)
+    ]
+    return list(operands), expanded, output.replace("...", dots)
+
+
+def is_squared(call: Call) -> bool:
+    """Whether each entry of a product is a sum of squares: it multiplies a tensor with itself, entry by entry."""
+    if len(call.signals) != 2 or not _is_same(*call.signals):
+        return False
+    written = letters(call)
+    if written is None:
+        return call.name == "vecdot" and call.signals[0] is call.signals[1]
+    tensors, indices, _ = written
+    if len(tensors) != 2:
+        return False
+    first, second = (_strides(tensor, index) for tensor, index in zip(tensors, indices, strict=True))
+    return first == second
+
+
+def _strides(tensor: Tensor, index: str) -> dict[str, int]:
+    return {letter: tensor.stride(d) for d, letter in enumerate(index) if tensor.shape[d] > 1}
+
+
+def _is_same(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors are the same, or one a view of the same entries as the other."""
+    if first is second:
+        return True
+    bases = [tensor._base if tensor._is_view() else tensor for tensor in (first, second)]
+    places = [(tensor.storage_offset(), tensor.numel()) for tensor in (first, second)]
+    return bases[0] is bases[1] and places[0] == places[1]
