@@ -297,6 +297,19 @@ def test_links_of_notebooks_lead_to_files_and_pages(page: Path) -> None:
     assert {os.path.normpath(f"tutorials/{link}") for link in there} <= {file.dest_uri for file in files}
 
 
+def test_the_site_loads_nothing_from_another_server() -> None:
+    pytest.importorskip("mkdocs")
+    from mkdocs.config import load_config
+
+    config = load_config(str(ROOT / "mkdocs.yml"))
+    (offline,) = (plugin for name, plugin in config.plugins.items() if name.endswith("offline"))
+    offline.on_config(config)
+    assert not config.theme["font"]
+    assert config.extra["polyfills"]
+    for script_or_style in (*config.extra["polyfills"], *config.extra_css, *config.extra_javascript):
+        assert (DOCS / script_or_style).is_file(), script_or_style
+
+
 def test_every_page_is_listed() -> None:
     contents = (DOCS / "README.md").read_text(encoding="utf-8")
     listed = {(DOCS / link.partition("#")[0]).resolve() for link in _LINK.findall(contents)}
