@@ -181,17 +181,25 @@ def test_every_name_of_the_reference_has_an_example_that_runs(reference: str, ap
     if inspect.isclass(thing):
         methods = inspect.getmembers(thing, inspect.isfunction)
         documented += [(f"{reference}.{name}", one) for name, one in methods if one.__module__.startswith(OWN)]
+    if inspect.ismodule(thing):
+        documented += [(f"{reference}.{one.__name__}", one) for one in _functions(thing)]
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner(verbose=False)
     output: list[str] = []
     for label, one in documented:
         # A namespace of its own, as a reader would paste the example.
         for example in finder.find(one, label, module=False, globs={"__name__": "pasted"}):
-            needed = one is thing or label.rpartition(".")[2] in CALLED_FIRST
+            needed = one is thing or inspect.ismodule(thing) or label.rpartition(".")[2] in CALLED_FIRST
             assert example.examples or not needed, f"{label} has no example"
             torch.manual_seed(0)
             runner.run(example, out=output.append)
     assert runner.tries > 0
     assert not runner.failures, "".join(output)
+
+
+def _functions(module: ModuleType) -> list[Any]:
+    """The public functions that a module defines."""
+    functions = [one for name, one in inspect.getmembers(module, inspect.isfunction) if not name.startswith("_")]
+    return [one for one in functions if one.__module__ == module.__name__]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -213,6 +221,8 @@ def test_every_name_of_the_reference_documents_its_arguments(reference: str) -> 
         for name, one in inspect.getmembers(thing, inspect.isfunction):
             if not name.startswith("_") and one.__module__.startswith(OWN) and (shown is None or name in shown):
                 documented[f"{reference}.{name}"] = (one, inspect.getdoc(one) or "")
+    if inspect.ismodule(thing):
+        documented |= {f"{reference}.{one.__name__}": (one, inspect.getdoc(one) or "") for one in _functions(thing)}
     for label, (one, text) in documented.items():
         enumerated = inspect.isclass(one) and issubclass(one, (BaseException, Enum))
         if "its arguments" in text or not callable(one) or enumerated:
