@@ -267,7 +267,7 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         >>> import torch
         >>> from torch import nn
         >>> from plugin.attr import LayerLRPTranspose
-        >>> LayerLRPTranspose(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)), "0").attribute(torch.randn(2, 4), 1).shape
+        >>> LayerLRPTranspose(nn.Sequential(nn.Linear(4, 5), nn.ReLU()), "0").attribute(torch.randn(2, 4), 1).shape
         torch.Size([2, 5])
         """
 

@@ -428,5 +428,24 @@ def test_numbers_of_natural_images_are_those_of_the_stored_results() -> None:
     assert max(sheets.values()) < 150_000
 
 
+def test_figures_of_rounding_are_those_of_the_stored_results() -> None:
+    program = script("rounding")
+    stored = json.loads(program.STORED.read_text(encoding="utf-8"))
+    text = program.PAGE.read_text(encoding="utf-8")
+    assert program.rewritten(text, stored) == text, "run python scripts/rounding.py --pages"
+    own = {name: row["float64"] for name, row in stored["compiled"].items()}
+    worst = program.cell(max(error for name, error in own.items() if name.endswith(" epsilon")))
+    for page in (DOCS / "faq.md", DOCS / "methods" / "lrp.md"):
+        assert f"by up to {worst} of its largest value" in re.sub(r"\s+", " ", page.read_text(encoding="utf-8")), page
+    calm = [error for name, error in own.items() if re.match(r"(all-cnn-c|vgg16) .* epsilon_(plus|gamma)", name)]
+    assert float(program.cell(max(calm))) <= 2e-6, "docs/faq.md names this limit"
+
+
+def test_quotients_near_zero_are_all_that_float32_changes_of_lrp_epsilon() -> None:
+    program = script("rounding")
+    row = program.decisions_of(*program.case("all-cnn-c", 32), epsilon=1e-6)
+    assert row["as it is"] > 1e-6 > row["quotients"]
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
