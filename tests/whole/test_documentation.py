@@ -30,6 +30,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image, ImageChops
 from support.browser import ROOT
 
 import gan
@@ -445,6 +446,15 @@ def test_quotients_near_zero_are_all_that_float32_changes_of_lrp_epsilon() -> No
     program = script("rounding")
     row = program.decisions_of(*program.case("all-cnn-c", 32), epsilon=1e-6)
     assert row["as it is"] > 1e-6 > row["quotients"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "start.md"], ids=name)
+def test_the_first_example_draws_the_picture_below_it(page: Path, apart: None) -> None:
+    exec(blocks(page)[0].text, {"__name__": "pasted"})
+    with Image.open(DOCS / "figures" / "first-map.png") as shown, Image.open("cat.png") as drawn:
+        alike = drawn.convert("RGB").resize(shown.size, Image.Resampling.NEAREST)
+        difference = ImageChops.difference(alike, shown.convert("RGB"))
+    assert max(high for _, high in difference.getextrema()) <= 2, "python scripts/gallery.py draws it"
 
 
 def test_the_readme_is_short() -> None:
