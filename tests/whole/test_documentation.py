@@ -442,6 +442,14 @@ def test_figures_of_rounding_are_those_of_the_stored_results() -> None:
     assert float(program.cell(max(calm))) <= 2e-6, "docs/faq.md names this limit"
 
 
+def test_speeds_of_compiled_maps_are_those_of_the_stored_results() -> None:
+    program = script("compiled_speed")
+    stored = json.loads(program.STORED.read_text(encoding="utf-8"))
+    for page in program.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert program.rewritten(text, stored) == text, "run python scripts/compiled_speed.py --pages"
+
+
 def test_quotients_near_zero_are_all_that_float32_changes_of_lrp_epsilon() -> None:
     program = script("rounding")
     row = program.decisions_of(*program.case("all-cnn-c", 32), epsilon=1e-6)
