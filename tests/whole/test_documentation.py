@@ -407,6 +407,15 @@ def test_scores_of_generators_are_those_of_the_stored_weights() -> None:
         assert re.search(row, text, re.M), row
 
 
+def test_confident_images_are_those_of_the_stored_weights() -> None:
+    text = (DOCS / "gan.md").read_text(encoding="utf-8")
+    scores = {each: gan.load(each).scores for each in ("dcgan-mnist", "gan-mnist", "dcgan-cifar10")}
+    own = {each: f"{100 * score['confident_share']:.0f} %" for each, score in scores.items()}
+    test = {each: f"{100 * score['confident_share_of_test']:.0f} %" for each, score in scores.items()}
+    assert f"| confident images | {own['dcgan-mnist']} | {own['gan-mnist']} | {test['gan-mnist']} |" in text
+    assert f"| confident images | {own['dcgan-cifar10']} | {test['dcgan-cifar10']} |" in text
+
+
 def test_no_unclear_sentence_is_left() -> None:
     sources = [path for package in ("plugin", "gan") for path in (ROOT / package).rglob("*.py")]
     for path in [*PAGES, *ROOT.glob("*.md"), *sources]:
