@@ -18,6 +18,7 @@ from plugin.measuring.timing import spread
 ROOT = Path(__file__).parents[1]
 README, PAGE, FIGURES = ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "figures"
 CHOICE = ROOT / "docs" / "which-method.md"
+COMPILED, LRP = ROOT / "docs" / "accelerate.md", ROOT / "docs" / "methods" / "lrp.md"
 _BEGIN, _END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 _BRIEF_NETWORKS, _BRIEF_METHODS = ("vgg16", "resnet50"), ("guided-backprop", "lrp-epsilon", "lrp-epsilon-plus-flat")
 # The rows of the table of costs.
@@ -65,7 +66,7 @@ def summary(found: Results) -> str:
     return "\n".join(lines)
 
 
-def brief(found: Results) -> str:
+def brief(found: Results, methods: Sequence[str] = _BRIEF_METHODS) -> str:
     """One image, medians over the floor: eager calls, and compiled ones beside the compiled floor."""
     names = [IMPLEMENTATIONS["ours"], IMPLEMENTATIONS["captum"], IMPLEMENTATIONS["zennit"]]
     head = ["one image, x baseline", *(f"{name}, eager" for name in names)]
@@ -73,7 +74,7 @@ def brief(found: Results) -> str:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for network in _BRIEF_NETWORKS:
         floor = found.get(Row(network, "lrp-0", "compiled", device=_device(found)))
-        for method in _BRIEF_METHODS:
+        for method in methods:
             rows = [
                 Row(network, method, who, device=_device(found)) for who in ("ours", "captum", "zennit", "compiled")
             ]
@@ -170,6 +171,10 @@ def absolute(found: Results) -> str:
     return "\n".join(lines)
 
 
+def _compiled_count(found: Results) -> int:
+    return sum(measurement.row.implementation == "compiled" for measurement in found)
+
+
 def _device(found: Results) -> str:
     return "cuda" if "gpu" in found.machine else "cpu"
 
@@ -225,8 +230,13 @@ def written(found: dict[str, Results]) -> dict[Path, str]:
     """Each page with its tables, from results by the stems of their files."""
     # In short: of processors and of GPUs, the first, which most was measured on.
     fullest = {"gpu" in each.machine: each for each in reversed(found.values())}
+    # Of eager and compiled calls, those on which most was compiled.
+    kinds = [[each for each in found.values() if ("gpu" in each.machine) is gpu] for gpu in (False, True)]
+    both = [max(some, key=_compiled_count) for some in kinds if some]
     sections = {
-        README: [f"{machine(each)}\n\n{brief(each)}" for each in fullest.values()],
+        README: [f"{machine(each)}\n\n{brief(each)}" for each in both],
+        COMPILED: [f"{machine(each)}\n\n{brief(each)}" for each in both],
+        LRP: [f"{machine(each)}\n\n{brief(each, _BRIEF_METHODS[1:])}" for each in both],
         CHOICE: [costs([*fullest.values()])],
         PAGE: [_section(stem, each) for stem, each in found.items()],
     }

@@ -51,8 +51,12 @@ def test_pages_have_the_tables_of_the_stored_results():
 
 def test_report_replaces_what_is_between_the_markers(found, tmp_path, monkeypatch):
     readme, page, choice = tmp_path / "README.md", tmp_path / "benchmarks.md", tmp_path / "which-method.md"
-    for name, path in (("README", readme), ("PAGE", page), ("CHOICE", choice), ("FIGURES", tmp_path)):
+    compiled, lrp = tmp_path / "accelerate.md", tmp_path / "lrp.md"
+    pages = {"README": readme, "PAGE": page, "CHOICE": choice, "COMPILED": compiled, "LRP": lrp}
+    for name, path in (pages | {"FIGURES": tmp_path}).items():
         monkeypatch.setattr(report, name, path)
+    compiled.write_text(PAGE)
+    lrp.write_text(PAGE)
     readme.write_text(PAGE)
     page.write_text(PAGE)
     choice.write_text(PAGE)
@@ -67,6 +71,8 @@ def test_report_replaces_what_is_between_the_markers(found, tmp_path, monkeypatc
     assert "(figures/benchmarks-machine-cpu.svg)" in written[1]
     assert "VGG-16, batch 1" in written[2]
     assert "| LRP `epsilon` | 1.20 to 1.20 | 1.05 to 1.05 |" in choice.read_text()
+    assert "| VGG-16, LRP epsilon | 1.20 |" in compiled.read_text()
+    assert "| VGG-16, LRP epsilon | 1.20 |" in lrp.read_text()
     assert report.main(tmp_path) == 0
     assert written == [readme.read_text(), page.read_text(), (tmp_path / "benchmarks-machine-cpu.svg").read_text()]
     with pytest.raises(ValueError, match="needs one line"):

@@ -197,7 +197,7 @@ def first_map(model: models.LoadedModel) -> bytes:
     """The picture that the first example draws: the cat under its relevance."""
     photograph = models.sample_images()["cat"]
     picture = signed(of_rule("epsilon_plus_flat")(model, model.preprocess(photograph), 3)[0])
-    return figures.to_png(picture, model.visible(photograph), opacity=0.8, side=256)
+    return figures.to_png(picture, model.visible(photograph), opacity=0.5, side=256)
 
 
 def first_figure(tutorial: str) -> bytes:

@@ -189,6 +189,13 @@ class CodeSpaceAM(ActivationMaximizer):
 
         Raises:
             ValueError: images of another shape than the generator's, or a number is out of range.
+
+        >>> import torch
+        >>> from gan import CodeSpaceAM, load, load_classifier
+        >>> generator = load("dcgan-mnist").generator
+        >>> images = generator(torch.randn(2, 64)).detach()  # or real ones
+        >>> CodeSpaceAM(load_classifier("mnist-classifier"), generator).invert(images, steps=5).shape
+        torch.Size([2, 64])
         """
         images = images.detach().to(self.like)
         images = images.unsqueeze(0) if images.ndim == 3 else images

@@ -74,21 +74,46 @@ class LatentGenerator(nn.Module):
         self.register_buffer("scale", scale / _root_mean_square(scale, width))
 
     def latents(self, codes: Tensor) -> Tensor:
-        """Latents `(N, c, h, w)` of `codes` in the same shape."""
+        """Latents with the statistics of the given ones.
+
+        Args:
+            codes: standard normal codes `(N, c, h, w)`.
+
+        Returns:
+            Latents in the same shape.
+        """
         smooth = torch.fft.irfft2(torch.fft.rfft2(codes) * self.scale, s=self.code_shape[1:])
         return torch.einsum("ck,nkhw->nchw", self.mixing, smooth) + self.mean
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Images `(N, C, H, W)` in [0, 1] of `codes` `(N, c, h, w)`."""
+        """The decoder's images.
+
+        Args:
+            codes: standard normal codes `(N, c, h, w)`.
+
+        Returns:
+            Images `(N, C, H, W)` in [0, 1].
+        """
         images: Tensor = tensor_of(self.decoder(self.latents(codes)))
         return ((images - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def start(self, noise: Tensor) -> Tensor:
-        """First codes: the standard normal `noise` `(N, c, h, w)`."""
+        """First codes of an ascent.
+
+        Args:
+            noise: standard normal numbers `(N, c, h, w)`, which are the codes.
+        """
         return noise
 
     def render(self, codes: Tensor) -> Tensor:
-        """Images `(N, C, H, W)` in [0, 1] of `codes` `(N, c, h, w)`."""
+        """The same as calling the generator, for `ImageSpaceAM`.
+
+        Args:
+            codes: standard normal codes `(N, c, h, w)`.
+
+        Returns:
+            Images `(N, C, H, W)` in [0, 1].
+        """
         images: Tensor = self(codes)
         return images
 

@@ -105,6 +105,11 @@ class ActivationMaximizer:
         Warns:
             UserWarning: runs did not reach `stop_at`, and how far they came; or they could not start, as their unit is
                 silent.
+
+        >>> from gan import CodeSpaceAM, load, load_classifier
+        >>> maximizer = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator)
+        >>> maximizer.maximize(target=[3, 7], seed=0).images.shape
+        torch.Size([2, 1, 28, 28])
         """
         ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init, real)
         while not ascent.finished:
@@ -131,6 +136,16 @@ class ActivationMaximizer:
         """The runs of `maximize` step by step, with its arguments and errors. The last result is that of `maximize`.
 
         Between two steps nothing is held open: the loop may be left at any time.
+
+        Returns:
+            An iterator of the runs as they are after each step, with images `(runs, C, H, W)`.
+
+        >>> from gan import CodeSpaceAM, load, load_classifier
+        >>> maximizer = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator)
+        >>> for frame in maximizer.iterate(target=3, runs=2, steps=4):
+        ...     images = frame.images
+        >>> images.shape
+        torch.Size([2, 1, 28, 28])
         """
         ascent = self._prepare(target, runs, seed, seeds, steps, stop_at, least_steps, repulsion, init, real)
 

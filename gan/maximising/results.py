@@ -82,12 +82,26 @@ class Result:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], maximizer: "ActivationMaximizer | None" = None) -> "Result":
-        """What `to_dict` gave; with the maximizer that made it, `gan.scorecard` can judge it."""
+        """The result of which `to_dict` made a dictionary.
+
+        Args:
+            data: the dictionary.
+            maximizer: the one that made the runs; `gan.scorecard` needs it.
+
+        Raises:
+            KeyError, TypeError: the dictionary lacks an entry, or has another one.
+        """
         targets = [_unit(target) for target in data["targets"]]
         return cls(**{**data, "targets": targets, "maximizer": maximizer})
 
     def save(self, path: str | Path) -> Path:
-        """Write `to_dict` to `path` by `torch.save`: no class of this package is in the file, and any version reads it.
+        """Write `to_dict` by `torch.save`: no class of this package is in the file, and any version reads it.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The path.
 
         Raises:
             OSError: the file cannot be written.
@@ -100,7 +114,7 @@ class Result:
 
         Args:
             path: the file.
-            maximizer: what made the runs, if they are to be judged or continued.
+            maximizer: the one that made the runs, if they are to be judged or continued.
 
         Raises:
             ValueError: the file holds no result.

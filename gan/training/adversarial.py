@@ -75,7 +75,11 @@ class Recipe:
     mirror: bool = False
 
     def rate(self, step: int) -> float:
-        """The learning rate of step `step`: constant for half of the steps, then down to 0 along a cosine."""
+        """The learning rate: constant for half of the steps, then down to 0 along a cosine.
+
+        Args:
+            step: the number of the step, from 0.
+        """
         late = max(0.0, 2 * step / self.steps - 1)
         return self.learning_rate * (1 + math.cos(math.pi * late)) / 2
 

@@ -63,6 +63,7 @@ def train_classifier(
 
     Raises:
         ValueError: the images have no labels.
+        FloatingPointError: the loss is not finite; the file stays as it was.
 
     >>> from tempfile import mkdtemp
     >>> import torch

@@ -179,6 +179,14 @@ class CompiledAttribution:
             InputTypeError: inputs of another type or number.
             OptionTypeError: a target that is no index, or additional arguments.
             InputValueError: an input is empty or not finite.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import LRPTranspose
+        >>> fast = LRPTranspose(nn.Linear(4, 3)).compile(mode="aten")
+        >>> relevance, delta = fast.attribute(torch.randn(2, 4), target=[0, 2], return_convergence_delta=True)
+        >>> relevance.shape, delta.shape
+        (torch.Size([2, 4]), torch.Size([2]))
         """
         if additional_forward_args is not None:
             raise OptionTypeError(

@@ -116,7 +116,8 @@ class SignalAttribution(ModifiedGradientAttribution):
             model: the network; it may be shared between threads and is never changed.
 
         Raises:
-            NotAModuleError, ModelError: as `check_model`.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
         """
         check_model(model)
         super().__init__(model)
@@ -168,7 +169,8 @@ class NeuronSignalAttribution(NeuronAttribution, ModifiedGradientAttribution):
             device_ids: accepted for compatibility with Captum; not needed.
 
         Raises:
-            NotAModuleError, ModelError: as `check_model`.
+            NotAModuleError: `model` is no `nn.Module`.
+            ModelError: it was scripted, compiled or quantised.
             LayerError: the model has no such layer.
             OptionTypeError: another option was given in the place of `device_ids`.
         """

@@ -112,6 +112,14 @@ class DeconvNet:
             OptionTypeError: a unit or the position has none of these types (a TypeError).
             NeuronError: the layer has no such unit (a ValueError, and an IndexError).
             OptionError: no unit was asked for, or the position does not match the units (a ValueError).
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import DeconvNet
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        >>> units = DeconvNet(model, "1", (3, 8, 8))
+        >>> units.reconstruct(slice(0, 3), position=(2, 2)).shape  # three channels, each at one position
+        torch.Size([3, 3, 8, 8])
         """
         units = self._units(neurons, position)
         passes = -(-len(units) // _CHUNK)

@@ -61,6 +61,15 @@ class GuidedBackprop(SignalAttribution):
             NoDependenceError: the output depends on no input (a ValueError).
             UnseenOperationError: an activation escaped its rule (a RuntimeError).
             NotSupportedError: with `create_graph`, see `LRPTranspose.attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import GuidedBackprop
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+        >>> guided = GuidedBackprop(model)
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> guided.attribute(images, target=lambda output: output[:, 3] - output[:, 5]).shape  # two classes
+        torch.Size([2, 3, 8, 8])
         """
         return self._attribute(inputs, target, additional_forward_args, internal_batch_size, create_graph)
 
@@ -105,6 +114,15 @@ class NeuronGuidedBackprop(NeuronSignalAttribution):
             NeuronError: the layer has no such neuron (an AssertionError, as in Captum, and an IndexError).
             LayerError: the layer was not reached (a ValueError).
             InputTypeError, InputValueError, NoDependenceError, UnseenOperationError: as `GuidedBackprop.attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import NeuronGuidedBackprop
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> channel = (2, slice(None), slice(None))  # at all positions together
+        >>> NeuronGuidedBackprop(model, "1").attribute(images, channel).shape
+        torch.Size([2, 3, 8, 8])
         """
         return self._attribute(
             inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size

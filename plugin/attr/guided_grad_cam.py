@@ -78,6 +78,14 @@ class GuidedGradCam(ModifiedGradientAttribution):
             LayerError: the layer was not reached, does not depend on the inputs, or handles more than one tensor.
             NoDependenceError: the output does not depend on the layer.
             TargetError, ModelOutputError, InputTypeError, InputValueError: as `GuidedBackprop.attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import GuidedGradCam
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> GuidedGradCam(model, "1").attribute(images, target=[3, 5], internal_batch_size=1).shape
+        torch.Size([2, 3, 8, 8])
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Inputs:

@@ -70,10 +70,9 @@ class LRPTranspose(RelevanceAttribution):
             verbose: print the rule of each layer.
             internal_batch_size: the number of examples explained at a time, so that only their activations are held;
                 None: all. The result is the same where examples do not influence each other, as in eval mode.
-            create_graph: return relevance (and delta) with a graph, for losses on them. Its gradient is that of the
-                relevance as a function of parameters and inputs, also through values that the model detaches. The first
-                call for inputs of one shape records the attribution, which takes seconds: keep this object between
-                    calls.
+            create_graph: return relevance (and delta) with a graph, for losses on them. Gradients pass through values
+                that the model detaches, too. The first call for inputs of one shape records the attribution, which
+                takes seconds: keep this object between calls.
 
         Returns:
             Relevance in the inputs' shapes, in units of the output, detached unless `create_graph`; zeros for an input
@@ -90,6 +89,14 @@ class LRPTranspose(RelevanceAttribution):
             NotSupportedError: with `create_graph`, values decide which operations the model computes, an operation has
                 no derivative, or there are additional arguments (a NotImplementedError); or, as an OptionTypeError, the
                 target is a function or a slice.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import LRPTranspose
+        >>> lrp, inputs = LRPTranspose(nn.Linear(4, 3)), torch.randn(2, 4)
+        >>> relevance, delta = lrp.attribute(inputs, target=[0, 2], return_convergence_delta=True)
+        >>> relevance.shape, delta.shape
+        (torch.Size([2, 4]), torch.Size([2]))
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
@@ -135,6 +142,12 @@ class LRPTranspose(RelevanceAttribution):
 
         Raises:
             OptionError: there are no targets. Others as in `attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import LRPTranspose
+        >>> LRPTranspose(nn.Linear(4, 3)).attribute_targets(torch.randn(2, 4), [0, 1, 2]).shape
+        torch.Size([3, 2, 4])
         """
         if len(targets) == 0:
             raise OptionError("targets is empty: name at least one")
@@ -250,6 +263,12 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             LayerError: a layer was not reached, or does not depend on the inputs; or the first dimension of its
                 tensors does not belong to the examples, and a delta was asked for, or `internal_batch_size` was
                 given and no other dimension can be matched to the examples. Others as in `LRPTranspose.attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import LayerLRPTranspose
+        >>> LayerLRPTranspose(nn.Sequential(nn.Linear(4, 5), nn.ReLU()), "0").attribute(torch.randn(2, 4), 1).shape
+        torch.Size([2, 5])
         """
 
         def explain(some: Inputs, target: Target, additional: Any) -> Any:
@@ -359,6 +378,12 @@ class NeuronLRPTranspose(NeuronAttribution, RelevanceAttribution):
         Raises:
             NeuronError: the layer has no such neuron (an AssertionError, as in Captum, and an IndexError).
             LayerError: the layer was not reached (a ValueError). Others as in `LRPTranspose.attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import NeuronLRPTranspose
+        >>> NeuronLRPTranspose(nn.Sequential(nn.Linear(4, 5), nn.ReLU()), "1").attribute(torch.randn(2, 4), 3).shape
+        torch.Size([2, 4])
         """
 
         def explain(some: Inputs, _: Target, additional: Any) -> Inputs:

@@ -78,7 +78,21 @@ class ModifiedBackprop(SignalAttribution):
             The signal at each input, in the inputs' shapes, detached unless `create_graph`.
 
         Raises:
-            Errors as in `GuidedBackprop.attribute`.
+            TargetError: there is no such target (an AssertionError, as in Captum, and an IndexError).
+            ModelOutputError: the model returns no tensor, and the target is no function.
+            InputTypeError, InputValueError: an input is not floating point; it is empty or not finite.
+            NoDependenceError: the output depends on no input (a ValueError).
+            UnseenOperationError: an activation escaped its rule (a RuntimeError).
+            NotSupportedError: with `create_graph`, see `LRPTranspose.attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import ModifiedBackprop
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> gradient = ModifiedBackprop(model, "gradient").attribute(images, target=[3, 5])
+        >>> (images * gradient).shape  # input times gradient
+        torch.Size([2, 3, 8, 8])
         """
         return self._attribute(inputs, target, additional_forward_args, internal_batch_size, create_graph)
 
@@ -142,7 +156,18 @@ class NeuronModifiedBackprop(NeuronSignalAttribution):
             The signal at each input, in the inputs' shapes, detached.
 
         Raises:
-            Errors as in `NeuronGuidedBackprop.attribute`.
+            NeuronError: the layer has no such neuron (an AssertionError, as in Captum, and an IndexError).
+            LayerError: the layer was not reached (a ValueError).
+            InputTypeError, InputValueError, NoDependenceError, UnseenOperationError: as `ModifiedBackprop.attribute`.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from plugin.attr import NeuronModifiedBackprop
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> signal = NeuronModifiedBackprop(model, "1", "gradient")
+        >>> signal.attribute(images, (2, 4, 4), attribute_to_neuron_input=True).shape
+        torch.Size([2, 3, 8, 8])
         """
         return self._attribute(
             inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input, internal_batch_size

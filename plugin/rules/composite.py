@@ -74,6 +74,7 @@ class Composite:
 
     Raises:
         OptionTypeError: a selector is no selector, or a rule is no rule.
+        OptionError: `softmax` is neither of the two.
 
     >>> from torch import nn
     >>> from plugin.rules import Composite, Epsilon, Gamma, ZBox, ZPlus

@@ -22,7 +22,12 @@ from .terms import Rule
 
 
 def lrp_0() -> Composite:
-    """LRP-0 everywhere: on a ReLU network, input times gradient."""
+    """LRP-0 everywhere: on a ReLU network, input times gradient.
+
+    >>> from plugin.rules import presets
+    >>> presets.lrp_0().default
+    Epsilon(epsilon=0.0)
+    """
     return Composite(default=Epsilon(0.0))
 
 
@@ -31,6 +36,10 @@ def epsilon(epsilon: float = STABILISER) -> Composite:
 
     Args:
         epsilon: the stabiliser, >= 0.
+
+    >>> from plugin.rules import presets
+    >>> presets.epsilon(1e-3).default
+    Epsilon(epsilon=0.001)
     """
     return Composite(default=Epsilon(epsilon))
 
@@ -40,12 +49,28 @@ def _convolutions(rule: Rule, epsilon: float, first: Rule | None = None) -> Comp
 
 
 def epsilon_plus(epsilon: float = STABILISER) -> Composite:
-    """z+ for convolutions, epsilon for linear layers."""
+    """z+ for convolutions, epsilon for linear layers.
+
+    Args:
+        epsilon: the stabiliser of the linear layers, >= 0.
+
+    >>> from plugin.rules import presets
+    >>> presets.epsilon_plus().entries[0][1]
+    ZPlus(bias=True, epsilon=1e-06)
+    """
     return _convolutions(ZPlus(), epsilon)
 
 
 def epsilon_plus_flat(epsilon: float = STABILISER) -> Composite:
-    """z+ for convolutions, epsilon for linear layers, flat for the layer that reads the input."""
+    """z+ for convolutions, epsilon for linear layers, flat for the layer that reads the input.
+
+    Args:
+        epsilon: the stabiliser of the linear layers, >= 0.
+
+    >>> from plugin.rules import presets
+    >>> presets.epsilon_plus_flat().first
+    Flat(epsilon=1e-06)
+    """
     return _convolutions(ZPlus(), epsilon, first=Flat())
 
 
@@ -55,35 +80,82 @@ def epsilon_gamma_box(
     """Gamma 0.25 for convolutions, epsilon for linear layers, z^B for the layer that reads the input.
 
     Args:
-        low, high: the smallest and the largest value of the input; the defaults enclose ImageNet's normalised pixels.
-        epsilon: of the linear layers.
-        gamma: of the convolutions.
+        low, high: the smallest and the largest value of the input, numbers or tensors that broadcast to it, such as
+            `(C, 1, 1)`; the defaults enclose ImageNet's normalised pixels.
+        epsilon: the stabiliser of the linear layers, >= 0.
+        gamma: of the convolutions, >= 0.
+
+    Raises:
+        OptionError: the bounds do not enclose 0, or gamma is negative.
+
+    >>> from plugin.rules import presets
+    >>> presets.epsilon_gamma_box(0.0, 1.0).first.high
+    1.0
     """
     return _convolutions(Gamma(gamma), epsilon, first=ZBox(low, high))
 
 
 def epsilon_alpha2_beta1(epsilon: float = STABILISER, alpha: float = 2.0) -> Composite:
-    """Alpha 2, beta 1 for convolutions, epsilon for linear layers."""
+    """Alpha 2, beta 1 for convolutions, epsilon for linear layers.
+
+    Args:
+        epsilon: the stabiliser of the linear layers, >= 0.
+        alpha: the weight of positive products in convolutions, >= 1; beta, of negative ones, is alpha - 1.
+
+    Raises:
+        OptionError: alpha is less than 1.
+
+    >>> from plugin.rules import presets
+    >>> presets.epsilon_alpha2_beta1(alpha=1.5).entries[0][1]
+    AlphaBeta(alpha=1.5, beta=0.5, epsilon=1e-06)
+    """
     return _convolutions(AlphaBeta(alpha, alpha - 1), epsilon)
 
 
 def epsilon_alpha2_beta1_flat(epsilon: float = STABILISER, alpha: float = 2.0) -> Composite:
-    """Alpha 2, beta 1 for convolutions, epsilon for linear layers, flat for the layer that reads the input."""
+    """Alpha 2, beta 1 for convolutions, epsilon for linear layers, flat for the layer that reads the input.
+
+    Args:
+        epsilon: the stabiliser of the linear layers, >= 0.
+        alpha: the weight of positive products in convolutions, >= 1; beta, of negative ones, is alpha - 1.
+
+    Raises:
+        OptionError: alpha is less than 1.
+
+    >>> from plugin.rules import presets
+    >>> presets.epsilon_alpha2_beta1_flat().first
+    Flat(epsilon=1e-06)
+    """
     return _convolutions(AlphaBeta(alpha, alpha - 1), epsilon, first=Flat())
 
 
 def excitation_backprop() -> Composite:
-    """z+ for every linear layer, no share to the bias (Zhang et al. 2016)."""
+    """z+ for every linear layer, no share to the bias (Zhang et al. 2016).
+
+    >>> from plugin.rules import presets
+    >>> presets.excitation_backprop().default
+    ZPlus(bias=False, epsilon=1e-06)
+    """
     return Composite(default=ZPlus(bias=False))
 
 
 def attn_lrp() -> Composite:
-    """LRP-0 for linear layers, the gradient of softmax, half of a product to each factor (Achtibat et al. 2024)."""
+    """LRP-0 for linear layers, the gradient of softmax, half of a product to each factor (Achtibat et al. 2024).
+
+    >>> from plugin.rules import presets
+    >>> presets.attn_lrp().softmax
+    'gradient'
+    """
     return Composite(default=Epsilon(0.0), softmax="gradient")
 
 
 def cp_lrp() -> Composite:
-    """LRP-0 for linear layers, softmax held constant, so that attention is a weighted sum (Ali et al. 2022)."""
+    """LRP-0 for linear layers, softmax held constant, so that attention is a weighted sum (Ali et al. 2022).
+
+    >>> from plugin.rules import presets
+    >>> presets.cp_lrp().softmax
+    'constant'
+    """
     return Composite(default=Epsilon(0.0), softmax="constant")
 
 
@@ -112,6 +184,10 @@ def preset(name: str) -> Composite:
 
     Raises:
         OptionError: there is none of that name.
+
+    >>> from plugin.rules.presets import preset
+    >>> preset("cp_lrp").softmax
+    'constant'
     """
     if name not in PRESETS:
         raise OptionError(f"unknown preset {name!r}: choose among {', '.join(PRESETS)}")

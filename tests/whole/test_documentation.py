@@ -30,6 +30,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image, ImageChops
 from support.browser import ROOT
 
 import gan
@@ -73,6 +74,8 @@ UNCLEAR = (
     "what is absorbed",
     "what reads the input",
 )
+# Methods with an example of their own, beside that of their class.
+CALLED_FIRST = {"attribute", "attribute_targets", "check", "ledger", "reconstruct", "maximize", "iterate", "invert"}
 TUTORIALS = DOCS / "tutorials"
 TUTORIALS_THAT_RUN = ("time-series", "tokens")
 # Their examples stand for what a user does first, and none of them warns.
@@ -179,16 +182,25 @@ def test_every_name_of_the_reference_has_an_example_that_runs(reference: str, ap
     if inspect.isclass(thing):
         methods = inspect.getmembers(thing, inspect.isfunction)
         documented += [(f"{reference}.{name}", one) for name, one in methods if one.__module__.startswith(OWN)]
+    if inspect.ismodule(thing):
+        documented += [(f"{reference}.{one.__name__}", one) for one in _functions(thing)]
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner(verbose=False)
     output: list[str] = []
     for label, one in documented:
         # A namespace of its own, as a reader would paste the example.
         for example in finder.find(one, label, module=False, globs={"__name__": "pasted"}):
-            assert example.examples or one is not thing, f"{reference} has no example"
+            needed = one is thing or inspect.ismodule(thing) or label.rpartition(".")[2] in CALLED_FIRST
+            assert example.examples or not needed, f"{label} has no example"
             torch.manual_seed(0)
             runner.run(example, out=output.append)
     assert runner.tries > 0
     assert not runner.failures, "".join(output)
+
+
+def _functions(module: ModuleType) -> list[Any]:
+    """The public functions that a module defines."""
+    functions = [one for name, one in inspect.getmembers(module, inspect.isfunction) if not name.startswith("_")]
+    return [one for one in functions if one.__module__ == module.__name__]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -210,6 +222,8 @@ def test_every_name_of_the_reference_documents_its_arguments(reference: str) -> 
         for name, one in inspect.getmembers(thing, inspect.isfunction):
             if not name.startswith("_") and one.__module__.startswith(OWN) and (shown is None or name in shown):
                 documented[f"{reference}.{name}"] = (one, inspect.getdoc(one) or "")
+    if inspect.ismodule(thing):
+        documented |= {f"{reference}.{one.__name__}": (one, inspect.getdoc(one) or "") for one in _functions(thing)}
     for label, (one, text) in documented.items():
         enumerated = inspect.isclass(one) and issubclass(one, (BaseException, Enum))
         if "its arguments" in text or not callable(one) or enumerated:
@@ -292,6 +306,19 @@ def test_links_of_notebooks_lead_to_files_and_pages(page: Path) -> None:
     there = [link for link in links(notebooks.relinked(notebook, notebooks.site_address(files))) if "://" not in link]
     assert len(there) == len(here) == sum("://" not in link for link in links(notebook))
     assert {os.path.normpath(f"tutorials/{link}") for link in there} <= {file.dest_uri for file in files}
+
+
+def test_the_site_loads_nothing_from_another_server() -> None:
+    pytest.importorskip("mkdocs")
+    from mkdocs.config import load_config
+
+    config = load_config(str(ROOT / "mkdocs.yml"))
+    (offline,) = (plugin for name, plugin in config.plugins.items() if name.endswith("offline"))
+    offline.on_config(config)
+    assert not config.theme["font"]
+    assert config.extra["polyfills"]
+    for script_or_style in (*config.extra["polyfills"], *config.extra_css, *config.extra_javascript):
+        assert (DOCS / script_or_style).is_file(), script_or_style
 
 
 def test_every_page_is_listed() -> None:
@@ -380,6 +407,15 @@ def test_scores_of_generators_are_those_of_the_stored_weights() -> None:
         assert re.search(row, text, re.M), row
 
 
+def test_confident_images_are_those_of_the_stored_weights() -> None:
+    text = (DOCS / "gan.md").read_text(encoding="utf-8")
+    scores = {each: gan.load(each).scores for each in ("dcgan-mnist", "gan-mnist", "dcgan-cifar10")}
+    own = {each: f"{100 * score['confident_share']:.0f} %" for each, score in scores.items()}
+    test = {each: f"{100 * score['confident_share_of_test']:.0f} %" for each, score in scores.items()}
+    assert f"| confident images | {own['dcgan-mnist']} | {own['gan-mnist']} | {test['gan-mnist']} |" in text
+    assert f"| confident images | {own['dcgan-cifar10']} | {test['dcgan-cifar10']} |" in text
+
+
 def test_no_unclear_sentence_is_left() -> None:
     sources = [path for package in ("plugin", "gan") for path in (ROOT / package).rglob("*.py")]
     for path in [*PAGES, *ROOT.glob("*.md"), *sources]:
@@ -400,6 +436,42 @@ def test_numbers_of_natural_images_are_those_of_the_stored_results() -> None:
     sheets = {path.name: path.stat().st_size for path in program.FIGURES.glob("natural-*.jpg")}
     assert {f"natural-{maker}.jpg" for maker in makers if maker != "photographs"} <= sheets.keys()
     assert max(sheets.values()) < 150_000
+
+
+def test_figures_of_rounding_are_those_of_the_stored_results() -> None:
+    program = script("rounding")
+    stored = json.loads(program.STORED.read_text(encoding="utf-8"))
+    text = program.PAGE.read_text(encoding="utf-8")
+    assert program.rewritten(text, stored) == text, "run python scripts/rounding.py --pages"
+    own = {name: row["float64"] for name, row in stored["compiled"].items()}
+    worst = program.cell(max(error for name, error in own.items() if name.endswith(" epsilon")))
+    for page in (DOCS / "faq.md", DOCS / "methods" / "lrp.md"):
+        assert f"by up to {worst} of its largest value" in re.sub(r"\s+", " ", page.read_text(encoding="utf-8")), page
+    calm = [error for name, error in own.items() if re.match(r"(all-cnn-c|vgg16) .* epsilon_(plus|gamma)", name)]
+    assert float(program.cell(max(calm))) <= 2e-6, "docs/faq.md names this limit"
+
+
+def test_speeds_of_compiled_maps_are_those_of_the_stored_results() -> None:
+    program = script("compiled_speed")
+    stored = json.loads(program.STORED.read_text(encoding="utf-8"))
+    for page in program.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert program.rewritten(text, stored) == text, "run python scripts/compiled_speed.py --pages"
+
+
+def test_quotients_near_zero_are_all_that_float32_changes_of_lrp_epsilon() -> None:
+    program = script("rounding")
+    row = program.decisions_of(*program.case("all-cnn-c", 32), epsilon=1e-6)
+    assert row["as it is"] > 1e-6 > row["quotients"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "start.md"], ids=name)
+def test_the_first_example_draws_the_picture_below_it(page: Path, apart: None) -> None:
+    exec(blocks(page)[0].text, {"__name__": "pasted"})
+    with Image.open(DOCS / "figures" / "first-map.png") as shown, Image.open("cat.png") as drawn:
+        alike = drawn.convert("RGB").resize(shown.size, Image.Resampling.NEAREST)
+        difference = ImageChops.difference(alike, shown.convert("RGB"))
+    assert max(high for _, high in difference.getextrema()) <= 2, "python scripts/gallery.py draws it"
 
 
 def test_the_readme_is_short() -> None:
