@@ -180,8 +180,12 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="too few pictures"):
         read(tmp_path, train=True)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"broken\.png is not a picture"):
+    with pytest.raises(ValueError, match=r"no picture in .* can be read: .*broken\.png: The file is not a picture"):
         read(tmp_path, train=True)
+    with pytest.raises(ValueError, match="folder='elsewhere' is where mnist, fashion-mnist, cifar10 lie"):
+        read("digits", train=True, folder="elsewhere")
+    with pytest.raises(ValueError, match="size=0: give the pixels of a side"):
+        read("digits", train=True, size=0)
     with pytest.raises(FileNotFoundError, match="no mnist in"):
         read("mnist", train=True, folder=tmp_path)
 
