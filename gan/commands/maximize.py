@@ -18,6 +18,8 @@ from ..maximising.maximizer import ActivationMaximizer
 from ..maximising.spaces import SPACES
 from ..maximising.targets import Unit
 
+GAN, CLASSIFIER, PRIOR = "dcgan-mnist", "mnist-classifier", "shell"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
@@ -45,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """What every command that maximises takes."""
-    parser.add_argument("--gan", default="dcgan-mnist", help="a shipped name or a checkpoint; default: dcgan-mnist")
-    parser.add_argument("--classifier", default="mnist-classifier", help="default: mnist-classifier")
-    parser.add_argument("--prior", choices=PRIORS, default="shell", help="default: shell")
+    parser.add_argument("--gan", help=f"a shipped name or a checkpoint; default: {GAN}")
+    parser.add_argument("--classifier", help=f"a shipped name or a checkpoint; default: {CLASSIFIER}")
+    parser.add_argument("--prior", choices=PRIORS, help=f"what keeps codes near those of training; default: {PRIOR}")
     parser.add_argument("--runs", type=int, default=16, help="for each target; default: 16")
     parser.add_argument("--seed", type=int, default=0, help="of the first run for each target; default: 0")
     parser.add_argument("--steps", type=int, default=200, help="at most; default: 200")
@@ -72,10 +74,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _maximizer(options: argparse.Namespace, device: torch.device) -> ActivationMaximizer:
     if options.space == "codes":
-        if options.network is not None:
-            raise ValueError("--network needs --space fourier, maco or pixels: there is no generator of its images")
-        classifier, generator = load_classifier(options.classifier), load(options.gan).generator
-        return CodeSpaceAM(classifier, generator, options.layer, options.prior, device=device)
+        given = next((name for name in ("network", "weights") if getattr(options, name) is not None), None)
+        if given is not None:
+            raise ValueError(f"--{given} needs --space fourier, maco or pixels: there is no generator of its images")
+        classifier, generator = load_classifier(options.classifier or CLASSIFIER), load(options.gan or GAN).generator
+        return CodeSpaceAM(classifier, generator, options.layer, options.prior or PRIOR, device=device)
+    given = next((name for name in ("gan", "classifier", "prior") if getattr(options, name) is not None), None)
+    if given is not None:
+        raise ValueError(f"--{given} is of --space codes: leave it out for --space {options.space}")
     if options.network is None:
         raise ValueError(f"--space {options.space} needs --network, such as all-cnn-c or squeezenet1_0")
     loaded = load_network(options.network, checkpoint=options.weights)

@@ -1,21 +1,20 @@
 """Judge runs for classes: by a classifier that took no part, against real images, with two baselines beside them."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from plugin.devices import choose_device
-from plugin.files import write_json, write_text
+from plugin.files import require_writable, write_json, write_text
 
-from ..classifiers import Classifier
+from ..classifiers import Classifier, check_fit
 from ..data import NAMES, ImageSet, read
 from ..export import save_grid
 from ..judging import scorecard
 from ..loading import load, load_classifier
 from ..maximising import CodeSpaceAM
-from .maximize import add_run_arguments, maximize, unit
+from .maximize import CLASSIFIER, GAN, PRIOR, add_run_arguments, maximize, unit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,13 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Maximise, judge, and print one table per judge."""
-    classifier, gan = load_classifier(options.classifier), load(options.gan)
+    if options.out is not None:
+        require_writable(options.out / "scores.json")
+    classifier, gan = load_classifier(options.classifier or CLASSIFIER), load(options.gan or GAN)
     judges = {name: load_classifier(name) for name in options.judge}
     real = read(options.data, train=False, folder=options.data_folder, size=gan.generator.image_shape[-1])
     _refuse_other_classes(options.data, real, {"classifier": classifier, **judges})
     targets = options.target or list(range(len(classifier.classes)))
     result = maximize(
-        CodeSpaceAM(classifier, gan.generator, prior=options.prior, device=choose_device(options.device)),
+        CodeSpaceAM(classifier, gan.generator, prior=options.prior or PRIOR, device=choose_device(options.device)),
         targets,
         options,
     )
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     for index, (name, judge) in enumerate(tqdm(judges.items(), desc="judging", unit="judge")):
         cards[name] = scorecard(result, judge, real, options.baselines, gan.scores, speed=options.speed and index == 0)
     for name, card in cards.items():
-        print(f"\n{options.gan}, judged by {name}; best of {card.random_codes} random codes per run\n{card}")
+        print(f"\n{gan.name}, judged by {name}; best of {card.random_codes} random codes per run\n{card}")
     if options.out is not None:
         write_json(options.out / "scores.json", {name: card.to_dict() for name, card in cards.items()})
         card = next(iter(cards.values()))
@@ -65,12 +66,7 @@ def _refuse_other_classes(data: str, real: ImageSet, classifiers: dict[str, Clas
     if real.labels is None:
         raise ValueError(f"{data} has no classes to judge by: put the pictures in one folder per class")
     for name, classifier in classifiers.items():
-        if tuple(classifier.classes) != tuple(real.classes):
-            raise ValueError(
-                f"{name} knows the classes {_some(classifier.classes)}, {data} has {_some(real.classes)}: "
-                "give --classifier and --judge of these data"
-            )
-
-
-def _some(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:3]) + (f" ... ({len(classes)})" if len(classes) > 3 else "")
+        try:
+            check_fit(classifier, real)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}, as --classifier and --judge") from error
