@@ -1,5 +1,6 @@
 """Small images for training and judging: torchvision's data sets, scikit-learn's digits, or a folder of pictures."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,14 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def sha256(self) -> str:
+        """Of the images and labels, in hexadecimal."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            if tensor is not None:
+                digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def values(self) -> Tensor:
         """The images as float32 in [0, 1]."""

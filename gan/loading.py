@@ -8,6 +8,7 @@ from plugin.models.checkpoints import load_weights, read_metadata
 
 from .classifiers import CLASSIFIERS, Classifier
 from .networks import NETWORKS, Discriminator, Generator
+from .seeds import seeded
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
@@ -73,7 +74,8 @@ def load(name_or_path: str | Path) -> LoadedGAN:
     """
     path, metadata = _find(name_or_path, NETWORKS, "GAN")
     arguments = dict(metadata["arguments"], image_shape=tuple(metadata["arguments"]["image_shape"]))
-    network = NETWORKS[metadata["architecture"]](**arguments)
+    with seeded(0):  # of first weights that are overwritten
+        network = NETWORKS[metadata["architecture"]](**arguments)
     network.load_state_dict(load_weights(path))
     network.requires_grad_(False).eval()
     return LoadedGAN(str(name_or_path), network.generator, network.discriminator, metadata.get("scores", {}), metadata)
@@ -97,7 +99,8 @@ def load_classifier(name_or_path: str | Path) -> Classifier:
     """
     path, metadata = _find(name_or_path, CLASSIFIERS, "classifier")
     image_shape, classes = tuple(metadata["image_shape"]), tuple(metadata["classes"])
-    classifier = CLASSIFIERS[metadata["architecture"]](image_shape, classes)
+    with seeded(0):  # of first weights that are overwritten
+        classifier = CLASSIFIERS[metadata["architecture"]](image_shape, classes)
     classifier.load_state_dict(load_weights(path))
     classifier.accuracy = metadata["accuracy"]
     return classifier.requires_grad_(False).eval()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..seeds import random_generator
 from .activations import Activations, Transform, evaluating, layer_in, placed
 from .batching import in_blocks, rows_of_block
 from .climbing import like_rows
@@ -196,7 +197,7 @@ class CodeSpaceAM(ActivationMaximizer):
             raise ValueError(f"images {tuple(images.shape)} cannot be inverted: the generator's are {self.image_shape}")
         if steps < 1 or candidates < 1:
             raise ValueError(f"steps={steps} and candidates={candidates}: at least one of each is needed")
-        randoms = [torch.Generator().manual_seed(seed + index) for index in range(len(images))]
+        randoms = [random_generator(seed + index) for index in range(len(images))]
         drawn = random_codes((candidates, *self.code_shape), randoms, self.like)
         codes = self._nearest(images, self._on_prior(drawn.flatten(0, 1)).view_as(drawn))
         best, least = codes.clone(), torch.full((len(codes),), torch.inf).to(codes)

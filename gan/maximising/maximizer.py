@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..reals import Reals, images_and_labels
+from ..seeds import random_generator
 from .activations import Activations
 from .ascent import Ascent, Settings
 from .batching import in_blocks
@@ -192,7 +193,7 @@ class ActivationMaximizer:
         _refuse_repeated(units, numbers, init)
         wanted = self._wanted(units, stop_at, real)
         settings = Settings(operator.index(steps), wanted, operator.index(least_steps), float(repulsion))
-        randoms = [torch.Generator().manual_seed(number) for number in numbers]
+        randoms = [random_generator(number) for number in numbers]
         if init is None:
             codes, tried = self.start(units, randoms, _clear(wanted, count, of_data=isinstance(stop_at, str)))
         else:

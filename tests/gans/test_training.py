@@ -23,8 +23,9 @@ from gan.judging.generator_quality import (
 )
 from gan.loading import WEIGHTS_FOLDER
 from gan.networks import BatchSpread, Smooth
-from gan.training.adversarial import Trainer, recipe_for, squared_slope
+from gan.training.adversarial import Trainer, squared_slope
 from gan.training.precision import mixed_precision
+from gan.training.recipes import recipe_for
 from gan.training.supervised import jitter
 from plugin.models.checkpoints import load_weights, read_metadata
 
@@ -577,7 +578,9 @@ def test_train_and_sample_from_the_command_line(tmp_path: Path, capsys: pytest.C
     [
         (["train", "--data", "no/such/folder"], "neither a folder"),
         (["train", "--data", "digits", "--size", "30", "--network", "dcgan"], "multiple of 4"),
-        (["train", "--data", "digits", "--judge", "mnist-classifier", "--network", "mlp"], "does not take images"),
+        (["train", "--data", "digits", "--judge", "mnist-judge", "--network", "mlp"], "does not take images (1, 8, 8)"),
+        (["train", "--data", "digits", "--network", "judge", "--steps", "3"], "--steps is of a GAN"),
+        (["train", "--data", "digits", "--network", "mlp", "--epochs", "3"], "--epochs is of a classifier"),
         (["sample", "--gan", "nothing"], "no GAN 'nothing'"),
         (["sample", "--count", "0"], "--count must be at least 1"),
     ],
