@@ -7,6 +7,7 @@ from: the ascent makes the classifier certain and leaves the digit unreadable. S
 codes, takes the best, and climbs a few steps from there, under a prior (`gan.maximising.priors`).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -88,8 +89,8 @@ class CodeSpaceAM(ActivationMaximizer):
         """
         if candidates < 1:
             raise ValueError(f"candidates={candidates}: at least one starting code per run is needed")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
         self.classifier, self.generator = placed(classifier, device), placed(generator, device)
         self.networks = (self.generator, self.classifier)
         self.generated = Generated(

@@ -6,6 +6,7 @@ x(s) is an image written in a space (`gan.maximising.spaces`), t a random view o
 is that of `CodeSpaceAM`, with Adam's steps: a value that depends on the view says nothing of a single step.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -83,8 +84,8 @@ class ImageSpaceAM(ActivationMaximizer):
         self.input_size, self.transform = input_size or (image_shape[1], image_shape[2]), transform
         self.views = views if views is not None else views_of(self.space, self.image_shape)
         self.learning_rate = self.space.learning_rate if learning_rate is None else learning_rate
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
         self.rows = rows_of_large(self.like.device)
         self.exact = exact
         example = torch.full((1, *image_shape), 0.5).to(self.like)

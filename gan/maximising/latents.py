@@ -8,13 +8,18 @@ are alike. `LatentGenerator` maps standard normal codes to latents with the stat
 and decodes these, so that priors, random starts and best-of-n mean what they mean for a GAN.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from .activations import as_module, tensor_of
+from .activations import as_module, evaluating, tensor_of
+from .generated import CLIPPED
 from .spaces import frequencies
+
+# Of the latents given, those that tell the range of images.
+_DECODED = 4
 
 
 class LatentGenerator(nn.Module):
@@ -24,7 +29,7 @@ class LatentGenerator(nn.Module):
         decoder: latents `(N, c, h, w)` to images; a module or a function.
         latents: of photographs, as the encoder makes them, `(M, c, h', w')`: their statistics are taken.
         size: (h, w) of the latents to make; by default that of `latents`.
-        image_range: the decoder's black and white.
+        image_range: the decoder's black and white; there is a warning where photographs lie far beyond them.
 
     Attributes:
         code_size: (c, h, w).
@@ -72,6 +77,20 @@ class LatentGenerator(nn.Module):
         self.register_buffer("mean", mean.view(-1, 1, 1))
         self.register_buffer("mixing", axes * deviation)
         self.register_buffer("scale", scale / _root_mean_square(scale, width))
+        self._warn_of_clipping(latents)
+
+    def _warn_of_clipping(self, latents: Tensor) -> None:
+        """Tell of photographs far beyond the black and white that were given."""
+        with evaluating(self.decoder), torch.no_grad():
+            images = tensor_of(self.decoder(latents[:_DECODED]))
+        low, high = float(images.min()), float(images.max())
+        slack = CLIPPED * (self.high - self.low)
+        if low < self.low - slack or high > self.high + slack:
+            warnings.warn(
+                f"the decoder's images lie in [{low:.3g}, {high:.3g}], and image_range=({self.low:g}, {self.high:g}) "
+                "clips them: give its black and white, such as (-1, 1)",
+                stacklevel=3,
+            )
 
     def latents(self, codes: Tensor) -> Tensor:
         """Latents `(N, c, h, w)` of `codes` in the same shape."""

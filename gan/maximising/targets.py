@@ -9,8 +9,9 @@ depend on how large the maps are. A callable maps activations `(N, ...)` to one 
 import operator
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from .activations import Activations
 
 Index: TypeAlias = tuple[int | slice, ...]
 Unit: TypeAlias = int | Index | Callable[[Tensor], Tensor]
-Target: TypeAlias = Unit | Sequence[Unit] | Tensor
+Target: TypeAlias = Unit | Sequence[Unit] | Tensor | np.ndarray[Any, Any]
 
 
 class Units:
@@ -157,14 +158,14 @@ class Units:
 
 def entries(target: Target, runs: int = 1) -> list[Unit]:
     """One target per run: those of a list, a range or a 1-d tensor, or `runs` times the one given."""
-    if isinstance(target, Tensor):
-        target = target.tolist() if target.ndim else int(target)
+    if isinstance(target, (Tensor, np.ndarray)):
+        target = target.tolist()  # a number, where it has no axis
     return list(target) if isinstance(target, list | range) else [target] * runs  # type: ignore[list-item]
 
 
 def several(target: Target) -> bool:
     """Whether a target has one entry per run."""
-    return isinstance(target, list | range) or (isinstance(target, Tensor) and target.ndim > 0)
+    return isinstance(target, list | range) or (isinstance(target, (Tensor, np.ndarray)) and target.ndim > 0)
 
 
 def class_probabilities(head: str, outputs: Tensor, classes: Tensor) -> Tensor:
