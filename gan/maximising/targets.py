@@ -33,7 +33,7 @@ class Units:
         activations: what the units belong to.
 
     Attributes:
-        targets: one per run, as given.
+        targets: one per run, as given, but ints from 0 on.
         classes: the class of each run `(runs,)`, None unless every run maximises a class.
 
     Raises:
@@ -47,6 +47,11 @@ class Units:
         if len(self.targets) != runs:
             raise ValueError(f"{len(self.targets)} targets for {runs} runs: give one target per run, or one for all")
         indices = [None if callable(entry) else self._index(entry) for entry in self.targets]
+        # One name for each unit: -1 is the last one's number, and a number of NumPy's or in a tensor is an int.
+        self.targets = [
+            entry if callable(entry) or index is None else index if isinstance(entry, tuple) else _first(index)
+            for entry, index in zip(self.targets, indices, strict=True)
+        ]
         plain = [index for index in indices if index is not None and all(isinstance(part, int) for part in index)]
         self._function = self.targets[0] if callable(target) else None
         self._indices: Tensor | None = None
@@ -154,6 +159,11 @@ class Units:
                 f"so the first index is 0 to {shape[0] - 1}"
             )
         return tuple(part if isinstance(part, slice) else part % size for part, size in zip(index, shape, strict=False))
+
+
+def _first(index: Index) -> Unit:
+    """An int as it is named, a slice as a tuple."""
+    return index[0] if isinstance(index[0], int) else index
 
 
 def entries(target: Target, runs: int = 1) -> list[Unit]:
