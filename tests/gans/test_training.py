@@ -27,7 +27,7 @@ from gan.training.adversarial import Trainer, squared_slope
 from gan.training.precision import mixed_precision
 from gan.training.recipes import recipe_for
 from gan.training.supervised import jitter
-from plugin.models.checkpoints import load_weights, read_metadata
+from plugin.models.checkpoints import load_weights, read_metadata, save_checkpoint
 
 TINY_MLP = Recipe("mlp", {"hidden": (32, 32), "code_size": 6}, steps=14, batch_size=16)
 TINY_DCGAN = Recipe("dcgan", {"width": 8, "code_size": 6}, steps=14, batch_size=16)
@@ -552,6 +552,15 @@ def test_unknown_and_unfit_checkpoints_are_named(tmp_path: Path) -> None:
         load("no-such-gan")
     with pytest.raises(ValueError, match="holds no classifier"):
         load_classifier("dcgan-mnist")
+    save_checkpoint(tmp_path / "mlp.safetensors", torch.nn.Linear(2, 2), {"architecture": "mlp"})
+    save_checkpoint(
+        tmp_path / "judge.safetensors",
+        torch.nn.Linear(2, 2),
+        {"architecture": "judge", "image_shape": (1, 8, 8), "classes": ("a", "b"), "accuracy": 1.0},
+    )
+    for loader, name in ((load, "mlp"), (load_classifier, "judge")):
+        with pytest.raises(ValueError, match=f"{name}.safetensors is no checkpoint of this version.*train it again"):
+            loader(tmp_path / f"{name}.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"is not a \.safetensors checkpoint"):
         load(tmp_path / "broken.safetensors")
