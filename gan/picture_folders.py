@@ -53,7 +53,10 @@ def read_folder(folder: Path, train: bool, size: int | None) -> tuple[Tensor, Te
     splits = _splits(folder)
     chosen, classes = splits[0 if train else 1], splits[0].classes()
     if not chosen.files:
-        raise FileNotFoundError(f"too few pictures in {chosen.root}: expected files {', '.join(PICTURES)}")
+        why = f"expected files {', '.join(PICTURES)}"
+        if splits[0].files and splits[0].root == splits[1].root:
+            why = "every tenth is for testing, so give ten or more, or a folder test/"
+        raise FileNotFoundError(f"too few pictures in {chosen.root}: {why}")
     if classes:
         _refuse_other_classes(splits[1], classes, splits[0].root)
     grey = all(_is_grey(file) for split in splits for file in split.files)

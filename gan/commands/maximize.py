@@ -1,6 +1,7 @@
 """Find codes whose images activate a unit of a classifier most; write them as a PNG grid, and on request as a GIF."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -11,12 +12,15 @@ from tqdm import tqdm
 from plugin.devices import choose_device
 from plugin.models import load as load_network
 
+from ..classifiers import Classifier
 from ..export import check_names, save_gif, save_grid
 from ..loading import load, load_classifier
 from ..maximising import PRIORS, CodeSpaceAM, ImageSpaceAM, Result
 from ..maximising.maximizer import ActivationMaximizer
 from ..maximising.spaces import SPACES
 from ..maximising.targets import Unit
+from ..networks import Generator
+from ..training.interrupts import InterruptLater
 
 GAN, CLASSIFIER, PRIOR = "dcgan-mnist", "mnist-classifier", "shell"
 
@@ -62,13 +66,17 @@ def run(options: argparse.Namespace) -> int:
     check_names(options.out, options.gif)
     maximizer = _maximizer(options, choose_device(options.device))
     frames: list[Tensor] | None = None if options.gif is None else []
-    result = maximize(maximizer, options.target, options, options.repulsion, frames)
+    with InterruptLater() as interrupt:
+        result = maximize(maximizer, options.target, options, options.repulsion, frames, interrupt)
     columns = options.runs if len(options.target) > 1 else None
     print(save_grid(result.images, options.out, columns))
     if frames is not None:
         print(save_gif(frames, options.gif, columns))
     for index, target in enumerate(options.target):
         print(f"  {target}: {_summary(result, slice(index * options.runs, (index + 1) * options.runs))}")
+    if interrupt.asked:
+        print(f"stopped after {result.step} of {options.steps} steps; the files show the runs there", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -78,6 +86,7 @@ def _maximizer(options: argparse.Namespace, device: torch.device) -> ActivationM
         if given is not None:
             raise ValueError(f"--{given} needs --space fourier, maco or pixels: there is no generator of its images")
         classifier, generator = load_classifier(options.classifier or CLASSIFIER), load(options.gan or GAN).generator
+        refuse_other_images(generator, classifier, options)
         return CodeSpaceAM(classifier, generator, options.layer, options.prior or PRIOR, device=device)
     given = next((name for name in ("gan", "classifier", "prior") if getattr(options, name) is not None), None)
     if given is not None:
@@ -91,23 +100,43 @@ def _maximizer(options: argparse.Namespace, device: torch.device) -> ActivationM
     return ImageSpaceAM(loaded.network, shape, options.layer, normalise, space=options.space, device=device)
 
 
+def refuse_other_images(generator: Generator, classifier: Classifier, options: argparse.Namespace) -> None:
+    """
+    Raises:
+        ValueError: the classifier was trained on images of another shape than the generator's.
+    """
+    if classifier.image_shape is not None and tuple(classifier.image_shape) != tuple(generator.image_shape):
+        raise ValueError(
+            f"{options.gan or GAN} makes images {tuple(generator.image_shape)}, and {options.classifier or CLASSIFIER} "
+            f"knows {tuple(classifier.image_shape)}: give --gan and --classifier of the same data"
+        )
+
+
 def maximize(
     maximizer: ActivationMaximizer,
     targets: list[Unit],
     options: argparse.Namespace,
     repulsion: float = 0.0,
     frames: list[Tensor] | None = None,
+    interrupt: InterruptLater | None = None,
 ) -> Result:
-    """All runs of the command in one batch, with a progress bar; `frames` gets the images of each step."""
+    """All runs of the command in one batch, with a progress bar.
+
+    Args:
+        maximizer, targets, options, repulsion: what is maximised, and how.
+        frames: gets the images of each step.
+        interrupt: ends the runs after the step in which Ctrl-C is pressed.
+    """
     if options.runs < 1:
         raise ValueError(f"--runs must be at least 1, not {options.runs}")
     seeds = range(options.seed, options.seed + options.runs)
     with tqdm(total=options.steps, desc=f"{len(targets) * options.runs} runs", unit="step") as bar:
 
-        def show(result: Result) -> None:
+        def show(result: Result) -> bool:
             bar.update()
             if frames is not None:
                 frames.append(result.images)
+            return interrupt is not None and interrupt.asked
 
         return maximizer.maximize(
             [target for target in targets for _ in seeds],

@@ -25,6 +25,8 @@ from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Row, Scorecard
 
 # A judge that is right less often on real images is no judge.
 WEAK = 0.5
+# Of each unit there are so many more real images than runs at least: those that the runs are compared with.
+SPARE = 5
 
 
 def scorecard(
@@ -137,9 +139,9 @@ class _Bench:
             chosen = images
             if labels is not None and self.units.classes is not None:
                 chosen = images[labels == self.units.classes[runs[0]]]
-            if len(chosen) < len(runs) + 5:
+            if len(chosen) < len(runs) + SPARE:
                 raise ValueError(
-                    f"{len(chosen)} real images for target {target} are too few: {len(runs) + 5} are needed"
+                    f"{len(chosen)} real images for target {target} are too few: {len(runs) + SPARE} are needed"
                 )
             self.held_out[runs] = chosen[: len(runs)].to(self.held_out)
             self.reference[target] = self.describe(chosen[len(runs) :].to(self.held_out))[0]

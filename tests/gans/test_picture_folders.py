@@ -78,3 +78,9 @@ def test_the_folder_where_one_is_has_a_name(tmp_path: Path, monkeypatch: pytest.
     picture(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     assert read(".", train=True).name == tmp_path.name
+
+
+def test_too_few_pictures_for_a_test(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError, match="every tenth is for testing, so give ten or more, or a folder test/"):
+        read(tmp_path, train=False)
