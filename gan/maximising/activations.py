@@ -21,6 +21,8 @@ Transform: TypeAlias = Callable[[Tensor], Tensor]
 
 # Under these names networks return what they are for, beside other things.
 _NAMES = ("logits", "sample", "out")
+# Layers that PyTorch has a kernel for as a whole.
+_FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 # What a network may raise that does not take the images.
 _UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
@@ -132,6 +134,8 @@ class Activations:
         self._types: list[torch.dtype | None] = [*types] if len(types) == 1 else [None, *types]
         self._type = self._types[0]
         self._held = Held(example.device)
+        # Without a graph PyTorch computes these at once, and none of the layers inside runs.
+        self._fuses = any(isinstance(module, _FUSED) for module in classifier.modules())
         with evaluating(classifier):
             # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
             with self._held.watching(name_of(classifier)):
@@ -207,6 +211,10 @@ class Activations:
 
     def _run(self, images: Tensor) -> tuple[Any, Tensor]:
         """The activations, and what the last layer with weights received."""
+        if self._fuses and not torch.is_grad_enabled():
+            with torch.enable_grad():
+                activations, received = self._run(images.detach().requires_grad_())
+            return activations.detach(), received.detach()
         uses, value, received = 0, None, images
 
         def enter(module: nn.Module, arguments: Any) -> None:

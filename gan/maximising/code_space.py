@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..reals import images_and_labels
 from ..seeds import random_generator
 from .activations import Activations, Transform, evaluating, layer_in, placed
 from .batching import in_blocks, rows_of_block
@@ -181,7 +182,7 @@ class CodeSpaceAM(ActivationMaximizer):
         """Codes whose images are near the given ones: least squares by Adam, from the best of random codes, and prior.
 
         Args:
-            images: `(n, C, H, W)` in [0, 1], or one `(C, H, W)`.
+            images: `(n, C, H, W)` in [0, 1] or uint8, or one `(C, H, W)`.
             steps: of Adam.
             seed: of the first image's random codes; the next images have the next numbers.
             candidates: random codes per image of which the best is where it starts.
@@ -190,12 +191,13 @@ class CodeSpaceAM(ActivationMaximizer):
             Codes `(n, d)`, those of the nearest images met.
 
         Raises:
-            ValueError: images of another shape than the generator's, or a number is out of range.
+            ValueError: images of another shape than the generator's or in another range, or a number is out of range.
         """
-        images = images.detach().to(self.like)
+        images = torch.as_tensor(images).detach()
         images = images.unsqueeze(0) if images.ndim == 3 else images
-        if images.shape[1:] != self.image_shape:
+        if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"images {tuple(images.shape)} cannot be inverted: the generator's are {self.image_shape}")
+        images = images_and_labels(images)[0].to(self.like)
         if steps < 1 or candidates < 1:
             raise ValueError(f"steps={steps} and candidates={candidates}: at least one of each is needed")
         randoms = [random_generator(seed + index) for index in range(len(images))]

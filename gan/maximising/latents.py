@@ -41,7 +41,8 @@ class LatentGenerator(nn.Module):
     >>> import torch
     >>> from torch import nn
     >>> from gan import LatentGenerator
-    >>> decoder, latents = nn.ConvTranspose2d(4, 3, 4, 4), torch.randn(30, 4, 8, 8)  # latents of photographs
+    >>> decoder = nn.Sequential(nn.ConvTranspose2d(4, 3, 4, 4), nn.Sigmoid())
+    >>> latents = torch.randn(30, 4, 8, 8)  # of photographs
     >>> generator = LatentGenerator(decoder, latents)
     >>> generator.code_size
     (4, 8, 8)
@@ -59,6 +60,9 @@ class LatentGenerator(nn.Module):
         image_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
+        latents = torch.as_tensor(latents)
+        if not bool(latents.isfinite().all()):
+            raise ValueError("latents hold NaN or infinite values: give those that the encoder makes of photographs")
         if latents.ndim != 4 or latents[:, 0].numel() < 2 * latents.shape[1]:
             raise ValueError(f"latents {tuple(latents.shape)}: give (M, c, h, w), of some tens of photographs")
         self.decoder, (self.low, self.high) = as_module(decoder), image_range
@@ -82,7 +86,7 @@ class LatentGenerator(nn.Module):
     def _warn_of_clipping(self, latents: Tensor) -> None:
         """Tell of photographs far beyond the black and white that were given."""
         with evaluating(self.decoder), torch.no_grad():
-            images = tensor_of(self.decoder(latents[:_DECODED]))
+            images = self._decoded(latents[:_DECODED])
         low, high = float(images.min()), float(images.max())
         slack = CLIPPED * (self.high - self.low)
         if low < self.low - slack or high > self.high + slack:
@@ -92,6 +96,12 @@ class LatentGenerator(nn.Module):
                 stacklevel=3,
             )
 
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """What the decoder makes of latents, which it gets in its own number type."""
+        own = next((weight for weight in self.decoder.parameters() if weight.is_floating_point()), latents)
+        images: Tensor = tensor_of(self.decoder(latents.to(own.dtype)))
+        return images
+
     def latents(self, codes: Tensor) -> Tensor:
         """Latents `(N, c, h, w)` of `codes` in the same shape."""
         smooth = torch.fft.irfft2(torch.fft.rfft2(codes) * self.scale, s=self.code_shape[1:])
@@ -99,7 +109,7 @@ class LatentGenerator(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Images `(N, C, H, W)` in [0, 1] of `codes` `(N, c, h, w)`."""
-        images: Tensor = tensor_of(self.decoder(self.latents(codes)))
+        images = self._decoded(self.latents(codes.to(self.mean)))
         return ((images - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def start(self, noise: Tensor) -> Tensor:
@@ -118,6 +128,8 @@ def _fall(white: Tensor) -> float:
     power = torch.fft.rfft2(white).abs().square().mean(dim=(0, 1)).flatten()[1:]
     logs = frequencies(height, width).flatten()[1:].log()
     centred = logs - logs.mean()
+    if not bool(centred.any()):  # of one frequency or none
+        return 0.0
     return float(-(centred * power.log()).sum() / centred.square().sum() / 2)
 
 

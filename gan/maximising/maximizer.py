@@ -241,6 +241,7 @@ class ActivationMaximizer:
         return next(iter(given.values()), RUNS)
 
     def _checked(self, init: Tensor) -> Tensor:
+        init = torch.as_tensor(init)
         if tuple(init.shape[1:]) != self.code_shape:
             shape = ", ".join(map(str, self.code_shape))
             raise ValueError(f"init has shape {tuple(init.shape)}: codes are (runs, {shape})")
@@ -266,6 +267,17 @@ def whole(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError as error:
         raise TypeError(f"{name}={value!r}: give a whole number") from error
+
+
+def check_shape(name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: a shape has not these axes, or one of them is no whole number above 0.
+    """
+    if not isinstance(shape, Sequence) or len(shape) != len(axes) or not all(isinstance(n, int) for n in shape):
+        raise ValueError(f"{name} {shape} is not ({', '.join(axes)})")
+    if min(shape) < 1:
+        raise ValueError(f"{name} {shape} is not ({', '.join(axes)}), each at least 1")
 
 
 def random_codes(shape: tuple[int, ...], randoms: list[torch.Generator], like: Tensor) -> Tensor:

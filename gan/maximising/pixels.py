@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .activations import Activations, Transform, layer_in, placed
 from .batching import rows_of_block
-from .maximizer import ActivationMaximizer, random_codes
+from .maximizer import ActivationMaximizer, check_shape, random_codes
 from .targets import Units
 
 
@@ -76,8 +76,7 @@ class PixelAM(ActivationMaximizer):
                 raise ValueError(f"{name}={number}: it must not be negative, and finite")
         if not 0 < learning_rate < math.inf:
             raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(f"image_shape {image_shape} is not (channels, height, width)")
+        check_shape("image_shape", image_shape, ("channels", "height", "width"))
         self.classifier = placed(classifier, device)
         self.networks = (self.classifier,)
         self.code_shape = self.image_shape = tuple(image_shape)

@@ -13,11 +13,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plugin import heads
 
 from .activations import Activations
+from .objectives import names_channels
+
+# Layers whose rows are channels.
+_OF_SIGNALS = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
 
 Index: TypeAlias = tuple[int | slice, ...]
 Unit: TypeAlias = int | Index | Callable[[Tensor], Tensor]
@@ -114,17 +118,17 @@ class Units:
     def _warn_of_positions(self) -> None:
         """An int is an index into the first axis: where that looks like positions, say so."""
         shape = self._activations.shape
-        if not any(isinstance(target, int) for target in self.targets):
+        if not any(isinstance(target, int) or names_channels(target) for target in self.targets):
             return
-        if len(shape) == 2:
+        if len(shape) == 2 and not isinstance(self._activations.layer, _OF_SIGNALS):
             what, remedy = "rows, such as tokens", "(slice(None), k) is number k of every row"
         elif len(shape) == 3 and shape[0] == shape[1] != shape[2]:
             what, remedy = "rows of an image with its channels last", "(slice(None), slice(None), k) is channel k"
         else:
             return
         warnings.warn(
-            f"{self._activations.name} is {shape} per image, which looks like {what}: an int is an index into the "
-            f"first axis; {remedy}",
+            f"{self._activations.name} is {shape} per image, which looks like {what}: an int, a channel and a neuron "
+            f"are an index into the first axis; {remedy}",
             stacklevel=5,
         )
 

@@ -12,7 +12,10 @@ from torch.nn import functional as F
 
 from gan import CodeSpaceAM, ImageSpaceAM, LatentGenerator, PixelAM
 from gan.maximising.maximizer import ActivationMaximizer
+from gan.maximising.objectives import channel, direction, neuron
+from gan.maximising.spaces import Maco
 
+LINEAR = "encoder.layers.0.linear1"
 RUNS: dict[str, Any] = {"runs": 3, "seed": 0, "steps": 6, "stop_at": 1.0}
 
 
@@ -202,3 +205,82 @@ def test_an_array_is_a_list_of_targets() -> None:
     found = am.maximize(np.array([0, 3]), steps=2)
     assert found.targets == [0, 3]
     assert torch.equal(found.images, am.maximize([0, 3], steps=2).images)
+
+
+# --- layers, objectives and spaces ------------------------------------------------------------------------------------
+
+
+class Tokens(nn.Module):
+    """A transformer of 4 x 4 patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 8, 2, 2)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.encoder(self.patches(images).flatten(2).transpose(1, 2)).mean(dim=1))
+
+
+@pytest.mark.filterwarnings("ignore:.*did not reach")
+def test_layers_that_pytorch_computes_at_once_are_reached() -> None:
+    """Without a graph a transformer in eval mode runs none of the layers in it."""
+    network, unit = Tokens().eval().requires_grad_(False), (slice(None), 3)
+    for am in (ImageSpaceAM(network, (1, 8, 8), LINEAR), CodeSpaceAM(network, Drawing(), LINEAR)):
+        found = am.maximize(unit, runs=2, steps=4)
+        assert found.scores[-1].min() > found.scores[0].min()
+        assert not found.images.requires_grad
+
+
+@pytest.mark.parametrize("target", [channel(3), neuron(3), 2 * channel(1) - neuron(2, 1)])
+def test_a_channel_of_tokens_is_told(target: Any) -> None:
+    with pytest.warns(UserWarning, match=r"an int, a channel and a neuron are an index into the first axis"):
+        ImageSpaceAM(Tokens(), (1, 8, 8), "encoder").maximize(target, runs=1, steps=1)
+
+
+def test_a_channel_of_signals_is_not(recwarn: pytest.WarningsRecorder) -> None:
+    signals = nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 4, 9, 4))
+    ImageSpaceAM(signals, (1, 8, 8), "1").maximize(3, runs=1, steps=1)
+    assert not recwarn.list
+
+
+def test_objectives_that_mean_nothing_are_refused() -> None:
+    assert sum([channel(1), channel(2)]) == channel(1) + channel(2)
+    for wrong in (lambda: channel(1) * channel(2), lambda: "2" * channel(1), lambda: channel(1.5)):  # type: ignore
+        with pytest.raises(TypeError, match=r"give a number|cannot be interpreted as an integer"):
+            wrong()
+    for useless in (lambda: channel(1) / 0, lambda: torch.nan * channel(1), lambda: direction(np.zeros(3))):
+        with pytest.raises(ValueError, match=r"another number|a finite number|points somewhere"):
+            useless()
+
+
+def test_spaces_and_photographs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"the space makes images \(1, 16, 16\), and image_shape is \(1, 8, 8\)"):
+        ImageSpaceAM(classifier(), (1, 8, 8), space=Maco((1, 16, 16)))
+    with pytest.raises(ValueError, match=r"input_size 20 is not \(height, width\)"):
+        ImageSpaceAM(classifier(), (1, 8, 8), input_size=20)  # type: ignore[arg-type]
+    photographs = torch.rand(4, 1, 8, 8)
+    for wrong in (255 * photographs, torch.nan * photographs, photographs[:0]):
+        with pytest.raises(ValueError, match="real images have"):
+            Maco((1, 8, 8), wrong)
+    eight_bits = (255 * photographs).round().byte()
+    torch.testing.assert_close(Maco((1, 8, 8), eight_bits).magnitude, Maco((1, 8, 8), eight_bits / 255).magnitude)
+    with pytest.raises(ValueError, match="latents hold NaN or infinite values"):
+        LatentGenerator(nn.Identity(), torch.full((30, 3, 4, 4), torch.nan))
+
+
+@pytest.mark.filterwarnings("ignore:.*clips them")
+def test_a_decoder_in_half_precision_gets_its_latents_so() -> None:
+    decoder = nn.ConvTranspose2d(4, 1, 2, 2).half()
+    generator = LatentGenerator(decoder, torch.randn(30, 4, 4, 4).half())
+    found = CodeSpaceAM(classifier(), generator).maximize(1, runs=1, steps=3, stop_at=0.01)
+    assert (found.images.shape, found.codes.dtype) == ((1, 1, 8, 8), torch.float32)
+
+
+def test_images_are_inverted_by_their_values() -> None:
+    am, image = CodeSpaceAM(classifier(), Drawing()), torch.randint(256, (1, 1, 8, 8), dtype=torch.uint8)
+    assert torch.equal(am.invert(image, steps=2), am.invert(image / 255, steps=2))
+    for wrong in (3 * torch.randn(1, 1, 8, 8), torch.rand(0, 1, 8, 8)):
+        with pytest.raises(ValueError, match="real images have"):
+            am.invert(wrong, steps=2)
