@@ -138,7 +138,7 @@ class Activations:
         self._fuses = any(isinstance(module, _FUSED) for module in classifier.modules())
         with evaluating(classifier):
             # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
-            with self._held.watching(name_of(classifier)):
+            with self._held.watching(classifier, name_of(classifier)):
                 found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
             self.shape = tuple(found.shape[1:])
             classes = self.layer is None and len(self.shape) == 1

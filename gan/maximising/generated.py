@@ -59,7 +59,7 @@ class Generated:
         types = [value.dtype for value in self.generator.parameters() if value.is_floating_point()]
         self._like, self._type = like, types[0] if types else like.dtype
         sizes = _sizes(code_size if code_size is not None else own_size, self.name)
-        with self._held.watching(self.name):
+        with self._held.watching(self.generator, self.name):
             self.code_shape, self.example = self._try(sizes)
         self.image_shape = tuple(self.example.shape[1:])
         self.image_range: Range | None = UNIT

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from types import TracebackType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..seeds import seeded
 
@@ -30,12 +31,17 @@ class Held:
         self._open: list[object] = []
 
     @contextmanager
-    def watching(self, name: str) -> Iterator[None]:
-        """Find out in a first pass whether the network draws; the random state is as before afterwards.
+    def watching(self, network: nn.Module, name: str) -> Iterator[None]:
+        """Find out in a first pass whether a network draws; the random state is as before afterwards.
+
+        A network with lazy layers draws their weights in its first pass, as it would for its owner.
 
         Warns:
             UserWarning: it does.
         """
+        if any(is_lazy(weight) for weight in network.parameters()):
+            yield
+            return
         with seeded(0, self.device):
             before = self._state()
             yield

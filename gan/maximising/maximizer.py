@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..reals import Reals, images_and_labels
 from ..seeds import random_generator
@@ -253,7 +254,8 @@ class ActivationMaximizer:
     def like(self) -> Tensor:
         """A tensor of the type and on the device of the codes: the networks' own, but float32 for half precision."""
         tensors = [tensor for network in self.networks for tensor in (*network.parameters(), *network.buffers())]
-        found = next((tensor.detach() for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+        known = (tensor for tensor in tensors if not is_lazy(tensor) and tensor.is_floating_point())
+        found = next(known, torch.zeros(())).detach()
         return found if found.dtype == torch.float64 else found.flatten()[:1].float()
 
 

@@ -75,6 +75,11 @@ def test_numbers_drawn_in_the_forward_pass_are_held(make: Callable[[], Activatio
     assert torch.equal(found[0].images, found[1].images)
 
 
+def test_lazy_layers_draw_their_weights_once(recwarn: pytest.WarningsRecorder) -> None:
+    ImageSpaceAM(nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), (1, 8, 8))
+    assert not recwarn.list
+
+
 # --- what does not depend ---------------------------------------------------------------------------------------------
 
 
