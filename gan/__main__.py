@@ -4,7 +4,10 @@ import argparse
 import sys
 from importlib import import_module
 
+import torch
+
 from plugin.errors import MissingExtraError
+from plugin.models import WeightsUnavailable
 
 COMMANDS = {
     "train": "train a GAN or a classifier",
@@ -32,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except (OSError, FloatingPointError, MissingExtraError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        print("error: out of memory: give fewer runs or smaller batches, or --device cpu", file=sys.stderr)
+        return 2
+    except (OSError, FloatingPointError, MissingExtraError, ValueError, WeightsUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

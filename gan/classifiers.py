@@ -6,9 +6,14 @@ images, which need a deeper network than digits.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .data import ImageSet
 
 
 class Classifier(nn.Module):
@@ -16,8 +21,11 @@ class Classifier(nn.Module):
 
     Attributes:
         classes: the name of each output.
+        image_shape: (C, H, W) of the images that it was made for; None if that is not known.
         accuracy: share of test images classified right, in [0, 1]; nan if not known.
     """
+
+    image_shape: tuple[int, int, int] | None = None
 
     def __init__(self, body: nn.Sequential, feature_count: int, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -50,6 +58,7 @@ class ConvolutionalClassifier(Classifier):
         body.add_module("hidden", nn.Linear(64 * (height // 4) * (width // 4), 128))
         body.add_module("relu4", nn.ReLU())
         super().__init__(body, 128, classes)
+        self.image_shape = image_shape
 
 
 class StridedClassifier(Classifier):
@@ -65,6 +74,7 @@ class StridedClassifier(Classifier):
         body.add_module("average", nn.AdaptiveAvgPool2d(1))
         body.add_module("flatten", nn.Flatten())
         super().__init__(body, 96, classes)
+        self.image_shape = image_shape
 
 
 class ResidualBlock(nn.Module):
@@ -96,6 +106,35 @@ class ResidualClassifier(Classifier):
             inputs = outputs
         body.extend([nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()])
         super().__init__(body, inputs, classes)
+        self.image_shape = image_shape
+
+
+def check_fit(classifier: Classifier, data: "ImageSet") -> None:
+    """Raise before hours of training what would be raised, or mean nothing, after them.
+
+    Raises:
+        ValueError: the classifier does not take the data's images, or knows other classes.
+    """
+    expected = classifier.image_shape or data.image_shape
+    if tuple(expected) != data.image_shape:
+        raise ValueError(
+            f"the classifier does not take images {data.image_shape}, but {tuple(expected)}: give one that was trained "
+            f"on {data.name}"
+        )
+    if data.labels is not None and tuple(classifier.classes) != tuple(data.classes):
+        raise ValueError(
+            f"the classifier knows the classes {_some(classifier.classes)}, {data.name} has {_some(data.classes)}: "
+            "give one that was trained on these data"
+        )
+    try:
+        with torch.inference_mode():
+            classifier(data.images[:1].float() / 255)
+    except RuntimeError as error:
+        raise ValueError(f"the classifier does not take images {data.image_shape}: {error}") from error
+
+
+def _some(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:3]) + (f" ... ({len(classes)})" if len(classes) > 3 else "")
 
 
 CLASSIFIERS: dict[str, Callable[..., Classifier]] = {

@@ -1,20 +1,22 @@
 """Small images for training and judging: torchvision's data sets, scikit-learn's digits, or a folder of pictures."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from plugin.extras import require
 from plugin.models.data import CIFAR10_CLASSES, cifar10
 
+from .picture_folders import read_folder
+
 CACHE = Path.home() / ".cache" / "captum-simplicity"
 DIGITS = tuple("0123456789")
 NAMES = ("mnist", "fashion-mnist", "cifar10", "digits")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Those whose files lie in a folder that can be named.
+_FILED = NAMES[:3]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def sha256(self) -> str:
+        """Of the images and labels, in hexadecimal."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            if tensor is not None:
+                digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
     def values(self) -> Tensor:
         """The images as float32 in [0, 1]."""
         return self.images.float() / 255
@@ -51,8 +61,9 @@ def read(data: str | Path, train: bool, folder: str | Path | None = None, size: 
     """Read one split into memory.
 
     Args:
-        data: one of `NAMES`, or a folder of pictures: in class folders or not, in `train/` and `test/` or not (then
-            every tenth picture is for testing). Pictures are grey if all of them are, else RGB.
+        data: one of `NAMES`, or a folder of pictures: in class folders or not, in `train/` and `test/` (or `val/`) or
+            not (then every tenth picture is for testing). Pictures are turned upright; they are grey if all of them
+            are, else RGB. Hidden files are left out.
         train: the training split, or the one for testing.
         folder: where the files of a named data set lie; by default they are downloaded once to `CACHE`.
         size: resize the images to this many pixels per side.
@@ -60,8 +71,16 @@ def read(data: str | Path, train: bool, folder: str | Path | None = None, size: 
     Raises:
         FileNotFoundError: the data are not there, or there are too few pictures.
         MissingExtraError: "digits" without scikit-learn.
-        ValueError: a file that is no picture, or pictures of several sizes where no `size` is given.
+        ValueError: no picture that can be read, pictures of several sizes where no `size` is given, splits with other
+            classes than each other, `folder` for data that need none, or a `size` below 1.
+
+    Warns:
+        UserWarning: pictures of a folder are left out, as they cannot be read.
     """
+    if size is not None and size < 1:
+        raise ValueError(f"size={size}: give the pixels of a side, at least 1")
+    if folder is not None and data not in _FILED:
+        raise ValueError(f"folder={str(folder)!r} is where {', '.join(_FILED)} lie: leave it out for {data}")
     if data in ("mnist", "fashion-mnist"):
         found = _torchvision(str(data), train, folder)
     elif data == "cifar10":
@@ -103,35 +122,4 @@ def _digits(train: bool) -> ImageSet:
 def _pictures(folder: Path, train: bool, size: int | None) -> ImageSet:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is neither a folder nor one of {', '.join(NAMES)}")
-    split = folder / ("train" if train else "test")
-    root = split if split.is_dir() else folder
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURES)
-    if root is folder:
-        files = [path for index, path in enumerate(files) if (index % 10 == 9) != train]
-    if not files:
-        raise FileNotFoundError(f"too few pictures in {root}: expected files {', '.join(PICTURES)}")
-    pictures = [_picture(path, size) for path in files]
-    grey = all(picture.mode in ("1", "L", "LA", "I;16") for picture in pictures)
-    arrays = [np.atleast_3d(np.asarray(picture.convert("L" if grey else "RGB"))) for picture in pictures]
-    for path, array in zip(files, arrays, strict=True):
-        if array.shape != arrays[0].shape:
-            (height, width), (first_height, first_width) = array.shape[:2], arrays[0].shape[:2]
-            raise ValueError(
-                f"{path} has {width} x {height} pixels, {files[0].name} {first_width} x {first_height}: "
-                "give a size to resize them all to"
-            )
-    images = torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).copy())
-    folders = [path.parent.relative_to(root).as_posix() for path in files]
-    classes = tuple(sorted(set(folders)))
-    if len(classes) < 2:
-        return ImageSet(folder.name, images)
-    return ImageSet(folder.name, images, torch.tensor([classes.index(name) for name in folders]), classes)
-
-
-def _picture(path: Path, size: int | None) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.copy() if size is None else picture.resize((size, size), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not a picture that can be read: {error}") from error
+    return ImageSet(folder.resolve().name, *read_folder(folder, train, size))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plugin.files import replacing
+from plugin.files import replacing, require_writable
 
 from .maximising import Result
 
@@ -67,8 +67,15 @@ def save_grid(images: Tensor, path: str | Path, columns: int | None = None, side
 def check_names(grid_file: str | Path, gif_file: str | Path | None = None) -> None:
     """Raise before the work what `save_grid` and `save_gif` would raise after it."""
     picture_format(grid_file)
-    if gif_file is not None and Path(gif_file).suffix.lower() != ".gif":
-        raise ValueError(f"{gif_file} does not end in .gif, the format of the film")
+    require_writable(grid_file)
+    if gif_file is not None:
+        _refuse_other_films(gif_file)
+        require_writable(gif_file)
+
+
+def _refuse_other_films(path: str | Path) -> None:
+    if Path(path).suffix.lower() != ".gif":
+        raise ValueError(f"{path} does not end in .gif, the format of the film")
 
 
 def picture_format(path: str | Path) -> tuple[str, dict[str, Any]]:
@@ -97,8 +104,7 @@ def save_gif(
     Raises:
         ValueError: there are no frames, or the name does not end in .gif.
     """
-    if Path(path).suffix.lower() != ".gif":
-        raise ValueError(f"{path} does not end in .gif, the format of the film")
+    _refuse_other_films(path)
     pictures = [grid(frame if isinstance(frame, Tensor) else frame.images, columns, side, 2) for frame in frames]
     if not pictures:
         raise ValueError("a GIF needs at least one frame")

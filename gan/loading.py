@@ -1,5 +1,7 @@
 """Trained networks by name or by file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from plugin.models.checkpoints import load_weights, read_metadata
 
 from .classifiers import CLASSIFIERS, Classifier
 from .networks import NETWORKS, Discriminator, Generator
+from .seeds import seeded
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
@@ -57,6 +60,21 @@ def _find(name_or_path: str | Path, architectures: object, kind: str) -> tuple[P
     return path, metadata
 
 
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        ValueError: the weights of a file do not fit what its header says of them.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path.name} is no checkpoint of this version: its weights do not fit its header "
+            f"({type(error).__name__}); train it again"
+        ) from error
+
+
 def load(name_or_path: str | Path) -> LoadedGAN:
     """A trained GAN.
 
@@ -72,9 +90,10 @@ def load(name_or_path: str | Path) -> LoadedGAN:
     'dcgan'
     """
     path, metadata = _find(name_or_path, NETWORKS, "GAN")
-    arguments = dict(metadata["arguments"], image_shape=tuple(metadata["arguments"]["image_shape"]))
-    network = NETWORKS[metadata["architecture"]](**arguments)
-    network.load_state_dict(load_weights(path))
+    with _fitting(path), seeded(0):  # of first weights that are overwritten
+        arguments = dict(metadata["arguments"], image_shape=tuple(metadata["arguments"]["image_shape"]))
+        network = NETWORKS[metadata["architecture"]](**arguments)
+        network.load_state_dict(load_weights(path))
     network.requires_grad_(False).eval()
     return LoadedGAN(str(name_or_path), network.generator, network.discriminator, metadata.get("scores", {}), metadata)
 
@@ -96,8 +115,9 @@ def load_classifier(name_or_path: str | Path) -> Classifier:
     torch.Size([2, 10])
     """
     path, metadata = _find(name_or_path, CLASSIFIERS, "classifier")
-    image_shape, classes = tuple(metadata["image_shape"]), tuple(metadata["classes"])
-    classifier = CLASSIFIERS[metadata["architecture"]](image_shape, classes)
-    classifier.load_state_dict(load_weights(path))
-    classifier.accuracy = metadata["accuracy"]
+    with _fitting(path), seeded(0):  # of first weights that are overwritten
+        image_shape, classes = tuple(metadata["image_shape"]), tuple(metadata["classes"])
+        classifier = CLASSIFIERS[metadata["architecture"]](image_shape, classes)
+        classifier.load_state_dict(load_weights(path))
+        classifier.accuracy = metadata["accuracy"]
     return classifier.requires_grad_(False).eval()

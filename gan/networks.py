@@ -138,6 +138,17 @@ class Smooth(nn.Module):
         return (columns[..., :-2] + 2 * columns[..., 1:-1] + columns[..., 2:]) / 4
 
 
+def _check_code(code_size: int, classes: int) -> None:
+    """
+    Raises:
+        ValueError: a code has no numbers, or too few to choose among the classes.
+    """
+    if code_size < 1:
+        raise ValueError(f"code_size={code_size}: a code has at least one number")
+    if code_size < classes:
+        raise ValueError(f"code_size={code_size}: {classes} classes are chosen by as many numbers of a code, give more")
+
+
 class MLPGAN(nn.Module):
     """Perceptrons: code - hidden layers - pixels, and back from pixels to one logit.
 
@@ -151,6 +162,9 @@ class MLPGAN(nn.Module):
         branches: of the first layer, see `Branches`.
         classes: of the images, if both networks are to know them; the generator has a branch for each of them then,
             instead of `branches`.
+
+    Raises:
+        ValueError: a code is empty, or has fewer numbers than there are classes.
 
     >>> import torch
     >>> from gan import MLPGAN
@@ -167,6 +181,7 @@ class MLPGAN(nn.Module):
         classes: int = 0,
     ) -> None:
         super().__init__()
+        _check_code(code_size, classes)
         channels, height, width = image_shape
         pixels = channels * height * width
         layers: list[nn.Module] = [Branches(code_size, hidden[0], classes or branches)]
@@ -198,7 +213,7 @@ class DCGAN(nn.Module):
         detail: channels of the generator's maps at full size; default a quarter of `width`.
 
     Raises:
-        ValueError: a shape the layers cannot make.
+        ValueError: a shape the layers cannot make, or a code that is empty or has fewer numbers than there are classes.
 
     >>> import torch
     >>> from gan import DCGAN
@@ -216,6 +231,7 @@ class DCGAN(nn.Module):
         detail: int | None = None,
     ) -> None:
         super().__init__()
+        _check_code(code_size, classes)
         channels, side, other = image_shape
         detail = width // 4 if detail is None else detail
         if side != other or side % 4 or side < 8:

@@ -1,16 +1,22 @@
 """Real images in the forms that people have them, as one tensor in [0, 1]."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from .data import ImageSet
 
-Reals: TypeAlias = ImageSet | DataLoader[Any] | tuple[Any, Any] | Tensor | np.ndarray[Any, Any] | Sequence[Any]
+Reals: TypeAlias = (
+    ImageSet | DataLoader[Any] | IterableDataset[Any] | tuple[Any, Any] | Tensor | np.ndarray[Any, Any] | Sequence[Any]
+)
+
+# The names of images and of labels in the dictionaries that data sets give, as Hugging Face's do.
+_IMAGES, _LABELS = ("image", "images", "img", "pixel_values"), ("label", "labels", "target", "targets")
 
 
 def images_and_labels(real: Reals, image_shape: Sequence[int] | None = None) -> tuple[Tensor, Tensor | None]:
@@ -19,27 +25,16 @@ def images_and_labels(real: Reals, image_shape: Sequence[int] | None = None) -> 
     Args:
         real: images in [0, 1], or whole numbers in 0 to 255 (uint8), as a tensor or array `(M, C, H, W)`,
             `(M, H, W, C)` or `(M, H, W)`; with labels as a pair of these; an `ImageSet`; a data set of pairs as
-            torchvision has them, of PIL pictures or of tensors; a `DataLoader` over one.
+            torchvision has them, or of dictionaries with "image" and "label", of PIL pictures or of tensors; a
+            `DataLoader` over one. Labels are the numbers of classes.
         image_shape: (C, H, W) that they must have.
 
     Raises:
-        ValueError: another shape, values outside [0, 1], NaN, or no images at all.
+        ValueError: another shape, values outside [0, 1], NaN, labels that are no numbers of classes, or no images.
         TypeError: none of these forms.
     """
-    if isinstance(real, ImageSet):
-        images, labels = real.images, real.labels
-    elif isinstance(real, (Tensor, np.ndarray)):
-        images, labels = _tensor(real), None
-    elif isinstance(real, tuple) and len(real) == 2 and hasattr(real[0], "shape") and np.ndim(real[0]) > 2:
-        images, labels = _tensor(real[0]), torch.as_tensor(real[1])
-    elif isinstance(real, DataLoader):
-        images, labels = _joined(real)
-    elif hasattr(real, "__len__") and hasattr(real, "__getitem__"):
-        images, labels = _joined(_batch_of_one(real[index]) for index in range(len(real)))
-    else:
-        raise TypeError(
-            f"real images as {type(real).__name__}: give a tensor, (images, labels), a data set or a loader"
-        )
+    with torch.random.fork_rng(devices=[]):  # a loader draws from the caller's random state
+        images, labels = _read(real)
     images = _scaled(images)
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(images)} real images with {len(labels)} labels: give one for each")
@@ -48,6 +43,24 @@ def images_and_labels(real: Reals, image_shape: Sequence[int] | None = None) -> 
             f"real images are {tuple(images.shape[1:])}, those that were made {tuple(image_shape)}: resize them"
         )
     return images, labels
+
+
+def _read(real: Any) -> tuple[Tensor, Tensor | None]:
+    if isinstance(real, ImageSet):
+        return real.images, real.labels
+    if isinstance(real, (Tensor, np.ndarray)):
+        return _tensor(real), None
+    if isinstance(real, tuple) and len(real) == 2 and hasattr(real[0], "shape") and np.ndim(real[0]) > 2:
+        return _tensor(real[0]), _numbers(real[1])
+    if isinstance(real, DataLoader):
+        return _joined(map(_parts, real))
+    if isinstance(real, IterableDataset):
+        return _joined(map(_batch_of_one, real))
+    if isinstance(real, (str, Path)):
+        raise TypeError(f"real images as the path {real}: read the folder by gan.data.read(path, train=False)")
+    if hasattr(real, "__len__") and hasattr(real, "__getitem__") and not isinstance(real, Mapping):
+        return _joined(_batch_of_one(real[index]) for index in range(len(real)))
+    raise TypeError(f"real images as {type(real).__name__}: give a tensor, (images, labels), a data set or a loader")
 
 
 def _scaled(images: Tensor) -> Tensor:
@@ -80,29 +93,68 @@ def _tensor(images: Any) -> Tensor:
     return found
 
 
+def _numbers(labels: Any) -> Tensor:
+    """Numbers of classes `(M,)`.
+
+    Raises:
+        ValueError: names, shares of classes, or numbers that are not whole.
+    """
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        first = next(iter(labels), labels) if isinstance(labels, (list, tuple)) else labels
+        raise ValueError(f"real images have labels such as {first!r}: give the number of each one's class") from error
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found.squeeze(1)
+    if found.ndim != 1:
+        raise ValueError(
+            f"real images have labels of shape {tuple(found.shape)}: give the number of each one's class, such as "
+            "labels.argmax(1)"
+        )
+    if found.is_floating_point() and not bool((found == found.round()).all()):
+        raise ValueError(f"real images have labels such as {float(found[0]):g}: give the number of each one's class")
+    return found.long()
+
+
+def _parts(example: Any) -> tuple[Any, Any]:
+    """The image and the label, or None, of what a data set or a loader gives."""
+    if isinstance(example, Mapping):
+        image = next((example[name] for name in _IMAGES if name in example), None)
+        if image is None:
+            raise TypeError(
+                f"real images come as dictionaries with {', '.join(map(str, example))}: name images {_IMAGES[0]!r}, "
+                f"and the numbers of their classes {_LABELS[0]!r}"
+            )
+        return image, next((example[name] for name in _LABELS if name in example), None)
+    if isinstance(example, (tuple, list)):  # what comes after the label, such as a path, is nothing to judge by
+        return example[0], example[1] if len(example) > 1 else None
+    return example, None
+
+
 def _batch_of_one(example: Any) -> tuple[Any, Any]:
-    """One example of a data set, an image or a pair, as a batch; a PIL picture becomes a tensor."""
+    """One example of a data set as a batch; a PIL picture becomes a tensor."""
     from torchvision.transforms.functional import pil_to_tensor
 
-    image, label = example if isinstance(example, (tuple, list)) else (example, None)
+    image, label = _parts(example)
     if not isinstance(image, (Tensor, np.ndarray)):
+        if getattr(image, "mode", "") in ("P", "PA"):  # whose pixels are numbers of colours
+            image = image.convert("RGB")
         image = pil_to_tensor(image)
-    return torch.as_tensor(image).unsqueeze(0), None if label is None else torch.as_tensor(label).reshape(1)
+    return torch.as_tensor(image).unsqueeze(0), None if label is None else [label]
 
 
-def _joined(batches: Iterable[Any]) -> tuple[Tensor, Tensor | None]:
-    """Batches of images, or of images and labels, in one."""
+def _joined(batches: Iterable[tuple[Any, Any]]) -> tuple[Tensor, Tensor | None]:
+    """Batches of images and of labels, or None, in one."""
     images: list[Tensor] = []
     labels: list[Tensor] = []
-    for batch in batches:
-        some, classes = (batch[0], batch[1]) if isinstance(batch, (tuple, list)) else (batch, None)
+    for some, classes in batches:
         if images and _tensor(some).shape[1:] != images[0].shape[1:]:
             raise ValueError(
                 f"real images are of several sizes, {tuple(images[0].shape[1:])} and {tuple(_tensor(some).shape[1:])}"
             )
         images.append(_tensor(some))
         if classes is not None:
-            labels.append(torch.as_tensor(classes))
+            labels.append(_numbers(classes))
     if not images:
         raise ValueError("there are no real images")
     return torch.cat(images), torch.cat(labels) if labels else None

@@ -44,6 +44,21 @@ def replacing(path: str | Path, put: Callable[[Path, Path], None] = os.replace) 
             partial.unlink()
 
 
+def require_writable(path: str | Path) -> None:
+    """Raise before the work what `replacing` would raise after it, as far as that can be told; nothing is made.
+
+    Raises:
+        OSError: `path` is a folder, a file stands in its way, or its folder may not be written to.
+    """
+    target = Path(path)
+    above = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    found = errno.EISDIR if target.is_dir() else None if above.is_dir() else errno.ENOTDIR
+    if found is None and not os.access(above, os.W_OK | os.X_OK):
+        found = errno.EACCES
+    if found is not None:
+        raise OSError(found, f"{target} cannot be written ({os.strerror(found)}): give another name")
+
+
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Write a file with this content; see `replacing`."""
     with replacing(path) as partial:

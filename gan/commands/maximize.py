@@ -1,6 +1,7 @@
 """Find codes whose images activate a unit of a classifier most; write them as a PNG grid, and on request as a GIF."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -11,12 +12,17 @@ from tqdm import tqdm
 from plugin.devices import choose_device
 from plugin.models import load as load_network
 
+from ..classifiers import Classifier
 from ..export import check_names, save_gif, save_grid
 from ..loading import load, load_classifier
 from ..maximising import PRIORS, CodeSpaceAM, ImageSpaceAM, Result
 from ..maximising.maximizer import ActivationMaximizer
 from ..maximising.spaces import SPACES
 from ..maximising.targets import Unit
+from ..networks import Generator
+from ..training.interrupts import InterruptLater
+
+GAN, CLASSIFIER, PRIOR = "dcgan-mnist", "mnist-classifier", "shell"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """What every command that maximises takes."""
-    parser.add_argument("--gan", default="dcgan-mnist", help="a shipped name or a checkpoint; default: dcgan-mnist")
-    parser.add_argument("--classifier", default="mnist-classifier", help="default: mnist-classifier")
-    parser.add_argument("--prior", choices=PRIORS, default="shell", help="default: shell")
+    parser.add_argument("--gan", help=f"a shipped name or a checkpoint; default: {GAN}")
+    parser.add_argument("--classifier", help=f"a shipped name or a checkpoint; default: {CLASSIFIER}")
+    parser.add_argument("--prior", choices=PRIORS, help=f"what keeps codes near those of training; default: {PRIOR}")
     parser.add_argument("--runs", type=int, default=16, help="for each target; default: 16")
     parser.add_argument("--seed", type=int, default=0, help="of the first run for each target; default: 0")
     parser.add_argument("--steps", type=int, default=200, help="at most; default: 200")
@@ -60,22 +66,31 @@ def run(options: argparse.Namespace) -> int:
     check_names(options.out, options.gif)
     maximizer = _maximizer(options, choose_device(options.device))
     frames: list[Tensor] | None = None if options.gif is None else []
-    result = maximize(maximizer, options.target, options, options.repulsion, frames)
+    with InterruptLater() as interrupt:
+        result = maximize(maximizer, options.target, options, options.repulsion, frames, interrupt)
     columns = options.runs if len(options.target) > 1 else None
     print(save_grid(result.images, options.out, columns))
     if frames is not None:
         print(save_gif(frames, options.gif, columns))
     for index, target in enumerate(options.target):
         print(f"  {target}: {_summary(result, slice(index * options.runs, (index + 1) * options.runs))}")
+    if interrupt.asked:
+        print(f"stopped after {result.step} of {options.steps} steps; the files show the runs there", file=sys.stderr)
+        return 130
     return 0
 
 
 def _maximizer(options: argparse.Namespace, device: torch.device) -> ActivationMaximizer:
     if options.space == "codes":
-        if options.network is not None:
-            raise ValueError("--network needs --space fourier, maco or pixels: there is no generator of its images")
-        classifier, generator = load_classifier(options.classifier), load(options.gan).generator
-        return CodeSpaceAM(classifier, generator, options.layer, options.prior, device=device)
+        given = next((name for name in ("network", "weights") if getattr(options, name) is not None), None)
+        if given is not None:
+            raise ValueError(f"--{given} needs --space fourier, maco or pixels: there is no generator of its images")
+        classifier, generator = load_classifier(options.classifier or CLASSIFIER), load(options.gan or GAN).generator
+        refuse_other_images(generator, classifier, options)
+        return CodeSpaceAM(classifier, generator, options.layer, options.prior or PRIOR, device=device)
+    given = next((name for name in ("gan", "classifier", "prior") if getattr(options, name) is not None), None)
+    if given is not None:
+        raise ValueError(f"--{given} is of --space codes: leave it out for --space {options.space}")
     if options.network is None:
         raise ValueError(f"--space {options.space} needs --network, such as all-cnn-c or squeezenet1_0")
     loaded = load_network(options.network, checkpoint=options.weights)
@@ -85,23 +100,43 @@ def _maximizer(options: argparse.Namespace, device: torch.device) -> ActivationM
     return ImageSpaceAM(loaded.network, shape, options.layer, normalise, space=options.space, device=device)
 
 
+def refuse_other_images(generator: Generator, classifier: Classifier, options: argparse.Namespace) -> None:
+    """
+    Raises:
+        ValueError: the classifier was trained on images of another shape than the generator's.
+    """
+    if classifier.image_shape is not None and tuple(classifier.image_shape) != tuple(generator.image_shape):
+        raise ValueError(
+            f"{options.gan or GAN} makes images {tuple(generator.image_shape)}, and {options.classifier or CLASSIFIER} "
+            f"knows {tuple(classifier.image_shape)}: give --gan and --classifier of the same data"
+        )
+
+
 def maximize(
     maximizer: ActivationMaximizer,
     targets: list[Unit],
     options: argparse.Namespace,
     repulsion: float = 0.0,
     frames: list[Tensor] | None = None,
+    interrupt: InterruptLater | None = None,
 ) -> Result:
-    """All runs of the command in one batch, with a progress bar; `frames` gets the images of each step."""
+    """All runs of the command in one batch, with a progress bar.
+
+    Args:
+        maximizer, targets, options, repulsion: what is maximised, and how.
+        frames: gets the images of each step.
+        interrupt: ends the runs after the step in which Ctrl-C is pressed.
+    """
     if options.runs < 1:
         raise ValueError(f"--runs must be at least 1, not {options.runs}")
     seeds = range(options.seed, options.seed + options.runs)
     with tqdm(total=options.steps, desc=f"{len(targets) * options.runs} runs", unit="step") as bar:
 
-        def show(result: Result) -> None:
+        def show(result: Result) -> bool:
             bar.update()
             if frames is not None:
                 frames.append(result.images)
+            return interrupt is not None and interrupt.asked
 
         return maximizer.maximize(
             [target for target in targets for _ in seeds],

@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from plugin.files import replacing
+from plugin.files import replacing, require_writable
 
 from ..export import picture_format
 from ..judging.generator_quality import sample
@@ -24,8 +24,9 @@ def run(options: argparse.Namespace) -> int:
 
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, not {options.count}")
-    generator = load(options.gan).generator
     name, _ = picture_format(options.out)
+    require_writable(options.out)
+    generator = load(options.gan).generator
     images = sample(generator, options.count, options.seed)
     with replacing(options.out) as partial:
         save_image(images, str(partial), nrow=math.ceil(math.sqrt(options.count)), format=name)

@@ -13,10 +13,15 @@ from ..data import NAMES, ImageSet, read
 from ..loading import load_classifier
 from ..networks import NETWORKS
 from ..training import Recipe, train, train_classifier
-from ..training.adversarial import STATE_FILE, recipe_for
+from ..training.adversarial import STATE_FILE
+from ..training.recipes import PRECISIONS, recipe_for
 
 # The shipped judges, by name and shape of the images that they know.
 JUDGES = {("mnist", (1, 28, 28)): "mnist-judge", ("cifar10", (3, 32, 32)): "cifar10-judge"}
+
+# Options that only the training of one kind of network heeds.
+OF_GANS = ("steps", "batch-size", "learning-rate", "penalty", "code-size", "conditional", "precision", "judge")
+OF_CLASSIFIERS = ("epochs",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,31 +33,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder of the run; default: runs/NETWORK-DATA")
     parser.add_argument("--judge", help="classifier for the scores: a name or a file; mnist and cifar10 have their own")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--epochs", type=int, default=8, help="of a classifier")
+    parser.add_argument("--epochs", type=int, help="of a classifier; default: 8")
     for name, kind in (("steps", int), ("batch-size", int), ("learning-rate", float), ("penalty", float)):
         parser.add_argument(f"--{name}", type=kind, help="of a GAN")
     parser.add_argument("--code-size", type=int, help="of a GAN")
     parser.add_argument("--conditional", action="store_true", default=None, help="tell a GAN the classes of the images")
     parser.add_argument("--mirror", action="store_true", default=None, help="show half of the images mirrored")
     parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
-    parser.add_argument("--precision", choices=("bfloat16", "float32"), help="of a GAN's training")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of a GAN's training")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, store, and print the scores."""
     choose_device(options.device)  # before the data are read
+    _refuse_options_of_others(options)
     data, test = (read(options.data, split, options.data_folder, options.size) for split in (True, False))
     folder = options.out or Path("runs") / f"{options.network}-{data.name}"
     if options.network in CLASSIFIERS:
         path = folder / f"{options.network}.safetensors"
+        epochs = 8 if options.epochs is None else options.epochs
         metadata = train_classifier(
-            path, data, test, options.network, options.epochs, options.seed or 0, options.device, bool(options.mirror)
+            path, data, test, options.network, epochs, options.seed or 0, options.device, bool(options.mirror)
         )
         print(f"{path}: test accuracy {metadata['accuracy']:.4f}")
         return 0
-    recipe = _recipe(options, data.name)
+    # The name as it was given: a folder may be called like a data set and hold something else.
+    recipe, judge = _recipe(options, options.data), _judge(options.judge, options.data, data)
     try:
-        metadata = train(recipe, data, test, folder, _judge(options.judge, data), device=options.device)
+        metadata = train(recipe, data, test, folder, judge, device=options.device)
     except KeyboardInterrupt:
         print(f"stopped; {_where_to_go_on(folder)}", file=sys.stderr)
         return 130
@@ -77,7 +85,21 @@ def _recipe(options: argparse.Namespace, data: str) -> Recipe:
     return replace(recipe, **given)
 
 
-def _judge(name: str | None, data: ImageSet) -> Any:
+def _judge(name: str | None, source: str, data: ImageSet) -> Any:
     if name is None:
-        name = JUDGES.get((data.name, data.image_shape))
+        name = JUDGES.get((source, data.image_shape))
     return None if name is None else load_classifier(name)
+
+
+def _refuse_options_of_others(options: argparse.Namespace) -> None:
+    """Raise where an option is given that the network to train would not heed.
+
+    Raises:
+        ValueError: one is.
+    """
+    is_classifier = options.network in CLASSIFIERS
+    others = OF_GANS if is_classifier else OF_CLASSIFIERS
+    given = [name for name in others if getattr(options, name.replace("-", "_")) is not None]
+    if given:
+        whose = "a GAN" if is_classifier else "a classifier"
+        raise ValueError(f"--{given[0]} is of {whose}: leave it out for --network {options.network}")

@@ -17,6 +17,7 @@ from ..maximising.activations import evaluating
 from ..maximising.batching import in_blocks
 from ..maximising.maximizer import random_codes
 from ..maximising.targets import Units
+from ..seeds import random_generator
 
 
 def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
@@ -34,7 +35,7 @@ def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
     count = round(float(result.passes.float().mean()))
     units = Units(result.targets, len(result), maximizer.activations)
     # Other codes than those the runs started from.
-    randoms = [torch.Generator().manual_seed(seed + 10**6) for seed in result.seeds]
+    randoms = [random_generator(seed + 10**6 if seed < 2**63 else seed - 10**6) for seed in result.seeds]
     drawn = random_codes((count, *maximizer.code_shape), randoms, maximizer.like)
     runs = torch.arange(len(result))
     values = maximizer.values(units.select, drawn.flatten(0, 1), runs.repeat_interleave(count))

@@ -22,6 +22,7 @@ from plugin.extras import require
 from ..classifiers import Classifier
 from ..data import ImageSet
 from ..networks import Generator
+from ..seeds import random_generator
 
 CONFIDENT = 0.99
 
@@ -29,7 +30,7 @@ CONFIDENT = 0.99
 @torch.inference_mode()
 def sample(generator: Generator, count: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
     """Images `(count, C, H, W)` in [0, 1] of codes z ~ N(0, I), on the processor, made where the generator is."""
-    codes = torch.randn(count, generator.code_size, generator=torch.Generator().manual_seed(seed))
+    codes = torch.randn(count, generator.code_size, generator=random_generator(seed))
     device = next(generator.parameters(), codes).device
     return torch.cat([generator(part.to(device)).cpu() for part in codes.split(batch_size)])
 

@@ -25,13 +25,15 @@ from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Row, Scorecard
 
 # A judge that is right less often on real images is no judge.
 WEAK = 0.5
+# Of each unit there are so many more real images than runs at least: those that the runs are compared with.
+SPARE = 5
 
 
 def scorecard(
     result: Result,
     judge: nn.Module,
     real: Reals,
-    baselines: Sequence[str] = (BEST, PIXEL),
+    baselines: str | Sequence[str] = (BEST, PIXEL),
     generator_scores: Mapping[str, float] | None = None,
     speed: bool = False,
 ) -> Scorecard:
@@ -50,7 +52,7 @@ def scorecard(
 
     Raises:
         ValueError: a baseline is unknown or needs a generator; the real images are too few, or of another size or
-            range.
+            range; the result was loaded without its maximizer.
 
     Warns:
         UserWarning: the judge is wrong on most of the real images.
@@ -65,6 +67,9 @@ def scorecard(
     >>> [row.measure for row in card.rows][:4]  # print(card) draws the table
     ['reached', 'median_steps', 'agreement', 'judge_probability']
     """
+    if result.maximizer is None:
+        raise ValueError("the result does not hold what made it: load it by Result.load(path, maximizer)")
+    baselines = (baselines,) if isinstance(baselines, str) else baselines
     unknown = [name for name in baselines if name not in (BEST, PIXEL)]
     if unknown:
         raise ValueError(f"unknown baseline {unknown[0]!r}: choose among {BEST} and {PIXEL}")
@@ -78,6 +83,9 @@ def scorecard(
         images[PIXEL], scores[PIXEL], progress[PIXEL] = made.images, made.scores[-1], bench.progress(made)
     images[REAL], scores[REAL] = bench.held_out, bench.scores(bench.held_out)
     columns = {name: bench.measure(images[name], scores[name]) | progress.get(name, {}) for name in images}
+    if bench.labels is None:  # of unknown classes nothing is right
+        for measure in ("agreement", "judge_probability"):
+            columns[REAL].pop(measure, None)
     _warn_of_a_weak_judge(columns[REAL])
     if bench.units.classes is None:
         best = best_of_real(result, bench.real)
@@ -124,16 +132,16 @@ class _Bench:
         for run, target in enumerate(map(repr, result.targets)):
             self.groups.setdefault(target, []).append(run)
         images, labels = images_and_labels(real, result.images.shape[1:])
-        self.real = images
+        self.real, self.labels = images, labels
         self.held_out = torch.empty_like(result.images)
         self.reference: dict[str, Tensor] = {}
         for target, runs in self.groups.items():
             chosen = images
             if labels is not None and self.units.classes is not None:
                 chosen = images[labels == self.units.classes[runs[0]]]
-            if len(chosen) < len(runs) + 5:
+            if len(chosen) < len(runs) + SPARE:
                 raise ValueError(
-                    f"{len(chosen)} real images for target {target} are too few: {len(runs) + 5} are needed"
+                    f"{len(chosen)} real images for target {target} are too few: {len(runs) + SPARE} are needed"
                 )
             self.held_out[runs] = chosen[: len(runs)].to(self.held_out)
             self.reference[target] = self.describe(chosen[len(runs) :].to(self.held_out))[0]

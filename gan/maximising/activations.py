@@ -1,5 +1,7 @@
 """What a classifier computes of images, at its output or at one of its layers, without being touched."""
 
+import copy
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,15 +9,20 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from plugin.devices import choose_device, on_device
-from plugin.heads import HEADS, LOGITS, find_head
+from plugin.heads import HEADS, LOG_SOFTMAX, LOGITS, find_head
 from plugin.observing import ModuleTrace, describe, find_layer
+
+from .held_noise import Held
 
 Transform: TypeAlias = Callable[[Tensor], Tensor]
 
 # Under these names networks return what they are for, beside other things.
 _NAMES = ("logits", "sample", "out")
+# Layers that PyTorch has a kernel for as a whole.
+_FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 # What a network may raise that does not take the images.
 _UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
@@ -32,8 +39,15 @@ class Called(nn.Module):
 
 
 def placed(network: nn.Module | Callable[[Tensor], Any], device: str | torch.device | None) -> nn.Module:
-    """A network, or any function of a tensor, as a module; a copy if it is on another device than the one given."""
+    """A network, or any function of a tensor, as a module; a copy if it cannot be used as it is.
+
+    It cannot on another device than the one given, and with weights that were made in inference mode.
+    """
     module = as_module(network)
+    tensors = (tensor for tensor in (*module.parameters(), *module.buffers()) if not is_lazy(tensor))
+    if any(tensor.is_inference() for tensor in tensors):
+        with torch.inference_mode(False):  # autograd takes no weights that were made in inference mode
+            module = copy.deepcopy(module)
     return module if device is None else on_device(module, choose_device(device))
 
 
@@ -49,6 +63,13 @@ def layer_in(network: nn.Module, given: object, layer: nn.Module | str | None) -
 def as_module(network: nn.Module | Callable[[Tensor], Any]) -> nn.Module:
     """A network, or any function of a tensor, as a module."""
     return network if isinstance(network, nn.Module) else Called(network)
+
+
+def name_of(module: nn.Module) -> str:
+    """What an error calls a network, or the function that it stands for."""
+    if isinstance(module, Called):
+        return getattr(module.function, "__name__", type(module.function).__name__)
+    return type(module).__name__
 
 
 class _Reached(Exception):
@@ -108,26 +129,38 @@ class Activations:
         self._last: nn.Module | None = None
         # On a CPU, pooling and convolutions are twice as fast with the channels last in memory.
         self._channels_last = True
-        types = {value.dtype for value in classifier.parameters() if value.is_floating_point()}
-        self._type = types.pop() if len(types) == 1 else None
+        types = dict.fromkeys(value.dtype for value in classifier.parameters() if value.is_floating_point())
+        # Where there are several, as with batch norm in float32, one of them is that of the images.
+        self._types: list[torch.dtype | None] = [*types] if len(types) == 1 else [None, *types]
+        self._type = self._types[0]
+        self._held = Held(example.device)
+        # Without a graph PyTorch computes these at once, and none of the layers inside runs.
+        self._fuses = any(isinstance(module, _FUSED) for module in classifier.modules())
         with evaluating(classifier):
             # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
-            found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
+            with self._held.watching(classifier, name_of(classifier)):
+                found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
             self.shape = tuple(found.shape[1:])
             classes = self.layer is None and len(self.shape) == 1
             self.head = (head or find_head(found) or _logits_in_doubt()) if classes else None
+            if self.head is not None and head is not None:
+                _refuse_other_values(head, found.detach())
 
     @property
     def name(self) -> str:
         """What the units belong to, as an error should name it."""
         if self.layer is None:
-            return f"the output of the {type(self.classifier).__name__}"
+            return f"the output of the {name_of(self.classifier)}"
         return f"layer {describe(self.classifier, self.layer)}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Activations `(N, *shape)`, with their graph."""
         found: Tensor
-        found = self._run(images)[0] if self.layer is not None else tensor_of(self.classifier(self.prepare(images)))
+        if self.layer is not None:
+            found = self._run(images)[0]
+            return found
+        with self._held:
+            found = tensor_of(self.classifier(self.prepare(images)))
         return found
 
     def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,8 +182,8 @@ class Activations:
         """Run once: everything that can be wrong with the networks shows here."""
         problem: Exception | None = None
         # `x.view(len(x), -1)` after a convolution needs the channels first in memory.
-        for channels_last in (True, False):
-            self._channels_last = channels_last
+        for kind, channels_last in itertools.product(self._types, (True, False)):
+            self._type, self._channels_last = kind, channels_last
             try:
                 return self._checked(self._run(example)[0], len(example))
             except _NotReachedError:
@@ -161,10 +194,10 @@ class Activations:
         if isinstance(problem, _NoRowsError):
             raise problem
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        remedy = "change transform=" if self.transform else "pass transform=, a function that resizes them"
+        remedy = "change" if self.transform else "pass"
+        remedy += " transform=, a function that gives them the size, channels and type that it takes"
         raise ValueError(
-            f"images of shape {tuple(example.shape[1:])} do not fit the {type(self.classifier).__name__} "
-            f"({reason}): {remedy}"
+            f"images of shape {tuple(example.shape[1:])} do not fit the {name_of(self.classifier)} ({reason}): {remedy}"
         ) from problem
 
     def _checked(self, activations: Any, count: int) -> Tensor:
@@ -178,6 +211,10 @@ class Activations:
 
     def _run(self, images: Tensor) -> tuple[Any, Tensor]:
         """The activations, and what the last layer with weights received."""
+        if self._fuses and not torch.is_grad_enabled():
+            with torch.enable_grad():
+                activations, received = self._run(images.detach().requires_grad_())
+            return activations.detach(), received.detach()
         uses, value, received = 0, None, images
 
         def enter(module: nn.Module, arguments: Any) -> None:
@@ -197,7 +234,7 @@ class Activations:
         weighted: list[nn.Module] = []
         output = None
         try:
-            with ModuleTrace(enter, leave):
+            with self._held, ModuleTrace(enter, leave):
                 output = self.classifier(self.prepare(images))
         except _Reached:
             pass
@@ -219,6 +256,21 @@ def _logits_in_doubt() -> str:
         stacklevel=5,
     )
     return LOGITS
+
+
+def _refuse_other_values(head: str, outputs: Tensor) -> None:
+    """
+    Raises:
+        ValueError: the outputs cannot be what the caller says.
+    """
+    low, high = float(outputs.min()), float(outputs.max())
+    wrong = high > 1e-3 if head == LOG_SOFTMAX else low < -1e-3 or high > 1 + 1e-3
+    if head != LOGITS and wrong:
+        expected = "at most 0" if head == LOG_SOFTMAX else "in [0, 1]"
+        raise ValueError(
+            f"head={head!r}: its outputs are {expected}, and the classifier's lie in [{low:.3g}, {high:.3g}]; leave "
+            "head= out to find it out"
+        )
 
 
 class _NotReachedError(ValueError):

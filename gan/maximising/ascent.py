@@ -122,7 +122,7 @@ class Ascent:
             value = found.value.detach()
             # A silent run moves on while its value does not fall.
             still = (self.silent_steps[self._active] > 0).to(value.device) & (value >= self._climb.value)
-            better = (value > self._climb.value) | still | (noisy or self.step == 1)
+            better = (value > self._climb.value) | still | (noisy & value.isfinite()) | (self.step == 1)
             self._note(better, trial.detach(), found)
             frozen = torch.ones(len(better), dtype=torch.bool) if last else self._done()
             if bool(frozen.all()):
@@ -220,14 +220,25 @@ class Ascent:
             return self.units.climbed(values)
 
         randoms = [self.randoms[run] for run in runs.tolist()]
+        if not found.images.requires_grad:
+            raise ValueError(
+                "images do not depend on their codes: look for torch.no_grad, detach() or rounding in the generator"
+            )
         objective = self.maximizer.objective(found.value, found.images, randoms, score)
-        if not objective.requires_grad:
+        slope = None
+        if objective.requires_grad:
+            slope = torch.autograd.grad(objective.sum(), codes, allow_unused=True)[0]
+        if slope is None:
             raise ValueError(
                 f"units of {self.maximizer.activations.name} do not depend on the image: look for torch.no_grad, "
                 "detach(), argmax or rounding in the classifier, the transform and the target"
             )
-        slope = torch.autograd.grad(objective.sum(), codes, allow_unused=True)[0]
-        return torch.zeros_like(codes) if slope is None else slope
+        if self.step == 1 and not bool(slope.isfinite().all()):
+            raise ValueError(
+                f"the slope of a unit of {self.maximizer.activations.name} is NaN or infinite at its first image: look "
+                "for the root, logarithm or quotient of 0 in the networks, the transform and the target"
+            )
+        return slope.nan_to_num(0.0, 0.0, 0.0)  # later, it is a single step that says nothing
 
     def _opened(self, codes: Tensor, slope: Tensor) -> Tensor:
         """The slopes, those of silent runs as open ReLUs give them."""
@@ -256,6 +267,11 @@ class Ascent:
                 raise ValueError(
                     f"a unit of {self.maximizer.activations.name} is NaN or infinite at its first image: check the "
                     "classifier's weights and the transform"
+                )
+            if found.probability is not None and not bool(found.probability.isfinite().all()):
+                raise ValueError(
+                    f"a probability is NaN at its first image, as another class of "
+                    f"{self.maximizer.activations.name} is NaN or infinite: check the classifier's weights"
                 )
             self.images = torch.empty_like(found.images.detach())
             self.scores.append(torch.empty_like(score))

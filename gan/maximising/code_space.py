@@ -7,12 +7,15 @@ from: the ascent makes the classifier certain and leaves the digit unreadable. S
 codes, takes the best, and climbs a few steps from there, under a prior (`gan.maximising.priors`).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..reals import images_and_labels
+from ..seeds import random_generator
 from .activations import Activations, Transform, evaluating, layer_in, placed
 from .batching import in_blocks, rows_of_block
 from .climbing import like_rows
@@ -87,8 +90,8 @@ class CodeSpaceAM(ActivationMaximizer):
         """
         if candidates < 1:
             raise ValueError(f"candidates={candidates}: at least one starting code per run is needed")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
         self.classifier, self.generator = placed(classifier, device), placed(generator, device)
         self.networks = (self.generator, self.classifier)
         self.generated = Generated(
@@ -179,7 +182,7 @@ class CodeSpaceAM(ActivationMaximizer):
         """Codes whose images are near the given ones: least squares by Adam, from the best of random codes, and prior.
 
         Args:
-            images: `(n, C, H, W)` in [0, 1], or one `(C, H, W)`.
+            images: `(n, C, H, W)` in [0, 1] or uint8, or one `(C, H, W)`.
             steps: of Adam.
             seed: of the first image's random codes; the next images have the next numbers.
             candidates: random codes per image of which the best is where it starts.
@@ -188,7 +191,7 @@ class CodeSpaceAM(ActivationMaximizer):
             Codes `(n, d)`, those of the nearest images met.
 
         Raises:
-            ValueError: images of another shape than the generator's, or a number is out of range.
+            ValueError: images of another shape than the generator's or in another range, or a number is out of range.
 
         >>> import torch
         >>> from gan import CodeSpaceAM, load, load_classifier
@@ -197,13 +200,14 @@ class CodeSpaceAM(ActivationMaximizer):
         >>> CodeSpaceAM(load_classifier("mnist-classifier"), generator).invert(images, steps=5).shape
         torch.Size([2, 64])
         """
-        images = images.detach().to(self.like)
+        images = torch.as_tensor(images).detach()
         images = images.unsqueeze(0) if images.ndim == 3 else images
-        if images.shape[1:] != self.image_shape:
+        if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"images {tuple(images.shape)} cannot be inverted: the generator's are {self.image_shape}")
+        images = images_and_labels(images)[0].to(self.like)
         if steps < 1 or candidates < 1:
             raise ValueError(f"steps={steps} and candidates={candidates}: at least one of each is needed")
-        randoms = [torch.Generator().manual_seed(seed + index) for index in range(len(images))]
+        randoms = [random_generator(seed + index) for index in range(len(images))]
         drawn = random_codes((candidates, *self.code_shape), randoms, self.like)
         codes = self._nearest(images, self._on_prior(drawn.flatten(0, 1)).view_as(drawn))
         best, least = codes.clone(), torch.full((len(codes),), torch.inf).to(codes)

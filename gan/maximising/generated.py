@@ -10,13 +10,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .activations import as_module, evaluating, tensor_of
+from .activations import as_module, evaluating, name_of, tensor_of
+from .held_noise import Held
 
 Range = tuple[float, float]
 UNIT: Range = (0.0, 1.0)
 
 # The range is measured on the images of so many random codes, and may be passed by so much.
 _CODES, _SLACK = 16, 0.01
+# By how much of the range images may pass a range that was given: a little is usual without a tanh.
+CLIPPED = 0.25
 
 
 class Generated:
@@ -51,10 +54,13 @@ class Generated:
         own_size: object = None,
     ) -> None:
         self.generator = as_module(generator)
-        self.name = type(generator).__name__
+        self.name = name_of(self.generator)
+        self._held = Held(like.device)
         types = [value.dtype for value in self.generator.parameters() if value.is_floating_point()]
         self._like, self._type = like, types[0] if types else like.dtype
-        self.code_shape, self.example = self._try(_sizes(code_size if code_size is not None else own_size, self.name))
+        sizes = _sizes(code_size if code_size is not None else own_size, self.name)
+        with self._held.watching(self.generator, self.name):
+            self.code_shape, self.example = self._try(sizes)
         self.image_shape = tuple(self.example.shape[1:])
         self.image_range: Range | None = UNIT
         if image_range is not None:
@@ -62,6 +68,7 @@ class Generated:
             if not low < high:
                 raise ValueError(f"image_range={image_range}: give the generator's black and white, such as (-1, 1)")
             self.image_range = float(low), float(high)
+            self._warn_of_clipping(float(low), float(high))
         else:
             self.image_range = self._measure()
         self.example = self._scaled(self.example)
@@ -71,7 +78,8 @@ class Generated:
         return self._scaled(self._draw(codes))
 
     def _draw(self, codes: Tensor) -> Tensor:
-        images: Tensor = tensor_of(self.generator(codes.to(self._type)))
+        with self._held:
+            images: Tensor = tensor_of(self.generator(codes.to(self._type)))
         return images
 
     def _scaled(self, images: Tensor) -> Tensor:
@@ -87,28 +95,49 @@ class Generated:
         for shape in shapes:
             with evaluating(self.generator), torch.no_grad():
                 try:
-                    images = self._draw(torch.zeros(1, *shape).to(self._like))
+                    # Of two codes: a generator that drops or mixes up rows is found out.
+                    images = self._draw(torch.zeros(2, *shape).to(self._like))
                 except (RuntimeError, ValueError, TypeError, IndexError) as error:
                     problem = problem or error
                     continue
-            if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
+            if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 2:
                 found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-                raise ValueError(f"the {self.name} makes {found} of one code: images are (1, C, H, W)")
-            return shape, images
+                raise ValueError(
+                    f"the {self.name} makes {found} of two codes: images are (2, C, H, W); pass a function of codes "
+                    "(N, ...) that returns them"
+                )
+            return shape, images[:1]
+        remedy = "pass code_size=, the length of its codes, or their shape"
+        if isinstance(problem, TypeError):  # it has other arguments, as a class
+            remedy = "pass a function of codes alone, such as lambda codes: generator(codes, label)"
         raise ValueError(
-            f"the {self.name} does not take codes {(1, *shapes[0])} ({str(problem).splitlines()[0]}): "
-            "pass code_size=, the length of its codes, or their shape"
+            f"the {self.name} does not take codes {(2, *shapes[0])} ({str(problem).splitlines()[0]}): {remedy}"
         ) from problem
 
-    def _measure(self) -> Range | None:
-        """The range of the images of random codes; what is not [0, 1] is told."""
+    def _warn_of_clipping(self, low: float, high: float) -> None:
+        """Tell of images far beyond the black and white that the caller gave."""
+        least, most = self._extremes()
+        slack = CLIPPED * (high - low)
+        if least < low - slack or most > high + slack:
+            warnings.warn(
+                f"the {self.name}'s images lie in [{least:.3g}, {most:.3g}], and image_range=({low:g}, {high:g}) clips "
+                "them: give its black and white, or leave it out to have them measured",
+                stacklevel=4,
+            )
+
+    def _extremes(self) -> tuple[float, float]:
+        """The darkest and the brightest pixel of the images of random codes."""
         random = torch.Generator().manual_seed(0)
         codes = torch.randn(_CODES, *self.code_shape, generator=random).to(self._like)
         with evaluating(self.generator), torch.no_grad():
             images = torch.cat([self._draw(code) for code in codes.split(1)])
         if not bool(images.isfinite().all()):
             raise ValueError(f"the {self.name} makes images with NaN or infinite pixels of random codes")
-        low, high = float(images.min()), float(images.max())
+        return float(images.min()), float(images.max())
+
+    def _measure(self) -> Range | None:
+        """The range of the images of random codes; what is not [0, 1] is told."""
+        low, high = self._extremes()
         if low >= -_SLACK and high <= 1 + _SLACK:
             return UNIT
         found: Range | None = None

@@ -6,6 +6,7 @@ x(s) is an image written in a space (`gan.maximising.spaces`), t a random view o
 is that of `CodeSpaceAM`, with Adam's steps: a value that depends on the view says nothing of a single step.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from .activations import Activations, Transform, layer_in, placed
 from .batching import rows_of_large
 from .climbing import AdamClimb
-from .maximizer import ActivationMaximizer, random_codes
+from .maximizer import ActivationMaximizer, check_shape, random_codes
 from .spaces import Maco, Shape, Space, space_of
 from .targets import Units
 from .views import LUCID, MACO, WIDE, Views
@@ -75,21 +76,36 @@ class ImageSpaceAM(ActivationMaximizer):
             ValueError: the images do not fit the classifier, there is no such layer or space, or a number is out of
                 range.
         """
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(f"image_shape {image_shape} is not (channels, height, width)")
+        check_shape("image_shape", image_shape, ("channels", "height", "width"))
+        if input_size is not None:
+            check_shape("input_size", input_size, ("height", "width"))
         self.classifier, self.space = placed(classifier, device), space_of(space, image_shape)
         self.networks = (self.classifier,)
         self.image_shape, self.code_shape = tuple(image_shape), self.space.code_shape
         self.input_size, self.transform = input_size or (image_shape[1], image_shape[2]), transform
         self.views = views if views is not None else views_of(self.space, self.image_shape)
         self.learning_rate = self.space.learning_rate if learning_rate is None else learning_rate
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
         self.rows = rows_of_large(self.like.device)
         self.exact = exact
+        self._refuse_other_space()
         example = torch.full((1, *image_shape), 0.5).to(self.like)
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, self._to_input, example, head)
+
+    def _refuse_other_space(self) -> None:
+        """
+        Raises:
+            ValueError: a space was made for images of another shape.
+        """
+        with torch.no_grad():
+            made = self.render(self.space.start(torch.zeros(1, *self.code_shape).to(self.like)))
+        if tuple(made.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"the space makes images {tuple(made.shape[1:])}, and image_shape is {self.image_shape}: give both the "
+                "same, and input_size= for the classifier's"
+            )
 
     def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
         noise = random_codes(self.code_shape, randoms, self.like)

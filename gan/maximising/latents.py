@@ -8,13 +8,18 @@ are alike. `LatentGenerator` maps standard normal codes to latents with the stat
 and decodes these, so that priors, random starts and best-of-n mean what they mean for a GAN.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from .activations import as_module, tensor_of
+from .activations import as_module, evaluating, tensor_of
+from .generated import CLIPPED
 from .spaces import frequencies
+
+# Of the latents given, those that tell the range of images.
+_DECODED = 4
 
 
 class LatentGenerator(nn.Module):
@@ -24,7 +29,7 @@ class LatentGenerator(nn.Module):
         decoder: latents `(N, c, h, w)` to images; a module or a function.
         latents: of photographs, as the encoder makes them, `(M, c, h', w')`: their statistics are taken.
         size: (h, w) of the latents to make; by default that of `latents`.
-        image_range: the decoder's black and white.
+        image_range: the decoder's black and white; there is a warning where photographs lie far beyond them.
 
     Attributes:
         code_size: (c, h, w).
@@ -36,7 +41,8 @@ class LatentGenerator(nn.Module):
     >>> import torch
     >>> from torch import nn
     >>> from gan import LatentGenerator
-    >>> decoder, latents = nn.ConvTranspose2d(4, 3, 4, 4), torch.randn(30, 4, 8, 8)  # latents of photographs
+    >>> decoder = nn.Sequential(nn.ConvTranspose2d(4, 3, 4, 4), nn.Sigmoid())
+    >>> latents = torch.randn(30, 4, 8, 8)  # of photographs
     >>> generator = LatentGenerator(decoder, latents)
     >>> generator.code_size
     (4, 8, 8)
@@ -54,6 +60,9 @@ class LatentGenerator(nn.Module):
         image_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
+        latents = torch.as_tensor(latents)
+        if not bool(latents.isfinite().all()):
+            raise ValueError("latents hold NaN or infinite values: give those that the encoder makes of photographs")
         if latents.ndim != 4 or latents[:, 0].numel() < 2 * latents.shape[1]:
             raise ValueError(f"latents {tuple(latents.shape)}: give (M, c, h, w), of some tens of photographs")
         self.decoder, (self.low, self.high) = as_module(decoder), image_range
@@ -72,6 +81,26 @@ class LatentGenerator(nn.Module):
         self.register_buffer("mean", mean.view(-1, 1, 1))
         self.register_buffer("mixing", axes * deviation)
         self.register_buffer("scale", scale / _root_mean_square(scale, width))
+        self._warn_of_clipping(latents)
+
+    def _warn_of_clipping(self, latents: Tensor) -> None:
+        """Tell of photographs far beyond the black and white that were given."""
+        with evaluating(self.decoder), torch.no_grad():
+            images = self._decoded(latents[:_DECODED])
+        low, high = float(images.min()), float(images.max())
+        slack = CLIPPED * (self.high - self.low)
+        if low < self.low - slack or high > self.high + slack:
+            warnings.warn(
+                f"the decoder's images lie in [{low:.3g}, {high:.3g}], and image_range=({self.low:g}, {self.high:g}) "
+                "clips them: give its black and white, such as (-1, 1)",
+                stacklevel=3,
+            )
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """What the decoder makes of latents, which it gets in its own number type."""
+        own = next((weight for weight in self.decoder.parameters() if weight.is_floating_point()), latents)
+        images: Tensor = tensor_of(self.decoder(latents.to(own.dtype)))
+        return images
 
     def latents(self, codes: Tensor) -> Tensor:
         """Latents with the statistics of the given ones.
@@ -94,7 +123,7 @@ class LatentGenerator(nn.Module):
         Returns:
             Images `(N, C, H, W)` in [0, 1].
         """
-        images: Tensor = tensor_of(self.decoder(self.latents(codes)))
+        images = self._decoded(self.latents(codes.to(self.mean)))
         return ((images - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def start(self, noise: Tensor) -> Tensor:
@@ -124,6 +153,8 @@ def _fall(white: Tensor) -> float:
     power = torch.fft.rfft2(white).abs().square().mean(dim=(0, 1)).flatten()[1:]
     logs = frequencies(height, width).flatten()[1:].log()
     centred = logs - logs.mean()
+    if not bool(centred.any()):  # of one frequency or none
+        return 0.0
     return float(-(centred * power.log()).sum() / centred.square().sum() / 2)
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..reals import Reals, images_and_labels
+from ..seeds import random_generator
 from .activations import Activations
 from .ascent import Ascent, Settings
 from .batching import in_blocks
@@ -202,12 +204,14 @@ class ActivationMaximizer:
     ) -> Ascent:
         """Everything that can be refused is refused here, before the first step."""
         count = self._count(target, runs, seeds, init)
-        numbers = list(range(operator.index(seed), operator.index(seed) + count) if seeds is None else map(int, seeds))
+        if seeds is None:
+            seeds = range(whole("seed", seed), whole("seed", seed) + count)
+        numbers = [whole("a seed", number) for number in seeds]
         units = Units(target, count, self.activations)
         _refuse_repeated(units, numbers, init)
         wanted = self._wanted(units, stop_at, real)
-        settings = Settings(operator.index(steps), wanted, operator.index(least_steps), float(repulsion))
-        randoms = [torch.Generator().manual_seed(number) for number in numbers]
+        settings = Settings(whole("steps", steps), wanted, whole("least_steps", least_steps), float(repulsion))
+        randoms = [random_generator(number) for number in numbers]
         if init is None:
             codes, tried = self.start(units, randoms, _clear(wanted, count, of_data=isinstance(stop_at, str)))
         else:
@@ -223,6 +227,8 @@ class ActivationMaximizer:
             if stop_at != "data" or real is None:
                 raise ValueError(f'stop_at={stop_at!r}: give a number, or "data" together with real=, the images')
             return reached_by_data(units, self.activations, *images_and_labels(real, self.image_shape))
+        if real is not None:
+            raise ValueError(f'real= is for stop_at="data", and stop_at={stop_at}: leave one of them out')
         if stop_at is None:
             return self.stop_at if units.classes is not None else None
         values = torch.as_tensor(stop_at, dtype=torch.float32)
@@ -230,11 +236,13 @@ class ActivationMaximizer:
             raise ValueError(f"stop_at has {len(values)} values for {count} runs: give one, or one per run")
         if units.classes is not None and not bool(((values > 0) & (values <= 1)).all()):
             raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"stop_at={stop_at}: give finite values of the unit, or None")
         return values if values.ndim else float(stop_at)  # type: ignore[arg-type]
 
     def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
         """How many runs are asked for."""
-        if runs is not None and operator.index(runs) < 1:
+        if runs is not None and whole("runs", runs) < 1:
             raise ValueError(f"runs={runs}: at least one run is needed")
         asked = {
             "runs": runs,
@@ -249,6 +257,7 @@ class ActivationMaximizer:
         return next(iter(given.values()), RUNS)
 
     def _checked(self, init: Tensor) -> Tensor:
+        init = torch.as_tensor(init)
         if tuple(init.shape[1:]) != self.code_shape:
             shape = ", ".join(map(str, self.code_shape))
             raise ValueError(f"init has shape {tuple(init.shape)}: codes are (runs, {shape})")
@@ -260,8 +269,32 @@ class ActivationMaximizer:
     def like(self) -> Tensor:
         """A tensor of the type and on the device of the codes: the networks' own, but float32 for half precision."""
         tensors = [tensor for network in self.networks for tensor in (*network.parameters(), *network.buffers())]
-        found = next((tensor.detach() for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+        known = (tensor for tensor in tensors if not is_lazy(tensor) and tensor.is_floating_point())
+        found = next(known, torch.zeros(())).detach()
         return found if found.dtype == torch.float64 else found.flatten()[:1].float()
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number.
+
+    Raises:
+        TypeError: it is none, or a text.
+    """
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}={value!r}: give a whole number") from error
+
+
+def check_shape(name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: a shape has not these axes, or one of them is no whole number above 0.
+    """
+    if not isinstance(shape, Sequence) or len(shape) != len(axes) or not all(isinstance(n, int) for n in shape):
+        raise ValueError(f"{name} {shape} is not ({', '.join(axes)})")
+    if min(shape) < 1:
+        raise ValueError(f"{name} {shape} is not ({', '.join(axes)}), each at least 1")
 
 
 def random_codes(shape: tuple[int, ...], randoms: list[torch.Generator], like: Tensor) -> Tensor:

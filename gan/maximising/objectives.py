@@ -7,10 +7,14 @@ An objective is a function of the activations `(N, ...)` of a layer, or of the o
 `(N,)`: any target may be one, and any function may be a part of one.
 """
 
-from collections.abc import Callable
+import math
+import numbers
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,8 +35,9 @@ class Objective:
     def __call__(self, activations: Tensor) -> Tensor:
         return torch.stack([weight * term(activations) for weight, term in self.terms]).sum(dim=0)
 
-    def __add__(self, other: "Objective | Term") -> "Objective":
-        return Objective(self.terms + _terms(other))
+    def __add__(self, other: "Objective | Term | int") -> "Objective":
+        # Python's `sum` begins at 0.
+        return self if isinstance(other, int) and other == 0 else Objective(self.terms + _terms(other))
 
     __radd__ = __add__
 
@@ -46,11 +51,17 @@ class Objective:
         return objective(other) - self
 
     def __mul__(self, factor: float) -> "Objective":
+        if not isinstance(factor, numbers.Real):
+            raise TypeError(f"an objective times {factor!r}: give a number")
+        if not math.isfinite(factor):
+            raise ValueError(f"an objective times {factor}: give a finite number")
         return Objective(tuple((factor * weight, term) for weight, term in self.terms))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> "Objective":
+        if divisor == 0:
+            raise ValueError("an objective over 0: give another number")
         return self * (1 / divisor)
 
 
@@ -61,23 +72,29 @@ def objective(term: "Objective | Term") -> Objective:
 
 def channel(number: int) -> Objective:
     """A channel in the mean over its positions; of an output a class."""
-    return objective(Channel(number))
+    return objective(Channel(operator.index(number)))
 
 
 def neuron(number: int, *position: int) -> Objective:
     """A channel at one position, by default at the middle one."""
-    return objective(Neuron(number, position))
+    return objective(Neuron(operator.index(number), tuple(map(operator.index, position))))
 
 
-def direction(vector: Tensor, cosine_power: float = 0.0) -> Objective:
+def direction(vector: "Tensor | np.ndarray[Any, Any] | Sequence[float]", cosine_power: float = 0.0) -> Objective:
     """The activations' component along a vector of channels `(C,)`, in the mean over positions.
 
     Args:
         vector: one number per channel.
         cosine_power: multiplies by the cosine to this power (at least 0.1), so that images whose activations point
             elsewhere gain less (Olah et al. 2017).
+
+    Raises:
+        ValueError: the vector is 0, or holds NaN or infinite numbers.
     """
-    return objective(Direction(tuple(vector.detach().flatten().tolist()), cosine_power))
+    found = torch.as_tensor(vector).detach().flatten().float()
+    if not bool(found.isfinite().all()) or not bool(found.any()):
+        raise ValueError("a direction is 0, or holds NaN or infinite numbers: give one that points somewhere")
+    return objective(Direction(tuple(found.tolist()), cosine_power))
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,11 @@ class Direction:
             cosine = F.cosine_similarity(positions, vector.view(1, -1, 1), dim=1)
             along = along * cosine.clamp(min=0.1) ** self.cosine_power
         return along.mean(dim=1)
+
+
+def names_channels(target: object) -> bool:
+    """Whether a target is an objective with a channel or a neuron in it."""
+    return isinstance(target, Objective) and any(isinstance(term, (Channel, Neuron)) for _, term in target.terms)
 
 
 def _channel(activations: Tensor, number: int) -> Tensor:

@@ -10,6 +10,7 @@ the background and total variation is reduced,
 Scores and probabilities are those of the images as they are, not shifted.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from .activations import Activations, Transform, layer_in, placed
 from .batching import rows_of_block
-from .maximizer import ActivationMaximizer, random_codes
+from .maximizer import ActivationMaximizer, check_shape, random_codes
 from .targets import Units
 
 
@@ -71,12 +72,11 @@ class PixelAM(ActivationMaximizer):
         """
         numbers = {"decay": decay, "variation": variation, "jitter": jitter, "contrast": contrast}
         for name, number in numbers.items():
-            if not number >= 0:
-                raise ValueError(f"{name}={number}: it must not be negative")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0")
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(f"image_shape {image_shape} is not (channels, height, width)")
+            if not 0 <= number < math.inf:
+                raise ValueError(f"{name}={number}: it must not be negative, and finite")
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
+        check_shape("image_shape", image_shape, ("channels", "height", "width"))
         self.classifier = placed(classifier, device)
         self.networks = (self.classifier,)
         self.code_shape = self.image_shape = tuple(image_shape)

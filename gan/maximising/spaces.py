@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..reals import images_and_labels
+
 Shape = tuple[int, int, int]
 
 # Square root of the covariance of ImageNet's colours, over the largest length of its columns: rows are red, green and
@@ -140,15 +142,16 @@ def mean_magnitude(photographs: Tensor, image_shape: Shape) -> Tensor:
     """The mean magnitude of the Fourier coefficients of photographs `(C, H, W // 2 + 1)`, brightness left out.
 
     Args:
-        photographs: `(N, C, H', W')` in [0, 1].
+        photographs: `(N, C, H', W')` in [0, 1] or uint8, or in another form that `gan.scorecard` takes.
         image_shape: (C, H, W), to which they are scaled.
 
     Raises:
-        ValueError: another number of channels.
+        ValueError: another number of channels, another range, or no photographs.
     """
-    if photographs.ndim != 4 or photographs.shape[1] != image_shape[0]:
-        raise ValueError(f"photographs {tuple(photographs.shape)} do not fit images {image_shape}")
-    resized = torch.nn.functional.interpolate(photographs.float(), image_shape[1:], mode="bilinear", antialias=True)
+    pictures = images_and_labels(photographs)[0]
+    if pictures.shape[1] != image_shape[0]:
+        raise ValueError(f"photographs {tuple(pictures.shape)} do not fit images {image_shape}")
+    resized = torch.nn.functional.interpolate(pictures.float(), image_shape[1:], mode="bilinear", antialias=True)
     colours = uncorrelated(resized.clamp(0.02, 0.98).logit())
     magnitude: Tensor = torch.fft.rfft2(colours).abs().mean(dim=0)
     magnitude[:, 0, 0] = 0

@@ -9,18 +9,23 @@ depend on how large the maps are. A callable maps activations `(N, ...)` to one 
 import operator
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plugin import heads
 
 from .activations import Activations
+from .objectives import names_channels
+
+# Layers whose rows are channels.
+_OF_SIGNALS = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
 
 Index: TypeAlias = tuple[int | slice, ...]
 Unit: TypeAlias = int | Index | Callable[[Tensor], Tensor]
-Target: TypeAlias = Unit | Sequence[Unit] | Tensor
+Target: TypeAlias = Unit | Sequence[Unit] | Tensor | np.ndarray[Any, Any]
 
 
 class Units:
@@ -32,7 +37,7 @@ class Units:
         activations: what the units belong to.
 
     Attributes:
-        targets: one per run, as given.
+        targets: one per run, as given, but ints from 0 on.
         classes: the class of each run `(runs,)`, None unless every run maximises a class.
 
     Raises:
@@ -46,6 +51,11 @@ class Units:
         if len(self.targets) != runs:
             raise ValueError(f"{len(self.targets)} targets for {runs} runs: give one target per run, or one for all")
         indices = [None if callable(entry) else self._index(entry) for entry in self.targets]
+        # One name for each unit: -1 is the last one's number, and a number of NumPy's or in a tensor is an int.
+        self.targets = [
+            entry if callable(entry) or index is None else index if isinstance(entry, tuple) else _first(index)
+            for entry, index in zip(self.targets, indices, strict=True)
+        ]
         plain = [index for index in indices if index is not None and all(isinstance(part, int) for part in index)]
         self._function = self.targets[0] if callable(target) else None
         self._indices: Tensor | None = None
@@ -108,17 +118,17 @@ class Units:
     def _warn_of_positions(self) -> None:
         """An int is an index into the first axis: where that looks like positions, say so."""
         shape = self._activations.shape
-        if not any(isinstance(target, int) for target in self.targets):
+        if not any(isinstance(target, int) or names_channels(target) for target in self.targets):
             return
-        if len(shape) == 2:
+        if len(shape) == 2 and not isinstance(self._activations.layer, _OF_SIGNALS):
             what, remedy = "rows, such as tokens", "(slice(None), k) is number k of every row"
         elif len(shape) == 3 and shape[0] == shape[1] != shape[2]:
             what, remedy = "rows of an image with its channels last", "(slice(None), slice(None), k) is channel k"
         else:
             return
         warnings.warn(
-            f"{self._activations.name} is {shape} per image, which looks like {what}: an int is an index into the "
-            f"first axis; {remedy}",
+            f"{self._activations.name} is {shape} per image, which looks like {what}: an int, a channel and a neuron "
+            f"are an index into the first axis; {remedy}",
             stacklevel=5,
         )
 
@@ -155,16 +165,21 @@ class Units:
         return tuple(part if isinstance(part, slice) else part % size for part, size in zip(index, shape, strict=False))
 
 
+def _first(index: Index) -> Unit:
+    """An int as it is named, a slice as a tuple."""
+    return index[0] if isinstance(index[0], int) else index
+
+
 def entries(target: Target, runs: int = 1) -> list[Unit]:
     """One target per run: those of a list, a range or a 1-d tensor, or `runs` times the one given."""
-    if isinstance(target, Tensor):
-        target = target.tolist() if target.ndim else int(target)
+    if isinstance(target, (Tensor, np.ndarray)):
+        target = target.tolist()  # a number, where it has no axis
     return list(target) if isinstance(target, list | range) else [target] * runs  # type: ignore[list-item]
 
 
 def several(target: Target) -> bool:
     """Whether a target has one entry per run."""
-    return isinstance(target, list | range) or (isinstance(target, Tensor) and target.ndim > 0)
+    return isinstance(target, list | range) or (isinstance(target, (Tensor, np.ndarray)) and target.ndim > 0)
 
 
 def class_probabilities(head: str, outputs: Tensor, classes: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Views:
     colour: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
+        if not isinstance(self.count, int) or self.count < 1:
             raise ValueError(f"count={self.count}: at least one view per step is needed")
         for name in ("shift", "angle", "noise", "middle", "colour"):
             if not getattr(self, name) >= 0:

@@ -12,10 +12,9 @@ constant for half of the steps and then falls to zero; what is stored is an expo
 
 import copy
 import json
-import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,91 +24,24 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from plugin.devices import choose_device
-from plugin.files import replacing, save_torch, write_json
+from plugin.files import replacing, require_writable, save_torch, write_json
 from plugin.models.checkpoints import save_checkpoint
 
-from ..classifiers import Classifier
+from ..classifiers import Classifier, check_fit
 from ..data import ImageSet
 from ..judging.generator_quality import evaluate, require_torchmetrics
 from ..loading import load
 from ..networks import NETWORKS, Discriminator, Generator
+from ..seeds import random_generator, seeded
 from .interrupts import InterruptLater
 from .precision import mixed_precision
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the result, besides the images.
-
-    Attributes:
-        architecture: "mlp" or "dcgan".
-        arguments: for the network's class, `image_shape` apart (`code_size`, `hidden`, `width`).
-        steps: updates of each network.
-        batch_size: images per update.
-        seed: decides first weights, codes and the choice of images.
-        learning_rate: of Adam (0.5, 0.99) for both networks.
-        penalty: weight of R1, for images in [0, 1].
-        penalty_every: steps between two evaluations of R1.
-        average_decay: of the moving average, per step.
-        precision: "bfloat16" (by autocast, on processors that compute with it) or "float32".
-        conditional: tell both networks the classes of the images.
-        mirror: show half of the real images mirrored; right for photographs, wrong for digits.
-
-    >>> from gan import Recipe
-    >>> recipe = Recipe("mlp", {"code_size": 16}, steps=1000, seed=1)
-    >>> recipe.rate(0), recipe.rate(1000)
-    (0.0005, 0.0)
-    """
-
-    architecture: str = "dcgan"
-    arguments: dict[str, Any] = field(default_factory=dict)
-    steps: int = 4000
-    batch_size: int = 128
-    seed: int = 0
-    learning_rate: float = 5e-4
-    penalty: float = 0.5
-    penalty_every: int = 16
-    average_decay: float = 0.998
-    precision: str = "bfloat16"
-    conditional: bool = False
-    mirror: bool = False
-
-    def rate(self, step: int) -> float:
-        """The learning rate: constant for half of the steps, then down to 0 along a cosine.
-
-        Args:
-            step: the number of the step, from 0.
-        """
-        late = max(0.0, 2 * step / self.steps - 1)
-        return self.learning_rate * (1 + math.cos(math.pi * late)) / 2
+from .recipes import Recipe
 
 
 def squared_slope(logits: Tensor, images: Tensor) -> Tensor:
     """Mean over the batch of |grad_x D(x)|^2, to be differentiated itself."""
     (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return slope.square().sum(dim=(1, 2, 3)).mean()
-
-
-# By network, or by network and data where the data want another one.
-RECIPES = {
-    "mlp": Recipe("mlp", steps=36000, penalty=0.5, precision="float32"),
-    "dcgan": Recipe("dcgan", {"branches": 32}, steps=12000, batch_size=64, penalty=0.2),
-    "dcgan-cifar10": Recipe(
-        "dcgan",
-        {"code_size": 128, "width": 96, "detail": 48},
-        steps=7000,
-        batch_size=64,
-        penalty=0.05,
-        average_decay=0.999,
-        conditional=True,
-        mirror=True,
-    ),
-}
-
-
-def recipe_for(network: str, data: str) -> Recipe:
-    """The recipe of a network, "mlp" or "dcgan", for data of this name."""
-    return RECIPES.get(f"{network}-{data}", RECIPES[network])
 
 
 # All that is needed to go on with a run.
@@ -131,13 +63,14 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, data: ImageSet, folder: Path, device: str | torch.device | None = None) -> None:
         self.recipe, self.data, self.folder, self.device = recipe, data, folder, choose_device(device)
-        torch.manual_seed(recipe.seed)
+        self.sha256 = data.sha256()
         self.arguments = {"image_shape": data.image_shape, **recipe.arguments}
         if recipe.conditional:
             if data.labels is None:
                 raise ValueError(f"{data.name} has no classes to tell the networks: put the pictures in class folders")
             self.arguments["classes"] = len(data.classes)
-        network = NETWORKS[recipe.architecture](**self.arguments)
+        with seeded(recipe.seed):
+            network = NETWORKS[recipe.architecture](**self.arguments)
         network.to(self.device, memory_format=torch.channels_last)
         self.network: nn.Module = network
         self.generator: Generator = network.generator
@@ -149,7 +82,7 @@ class Trainer:
             )
             for part in (self.discriminator, self.generator)
         ]
-        self.random = torch.Generator().manual_seed(recipe.seed)
+        self.random = random_generator(recipe.seed)
         self.step = 0
         self.history: list[dict[str, float]] = []
 
@@ -165,13 +98,11 @@ class Trainer:
         """Go on where the run in the folder stopped, if there is one.
 
         Raises:
-            ValueError: it is a run of another recipe or of other data.
+            ValueError: it is a run of another recipe or of other data, or its file is damaged.
         """
-        if not self.state_file.exists():
+        state = self._stored()
+        if state is None:
             return
-        state = torch.load(self.state_file, "cpu", weights_only=True)
-        if state["identity"] != self.identity():
-            raise ValueError(f"{self.folder} holds another run: {state['identity']}; give another folder")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
@@ -179,10 +110,37 @@ class Trainer:
         self.random.set_state(state["random"])
         self.step, self.history = state["step"], state["history"]
 
+    def _stored(self) -> dict[str, Any] | None:
+        """What `save` wrote into the folder, None if it did not; of this run and no other."""
+        if not self.state_file.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.state_file, "cpu", weights_only=True)
+            identity = state["identity"]
+        except OSError:
+            raise
+        except Exception as error:  # whatever its reader meets in a file of another kind
+            raise ValueError(
+                f"{self.state_file} is damaged, or no training of a GAN ({type(error).__name__}): remove it to begin "
+                "anew, or give another folder"
+            ) from error
+        if identity != self.identity():
+            raise ValueError(f"{self.folder} holds another run: {identity}; give another folder")
+        if state.get("sha256", self.sha256) != self.sha256:
+            raise ValueError(f"{self.folder} holds a run with other pictures of {self.data.name}: give another folder")
+        return state
+
     def save(self) -> None:
-        """Write everything that `resume` reads, atomically."""
+        """Write everything that `resume` reads, atomically.
+
+        Raises:
+            OSError: the file cannot be written.
+            ValueError: another run has written to the folder meanwhile.
+        """
+        self._stored()
         state = {
             "identity": self.identity(),
+            "sha256": self.sha256,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -368,6 +326,7 @@ def train(
     if classifier is not None:
         check_fit(classifier, data)
         require_torchmetrics()  # before hours of training
+    require_writable(Path(folder) / STATE_FILE)
     trainer = Trainer(recipe, data, Path(folder), device)
     trainer.resume()
     trainer.run(save_every)
@@ -376,12 +335,3 @@ def train(
     trainer.store(path, {})
     generator = load(path).generator.to(trainer.device)
     return trainer.store(path, evaluate(generator, data, test, classifier))
-
-
-def check_fit(classifier: Classifier, data: ImageSet) -> None:
-    """Raise before hours of training what would be raised after them."""
-    try:
-        with torch.inference_mode():
-            classifier(data.images[:1].float() / 255)
-    except RuntimeError as error:
-        raise ValueError(f"the classifier does not take images {data.image_shape}: {error}") from error

@@ -10,11 +10,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from plugin.devices import choose_device
+from plugin.files import require_writable
 from plugin.models.checkpoints import save_checkpoint
 from plugin.statistics import accuracy
 
-from ..classifiers import CLASSIFIERS
+from ..classifiers import CLASSIFIERS, Classifier
 from ..data import ImageSet
+from ..seeds import random_generator, seeded
 from .precision import mixed_precision
 
 
@@ -62,8 +64,9 @@ def train_classifier(
         The stored metadata; `accuracy` is that of the float16 weights as stored.
 
     Raises:
-        ValueError: the images have no labels.
-        FloatingPointError: the loss is not finite; the file stays as it was.
+        ValueError: the images have no labels, the two splits differ in shape or classes, or a number is out of range.
+        FloatingPointError: the training diverged; nothing is written.
+        OSError: the file cannot be written.
 
     >>> from tempfile import mkdtemp
     >>> import torch
@@ -78,29 +81,19 @@ def train_classifier(
     """
     if train.labels is None or test.labels is None:
         raise ValueError(f"{train.name} has no classes to learn: put the pictures in one folder per class")
+    if (train.classes, train.image_shape) != (test.classes, test.image_shape):
+        raise ValueError(
+            f"the images to learn are {train.image_shape} of {len(train.classes)} classes, those to measure on "
+            f"{test.image_shape} of {len(test.classes)}: give two splits of the same data"
+        )
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs}: at least one is needed")
+    if kind not in CLASSIFIERS:
+        raise ValueError(f"unknown classifier {kind!r}: choose one of {', '.join(CLASSIFIERS)}")
+    require_writable(path)
     place = choose_device(device)
-    torch.manual_seed(seed)
-    classifier = CLASSIFIERS[kind](train.image_shape, train.classes).to(place).to(memory_format=torch.channels_last)
-    random = torch.Generator().manual_seed(seed)
-    steps = epochs * math.ceil(len(train) / 128)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=place.type != "mps")
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.2)
-    for epoch in range(epochs):
-        classifier.train()
-        batches = torch.randperm(len(train), generator=random).split(128)
-        for batch in (bar := tqdm(batches, desc=f"{kind}, epoch {epoch + 1}/{epochs}", unit="batch", mininterval=2)):
-            images = jitter(train.images[batch].float() / 255, random, mirror)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with mixed_precision(device=place):
-                logits = classifier(images.to(place))
-            loss = F.cross_entropy(logits.float(), train.labels[batch].to(place))
-            if not loss.isfinite():
-                raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch + 1}: {path} is left as it was")
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    with seeded(seed, place):  # dropout draws from the global generators
+        classifier = _fitted(path, train, kind, epochs, seed, place, mirror)
     metadata: dict[str, Any] = {
         "architecture": kind,
         "image_shape": train.image_shape,
@@ -120,3 +113,31 @@ def train_classifier(
     metadata["accuracy"] = accuracy(classifier, ((images.to(place), labels.to(place)) for images, labels in batches))
     save_checkpoint(path, classifier, metadata)
     return metadata
+
+
+def _fitted(
+    path: str | Path, train: ImageSet, kind: str, epochs: int, seed: int, place: torch.device, mirror: bool
+) -> Classifier:
+    assert train.labels is not None
+    classifier = CLASSIFIERS[kind](train.image_shape, train.classes).to(place).to(memory_format=torch.channels_last)
+    random = random_generator(seed)
+    steps = epochs * math.ceil(len(train) / 128)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=place.type != "mps")
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.2)
+    for epoch in range(epochs):
+        classifier.train()
+        batches = torch.randperm(len(train), generator=random).split(128)
+        for batch in (bar := tqdm(batches, desc=f"{kind}, epoch {epoch + 1}/{epochs}", unit="batch", mininterval=2)):
+            images = jitter(train.images[batch].float() / 255, random, mirror)
+            images = images.contiguous(memory_format=torch.channels_last)
+            with mixed_precision(device=place):
+                logits = classifier(images.to(place))
+            loss = F.cross_entropy(logits.float(), train.labels[batch].to(place))
+            if not loss.isfinite():
+                raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch + 1}: {path} is left as it was")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    return classifier

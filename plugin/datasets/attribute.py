@@ -5,7 +5,8 @@ The run can be killed at any moment, and the same call goes on. Several processe
 one output, each to its own files.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def attribute_dataset(
     """Write the attribution map of every picture of a data set, or go on with it.
 
     Args:
-        model: a name that `plugin.models.load` knows, `package.module:factory`, a module, or a `LoadedModel`.
+        model: a name that `plugin.models.load` knows, `package.module:factory`, a module, or a `LoadedModel`. It is
+            explained in eval mode; afterwards its modules have their modes again.
         method: a key of `plugin.attr.methods.METHODS`.
         source: where the pictures are; see `plugin.datasets.sources.open_source`.
         out: a path or a URL. A name that ends in `.parquet` is a folder of Parquet files, another one a zarr store; see
@@ -101,24 +103,39 @@ def attribute_dataset(
     rows = block_rows or (batch_size if isinstance(sink, ZarrSink) else max(_PARQUET_ROWS, batch_size))
     _check_numbers(batch_size=batch_size, workers=workers, block_rows=rows, actors=1 if actors is None else actors)
     limit, share = ErrorLimit(max_errors), _share(engine)
+    if actors is not None and engine != "ray":
+        raise ValueError(f"actors = {actors} is of the engine ray: choose it, or leave actors out")
     if not resume:
         _refuse_to_resume(str(out), share)
     pictures = open_source(source)
     next(iter(pictures.records()))  # before a network is loaded
     arguments: dict[str, Any] = {"model": model, "method": method, "target": target, "checkpoint": checkpoint}
     arguments |= {"layer": layer, "dtype": dtype, "device": device}
-    explain = Explain(**arguments)
-    labels = None
-    if target == "label":
-        labels = Labels(pictures.records(), explain.model.classes, explain.row_shapes["logits"][0])
-    blocks = sink.begin(Plan(explain.settings, _about(explain, source), explain.row_shapes, rows), pictures)
-    title = Path(str(out)).name if progress and share.rank == 0 else ""
-    shown: Progress = progress if callable(progress) else title
-    chosen: LocalEngine | RayEngine = LocalEngine(explain, batch_size, workers, shown)
-    if engine == "ray":
-        chosen = RayEngine(arguments, explain, batch_size, workers, actors, shown)
-    chosen.run(_shared(blocks, share), pictures, sink, labels, limit)
-    return replace(sink.finish(), seconds=chosen.seconds, actors=chosen.pictures_of)
+    with _modes_kept(model):
+        explain = Explain(**arguments)
+        labels = None
+        if target == "label":
+            labels = Labels(pictures.records(), explain.model.classes, explain.row_shapes["logits"][0])
+        blocks = sink.begin(Plan(explain.settings, _about(explain, source), explain.row_shapes, rows), pictures)
+        title = Path(str(out)).name if progress and share.rank == 0 else ""
+        shown: Progress = progress if callable(progress) else title
+        chosen: LocalEngine | RayEngine = LocalEngine(explain, batch_size, workers, shown)
+        if engine == "ray":
+            chosen = RayEngine(arguments, explain, batch_size, workers, actors, shown)
+        chosen.run(_shared(blocks, share), pictures, sink, labels, limit)
+        return replace(sink.finish(), seconds=chosen.seconds, actors=chosen.pictures_of)
+
+
+@contextmanager
+def _modes_kept(model: str | nn.Module | LoadedModel) -> Iterator[None]:
+    """A caller's network is explained in eval mode, and may be trained on afterwards."""
+    network = model.network if isinstance(model, LoadedModel) else model
+    training = [part for part in network.modules() if part.training] if isinstance(network, nn.Module) else []
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _check_numbers(**numbers: int) -> None:
@@ -131,7 +148,7 @@ def _refuse_to_resume(out: str, share: Share) -> None:
     if share.world_size > 1:
         raise ValueError("resume=False is for one process: of several, all but the first go on with what one began")
     if paths.exists(out):
-        raise ValueError(f"{out} exists: choose resume=True to go on with it, or give another --out")
+        raise ValueError(f"{out} exists: choose resume=True (no --no-resume) to go on with it, or give another --out")
 
 
 def _share(engine: str) -> Share:

@@ -1,6 +1,8 @@
 """From the bytes of pictures to their maps and everything else that is stored of them."""
 
 import hashlib
+import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -21,6 +23,7 @@ from ..devices import choose_device
 from ..heads import LOGITS, find_head, probabilities
 from ..models import LoadedModel, Preprocessing, hugging_face, load
 from ..models.pictures import decode
+from ..observing import find_layer
 from ..rules.presets import epsilon_gamma_box
 from .code_version import code_sha256
 
@@ -60,6 +63,10 @@ def _call_factory(specification: str) -> nn.Module | LoadedModel:
         factory = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"there is no {specification}: {error}") from error
+    try:
+        inspect.signature(factory).bind()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{specification} is no function without arguments ({error}): give one that is") from error
     made = factory()
     if not isinstance(made, nn.Module | LoadedModel):
         raise ValueError(
@@ -144,6 +151,8 @@ class Explain:
         self.model = load_model(model, checkpoint)
         self.device = choose_device(device)
         self.model.network.to(self.device)
+        weights = (weight.dtype for weight in self.model.network.parameters() if weight.is_floating_point())
+        self._type = next(weights, torch.float32)
         self._attribution = self._construct()
         self.settings: dict[str, Any] = {
             "model": self.model.name,
@@ -165,7 +174,7 @@ class Explain:
             arguments["rules"] = epsilon_gamma_box(*self.model.preprocessing.input_range)
         elif self.method.preset:
             arguments["rules"] = self.method.preset
-        layer = [] if self.layer is None else [self.model.network.get_submodule(self.layer)]
+        layer = [] if self.layer is None else [find_layer(self.model.network, self.layer)]
         return self.method.attribution_class(neuron=False)(self.model.network, *layer, **arguments)
 
     def _probe(self, method: str) -> None:
@@ -173,8 +182,7 @@ class Explain:
         grey = self.model.preprocessing.pixels(Image.new("RGB", (64, 64), "grey"))
         try:
             if isinstance(self._attribution, LRPTranspose):  # names all that has no rule, not only the first
-                pixels = torch.from_numpy(grey[np.newaxis]).to(self.device)
-                self._attribution.check(self.model.preprocessing.normalised(pixels)).require()
+                self._attribution.check(self._inputs(grey[np.newaxis]).detach()).require()
             self._head = self._find_head(grey)
             rows = self.explain_pixels(grey[np.newaxis], [0])
         except Exception as error:  # any network may fail in a way of its own
@@ -184,10 +192,28 @@ class Explain:
 
     def _find_head(self, grey: NDArray[np.uint8]) -> str:
         """What the network's outputs are, one of `plugin.heads.HEADS`."""
-        inputs = self.model.preprocessing.normalised(torch.from_numpy(grey[np.newaxis]).to(self.device))
+        before = torch.get_rng_state()
         with torch.enable_grad():
-            outputs = self.model.network(inputs.requires_grad_().clone())  # which the network may overwrite
+            outputs = self.model.network(self._inputs(grey[np.newaxis]).clone())  # which the network may overwrite
+        if not torch.equal(before, torch.get_rng_state()):
+            warnings.warn(
+                f"{self.model.name} draws random numbers in its forward pass: its maps differ from run to run; look "
+                "for dropout that is always on",
+                stacklevel=5,
+            )
+        if not isinstance(outputs, Tensor):
+            raise ValueError(
+                f"its output is a {type(outputs).__name__}, and must be a tensor (N, classes): give a network around "
+                "it that returns its logits alone"
+            )
+        if not bool(outputs.isfinite().all()):
+            raise ValueError("its outputs for a grey picture are NaN or infinite: check its weights")
         return find_head(outputs) or LOGITS
+
+    def _inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """The network's inputs for pixels `(n, H, W, C)`, in the number type of its weights."""
+        inputs = self.model.preprocessing.normalised(torch.from_numpy(pixels).to(self.device))
+        return inputs.to(self._type).requires_grad_()  # Captum warns of inputs without this mark
 
     def __call__(self, batch: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Rows:
         """Explain pictures as they are stored; a picture that cannot be explained is a row with an error.
@@ -265,10 +291,9 @@ class Explain:
             Arrays with n rows, without `id`. A map that is not finite is NaN throughout, and has an error.
         """
         started = perf_counter()
-        inputs = self.model.preprocessing.normalised(torch.from_numpy(pixels).to(self.device))
+        inputs = self._inputs(pixels)
         selection = _Selection(self.target, labels)
-        # Captum warns of inputs without this mark.
-        maps = self._attribution.attribute(inputs.requires_grad_(), target=selection, **self.method.call)
+        maps = self._attribution.attribute(inputs, target=selection, **self.method.call)
         logits, target, maps = selection.logits.float(), selection.chosen, maps.to(getattr(torch, self.dtype))
         finite = maps.flatten(1).isfinite().all(1)
         maps[~finite] = torch.nan

@@ -57,7 +57,7 @@ class ErrorLimit:
     errors: int = 0
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 0:
+        if self.limit is not None and not self.limit >= 0:  # as NaN is
             raise ValueError(f"max_errors = {self.limit} must be a number from 0 on, or a share below 1")
 
     def count(self, seen: int, errors: int) -> None:

@@ -28,6 +28,7 @@ def cifar10(source: str | Path | None, train: bool) -> tuple[Tensor, Tensor]:
 
     Raises:
         FileNotFoundError: nothing at `source` has one of these layouts.
+        ValueError: class folders are called otherwise than CIFAR-10's.
     """
     split = "train" if train else "test"
     if source is None:
@@ -64,7 +65,16 @@ def _from_npz(path: Path) -> tuple[Tensor, Tensor]:
 def _from_images(folder: Path) -> tuple[Tensor, Tensor]:
     from torchvision.datasets import ImageFolder
 
-    pairs = [(np.asarray(image.convert("RGB")), label) for image, label in ImageFolder(str(folder))]
+    found = ImageFolder(str(folder))
+    # By name: ImageFolder numbers the folders that are there, and one may be missing.
+    numbers = {name: index for index, name in enumerate(CIFAR10_CLASSES)} | {str(index): index for index in range(10)}
+    unknown = [name for name in found.classes if name not in numbers]
+    if unknown:
+        raise ValueError(
+            f"{folder} has the class folder {unknown[0]}: those of CIFAR-10 are called {', '.join(CIFAR10_CLASSES)}, "
+            "or 0 to 9"
+        )
+    pairs = [(np.asarray(image.convert("RGB")), numbers[found.classes[label]]) for image, label in found]
     images, labels = zip(*pairs, strict=True)
     return _stack(list(images), labels)
 

@@ -14,8 +14,10 @@ differs in three ways, none of which affects the architecture of the stored netw
 import argparse
 import copy
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,11 +28,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from .. import statistics
-from ..files import save_torch, write_json
+from ..files import require_writable, save_torch, write_json
 from .all_cnn import ClassMapNetwork
 from .checkpoints import load_weights, read_metadata, save_checkpoint
 from .data import CIFAR10_CLASSES, cifar10, normalise
 from .networks import NETWORKS
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Recipe:
 
     `precision` is "float32" or "bfloat16" (autocast). `started_from` is a checkpoint of the same network from which to
     continue, at a lower learning rate; its batch norms are folded already, and none are added again.
+
+    Raises:
+        ValueError: a setting is out of range.
     """
 
     network: str
@@ -52,6 +59,22 @@ class Recipe:
     average_decay: float = 0.998
     precision: str = "float32"
     started_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise ValueError(f"network={self.network!r}: choose one of {', '.join(sorted(NETWORKS))}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        for name, least, most in (("epochs", 1, None), ("batch_size", 2, None), ("smallest", 4, 32)):
+            number = getattr(self, name)
+            if number < least or (most is not None and number > most):
+                raise ValueError(f"{name}={number}: give {least} or more" + (f", at most {most}" if most else ""))
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate={self.learning_rate}: give a finite number above 0")
+        if not all(0 <= share < 1 for share in self.dropout):
+            raise ValueError(f"dropout={self.dropout}: give shares from 0 on and below 1")
+        if not abs(self.seed) < 2**48:  # with the number of an epoch it is a seed of PyTorch's
+            raise ValueError(f"seed={self.seed}: give a number of less than 15 digits")
 
     def resolution(self, epoch: int) -> int:
         """Side of the training images in pixels, a multiple of 4: it grows over the first half of the epochs to 32."""
@@ -128,16 +151,26 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int
 
 
 class Trainer:
-    """One run in one folder: `training.pt` is rewritten after each epoch, so that an interrupted run can continue."""
+    """One run in one folder: `training.pt` is rewritten after each epoch, so that an interrupted run can continue.
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    Args:
+        recipe: the settings.
+        folder: of the run.
+        images: to learn from, by which a run is recognised; None leaves them out.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, images: Tensor | None = None) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, Progress()
+        self.sha256 = "" if images is None else sha256(images.contiguous().numpy().data).hexdigest()
         torch.manual_seed(recipe.seed)
         network = NETWORKS[recipe.network].build(classes=len(CIFAR10_CLASSES), dropout=recipe.dropout)
         if recipe.started_from is None:
             network = add_batch_norm(network)
         else:
-            network.load_state_dict(load_weights(recipe.started_from))
+            try:
+                network.load_state_dict(load_weights(recipe.started_from))
+            except RuntimeError as error:
+                raise ValueError(f"{recipe.started_from} holds no weights of {recipe.network}") from error
         self.network = network.to(memory_format=torch.channels_last)
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average_decay)
         self.average = torch.optim.swa_utils.AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
@@ -155,20 +188,50 @@ class Trainer:
         return self.folder / "training.pt"
 
     def resume(self) -> None:
-        """Continue the run in the folder; a run of another recipe is refused."""
-        if not self.state_file.exists():
+        """Continue the run in the folder.
+
+        Raises:
+            ValueError: it is one of another recipe or of other images, or its file is damaged.
+        """
+        state = self._stored()
+        if state is None:
             return
-        state = torch.load(self.state_file, weights_only=True)
-        if state["recipe"] != json.dumps(asdict(self.recipe)):
-            raise ValueError(f"{self.state_file} belongs to another recipe: {state['recipe']}; give another --out")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**json.loads(state["progress"]))
 
+    def _stored(self) -> dict[str, Any] | None:
+        """What `save` wrote into the folder, None if it did not; of this run and no other."""
+        if not self.state_file.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.state_file, weights_only=True)
+            recipe = state["recipe"]
+        except OSError:
+            raise
+        except Exception as error:  # whatever its reader meets in a file of another kind
+            raise ValueError(
+                f"{self.state_file} is damaged, or no training of a classifier ({type(error).__name__}): remove it to "
+                "begin anew, or give another --out"
+            ) from error
+        if recipe != json.dumps(asdict(self.recipe)):
+            raise ValueError(f"{self.state_file} belongs to another recipe: {recipe}; give another --out")
+        known = state.get("sha256")
+        if known and self.sha256 and known != self.sha256:
+            raise ValueError(f"{self.state_file} belongs to a run with other images or --limit; give another --out")
+        return state
+
     def save(self) -> None:
-        """Write everything that `resume` reads, atomically."""
+        """Write everything that `resume` reads, atomically.
+
+        Raises:
+            OSError: the file cannot be written.
+            ValueError: another run has written to the folder meanwhile.
+        """
+        self._stored()
         state = {
+            "sha256": self.sha256,
             "recipe": json.dumps(asdict(self.recipe)),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -216,10 +279,23 @@ def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | No
     Returns:
         The metadata of the stored checkpoint; `accuracy` is the share of test images that the float16 weights, as
         stored, classify correctly.
+
+    Raises:
+        ValueError: `limit` is below 1, or the folder holds another run.
+        FloatingPointError: the training diverged.
+        OSError: the data are not there, or a file cannot be written.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit}: at least one image is needed")
+    require_writable(folder / "training.pt")
+    with torch.random.fork_rng(devices=[]):  # dropout and first weights draw from the global generator
+        return _train(recipe, data, folder, limit)
+
+
+def _train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | None) -> dict[str, Any]:
     images, labels = (tensor[:limit] for tensor in cifar10(data, train=True))
     test_images, test_labels = (tensor[:limit] for tensor in cifar10(data, train=False))
-    trainer = Trainer(recipe, folder)
+    trainer = Trainer(recipe, folder, images)
     trainer.resume()
     while trainer.progress.epoch < recipe.epochs:
         loss = trainer.run_epoch(images, labels)
@@ -265,22 +341,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dropout", type=float, nargs=2, default=Recipe.dropout, metavar=("INPUT", "HIDDEN"))
     parser.add_argument("--smallest", type=int, default=Recipe.smallest, help="side of the first images in pixels")
     parser.add_argument("--start-from", help="a stored checkpoint of the same network to go on from")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default=Recipe.precision)
+    parser.add_argument("--precision", choices=PRECISIONS, default=Recipe.precision)
     parser.add_argument("--limit", type=int, help="use only this many images (for a trial)")
     options = parser.parse_args(arguments)
-    recipe = Recipe(
-        network=options.network,
-        epochs=options.epochs,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        dropout=tuple(options.dropout),
-        smallest=options.smallest,
-        precision=options.precision,
-        started_from=options.start_from,
-    )
     folder = options.out or Path("runs") / options.network
     try:
+        recipe = Recipe(
+            network=options.network,
+            epochs=options.epochs,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            dropout=tuple(options.dropout),
+            smallest=options.smallest,
+            precision=options.precision,
+            started_from=options.start_from,
+        )
         metadata = train(recipe, options.data, folder, options.limit)
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on from the last finished epoch in {folder}", file=sys.stderr)

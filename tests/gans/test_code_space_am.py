@@ -532,9 +532,9 @@ def test_networks_that_do_not_fit_are_refused(classifier: nn.Sequential, generat
         CodeSpaceAM(classifier, generator, prior="ball")
     with pytest.raises(ValueError, match="pass code_size="):
         CodeSpaceAM(classifier, nn.Unflatten(1, (1, 8, 8)))
-    with pytest.raises(ValueError, match=r"does not take codes \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"does not take codes \(2, 3\)"):
         CodeSpaceAM(classifier, generator, code_size=3)
-    with pytest.raises(ValueError, match="makes \\(1, 64\\) of one code"):
+    with pytest.raises(ValueError, match=r"makes \(2, 64\) of two codes"):
         CodeSpaceAM(classifier, nn.Linear(6, 64), code_size=6)
     with pytest.raises(ValueError, match=r"the generator's are \(1, 8, 8\)"):
         CodeSpaceAM(classifier, generator).invert(torch.zeros(2, 1, 9, 9))

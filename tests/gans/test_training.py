@@ -23,10 +23,11 @@ from gan.judging.generator_quality import (
 )
 from gan.loading import WEIGHTS_FOLDER
 from gan.networks import BatchSpread, Smooth
-from gan.training.adversarial import Trainer, recipe_for, squared_slope
+from gan.training.adversarial import Trainer, squared_slope
 from gan.training.precision import mixed_precision
+from gan.training.recipes import recipe_for
 from gan.training.supervised import jitter
-from plugin.models.checkpoints import load_weights, read_metadata
+from plugin.models.checkpoints import load_weights, read_metadata, save_checkpoint
 
 TINY_MLP = Recipe("mlp", {"hidden": (32, 32), "code_size": 6}, steps=14, batch_size=16)
 TINY_DCGAN = Recipe("dcgan", {"width": 8, "code_size": 6}, steps=14, batch_size=16)
@@ -180,8 +181,12 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="too few pictures"):
         read(tmp_path, train=True)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"broken\.png is not a picture"):
+    with pytest.raises(ValueError, match=r"no picture in .* can be read: .*broken\.png: The file is not a picture"):
         read(tmp_path, train=True)
+    with pytest.raises(ValueError, match="folder='elsewhere' is where mnist, fashion-mnist, cifar10 lie"):
+        read("digits", train=True, folder="elsewhere")
+    with pytest.raises(ValueError, match="size=0: give the pixels of a side"):
+        read("digits", train=True, size=0)
     with pytest.raises(FileNotFoundError, match="no mnist in"):
         read("mnist", train=True, folder=tmp_path)
 
@@ -547,6 +552,15 @@ def test_unknown_and_unfit_checkpoints_are_named(tmp_path: Path) -> None:
         load("no-such-gan")
     with pytest.raises(ValueError, match="holds no classifier"):
         load_classifier("dcgan-mnist")
+    save_checkpoint(tmp_path / "mlp.safetensors", torch.nn.Linear(2, 2), {"architecture": "mlp"})
+    save_checkpoint(
+        tmp_path / "judge.safetensors",
+        torch.nn.Linear(2, 2),
+        {"architecture": "judge", "image_shape": (1, 8, 8), "classes": ("a", "b"), "accuracy": 1.0},
+    )
+    for loader, name in ((load, "mlp"), (load_classifier, "judge")):
+        with pytest.raises(ValueError, match=f"{name}.safetensors is no checkpoint of this version.*train it again"):
+            loader(tmp_path / f"{name}.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"is not a \.safetensors checkpoint"):
         load(tmp_path / "broken.safetensors")
@@ -573,7 +587,9 @@ def test_train_and_sample_from_the_command_line(tmp_path: Path, capsys: pytest.C
     [
         (["train", "--data", "no/such/folder"], "neither a folder"),
         (["train", "--data", "digits", "--size", "30", "--network", "dcgan"], "multiple of 4"),
-        (["train", "--data", "digits", "--judge", "mnist-classifier", "--network", "mlp"], "does not take images"),
+        (["train", "--data", "digits", "--judge", "mnist-judge", "--network", "mlp"], "does not take images (1, 8, 8)"),
+        (["train", "--data", "digits", "--network", "judge", "--steps", "3"], "--steps is of a GAN"),
+        (["train", "--data", "digits", "--network", "mlp", "--epochs", "3"], "--epochs is of a classifier"),
         (["sample", "--gan", "nothing"], "no GAN 'nothing'"),
         (["sample", "--count", "0"], "--count must be at least 1"),
     ],

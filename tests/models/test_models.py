@@ -211,6 +211,8 @@ def test_the_command_line_says_what_is_wrong(tmp_path, tiny_cifar, capsys) -> No
     out = tmp_path / "run"
     command = ["model-c", "--data", str(tiny_cifar), "--out", str(out), "--epochs", "1", "--batch-size", "20"]
     assert main([*command, "--learning-rate", "nan"]) == 2
+    assert "learning_rate=nan: give a finite number above 0" in capsys.readouterr().err
+    assert main([*command, "--learning-rate", "1e30", "--batch-size", "4"]) == 2
     assert "lower --learning-rate" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "good")]) == 0
     assert "test accuracy" in capsys.readouterr().out
@@ -224,5 +226,10 @@ def test_layouts_of_cifar(tmp_path, real_data) -> None:
         folder = tmp_path / "test" / str(labels[index].item())
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[index].permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
-    again, _ = cifar10(tmp_path, train=False)
+    again, found = cifar10(tmp_path, train=False)
+    assert sorted(found.tolist()) == sorted(labels[:4].tolist()), "by name, though some are missing"
     assert sorted(image.sum().item() for image in again) == sorted(image.sum().item() for image in images[:4].long())
+    (folder.parent / "cow").mkdir()
+    Image.new("RGB", (32, 32)).save(folder.parent / "cow" / "0.png")
+    with pytest.raises(ValueError, match="has the class folder cow: those of CIFAR-10 are called airplane"):
+        cifar10(tmp_path, train=False)

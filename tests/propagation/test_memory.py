@@ -325,7 +325,7 @@ def test_what_was_computed_earlier_is_a_constant(method) -> None:
 @pytest.mark.parametrize("method", [GuidedBackprop, LRPTranspose])
 def test_an_additional_argument_with_a_graph_is_a_constant(method) -> None:
     class Product(Between):
-        def forward(self, values: Tensor, other: Tensor) -> Tensor:
+        def forward(self, values: Tensor, other: Tensor = VALUES) -> Tensor:
             return self.last(F.relu(self.next(self.first(values) * other)))
 
     model = Product(lambda hidden, _: hidden)

@@ -1,0 +1,68 @@
+"""Networks that draw random numbers in their forward pass: noise of a generator, dropout that is never switched off.
+
+An ascent compares values, and a run's seed decides everything about it. So such numbers are held: they are the same in
+every pass, and the caller's random state is left alone.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from ..seeds import seeded
+
+
+class Held:
+    """A context for each forward pass of a network, in which its random numbers are the same. It can be pickled.
+
+    Args:
+        device: where the network computes.
+
+    Attributes:
+        draws: whether the network draws any; where it does not, the context does nothing.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.draws = device, False
+        self._open: list[object] = []
+
+    @contextmanager
+    def watching(self, network: nn.Module, name: str) -> Iterator[None]:
+        """Find out in a first pass whether a network draws; the random state is as before afterwards.
+
+        A network with lazy layers draws their weights in its first pass, as it would for its owner.
+
+        Warns:
+            UserWarning: it does.
+        """
+        if any(is_lazy(weight) for weight in network.parameters()):
+            yield
+            return
+        with seeded(0, self.device):
+            before = self._state()
+            yield
+            self.draws = not all(map(torch.equal, before, self._state()))
+        if self.draws:
+            warnings.warn(
+                f"the {name} draws random numbers in its forward pass: they are the same in every pass, so that runs "
+                "can be repeated; how an image comes out may depend on the images beside it",
+                stacklevel=5,
+            )
+
+    def __enter__(self) -> None:
+        if self.draws:
+            context = seeded(0, self.device)
+            context.__enter__()
+            self._open.append(context)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.draws:
+            self._open.pop().__exit__(kind, error, at)  # type: ignore[attr-defined]
+
+    def _state(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        return [*states, torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else states
