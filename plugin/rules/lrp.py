@@ -12,6 +12,7 @@ A new rule is a class with one of two methods; `LinearOperation` lists the value
 (an example is in `Rule`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,12 +26,22 @@ from ..kernels.pointwise import STABILISER, stabilise
 from .terms import LinearOperation, Rule, Term
 
 
+def _check(rule: Rule, *names: str) -> None:
+    """Refuse numbers of a rule that are negative, infinite or NaN."""
+    for name in names:
+        if not 0 <= getattr(rule, name) < math.inf:
+            raise OptionError(f"{name} = {getattr(rule, name)}: it must be a finite number >= 0")
+
+
 @dataclass(frozen=True)
 class Epsilon(Rule):
     """R_i = x_i (W^T (R / st(y)))_i with st(d) = d + eps sgn(d); LRP-0 for eps = 0 (Bach et al. 2015, eq. 58).
 
     Attributes:
         epsilon: eps, the stabiliser, >= 0.
+
+    Raises:
+        OptionError: epsilon is negative or not finite.
 
     >>> import torch
     >>> from torch import nn
@@ -43,6 +54,9 @@ class Epsilon(Rule):
     """
 
     epsilon: float = STABILISER
+
+    def __post_init__(self) -> None:
+        _check(self, "epsilon")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         denominator = operation.output if self.epsilon else None
@@ -57,6 +71,9 @@ class ZPlus(Rule):
         bias: whether the positive bias takes a share; without it this is excitation backprop (Zhang et al. 2016).
         epsilon: the stabiliser of the denominators, >= 0.
 
+    Raises:
+        OptionError: epsilon is negative or not finite.
+
     >>> import torch
     >>> from torch import nn
     >>> from plugin.attr import LRPTranspose
@@ -69,6 +86,9 @@ class ZPlus(Rule):
 
     bias: bool = True
     epsilon: float = STABILISER
+
+    def __post_init__(self) -> None:
+        _check(self, "epsilon")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         bias = operation.bias_part(+1) if self.bias else torch.zeros_like(operation.bias_part())
@@ -90,7 +110,7 @@ class AlphaBeta(Rule):
         epsilon: the stabiliser of the denominators, >= 0.
 
     Raises:
-        OptionError: unless alpha - beta = 1 and both are >= 0.
+        OptionError: unless alpha - beta = 1 and both are >= 0; or epsilon is negative or not finite.
 
     >>> import torch
     >>> from torch import nn
@@ -107,7 +127,8 @@ class AlphaBeta(Rule):
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
-        if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
+        _check(self, "epsilon")
+        if not (self.alpha >= 0 and self.beta >= 0 and abs(self.alpha - self.beta - 1) <= 1e-9):
             raise OptionError(f"alpha = {self.alpha}, beta = {self.beta}: both must be >= 0 and alpha - beta = 1")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
@@ -133,7 +154,7 @@ class Gamma(Rule):
         epsilon: the stabiliser of the denominators, >= 0.
 
     Raises:
-        OptionError: gamma is negative.
+        OptionError: gamma or epsilon is negative or not finite.
 
     >>> import torch
     >>> from torch import nn
@@ -150,8 +171,7 @@ class Gamma(Rule):
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
-        if self.gamma < 0:
-            raise OptionError(f"gamma = {self.gamma}: it must be >= 0")
+        _check(self, "gamma", "epsilon")
 
     def terms(self, operation: LinearOperation) -> Iterator[Term]:
         gamma, weight, output = self.gamma, operation.weight, operation.output
@@ -207,6 +227,9 @@ class WSquare(Rule):
     Attributes:
         epsilon: the stabiliser of the denominators, >= 0.
 
+    Raises:
+        OptionError: epsilon is negative or not finite.
+
     >>> import torch
     >>> from torch import nn
     >>> from plugin.attr import LRPTranspose
@@ -219,6 +242,9 @@ class WSquare(Rule):
 
     epsilon: float = STABILISER
     proportional = False
+
+    def __post_init__(self) -> None:
+        _check(self, "epsilon")
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
         squared, ones = operation.cached("squared", lambda: operation.weight**2), operation.ones()
@@ -235,6 +261,9 @@ class Flat(Rule):
     Attributes:
         epsilon: the stabiliser of the denominators, >= 0.
 
+    Raises:
+        OptionError: epsilon is negative or not finite.
+
     >>> import torch
     >>> from torch import nn
     >>> from plugin.attr import LRPTranspose
@@ -247,6 +276,9 @@ class Flat(Rule):
 
     epsilon: float = STABILISER
     proportional = False
+
+    def __post_init__(self) -> None:
+        _check(self, "epsilon")
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:
         ones = operation.ones()
@@ -287,7 +319,8 @@ class ZBox(Rule):
     proportional = False
 
     def __post_init__(self) -> None:
-        if bool((torch.as_tensor(self.low) > 0).any()) or bool((torch.as_tensor(self.high) < 0).any()):
+        _check(self, "epsilon")
+        if not bool((torch.as_tensor(self.low) <= 0).all() and (torch.as_tensor(self.high) >= 0).all()):
             raise OptionError(f"low = {self.low}, high = {self.high}: they must enclose 0")
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Each LRP rule against zennit's and against the formula, in float64, on every kind of linear layer."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugin.attr import LayerLRPTranspose, LRPTranspose
+from plugin.errors import OptionError
 from plugin.rules import (
     AlphaBeta,
     Composite,
@@ -226,17 +229,31 @@ def test_box_bounds_may_be_tensors(bound) -> None:
     torch.testing.assert_close(relevance, expected)
 
 
-@pytest.mark.parametrize("arguments", [(2.0, 0.5), (-1.0, -2.0), (1.0, 1.0)])
+@pytest.mark.parametrize("arguments", [(2.0, 0.5), (-1.0, -2.0), (1.0, 1.0), (math.nan, 1.0), (math.inf, math.inf)])
 def test_alpha_beta_are_checked(arguments) -> None:
     with pytest.raises(ValueError, match="alpha - beta = 1"):
         AlphaBeta(*arguments)
 
 
-def test_other_bad_constants() -> None:
-    with pytest.raises(ValueError, match="gamma = -1"):
-        Gamma(-1)
-    with pytest.raises(ValueError, match="enclose 0"):
-        ZBox(0.5, 1.0)
+@pytest.mark.parametrize("number", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize(
+    "rule", [Epsilon, ZPlus, AlphaBeta, Gamma, WSquare, Flat, partial(ZBox, -1.0, 1.0)], ids=lambda rule: str(rule)[:30]
+)
+def test_stabilisers_are_finite_and_not_negative(rule: Callable[..., Rule], number: float) -> None:
+    with pytest.raises(OptionError, match=f"epsilon = {number}: it must be a finite number >= 0"):
+        rule(epsilon=number)
+
+
+@pytest.mark.parametrize("gamma", [-1.0, math.nan, math.inf])
+def test_gamma_is_checked(gamma: float) -> None:
+    with pytest.raises(OptionError, match=f"gamma = {gamma}"):
+        Gamma(gamma)
+
+
+@pytest.mark.parametrize("bounds", [(0.5, 1.0), (-1.0, -0.5), (math.nan, 1.0), (-1.0, torch.tensor([1.0, math.nan]))])
+def test_bounds_enclose_zero(bounds: tuple[float, float]) -> None:
+    with pytest.raises(OptionError, match="enclose 0"):
+        ZBox(*bounds)
 
 
 @dataclass(frozen=True)
