@@ -1,13 +1,16 @@
 """A server of the explorer with gates: where it is to be slow, it waits until a test lets it go on.
 
-`GATES` is a folder. At the gate `NAME` the explorer adds a line to `NAME.reached`, and waits while `NAME.closed` is
-there.
+`GATES` is a folder. At the gate `NAME` the explorer makes the file `NAME.reached`, and waits while `NAME.closed` is
+there. When the browser has asked for another run meanwhile, it makes `NAME.asked`.
 """
 
 import os
 import time
 from pathlib import Path
 from typing import Any
+
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
 from plugin.explorer.__main__ import main
 from plugin.explorer.server.files import OwnFile
@@ -19,9 +22,11 @@ _keep, _draw = own_files.keep, open_strip.draw
 
 
 def _pass(gate: str) -> None:
-    with (_FOLDER / f"{gate}.reached").open("a") as reached:
-        reached.write("here\n")
+    (_FOLDER / f"{gate}.reached").touch()
+    context = get_script_run_ctx()
     while (_FOLDER / f"{gate}.closed").exists():
+        if context is not None and context.script_requests._state is not ScriptRequestType.CONTINUE:
+            (_FOLDER / f"{gate}.asked").touch()
         time.sleep(0.01)
 
 

@@ -28,6 +28,7 @@ OPTIONS: dict[str, Any] = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "type",
     "client.toolbarMode": "viewer",
+    "runner.fastReruns": False,
     "runner.postScriptGC": False,
     "theme.headingFontSizes": ["1.75rem", "1.45rem", "1.2rem"],
     "theme.light.primaryColor": "#2166ac",

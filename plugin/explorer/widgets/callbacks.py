@@ -13,7 +13,7 @@ from functools import partial, wraps
 from typing import ParamSpec
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import StopException
+from streamlit.runtime.scriptrunner import RerunException, StopException
 
 P = ParamSpec("P")
 _CALLS = "attribute.calls"
@@ -39,7 +39,7 @@ class _Calls:
         try:
             with self.around():
                 call()
-        except StopException:
+        except (RerunException, StopException):
             raise
         except BaseException:
             self._forget(call)
