@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import CHROMIUM, launched, new_window, watched
+from support.browser import CHROMIUM, FOR_MANY_PAGES, launched, looks, new_window, stay, watched
 
 from plugin.explorer.inputs import offered_networks, picture_collections
 from plugin.explorer.inputs.folder_predictions import FolderPredictions
@@ -16,12 +16,15 @@ from plugin.explorer.widgets import map_badges, open_folders
 
 @pytest.fixture(scope="session")
 def window() -> Iterator[Any]:
-    """A browser with one profile for all files, so that only the first page has to fetch the scripts."""
+    """A browser with one profile and one process for all files: the first page alone fetches and compiles scripts."""
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
-    with launched() as browser:
-        yield new_window(browser, viewport={"width": 1400, "height": 1080})
+    looks["polling"] = 100
+    with launched(*FOR_MANY_PAGES) as browser:
+        window = new_window(browser, viewport={"width": 1400, "height": 1080})
+        stay(window)
+        yield window
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def configure(name: str, positive: bool) -> tuple[nn.Module, Tensor, Tensor]:
     torch.manual_seed(0)
     layer, shape = LAYERS[name]
     layer = layer.double()
+    layer.reset_parameters()
     x = torch.randn(shape, dtype=torch.float64).clamp(-3, 3)
     x = x.abs() if positive else x
     return layer, x, torch.randn_like(layer(x))

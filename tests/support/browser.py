@@ -25,7 +25,13 @@ ARGUMENTS = [
     "--disable-dev-shm-usage",
     "--disable-background-networking",
 ]
+# All pages of a window in one process, which has the scripts compiled already; and no compiler that optimises what is
+# run for seconds.
+FOR_MANY_PAGES = ["--process-per-site", "--js-flags=--no-maglev --no-turbofan"]
 PATIENCE_MS = 240_000
+# When to look at a page that is waited for: at every frame, of which sixty are then drawn a second, or each so many
+# milliseconds. What measures times looks at every frame.
+looks: dict[str, Any] = {"polling": "raf"}
 # What goes unnoticed goes so because the page was being drawn: the next attempt may come soon, and wait twice as long.
 _FIRST_ATTEMPT_MS = 2_000
 
@@ -92,12 +98,14 @@ def server(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[str
 
 
 @contextmanager
-def launched() -> Iterator[Any]:
-    """Chromium without a window, of Playwright."""
+def launched(*arguments: str) -> Iterator[Any]:
+    """Chromium without a window, of Playwright. `arguments` are Chromium's own, beside those that it always gets."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE_MS)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments], timeout=PATIENCE_MS
+        )
         yield browser
         browser.close()
 
@@ -107,6 +115,13 @@ def new_window(browser: Any, **options: Any) -> Any:
     window = browser.new_context(reduced_motion="reduce", **options)
     window.add_init_script(_STILL)
     return window
+
+
+def stay(window: Any) -> None:
+    """Leave an empty page of the server's site open, so that its process outlives the other pages of the window."""
+    page = window.new_page()
+    page.route("**/*", lambda route: route.fulfill(body=""))
+    page.goto("http://127.0.0.1/")
 
 
 @contextmanager
@@ -131,7 +146,7 @@ def watched(page: Any) -> Iterator[Any]:
 
 def settle(page: Any) -> None:
     """Wait until the script has run and the maps are drawn."""
-    page.wait_for_function(_SETTLED)
+    page.wait_for_function(_SETTLED, **looks)
 
 
 def until(page: Any, act: Callable[[], None], url: str | Callable[[str], bool]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from plugin.explorer.app import PAGES
 
-from .browser import settle
+from .browser import looks, settle
 
 # Nothing is being computed, and every chart is drawn.
 _DRAWN = """() => {
@@ -87,5 +87,5 @@ def open_view(page: Any, address: str, view: View, press: bool = False) -> None:
 def drawn(page: Any) -> None:
     """Wait until nothing is computed any more and every chart is there."""
     settle(page)
-    page.wait_for_function(_DRAWN)
+    page.wait_for_function(_DRAWN, **looks)
     settle(page)
