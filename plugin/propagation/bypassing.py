@@ -7,8 +7,9 @@ of their own, to which no rule can be applied.
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
+from itertools import islice
 from types import CodeType, FrameType
 from typing import Any, cast
 
@@ -104,12 +105,17 @@ def _leaf(node: Any) -> Tensor | None:
     return getattr(node, "variable", None)
 
 
-def _ancestors(node: Any) -> Iterator[Any]:
-    """The nodes that a node follows from, each once."""
-    found, met = [node], {node}
+def nodes_from(node: Any, before: Collection[Any] = ()) -> Iterator[Any]:
+    """A node of autograd's and those that it follows from, each once, down to those `before`; None has no nodes."""
+    found = [] if node is None or node in before else [node]
+    met = {*found, *before}
     for one in found:  # the list grows meanwhile
-        for before, _ in one.next_functions:
-            if before is not None and before not in met:
-                met.add(before)
-                found.append(before)
-                yield before
+        yield one
+        for source, _ in one.next_functions:
+            if source is not None and source not in met:
+                met.add(source)
+                found.append(source)
+
+
+def _ancestors(node: Any) -> Iterator[Any]:
+    return islice(nodes_from(node), 1, None)

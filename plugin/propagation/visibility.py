@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import ModelError, NoRuleError, UnseenOperationError
 from ..observing import describe
 from .backward import NOT_REENTRANT, REENTRANT
-from .bypassing import Overwritten, is_earlier, is_of_parameters, reads_overwritten
+from .bypassing import Overwritten, is_earlier, is_of_parameters, nodes_from, reads_overwritten
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
 from .tensors import tensors_in
@@ -121,7 +121,7 @@ def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping
         UserWarning: the graph holds a `torch.autograd.Function` of the user's, or an operator of another library,
             whose own backward pass is used.
     """
-    said = dict.fromkeys(foreign[node] for node in _nodes(output) if node in foreign) if foreign else {}
+    said = dict.fromkeys(foreign[node] for node in nodes_from(output.grad_fn) if node in foreign) if foreign else {}
     for node in _suspects(output, _ACTIVATION_NODES):
         earlier, checkpointed = is_earlier(node, began), node.name() == f"{_CHECKPOINT}Backward"
         if node in handled or earlier or checkpointed or is_of_parameters(node):  # of checkpoints the backward tells
@@ -153,7 +153,7 @@ def check_current(output: Tensor, overwritten: Overwritten, began: int) -> None:
         UnseenOperationError: there is such a call.
     """
     kind: Any = type
-    for node in _nodes(output) if overwritten else ():
+    for node in nodes_from(output.grad_fn) if overwritten else ():
         unseen = node._sequence_nr() < began or _is_suspect(kind(node), node.name(), frozenset())
         if unseen and reads_overwritten(node, overwritten, began):
             name = _kind(node.name()).removesuffix("Backward")
@@ -172,7 +172,7 @@ def unruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection
         refusals: those that the function mode saw, by autograd node; those that it did not see are found here.
         handled: the autograd nodes of PyTorch's own that a rule runs through, such as those of a product of signals.
     """
-    found = dict.fromkeys(refusals[node] for node in _nodes(output) if node in refusals) if refusals else {}
+    found = dict.fromkeys(refusals[node] for node in nodes_from(output.grad_fn) if node in refusals) if refusals else {}
     for node in _suspects(output, _RULED_NODES):
         name = _kind(node.name()).removesuffix("Backward")
         if name == _CHECKPOINT:
@@ -197,26 +197,14 @@ def check_all_ruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Co
 def _suspects(output: Tensor, kinds: frozenset[str]) -> list[Any]:
     """The nodes of these kinds in the output's graph, those of scripted functions and of the user's own, each once."""
     kind: Any = type
-    return [node for node in _nodes(output) if _is_suspect(kind(node), node.name(), kinds)]
+    return [node for node in nodes_from(output.grad_fn) if _is_suspect(kind(node), node.name(), kinds)]
 
 
 def nodes_of_call(result: Any, signals: Collection[Tensor]) -> Iterator[Any]:
     """The nodes that a call has added to the graph of the signals that it received."""
     before = {signal.grad_fn for signal in signals}
     for tensor in tensors_in(result):
-        yield from _nodes(tensor, before)
-
-
-def _nodes(output: Tensor, before: Collection[Any] = ()) -> list[Any]:
-    """The nodes of the output's graph, each once, down to those `before`."""
-    found = [] if output.grad_fn is None or output.grad_fn in before else [output.grad_fn]
-    met = {*found, *before}
-    for node in found:  # the list grows meanwhile
-        for function, _ in node.next_functions:
-            if function is not None and function not in met:
-                met.add(function)
-                found.append(function)
-    return found
+        yield from nodes_from(tensor.grad_fn, before)
 
 
 @lru_cache(maxsize=4096)
