@@ -146,6 +146,34 @@ def save_torch(value: Any, path: str | Path) -> Path:
     return Path(path)
 
 
+def read_torch(path: Path, key: str, purpose: str, another: str) -> dict[str, Any]:
+    """A dictionary of `torch.save` with tensors alone, on the processor.
+
+    Args:
+        path: the file.
+        key: an entry that it must have.
+        purpose: of the file, for people, such as "training of a GAN".
+        another: what to give instead of it, such as "folder".
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, or of another kind; the message names the remedy.
+    """
+    import torch
+
+    try:
+        found: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
+        found[key]
+    except OSError:
+        raise
+    except Exception as error:  # whatever its reader meets in a file of another kind
+        raise ValueError(
+            f"{path} is damaged, or no {purpose} ({type(error).__name__}): remove it to begin anew, or give another "
+            f"{another}"
+        ) from error
+    return found
+
+
 def _unwritable(target: Path, error: OSError) -> OSError:
     """The same error with a message for the owner of the file."""
     found = OSError(f"{target} cannot be written ({error.strerror or error}): what was there before is kept")

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from plugin.devices import choose_device
-from plugin.files import replacing, require_writable, save_torch, write_json
+from plugin.files import read_torch, replacing, require_writable, save_torch, write_json
 from plugin.models.checkpoints import save_checkpoint
 
 from ..classifiers import Classifier, check_fit
@@ -114,16 +114,8 @@ class Trainer:
         """What `save` wrote into the folder, None if it did not; of this run and no other."""
         if not self.state_file.exists():
             return None
-        try:
-            state: dict[str, Any] = torch.load(self.state_file, "cpu", weights_only=True)
-            identity = state["identity"]
-        except OSError:
-            raise
-        except Exception as error:  # whatever its reader meets in a file of another kind
-            raise ValueError(
-                f"{self.state_file} is damaged, or no training of a GAN ({type(error).__name__}): remove it to begin "
-                "anew, or give another folder"
-            ) from error
+        state = read_torch(self.state_file, "identity", "training of a GAN", "folder")
+        identity = state["identity"]
         if identity != self.identity():
             raise ValueError(f"{self.folder} holds another run: {identity}; give another folder")
         if state.get("sha256", self.sha256) != self.sha256:

@@ -28,7 +28,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from .. import statistics
-from ..files import require_writable, save_torch, write_json
+from ..files import read_torch, require_writable, save_torch, write_json
 from .all_cnn import ClassMapNetwork
 from .checkpoints import load_weights, read_metadata, save_checkpoint
 from .data import CIFAR10_CLASSES, cifar10, normalise
@@ -205,16 +205,8 @@ class Trainer:
         """What `save` wrote into the folder, None if it did not; of this run and no other."""
         if not self.state_file.exists():
             return None
-        try:
-            state: dict[str, Any] = torch.load(self.state_file, weights_only=True)
-            recipe = state["recipe"]
-        except OSError:
-            raise
-        except Exception as error:  # whatever its reader meets in a file of another kind
-            raise ValueError(
-                f"{self.state_file} is damaged, or no training of a classifier ({type(error).__name__}): remove it to "
-                "begin anew, or give another --out"
-            ) from error
+        state = read_torch(self.state_file, "recipe", "training of a classifier", "--out")
+        recipe = state["recipe"]
         if recipe != json.dumps(asdict(self.recipe)):
             raise ValueError(f"{self.state_file} belongs to another recipe: {recipe}; give another --out")
         known = state.get("sha256")
