@@ -1,6 +1,7 @@
 """Files that are written completely or not at all."""
 
 import errno
+import io
 import json
 import os
 import uuid
@@ -118,14 +119,29 @@ def replacing_archive(path: str | Path) -> Iterator[IO[bytes]]:
             raise patient.error
 
 
-class _PatientFile:
-    """Writes to a file up to the first error, and from then on only pretends to."""
+class _PatientFile(io.BufferedIOBase):
+    """Writes to a file up to the first error, and from then on only pretends to.
+
+    PyTorch takes nothing but files of `io` that can be written and searched.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.error: OSError | None = None
 
-    def write(self, content: bytes) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def write(self, content: Any) -> int:
         if self.error is None:
             try:
                 self.file.write(content)

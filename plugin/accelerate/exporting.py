@@ -27,7 +27,8 @@ def export(attribution: Any, example_inputs: Inputs, path: str | Path) -> list[P
     """Write a program that computes the map: inputs and targets in, maps out.
 
     The program takes the inputs, of the examples' shapes, and `target` `(N,)`, int64: for each example the index of the
-    explained output (row by row where the output has more than one dimension per example). It returns the maps.
+    explained output (row by row where the output has more than one dimension per example). It returns a tuple with the
+    map of each input.
 
     Args:
         attribution: one of `plugin.attr`; its current weights are written.
