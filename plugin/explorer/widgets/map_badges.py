@@ -1,8 +1,8 @@
 """A badge under each map: how far it can be trusted. It comes unasked, and after the maps.
 
 A page calls `draw` under each map, which shows the badge if it is kept. When the page is drawn, `check` measures the
-others in the background, one after the other, and draws the page again when there is a new one. Work for a page or a
-view that is not shown any more is stopped.
+others in the background, one after the other. Each badge looks for its value by itself, as a fragment: a page of twelve
+maps is not drawn twelve times. Work for a page or a view that is not shown any more is stopped.
 """
 
 from collections.abc import Sequence
@@ -51,13 +51,22 @@ def draw(asked: Asked, result: Result, name: str = "", title: str = "") -> None:
         name: tells the maps of a page apart, and is fit for a key; without one the badge has no details.
         title: of the map, where it does not stand above the badge.
     """
+    waiting = _kept(asked) is None
+    if waiting:
+        st.session_state.setdefault(_WANTED, []).append((asked, result))
+    st.fragment(_draw, run_every=_POLL_SECONDS if waiting else None)(asked, name, title)
+
+
+def _draw(asked: Asked, name: str, title: str) -> None:
     badge, start = _kept(asked), f"{escaped(title)}: " if title else ""
     if badge is None:
-        st.session_state.setdefault(_WANTED, []).append((asked, result))
         st.caption(start + _WAITING)
         return
+    if not badges.verdicts(badge):
+        st.caption(start + _coloured(badge))
+        return
     st.markdown(start + _coloured(badge))
-    if not name or not badges.verdicts(badge):
+    if not name:
         return
     label = f"How far to trust {escaped(title or map_names.title(asked.question))}"
     # Drawn when it is opened: the curves of twelve maps take half a second.
@@ -87,13 +96,13 @@ def check() -> None:
         begun = wanted
         job = Job(lambda task: _measure(missing, task), connection_of_this_session(), _PATIENCE_SECONDS)
     st.session_state[_JOB] = begun, job
-    _watch(job, [asked for asked, _ in missing])
+    _watch(job)
 
 
 @st.fragment(run_every=_POLL_SECONDS)
-def _watch(job: Job[None], missing: Sequence[Asked]) -> None:
-    running = job.look().running
-    if not running or any(_kept(asked) is not None for asked in missing):
+def _watch(job: Job[None]) -> None:
+    """Draw the page again when all is measured: the badges look no more then."""
+    if not job.look().running:
         st.rerun()
 
 
