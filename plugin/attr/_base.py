@@ -36,7 +36,7 @@ from ..errors import (
 from ..inputs import Given, Inputs, as_tuple, check_finite, has_gradient
 from ..kernels.tracing import building_graph
 from ..observing import LayerCapture, describe, find_layer
-from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled, check_current, check_visible
+from ..propagation import ConvolutionLayer, Propagation, backward, check_visible
 from ..propagation.convolution import differentiate
 from ..propagation.mode import Handler
 from ._dependence import where_it_ends
@@ -381,9 +381,7 @@ def run_under_rules(
         output = propagation.current(run_forward(model, copies, additional_forward_args))
     # Outside the mode, where a tensor that was overwritten later shows its value when the layer returned it.
     selected = select(output)
-    check_current(selected, propagation.overwritten, propagation.began)
-    if rules:
-        check_all_handled(selected, propagation.handled, propagation.foreign, propagation.began)
+    propagation.check(selected)
     return selected
 
 

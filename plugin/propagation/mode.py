@@ -22,6 +22,7 @@ from .pointwise import Reading
 from .pooling import parse_pooling
 from .reading import ReadingMode
 from .tensors import map_tensors, tensors_in
+from .visibility import ACTIVATION_NODES, Graph
 from .whole import Opaque, run_module
 
 Handler = Callable[[Any], Any]
@@ -57,6 +58,17 @@ class Propagation(ReadingMode):
         self.foreign: dict[Any, str] = {}
         self._warned: set[nn.Module] = set()
         self._follows_batch_norm = False
+
+    def check(self, output: Tensor) -> None:
+        """Refuse to explain a tensor of this forward pass if something on the way to it was not seen.
+
+        Raises:
+            UnseenOperationError: an activation escaped its rule, or a function read a value that had been overwritten.
+        """
+        graph = Graph(output, ACTIVATION_NODES)
+        graph.check_current(self.overwritten, self.began)
+        if Activation in self.rules:
+            graph.check_all_handled(self.handled, self.foreign, self.began)
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An out-of-place call: by its rule if it has one, else unchanged."""
