@@ -69,6 +69,10 @@ class NoDependenceError(AttributionError, ValueError):
     """The explained value does not depend on the inputs."""
 
 
+class NotFiniteError(AttributionError, ValueError):
+    """The explained value is NaN or infinite."""
+
+
 class NotSupportedError(AttributionError, NotImplementedError):
     """A method does not support a feature."""
 

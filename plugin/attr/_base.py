@@ -29,6 +29,7 @@ from ..errors import (
     ModelError,
     NoDependenceError,
     NotAModuleError,
+    NotFiniteError,
     NotSupportedError,
     OptionError,
     TargetError,
@@ -36,10 +37,11 @@ from ..errors import (
 from ..inputs import Given, Inputs, as_tuple, check_finite, has_gradient
 from ..kernels.tracing import building_graph
 from ..observing import LayerCapture, describe, find_layer
-from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled, check_current, check_visible
+from ..propagation import ConvolutionLayer, Propagation, backward, check_visible
 from ..propagation.convolution import differentiate
 from ..propagation.mode import Handler
 from ._dependence import where_it_ends
+from ._finite import where_it_begins
 
 if TYPE_CHECKING:
     from ..accelerate import CompiledAttribution
@@ -243,19 +245,19 @@ def _is_quantised(kind: type) -> bool:
 
 @contextmanager
 def explaining(model: nn.Module, inputs: tuple[Tensor, ...], additional_forward_args: Any) -> Iterator[None]:
-    """`building_graph`, and an error that names the layer where the dependence on the inputs ends.
+    """`building_graph`, and errors that name the layer where the fault is.
 
     Raises:
         NoDependenceError: the explained values do not depend on the inputs.
+        NotFiniteError: an explained value is NaN or infinite.
     """
     with building_graph():
         try:
             yield
-        except NoDependenceError as error:
+        except (NoDependenceError, NotFiniteError) as error:
+            search = where_it_ends if isinstance(error, NoDependenceError) else where_it_begins
             leaves = make_leaves(inputs, allow_integers=True)
-            raise NoDependenceError(
-                f"{error}. {where_it_ends(model, leaves, additional_forward_args)}".strip()
-            ) from None
+            raise type(error)(f"{error}. {search(model, leaves, additional_forward_args)}".strip()) from None
 
 
 def in_batches(
@@ -381,9 +383,7 @@ def run_under_rules(
         output = propagation.current(run_forward(model, copies, additional_forward_args))
     # Outside the mode, where a tensor that was overwritten later shows its value when the layer returned it.
     selected = select(output)
-    check_current(selected, propagation.overwritten, propagation.began)
-    if rules:
-        check_all_handled(selected, propagation.handled, propagation.foreign, propagation.began)
+    propagation.check(selected)
     return selected
 
 

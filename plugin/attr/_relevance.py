@@ -16,7 +16,7 @@ from ..errors import InputValueError, OptionError, OptionTypeError
 from ..inputs import Inputs, as_tuple
 from ..kernels.tracing import building_graph, known_any
 from ..observing import LayerCapture
-from ..propagation import backward, check_all_ruled, check_current, unruled
+from ..propagation import backward
 from ..propagation.lrp import Check, Refusal, RelevancePropagation, WeightCache, rules_of
 from ..propagation.tensors import tensors_in
 from ..rules.composite import Composite
@@ -123,7 +123,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
             def note(output: Any) -> Tensor:
                 tensors = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
                 for tensor in tensors:
-                    found.extend(unruled(tensor, propagation.refusals, propagation.handled))
+                    found.extend(propagation.unruled(tensor))
                 return torch.zeros(0)
 
             self._forward(propagation, as_tuple(inputs), additional_forward_args, note)
@@ -167,9 +167,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         propagation.assign_rules()
         selected = select(_below_log_softmax(propagation, output))
         _warn_if_saturated(propagation, output, selected)
-        check_current(selected, propagation.overwritten, propagation.began)
-        if self.unknown == "raise":
-            check_all_ruled(selected, propagation.refusals, propagation.handled)
+        propagation.check(selected)
         return leaves, carriers, selected
 
 

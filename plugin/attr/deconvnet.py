@@ -22,7 +22,7 @@ from ..errors import LayerError, ModelError, NeuronError, OptionError, OptionTyp
 from ..kernels.compact import CompactSignal
 from ..kernels.tracing import building_graph
 from ..observing import describe, find_layer
-from ..propagation import ConvolutionLayer, MaxPooling, check_all_handled
+from ..propagation import ConvolutionLayer, MaxPooling
 from ..rules import DECONVNET, LINEAR_ADJOINT, SWITCH_FREE, SignalRule
 from ._base import check_model
 from ._signals import ImageFreeConvolution, ImageFreePooling, Signals
@@ -175,7 +175,7 @@ class DeconvNet:
                 "input_shape is the shape of one example, such as (3, 32, 32)"
             ) from error
         output = self._output(walk)
-        check_all_handled(output, propagation.handled, propagation.foreign, propagation.began)
+        propagation.check(output)
         self._uses, self._shape = walk.uses, tuple(output.shape[1:])
         if self.unpooling is None:
             self._refuse_pooling(output, pooled)

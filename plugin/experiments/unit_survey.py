@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..attr import ModifiedBackprop
 from ..kernels.tracing import building_graph
 from ..observing import LayerCapture, find_layer, outputs_of
-from ..propagation import ConvolutionLayer, Propagation, backward, check_all_handled
+from ..propagation import ConvolutionLayer, Propagation, backward
 from ..propagation.convolution import differentiate
 from ..rules import SignalRule
 from .units import seen_pixels
@@ -212,7 +212,7 @@ def _reaching(network: nn.Module, layer: str, inputs: Tensor) -> Tensor:
     with propagation:
         network(inputs.clone())
     output = capture.dependent_tensors()[0]
-    check_all_handled(output, propagation.handled, propagation.foreign, propagation.began)
+    propagation.check(output)
     return output
 
 

@@ -5,7 +5,7 @@ from .backward import backward
 from .convolution import ConvolutionLayer
 from .mode import Propagation
 from .pooling import MaxPooling
-from .visibility import check_all_handled, check_all_ruled, check_current, check_visible, unruled
+from .visibility import check_visible
 
 __all__ = [
     "Activation",
@@ -13,9 +13,5 @@ __all__ = [
     "MaxPooling",
     "Propagation",
     "backward",
-    "check_all_handled",
-    "check_all_ruled",
-    "check_current",
     "check_visible",
-    "unruled",
 ]

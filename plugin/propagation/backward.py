@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import NO_DEPENDENCE, NoDependenceError, UnseenOperationError
+from ..errors import NO_DEPENDENCE, NoDependenceError, NotFiniteError, UnseenOperationError
+from ..kernels.finite import Reading
 
 REENTRANT = "torch.utils.checkpoint with use_reentrant=True"
 NOT_REENTRANT = "pass use_reentrant=False, or turn checkpointing off"
@@ -24,9 +25,11 @@ def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = Fal
 
     Raises:
         NoDependenceError: they depend on none of them.
+        NotFiniteError: one of them is NaN or infinite.
         UnseenOperationError: a part of the model is computed once more, where it cannot be seen.
     """
     signals: tuple[Tensor | None, ...] = (None,) * len(tensors)
+    values = Reading(selected)
     if selected.requires_grad:
         # autograd.grad is called on the sum: weights passed to autograd make it import sympy for seconds.
         try:
@@ -39,4 +42,6 @@ def backward(selected: Tensor, tensors: Sequence[Tensor], keep_graph: bool = Fal
             ) from None
     if all(signal is None for signal in signals):
         raise NoDependenceError(NO_DEPENDENCE)
+    if (found := values.first_not_finite()) is not None:
+        raise NotFiniteError("the explained output of example {} is {}, of which no map can be made".format(*found))
     return signals

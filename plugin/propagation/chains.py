@@ -88,6 +88,19 @@ class Step:
             self._key = False if None in parts else (self.function, *parts)
         return self._key or None
 
+    def without_shapes(self) -> "Step":
+        """The same for a root of another shape, for steps that have a key."""
+
+        def changed(argument: Any) -> Any:
+            if isinstance(argument, Slot):
+                return Slot(tuple(step.without_shapes() for step in argument.steps))
+            if isinstance(argument, Constant) and argument.tensor.ndim:
+                number = argument.number
+                return Constant(argument.tensor.new_tensor(number), lambda _: number)
+            return type(argument)(map(changed, argument)) if type(argument) in (tuple, list) else argument
+
+        return Step(self.function, changed(self.args), {name: changed(value) for name, value in self.kwargs.items()})
+
     def on_numbers(self, values: Tensor) -> Tensor:
         """The function at some numbers; for steps that have a key."""
 
@@ -100,11 +113,12 @@ class Step:
         return self._at(values, {}, constant)
 
 
-def _same(value: Tensor) -> Tensor:
+def same(value: Tensor) -> Tensor:
+    """The identity."""
     return value
 
 
-IDENTITY = Step(_same, (ROOT,), {})
+IDENTITY = Step(same, (ROOT,), {})
 
 
 def _filled(
@@ -163,6 +177,7 @@ class Shape:
         finite: it has no pole.
         rises_above: it is finite and nowhere falls from 0 on, such as log(1 + x).
         identity: it changes no number, such as a clamp at bounds far away.
+        affine: its graph is a line.
     """
 
     name: str = ""
@@ -174,6 +189,7 @@ class Shape:
     finite: bool = True
     rises_above: bool = False
     identity: bool = False
+    affine: bool = False
 
 
 _FAR = 1e4
@@ -233,6 +249,7 @@ def _look(x: Tensor, y: Tensor) -> Shape:
         finite=not bool(y[near].isinf().any()),
         rises_above=bool(y[x >= 0].isfinite().all()) and bool((y[x >= 0].diff() >= 0).all()),
         identity=torch.equal(x, y),
+        affine=torch.allclose(y, y[x == 0] + (y[x == 1] - y[x == 0]) * x, rtol=1e-9, atol=1e-9),
     )
 
 
@@ -245,12 +262,12 @@ class Link:
         shifted: a number was added on the way.
         complete: the tensor is the result of an activation used unchanged, or a multiple of one.
         numbers: for an affine step: only numbers took part.
-        dim: the dimension along which several functions of the root are stacked; None if there is one function.
+        join: puts several functions of the root together, as `stack` or `cat`; None if there is one function.
         remedy: the function has no meaning by itself; the remedy for the error message.
         constant: the tensor was computed without a gradient.
     """
 
-    __slots__ = ("_root", "affine", "complete", "constant", "dim", "numbers", "remedy", "shifted", "step")
+    __slots__ = ("_root", "affine", "complete", "constant", "join", "numbers", "remedy", "shifted", "step")
 
     def __init__(
         self,
@@ -260,13 +277,13 @@ class Link:
         shifted: bool = False,
         complete: bool = False,
         numbers: bool = True,
-        dim: int | None = None,
+        join: Callable[..., Tensor] | None = None,
         remedy: str = "",
     ) -> None:
         # The result of an activation lives on as the next layer's input: it must not keep the activation's input alive.
         self._root: Callable[[], Tensor | None] = weakref.ref(root) if complete and not affine else lambda: root
         self.step, self.affine, self.shifted, self.complete = step, affine, shifted, complete
-        self.numbers, self.dim, self.remedy, self.constant = numbers, dim, remedy, False
+        self.numbers, self.join, self.remedy, self.constant = numbers, join, remedy, False
 
     @property
     def root(self) -> Tensor | None:
@@ -322,7 +339,7 @@ def steps_to(tensor: Tensor, root: Tensor, link_of: LinkOf) -> tuple[Step, ...]:
 def beginning(root: Tensor, link_of: LinkOf) -> Tensor:
     """The root of a function of `root` as a whole: numbers, and hand-written operations before it, belong to it."""
     while (link := link_of(root)) is not None and (below := link.root) is not None:
-        if link.complete or link.dim is not None or not (link.numbers or link.shifted):
+        if link.complete or link.join is not None or not (link.numbers or link.shifted):
             break
         root = below
     return root

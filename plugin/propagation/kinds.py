@@ -82,6 +82,7 @@ class Operation:
         parts: computes the same in operations that have rules, with the same arguments.
         contains_activations: activations are among the parts.
         keeps_order: if the shape stays the same, it moves nothing.
+        joins: it puts a sequence of tensors together.
         permutes: it changes the order of the dimensions.
         identity: it changes no value; only the type or the place in memory.
         training: the argument that makes it random, or dependent on the rest of the batch, with its default.
@@ -109,6 +110,7 @@ class Operation:
     parts: Callable[..., Any] | None = None
     contains_activations: bool = False
     identity: bool = False
+    joins: bool = False
     permutes: bool = False
     keeps_order: bool = False
     training: tuple[str, bool] | None = None

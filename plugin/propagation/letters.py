@@ -74,6 +74,14 @@ def _einsum_letters(equation: str, operands: Sequence[Any]) -> tuple[list[Tensor
     return list(operands), expanded, output.replace("...", dots)
 
 
+def factors(call: Call) -> list[Tensor] | None:
+    """The factors of a product that sums over nothing and moves nothing, entry by entry; None for any other."""
+    written = letters(call) if call.name == "einsum" else None
+    if written is None or any(index != written[2] or len(set(index)) < len(index) for index in written[1]):
+        return None
+    return written[0]
+
+
 def is_squared(call: Call) -> bool:
     """Whether each entry of a product is a sum of squares: it multiplies a tensor with itself, entry by entry."""
     if len(call.signals) != 2 or not _is_same(*call.signals):

@@ -16,12 +16,15 @@ from ..observing import Observer, describe, running_module
 from .activation import Activation
 from .calls import Call
 from .convolution import parse_convolution
+from .joining import Joined, picks
 from .kinds import POINTWISE_KINDS, Kind, Operation
+from .moving import note_moved
 from .operations import OWN_GRADIENT, is_foreign, module_operation, operation_of, registered_modules
 from .pointwise import Reading
 from .pooling import parse_pooling
 from .reading import ReadingMode
 from .tensors import map_tensors, tensors_in
+from .visibility import ACTIVATION_NODES, Graph
 from .whole import Opaque, run_module
 
 Handler = Callable[[Any], Any]
@@ -57,6 +60,17 @@ class Propagation(ReadingMode):
         self.foreign: dict[Any, str] = {}
         self._warned: set[nn.Module] = set()
         self._follows_batch_norm = False
+
+    def check(self, output: Tensor) -> None:
+        """Refuse to explain a tensor of this forward pass if something on the way to it was not seen.
+
+        Raises:
+            UnseenOperationError: an activation escaped its rule, or a function read a value that had been overwritten.
+        """
+        graph = Graph(output, ACTIVATION_NODES)
+        graph.check_current(self.overwritten, self.began)
+        if Activation in self.rules:
+            graph.check_all_handled(self.handled, self.foreign, self.began)
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An out-of-place call: by its rule if it has one, else unchanged."""
@@ -128,6 +142,8 @@ class Propagation(ReadingMode):
         return self._parsed(parse_convolution, row, function, args, kwargs)
 
     def _max_pooling(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args and isinstance(args[0], Tensor) and self.pointwise.varies(args[0]):
+            self.chosen(self._call_of(row, function, args, kwargs))  # refuses a choice between functions of one tensor
         return self._parsed(parse_pooling, row, function, args, kwargs)
 
     def _batch_norm(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -161,11 +177,12 @@ class Propagation(ReadingMode):
     def _moved(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A movement: the notes on values also hold for the moved values."""
         source = args[0] if args else None
-        if type(source) in (list, tuple) and row.name == "stack":
-            return self.stacked(row, function, args, kwargs)
-        if type(source) in (list, tuple) and len(self.notes):
-            result = self.plain(function, args, kwargs)
-            self.joined(self._call_of(row, function, args, kwargs), result)
+        if type(source) in (list, tuple) and (row.joins or len(self.notes)):
+            result, call = self.plain(function, args, kwargs), self._call_of(row, function, args, kwargs)
+            if row.joins:
+                self.note_join(call, result)
+            else:
+                self.joined(call, result)
             return result
         self._straightened(row, source)
         note = self.notes.get(source) if isinstance(source, Tensor) else None
@@ -176,6 +193,11 @@ class Propagation(ReadingMode):
             # A tensor made of parameters alone is a constant.
             is_parameter = isinstance(source, nn.Parameter) and source.requires_grad
             return map_tensors(Tensor.detach, result) if is_parameter else result
+        if note.link is not None or note.moved_link is not None:
+            call = self._call_of(row, function, args, kwargs)
+            if picks(call, self.pointwise.varies) and Joined.of(note) is not None:
+                self.refuse_choice(call)
+            note_moved(self.notes, args, kwargs, function, result)
         if note.statistic or note.plain is not None or note.number is not None or note.places:
             self.move_statistic(self._call_of(row, function, args, kwargs), note, result)
         return result
@@ -188,7 +210,7 @@ class Propagation(ReadingMode):
         if reading is not None and reading.activation is not None:
             return self.as_activation(None, reading, reading.activation)
         call = self._call_of(row, function, args, kwargs)
-        if not call.signals and not any(self.note(tensor).link is not None for tensor in call.given):
+        if not call.signals and not any(map(self.pointwise.varies, call.given)):
             result = self.plain(function, args, kwargs)
             return map_tensors(lambda t: t.detach() if t.requires_grad and t.grad_fn is not None else t, result)
         if len(call.given) == 1 and row.name in ("max", "min"):
@@ -205,15 +227,25 @@ class Propagation(ReadingMode):
         return self.reduced(call, self.plain)
 
     def _statistic(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = self.chosen(self._call_of(row, function, args, kwargs))
+        if result is not None:
+            return result
         result = self.plain(function, args, kwargs)
         for tensor in tensors_in(result)[:1]:  # the first result of var_mean
             self.noted(tensor).statistic = True
         return result
 
     def _logarithm(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = self.plain(function, args, kwargs)
-        self.note_logarithm(self._call_of(row, function, args, kwargs), result)
+        call = self._call_of(row, function, args, kwargs)
+        result = self.chosen(call)
+        if result is None:
+            result = self.plain(function, args, kwargs)
+            self.note_logarithm(call, result)
         return result
+
+    def _factors(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = self.chosen(self._call_of(row, function, args, kwargs))
+        return self.plain(function, args, kwargs) if result is None else result
 
     def _in_train_mode(
         self, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -258,4 +290,5 @@ class Propagation(ReadingMode):
         Kind.CONTRACTION: _reduction,
         Kind.STATISTIC: _statistic,
         Kind.LOG_SOFTMAX: _logarithm,
+        Kind.FACTORS: _factors,
     } | dict.fromkeys(POINTWISE_KINDS, _elementwise)

@@ -14,6 +14,7 @@ from .tensors import TensorTable
 if TYPE_CHECKING:
     from .calls import Call
     from .lrp.linear import Produced
+    from .moving import Moved
 
 
 class Note:
@@ -25,6 +26,7 @@ class Note:
         number: the number that all its entries are.
         places: it holds the places where a mask is true that was computed from a signal.
         link: its relation, element by element, to an earlier tensor.
+        moved_link: it was moved after a function of another tensor was computed.
         plain: computes the same by operations that have their own gradient, none of which counts as an activation.
             Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
@@ -46,6 +48,7 @@ class Note:
     number: float | None = None
     places: bool = False
     link: Link | None = None
+    moved_link: Moved | None = None
     plain: Callable[[], Tensor] | None = None
     statistic: bool = False
     produced: Produced | None = None
@@ -91,4 +94,4 @@ class Notes(TensorTable[Note]):
     def settle(self) -> None:
         """Drop the notes that only further computation needs: the forward pass is over."""
         for note in self.values():
-            note.link = note.plain = note.moved = note.scaled = note.log_total_of = None
+            note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None

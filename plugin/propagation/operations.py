@@ -87,14 +87,16 @@ def _structure() -> Iterator[Operation]:
                     "as_strided_copy alias_copy", Kind.MOVEMENT, keeps_signs=True)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
                     keeps_signs=True)
-    yield from _row("clone contiguous alias detach data detach_copy positive to type float double half bfloat16 "
+    yield from _row("clone contiguous alias detach data detach_copy positive type float double half bfloat16 "
                     "cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
     yield from _row("view_as_real view_as_complex real imag complex conj conj_physical resolve_conj resolve_neg "
                     "fftshift ifftshift", Kind.MOVEMENT, homes=(*_HOMES, torch.fft))
-    yield from _row("type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
-    yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag pad "
-                    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
-                    "replication_pad2d replication_pad3d", Kind.MOVEMENT, keeps_signs=True, adds_constants=True)
+    yield from _row("to type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
+    yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack", Kind.MOVEMENT,
+                    keeps_signs=True, adds_constants=True, joins=True)
+    yield from _row("block_diag pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d "
+                    "replication_pad1d replication_pad2d replication_pad3d", Kind.MOVEMENT, keeps_signs=True,
+                    adds_constants=True)
 
 
 def _sums() -> Iterator[Operation]:
@@ -167,7 +169,7 @@ def _activations() -> Iterator[Operation]:
     yield from _parts("softsign tanhshrink glu", activations=True)
     yield from _row("hardtanh clamp clip clamp_min clamp_max threshold nan_to_num", Kind.POINTWISE)
     yield from _row("erf erfc ndtr log_ndtr logaddexp xlogy sin cos tan atan arctan asinh sinh cosh expm1 sqrt "
-                    "asin arcsin acos arccos atanh arctanh erfinv logit",
+                    "asin arcsin acos arccos atanh arctanh erfinv logit copysign",
                     Kind.POINTWISE)
     yield from _row("abs", Kind.POINTWISE, "absolute __abs__", non_negative=True, even=True)
     yield from _row("square", Kind.POINTWISE, non_negative=True, even=True)
@@ -241,7 +243,8 @@ def _norms() -> Iterator[Operation]:
     yield from _parts("scaled_dot_product_attention",
                       arguments="query key value attn_mask dropout_p is_causal scale enable_gqa")
     yield from _parts("multi_head_attention_forward", homes=(F,))
-    yield from _parts("local_response_norm cosine_similarity pairwise_distance hypot")
+    yield from _parts("local_response_norm cosine_similarity pairwise_distance")
+    yield from _parts("hypot", activations=True)
     yield from _parts("mse_loss l1_loss", activations=True)
     yield from _parts("cdist")
     yield from _row("_cdist_forward", Kind.COMPOSITE, parts=parts.cdist)

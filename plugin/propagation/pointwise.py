@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,19 +10,16 @@ from torch import Tensor, nn
 from ..kernels.tracing import known_number
 from . import chains
 from .activation import Activation
+from .aligning import align
 from .calls import Call
 from .chains import ROOT, Link, Shape, Slot, Step
+from .joining import FirstOf, Joined
 from .kinds import Kind, Operation
+from .moving import Movement
 from .notes import Note, Notes
 from .operations import operation_of
-from .tensors import PLAIN
+from .steps import CANONICAL, call_step, canonical_step
 
-_CANONICAL: dict[str, Callable[..., Tensor]] = {
-    "relu": torch.relu,
-    "relu6": torch.nn.functional.relu6,
-    "leaky_relu": torch.nn.functional.leaky_relu,
-}
-_CANONICAL_ROWS = {name: row for name, function in _CANONICAL.items() if (row := operation_of(function)) is not None}
 # f(a x) = a f(x) for positive a.
 _HOMOGENEOUS = ("relu", "leaky_relu")
 # A multiple or a sum computed by these is one of the function: they are no activation by themselves.
@@ -91,7 +87,7 @@ class Pointwise:
             return None
         if root.is_complex():
             return Reading()
-        step = _step(function, rest, kwargs)
+        step = call_step(function, rest, kwargs)
         if step is None:
             return None
         if row.kind is Kind.POINTWISE:
@@ -105,7 +101,7 @@ class Pointwise:
         """PyTorch's activation that a function equals, if it is one with a kink at 0."""
         if shape is None or not shape.name:
             return None
-        step, row = _canonical_step(shape.name, shape.slope), _CANONICAL_ROWS[shape.name]
+        step, row = canonical_step(shape.name, shape.slope), CANONICAL[shape.name]
         return self._complete(row, begin, step, weight=False)
 
     def _complete(self, row: Operation, root: Tensor, step: Step, weight: bool) -> Reading:
@@ -122,7 +118,7 @@ class Pointwise:
         kind = call.operation.kind if call.operation is not None else Kind.POINTWISE
         if not of_statistic and any(self._note(operand).statistic for operand in operands):
             return Reading(statistic=True)
-        root = chains.common_root(operands, self._link)
+        root = self._common_root(operands, kind)
         # Complex numbers do not rise or fall.
         if root is None or root.is_complex() or not self._is_elementwise(call, kind, operands, root):
             return Reading()
@@ -140,39 +136,65 @@ class Pointwise:
                 return Reading(Link(root, step, affine=True), identity=True)
         return self._activation(call, kind, operands, root, times)
 
-    def read_stack(self, call: Call, dim: int) -> Link | None:
-        """The link of stacked functions of one root: a reduction along that dimension is a function of it again."""
+    def read_join(self, call: Call) -> Link | None:
+        """The link of functions of one root that are put together, by `stack` or `cat`."""
         operands = self._operands(call)
-        root = chains.common_root(operands, self._link) if operands else None
+        root = self._common_root(operands, Kind.MOVEMENT) if operands else None
         if root is None or not self._is_elementwise(call, Kind.POINTWISE, operands, root):
             return None
-        return Link(root, self._whole(call, operands, root), dim=dim % (root.ndim + 1))
+        if any(constant.shape != root.shape for constant in call.given):
+            return None
+        return Link(root, self._whole(call, operands, root), join=Movement(call.function, call.args[1:], call.kwargs))
 
-    def read_reduction(self, call: Call) -> Reading | None:
-        """A maximum, minimum or sum along the dimension of a stack; None for other reductions."""
-        (stack,) = call.given
-        link = self._link(stack)
-        if link is None or link.dim is None or link.root is None or call.name not in _REDUCTIONS:
+    def read_choice(self, call: Call) -> Reading | None:
+        """A maximum, a sum or the like of functions of one root that were put together; None for any other call.
+
+        Raises:
+            LookupError: it chooses between them in a form that is not known.
+        """
+        (value,) = call.given
+        joined = Joined.of(self._note(value))
+        if joined is None:
             return None
-        dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
-        if isinstance(dim, (tuple, list)) and len(dim) == 1:
-            dim = dim[0]
-        if not isinstance(dim, int) or dim % stack.ndim != link.dim or call.kwargs.get("keepdim") or len(call.args) > 2:
+        dim = joined.reduced_dim(call)
+        if dim is None:
+            if self._turns and joined.mixes(call):
+                raise LookupError
             return None
-        whole = Call(call.operation, FirstOf(call.function), call.args, call.kwargs, call.signals, call.given)
-        return self._activation(whole, Kind.POINTWISE, [stack], link.root, 1)
+        function, args, kwargs = joined.first_dim(call)
+        self._notes.add(value).link = Link(joined.root, joined.stacked(), join=joined.link.join)
+        whole = Call(call.operation, FirstOf(function), args, kwargs, call.signals, call.given)
+        return self._activation(whole, Kind.POINTWISE, [value], joined.root, 1)
+
+    def varies(self, tensor: Tensor) -> bool:
+        """Whether a tensor was computed from a signal by pointwise operations, possibly without a gradient."""
+        note = self._note(tensor)
+        return note.link is not None or note.moved_link is not None
+
+    def root(self, tensor: Tensor) -> Tensor:
+        """The earliest tensor that a tensor is a function of."""
+        return chains.ancestors(tensor, self._link)[-1]
 
     def _operands(self, call: Call) -> list[Tensor]:
         """The different tensors that vary: signals, and tensors computed from them without a gradient."""
         signals = {id(signal) for signal in call.signals}
-        found = {id(t): t for t in call.given if id(t) in signals or self._note(t).link is not None}
-        return list(found.values())
+        return list({id(t): t for t in call.given if id(t) in signals or self.varies(t)}.values())
+
+    def _common_root(self, operands: Sequence[Tensor], kind: Kind) -> Tensor | None:
+        """The last tensor that all operands are functions of, moved alike; or None."""
+        root = chains.common_root(operands, self._link)
+        if root is not None:
+            return root
+        # In most sums, the signal passes beside a layer.
+        if kind is Kind.SUM and all(self._note(operand).moved_link is None for operand in operands):
+            return None
+        return chains.common_root(operands, self._link) if align(self._notes, operands, self._link) else None
 
     def _is_elementwise(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> bool:
         """Whether the call combines its operands element by element, with constants that belong to the function."""
         shape = root.shape
-        stacked = [link is not None and link.dim is not None for link in map(self._link, operands)]
-        if any(operand.shape != shape for operand in operands) or any(stacked):
+        joined = [link is not None and link.join is not None for link in map(self._link, operands)]
+        if any(operand.shape != shape for operand in operands) or any(joined):
             return False
         varying = {id(operand) for operand in operands}
         for constant in call.given if kind is not Kind.MOVEMENT else ():
@@ -260,7 +282,7 @@ class Pointwise:
         link = Link(begin, step, remedy=remedy)
         if shape is not None and shape.falls and self._turns:
             # As relu(-x) is ReLU of -x, any falling function is a rising function of -x.
-            begin, step = -begin, Step(_same, (Slot((step, _NEGATIVE)),), {})
+            begin, step = -begin, Step(chains.same, (Slot((step, _NEGATIVE)),), {})
             shape = chains.shape_of(step, begin.ndim)
         return Reading(link, _by_hand(begin, step, shape), remedy=remedy)
 
@@ -321,33 +343,6 @@ class Pointwise:
         return inner.remedy if inner is not None and kind in _LINEAR else ""
 
 
-_steps: dict[Any, Step] = {}
-
-
-def _step(function: Callable[..., Any], rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Step | None:
-    """A call as a function of its first argument, if the others are numbers, types or names; one object for each."""
-    key = (function, *rest, *kwargs.items()) if kwargs else (function, *rest)
-    try:
-        step = _steps.get(key)
-    except TypeError:  # an unhashable argument, such as a list
-        return None
-    if step is None:
-        # Tensors among them are equal only to themselves.
-        if any(type(entry) not in PLAIN for entry in (*rest, *kwargs.values())):
-            return None
-        step = chains.keep(_steps, key, Step(function, (ROOT, *rest), dict(kwargs)))
-    return step
-
-
-@lru_cache(maxsize=256)
-def _canonical_step(name: str, slope: float) -> Step:
-    return Step(_CANONICAL[name], (ROOT, slope) if name == "leaky_relu" else (ROOT,), {})
-
-
-def _same(value: Tensor) -> Tensor:
-    return value
-
-
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
 
 
@@ -375,18 +370,6 @@ def _fits(small: torch.Size, large: torch.Size) -> bool:
     return len(small) <= len(large) and all(one in (1, other) for one, other in sizes)
 
 
-@dataclass(frozen=True)
-class FirstOf:
-    """The values of a maximum along a dimension, without the positions."""
-
-    function: Callable[..., Any]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        result = self.function(*args, **kwargs)
-        return result if isinstance(result, Tensor) else result[0]
-
-
-_REDUCTIONS = frozenset({"amax", "amin", "max", "min", "sum", "mean"})
 _POLE = getattr(operation_of(torch.reciprocal), "remedy", "")
 
 

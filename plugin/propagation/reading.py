@@ -7,19 +7,22 @@ hand is then treated as PyTorch's own.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import partial, reduce
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UnseenOperationError
 from ..observing import Observer, describe, running_module
 from .activation import Activation
 from .calls import Call
 from .functional import FunctionalMode
+from .joining import is_of_one
 from .kinds import Kind, Operation
-from .letters import is_squared
+from .letters import factors, is_squared
+from .moving import note_moved
 from .notes import Note, Notes
 from .pointwise import Pointwise, Reading
 from .tensors import map_tensors, tensors_in
@@ -73,16 +76,12 @@ class ReadingMode(FunctionalMode):
             if note.plain is not None:
                 moved.plain = partial(_moved_again, call, note.plain, position)
 
-    def stacked(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Functions of one tensor, stacked, of which a maximum may be taken."""
-        call = self._call_of(row, function, args, kwargs)
-        result = self.plain(function, args, kwargs)
-        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+    def note_join(self, call: Call, result: Any) -> None:
+        """Note functions of one tensor that were put together, between which a maximum may choose."""
         self.joined(call, result)
-        link = None if self.note(result).statistic else self.pointwise.read_stack(call, dim)
+        link = None if self.note(result).statistic else self.pointwise.read_join(call)
         if link is not None:
             self.noted(result).link = link
-        return result
 
     def joined(self, call: Call, result: Any) -> None:
         """Note that several statistics in one tensor are statistics."""
@@ -104,12 +103,55 @@ class ReadingMode(FunctionalMode):
 
     def reduced(self, call: Call, plain: Callable[..., Any]) -> Any:
         """A call of an operation that sums or chooses, done by `plain`."""
-        if len(call.given) == 1 and (reading := self.pointwise.read_reduction(call)) is not None:
-            whole = self._read(call, reading)
-            result = call.run()
-            return whole if isinstance(result, Tensor) else type(result)((whole, *result[1:]))
+        result = self.chosen(call)
+        if result is not None:
+            return result
+        if (entries := factors(call)) is not None:
+            with self.seeing():
+                return reduce(torch.mul, entries)
         result = plain(call.function, call.args, call.kwargs)
         self._note_statistic(call, result)
+        return result
+
+    def chosen(self, call: Call) -> Any:
+        """The result of a reduction of functions of one tensor to one function; None for any other call."""
+        if len(call.given) != 1:
+            return None
+        value = call.given[0]
+        if is_of_one(call, self.pointwise.root(value)):
+            return self._of_one(call, value)
+        try:
+            reading = self.pointwise.read_choice(call)
+        except LookupError:
+            self.refuse_choice(call)
+        if reading is None or reading.activation is None:
+            return None
+        result = call.run()
+        values = first_tensor(result)
+        if not reading.activation.name:
+            reading.activation.value = values.detach().reshape(reading.activation.input.shape)
+        whole = self.as_activation(call, reading, reading.activation)
+        if whole.shape != values.shape:
+            flat, whole = whole, whole.reshape(values.shape)
+            note_moved(self.notes, (flat, values.shape), {}, Tensor.reshape, whole)
+        return whole if isinstance(result, Tensor) else type(result)((whole, *result[1:]))
+
+    def refuse_choice(self, call: Call) -> NoReturn:
+        """Refuse an activation in a form that is not known."""
+        raise UnseenOperationError(
+            f"{describe(self.model, running_module(self.model))} computes an activation with {call.name}, which "
+            "chooses between functions of one tensor: write it with torch.nn.functional, torch.maximum or torch.where"
+        ) from None
+
+    def _of_one(self, call: Call, value: Tensor) -> Any:
+        """A combination of nothing moves the values; the norm of a number is its magnitude."""
+        result = call.run()
+        if call.operation is not None and call.operation.kind is Kind.STATISTIC:
+            if 0 in (*call.args[1:2], call.kwargs.get("p"), call.kwargs.get("ord")):
+                return result  # counts the numbers that are not 0
+            with self.seeing():
+                return value.abs().reshape(result.shape)
+        note_moved(self.notes, call.args, call.kwargs, call.function, result)
         return result
 
     def _note_statistic(self, call: Call, result: Any) -> None:

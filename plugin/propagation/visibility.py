@@ -21,11 +21,11 @@ from .tensors import tensors_in
 # Backward nodes of activations, and of operations that LRP computes by a rule: linear layers, norms, and activations
 # that are not piecewise linear. Nodes shared by several kinds of operations, such as hardtanh and clamp, are in
 # neither.
-_ACTIVATION_NODES = frozenset(
+ACTIVATION_NODES = frozenset(
     f"{node}Backward" for row in OPERATIONS if row.kind is Kind.ACTIVATION for node in row.nodes
 )
 _PIECEWISE_LINEAR = ("relu", "leaky_relu", "rrelu", "prelu")
-_RULED_NODES = frozenset(
+RULED_NODES = frozenset(
     f"{node}Backward"
     for row in OPERATIONS
     if row.kind in RULED_KINDS and row.name not in _PIECEWISE_LINEAR
@@ -104,100 +104,107 @@ def check_visible(model: nn.Module) -> None:
                 )
 
 
-def check_all_handled(output: Tensor, handled: Collection[Any], foreign: Mapping[Any, str], began: int = 0) -> None:
-    """Refuse a graph in which an activation escaped its rule.
+class Graph:
+    """Autograd's graph of a tensor, walked once for all checks of it.
 
     Args:
         output: the tensor that is explained.
-        handled: the autograd nodes that rules were applied to.
-        foreign: the nodes of operators of other libraries, with the place of each call.
-        began: the number of autograd's first node of this forward pass; earlier ones are constants.
-
-    Raises:
-        UnseenOperationError: an activation ran where the function mode does not see it, such as in a scripted
-            function.
-
-    Warns:
-        UserWarning: the graph holds a `torch.autograd.Function` of the user's, or an operator of another library,
-            whose own backward pass is used.
+        kinds: `ACTIVATION_NODES` or `RULED_NODES`.
     """
-    said = dict.fromkeys(foreign[node] for node in nodes_from(output.grad_fn) if node in foreign) if foreign else {}
-    for node in _suspects(output, _ACTIVATION_NODES):
-        earlier, checkpointed = is_earlier(node, began), node.name() == f"{_CHECKPOINT}Backward"
-        if node in handled or earlier or checkpointed or is_of_parameters(node):  # of checkpoints the backward tells
-            continue
-        name = node.name()
-        if not _is_users_function(type(node)):
-            raise UnseenOperationError(
-                f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
-                "function, in torch.func.vmap, or inside a fused operation such as a recurrent layer; write it with "
-                "torch.nn.functional, for all examples at once"
+
+    def __init__(self, output: Tensor, kinds: frozenset[str]) -> None:
+        kind: Any = type
+        self._nodes = list(nodes_from(output.grad_fn))
+        # The nodes of these kinds, those of scripted functions, and those of the user's own.
+        self._suspects = [node for node in self._nodes if _is_suspect(kind(node), node.name(), kinds)]
+
+    def check_all_handled(self, handled: Collection[Any], foreign: Mapping[Any, str], began: int) -> None:
+        """Refuse a graph in which an activation escaped its rule.
+
+        Args:
+            handled: the autograd nodes that rules were applied to.
+            foreign: the nodes of operators of other libraries, with the place of each call.
+            began: the number of autograd's first node of this forward pass; earlier ones are constants.
+
+        Raises:
+            UnseenOperationError: an activation ran where the function mode does not see it, such as in a scripted
+                function.
+
+        Warns:
+            UserWarning: the graph holds a `torch.autograd.Function` of the user's, or an operator of another library,
+                whose own backward pass is used.
+        """
+        said = dict.fromkeys(foreign[node] for node in self._nodes if node in foreign) if foreign else {}
+        for node in self._suspects:
+            if node in handled or is_earlier(node, began) or is_of_parameters(node):
+                continue
+            name = node.name()
+            if name == f"{_CHECKPOINT}Backward":
+                continue  # the backward pass tells of it
+            if not _is_users_function(type(node)):
+                raise UnseenOperationError(
+                    f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
+                    "function, in torch.func.vmap, or inside a fused operation such as a recurrent layer; write it "
+                    "with torch.nn.functional, for all examples at once"
+                )
+            said[f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')})"] = None
+        for what in said:
+            warnings.warn(
+                f"{what}, which is differentiated by its own backward pass: if it is an activation, write it with "
+                "torch.nn.functional, or describe the operation or its module with plugin.operations.register",
+                stacklevel=2,
             )
-        said[f"the model calls a torch.autograd.Function ({name.removesuffix('Backward')})"] = None
-    for what in said:
-        warnings.warn(
-            f"{what}, which is differentiated by its own backward pass: if it is an activation, write it with "
-            "torch.nn.functional, or describe the operation or its module with plugin.operations.register",
-            stacklevel=2,
-        )
 
+    def check_current(self, overwritten: Overwritten, began: int) -> None:
+        """Refuse a graph in which a call that bypasses the mode reads a value that had been overwritten.
 
-def check_current(output: Tensor, overwritten: Overwritten, began: int) -> None:
-    """Refuse a graph in which a call that bypasses the mode reads a value that had been overwritten.
+        Args:
+            overwritten, began: see `bypassing`.
 
-    Args:
-        output: the tensor that is explained.
-        overwritten, began: see `bypassing`.
+        Raises:
+            UnseenOperationError: there is such a call.
+        """
+        if not overwritten:
+            return
+        kind: Any = type
+        unseen = [node for node in self._suspects if _is_suspect(kind(node), node.name(), frozenset())]
+        unseen += [node for node in self._nodes if node._sequence_nr() < began]
+        for node in unseen:
+            if reads_overwritten(node, overwritten, began):
+                name = _kind(node.name()).removesuffix("Backward")
+                raise UnseenOperationError(
+                    f"the model calls {name} on a tensor that an operation in place has overwritten, where it cannot "
+                    "be seen: in a torch.autograd.Function or in another thread. Give it the result of that "
+                    "operation, as in x = x.relu_(), or compute x out of place"
+                )
 
-    Raises:
-        UnseenOperationError: there is such a call.
-    """
-    kind: Any = type
-    for node in nodes_from(output.grad_fn) if overwritten else ():
-        unseen = node._sequence_nr() < began or _is_suspect(kind(node), node.name(), frozenset())
-        if unseen and reads_overwritten(node, overwritten, began):
+    def unruled(self, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> list[Refusal]:
+        """The operations without a rule that relevance would reach, each once.
+
+        Args:
+            refusals: those that the function mode saw, by autograd node; those that it did not see are found here.
+            handled: the autograd nodes of PyTorch's own that a rule runs through, such as those of a product of
+                signals.
+        """
+        found = dict.fromkeys(refusals[node] for node in self._nodes if node in refusals) if refusals else {}
+        for node in self._suspects:
             name = _kind(node.name()).removesuffix("Backward")
-            raise UnseenOperationError(
-                f"the model calls {name} on a tensor that an operation in place has overwritten, where it cannot be "
-                "seen: in a torch.autograd.Function or in another thread. Give it the result of that operation, as in "
-                "x = x.relu_(), or compute x out of place"
-            )
+            if name == _CHECKPOINT:
+                found[Refusal(REENTRANT, "", NOT_REENTRANT)] = None
+            elif node not in handled:
+                found[Refusal(name, "", _UNSEEN)] = None
+        return list(found)
 
+    def check_all_ruled(self, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> None:
+        """Refuse a graph of LRP in which the plain gradient stands in for a rule; arguments as for `unruled`.
 
-def unruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> list[Refusal]:
-    """The operations without a rule that relevance would reach, each once.
-
-    Args:
-        output: the tensor that is explained.
-        refusals: those that the function mode saw, by autograd node; those that it did not see are found here.
-        handled: the autograd nodes of PyTorch's own that a rule runs through, such as those of a product of signals.
-    """
-    found = dict.fromkeys(refusals[node] for node in nodes_from(output.grad_fn) if node in refusals) if refusals else {}
-    for node in _suspects(output, _RULED_NODES):
-        name = _kind(node.name()).removesuffix("Backward")
-        if name == _CHECKPOINT:
-            found[Refusal(REENTRANT, "", NOT_REENTRANT)] = None
-        elif node not in handled:
-            found[Refusal(name, "", _UNSEEN)] = None
-    return list(found)
-
-
-def check_all_ruled(output: Tensor, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> None:
-    """Refuse a graph of LRP in which the plain gradient stands in for a rule; arguments as for `unruled`.
-
-    Raises:
-        NoRuleError: an operation has no rule, or ran where the function mode does not see it.
-    """
-    found = unruled(output, refusals, handled)
-    if found:
-        others = "" if len(found) == 1 else f"; and {len(found) - 1} more: check(inputs) lists them"
-        raise NoRuleError(f"{found[0]}{others}")
-
-
-def _suspects(output: Tensor, kinds: frozenset[str]) -> list[Any]:
-    """The nodes of these kinds in the output's graph, those of scripted functions and of the user's own, each once."""
-    kind: Any = type
-    return [node for node in nodes_from(output.grad_fn) if _is_suspect(kind(node), node.name(), kinds)]
+        Raises:
+            NoRuleError: an operation has no rule, or ran where the function mode does not see it.
+        """
+        found = self.unruled(refusals, handled)
+        if found:
+            others = "" if len(found) == 1 else f"; and {len(found) - 1} more: check(inputs) lists them"
+            raise NoRuleError(f"{found[0]}{others}")
 
 
 def nodes_of_call(result: Any, signals: Collection[Tensor]) -> Iterator[Any]:

@@ -1,5 +1,8 @@
 """Every mistake gets one sentence that names what is wrong and what to do, before work is lost."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from support.helpers import with_module
@@ -10,11 +13,12 @@ from plugin.attr import (
     Deconvolution,
     GuidedBackprop,
     GuidedGradCam,
+    LayerLRPTranspose,
     LRPTranspose,
     NeuronDeconvolution,
     NeuronGuidedBackprop,
 )
-from plugin.errors import NoRuleError
+from plugin.errors import NoRuleError, NotFiniteError
 
 
 @pytest.fixture
@@ -61,6 +65,37 @@ def test_large_inputs_are_finite_though_their_sum_is_not() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).requires_grad_(False)
     gradient = net[1].weight[1].view(1, 3, 8, 8)
     torch.testing.assert_close(GuidedBackprop(net).attribute(torch.full((1, 3, 8, 8), 3e38), 1), gradient)
+
+
+class Quotient(nn.Module):
+    """Divides by 0 where the first input is 0."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values / values[:, :1].detach().round()
+
+
+EXPLAINED: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "guided": lambda net, values: GuidedBackprop(net).attribute(values, 1),
+    "neuron": lambda net, values: NeuronDeconvolution(net, "1").attribute(values, 1),
+    "epsilon": lambda net, values: LRPTranspose(net, unknown="gradient").attribute(values, 1),
+    "several targets": lambda net, values: LRPTranspose(net).attribute_targets(values, [1, 2]),
+    "layer": lambda net, values: LayerLRPTranspose(net, "0").attribute(values, 1),
+    "ledger": lambda net, values: LRPTranspose(net).ledger(values, 1),
+}
+
+
+@pytest.mark.parametrize("explain", EXPLAINED)
+def test_outputs_that_are_not_finite(explain) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), Quotient(), nn.Linear(3, 3)).requires_grad_(False)
+    net[0].weight.copy_(torch.eye(3))
+    net[0].bias.zero_()
+    values = torch.tensor([[1.0, 2.0, 3.0], [0.0, 2.0, 3.0]])
+    with pytest.raises(NotFiniteError, match=r"example 1 is (nan|-?inf).*layer '1' \(Quotient\)\. Look for a division"):
+        EXPLAINED[explain](net, values)
+    net[2].weight[1, 0] = torch.nan
+    if explain != "neuron":
+        with pytest.raises(NotFiniteError, match=r"example 0 is nan.*weight of layer '2' \(Linear\) holds such values"):
+            EXPLAINED[explain](net, values[:1])
 
 
 def test_a_model_that_ignores_the_input(images) -> None:

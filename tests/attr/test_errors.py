@@ -52,6 +52,7 @@ def small_net() -> nn.Sequential:
         (errors.OptionError, (ValueError,)),
         (errors.OptionTypeError, (TypeError,)),
         (errors.NoDependenceError, (ValueError,)),
+        (errors.NotFiniteError, (ValueError,)),
         (errors.NoRuleError, (NotImplementedError,)),
         (errors.UnseenOperationError, (RuntimeError,)),
         (errors.ModelChangedError, (RuntimeError,)),

@@ -10,8 +10,9 @@ from support.helpers import assert_close
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plugin.attr import Deconvolution, GuidedBackprop, LayerLRPTranspose, LRPTranspose, ModifiedBackprop
+from plugin.attr import DeconvNet, Deconvolution, GuidedBackprop, LayerLRPTranspose, LRPTranspose, ModifiedBackprop
 from plugin.errors import AttributionError, UnseenOperationError
+from plugin.experiments.unit_survey import receptive_fields
 
 METHODS: dict[str, Callable[[nn.Module], Any]] = {
     "deconvnet": Deconvolution,
@@ -134,7 +135,7 @@ class Overwriting(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         hidden = self.first(values)
-        skip = hidden.sum(1, keepdim=True)
+        skip = hidden.sum(-1, keepdim=True)
         self.write(hidden)
         return self.last(Passing.apply(hidden) if self.passing else hidden) + skip
 
@@ -159,6 +160,20 @@ def test_a_function_does_not_silently_read_what_was_overwritten(write, method) -
         attribution.unknown = "gradient"
     with pytest.raises(UnseenOperationError, match=r"Passing.*x = x\.relu_\(\)"):
         attribution.attribute(torch.randn(2, 6, dtype=torch.float64), 1)
+
+
+@pytest.mark.parametrize(
+    "explain",
+    [
+        lambda model: DeconvNet(model, "last", (6,)),
+        lambda model: receptive_fields(model, "last", (1, 1, 6), [(0, 0)]),
+    ],
+    ids=["DeconvNet", "receptive_fields"],
+)
+@pytest.mark.filterwarnings("ignore:the model calls a torch.autograd.Function")
+def test_nor_in_a_walk_to_a_layer(explain) -> None:
+    with pytest.raises(UnseenOperationError, match=r"Passing.*x = x\.relu_\(\)"):
+        explain(seeded(lambda: Overwriting(WRITES["a product"], passing=True)).float())
 
 
 def test_a_function_may_read_a_tensor_before_it_is_overwritten() -> None:

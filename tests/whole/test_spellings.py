@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import FrozenBatchNorm2d, deform_conv2d
 
 from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
+from plugin.errors import UnseenOperationError
 from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from plugin.rules.presets import PRESETS
 
@@ -182,6 +183,22 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("relu", "torch.stack([v, 0]).amax(0)", lambda v: torch.stack([v, zero(v)]).amax(0)),
     ("relu", "torch.stack([v, 0], -1).max(-1)[0]", lambda v: torch.stack([v, zero(v)], -1).max(-1)[0]),
     ("relu", "torch.stack((0, v), dim=1).max(dim=1).values", lambda v: torch.stack((zero(v), v), 1).max(1).values),
+    ("relu", "torch.cat([v[None], 0 * v[None]]).amax(0)", lambda v: torch.cat([v[None], 0 * v[None]]).amax(0)),
+    ("relu", "torch.stack([v, 0 * v]).max(0, True)", lambda v: torch.stack([v, 0 * v]).max(0, True).values[0]),
+    ("relu", "cat of channels, unflattened", lambda v: torch.cat([v, 0 * v], 1).unflatten(1, (2, -1)).amax(1)),
+    ("relu", "torch.maximum(*torch.stack([v, 0 * v]))", lambda v: torch.maximum(*torch.stack([v, 0 * v]))),
+    ("relu", "torch.maximum(*cat.chunk(2))", lambda v: torch.maximum(*torch.cat([v, 0 * v], 1).chunk(2, 1))),
+    ("relu", "(v + torch.hypot(v, 0)) / 2", lambda v: (v + torch.hypot(v, 0 * v)) / 2),
+    ("relu", "(v + torch.copysign(v, 1)) / 2", lambda v: (v + torch.copysign(v, torch.ones_like(v))) / 2),
+    # With movements between the steps.
+    ("relu", "flat v * flat mask", lambda v: (v.flatten(1) * (v > 0).flatten(1)).view_as(v)),
+    (
+        "relu",
+        "torch.where(flat mask, flat v, 0)",
+        lambda v: torch.where((v > 0).flatten(1), v.flatten(1), 0).view_as(v),
+    ),
+    ("relu", "v moved twice", lambda v: (v.mT.contiguous() * (v.mT > 0)).mT),
+    ("relu", "v * mask by einsum", lambda v: torch.einsum("nchw,nchw->nchw", v, (v > 0).to(v))),
     ("relu", "v - torch.minimum(v, 0)", lambda v: v - torch.minimum(v, zero(v))),
     ("relu", "v - v.clamp(max=0)", lambda v: v - v.clamp(max=0)),
     # By a choice, and by a mask.
@@ -248,6 +265,7 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("leaky_relu", "v * where(v > 0, 1, 0.1)", lambda v: v * torch.where(v > 0, v.new_tensor(1.0), 0.1)),
     ("leaky_relu", "v.clamp(min=0) + 0.1 * v.clamp(max=0)", lambda v: v.clamp(min=0) + 0.1 * v.clamp(max=0)),
     ("leaky_relu", "0.55 * v + 0.45 * |v|", lambda v: 0.55 * v + 0.45 * v.abs()),
+    ("leaky_relu", "flat parts", lambda v: (v.relu().flatten(1) - 0.1 * (-v).relu().flatten(1)).view_as(v)),
     ("leaky_relu", "F.prelu(v, 0.1)", lambda v: F.prelu(v, v.new_tensor([0.1]))),
     ("prelu", "torch.where(v > 0, v, slope * v)", lambda v: torch.where(v > 0, v, SLOPES * v)),
     ("prelu", "v.clamp(min=0) + slope * v.clamp(max=0)", lambda v: v.clamp(min=0) + SLOPES * v.clamp(max=0)),
@@ -301,6 +319,9 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("silu", "v * (1 + exp(-v)).reciprocal()", lambda v: v * (1 + (-v).exp()).reciprocal()),
     ("silu", "v * exp(v) / (1 + exp(v))", lambda v: v * torch.exp(v) / (1 + torch.exp(v))),
     ("silu", "v (1 + tanh(v / 2)) / 2", lambda v: v * (1 + torch.tanh(v / 2)) / 2),
+    ("silu", "torch.stack([v, sigmoid(v)]).prod(0)", lambda v: torch.stack([v, v.sigmoid()]).prod(0)),
+    ("silu", "v[None] * v[None].sigmoid()", lambda v: (v[None] * v[None].sigmoid())[0]),
+    ("silu", "flat v * flat sigmoid", lambda v: (v.flatten(1) * v.sigmoid().flatten(1)).view_as(v)),
     ("silu", "v - v * sigmoid(-v)", lambda v: v - v * torch.sigmoid(-v)),
     ("silu", "v * exp(logsigmoid(v))", lambda v: v * F.logsigmoid(v).exp()),
     ("mish", "nn.Mish()", nn.Mish()),
@@ -322,6 +343,8 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("softplus", "log(1 + exp(v))", lambda v: torch.log(1 + v.exp())),
     ("softplus", "-logsigmoid(-v)", lambda v: -F.logsigmoid(-v)),
     ("softplus", "torch.logaddexp(v, 0)", lambda v: torch.logaddexp(v, zero(v))),
+    ("softplus", "torch.stack([v, 0]).logsumexp(0)", lambda v: torch.stack([v, zero(v)]).logsumexp(0)),
+    ("softplus", "torch.cat([v[None], 0]).logsumexp(0)", lambda v: torch.cat([v[None], zero(v)[None]]).logsumexp(0)),
     ("softplus", "max(v, 0) + log1p(exp(-|v|))", lambda v: v.clamp(min=0) + torch.log1p(torch.exp(-v.abs()))),
     ("softplus(2)", "log(1 + exp(2 v)) / 2", lambda v: torch.log(1 + torch.exp(2 * v)) / 2),
     ("softsign", "nn.Softsign()", nn.Softsign()),
@@ -381,6 +404,9 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("abs", "torch.maximum(v, -v)", lambda v: torch.maximum(v, -v)),
     ("abs", "v * v.sign()", lambda v: v * v.sign()),
     ("abs", "torch.where(v < 0, -v, v)", lambda v: torch.where(v < 0, -v, v)),
+    ("abs", "norm of one number", lambda v: torch.linalg.vector_norm(v[..., None], dim=-1)),
+    ("abs", "root of one square", lambda v: v.unsqueeze(0).square().sum(0).sqrt()),
+    ("abs", "torch.stack([v, 0]).norm(dim=0)", lambda v: torch.stack([v, zero(v)]).norm(dim=0)),
     ("abs", "(v ** 2) ** 0.5", lambda v: (v**2) ** 0.5),
     ("v - floor(v)", "v % 1", lambda v: v % 1),
     ("v - floor(v)", "torch.remainder(v, 1)", lambda v: torch.remainder(v, 1)),
@@ -541,6 +567,25 @@ def test_combinations(row) -> None:
     name, _, function = row
     network = OfTwo(function, 8 if name == "crelu" else 2).eval()
     assert_same_maps(METHODS, network, IMAGES, expected_of_combination(name))
+
+
+REFUSED: dict[str, Pointwise] = {
+    "sort": lambda v: torch.stack([v, 0 * v]).sort(0).values[1],
+    "topk": lambda v: torch.stack([v, 0 * v]).topk(1, 0).values[0],
+    "quantile": lambda v: torch.stack([v, zero(v)]).quantile(1.0, 0),
+    "gather": lambda v: torch.stack([zero(v), v]).gather(0, (v > 0).long()[None])[0],
+    "max_pool3d": lambda v: F.max_pool3d(torch.stack([v, 0 * v], 2).flatten(0, 1)[:, None], (2, 1, 1)).view_as(v),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("method", RELU_METHODS)
+def test_a_choice_between_functions_of_one_tensor_is_an_activation(method, name) -> None:
+    """Right under LRP, which it gives the chosen value all relevance; refused where signals are rectified."""
+    network = ActivationNet(REFUSED[name]).eval()
+    assert_same_maps(LRP_METHODS, network, IMAGES, expected_of_activation("relu", at_zero=False))
+    with pytest.raises(UnseenOperationError, match=rf"ActivationNet.*{name}.*torch\.maximum"):
+        RELU_METHODS[method](network, IMAGES)
 
 
 def test_relu_of_the_negative_has_the_rule_at_its_own_input() -> None:

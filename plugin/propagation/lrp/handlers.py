@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..calls import Call
 from ..kinds import POINTWISE_KINDS, Kind
+from ..moving import note_moved
 from . import attention, contractions, folding, linear, norms, products
 
 if TYPE_CHECKING:
@@ -45,12 +46,14 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
     row = call.operation
     if row is not None and row.identity:
         return mode.as_read(call)
-    if row is not None and row.name == "stack":
-        return mode.stacked(row, call.function, call.args, call.kwargs)
     result = mode.as_it_is(call)
     source = call.signals[0]
     note = mode.note(source)
-    if type(call.args[0] if call.args else None) in (list, tuple):
+    if (note.link is not None or note.moved_link is not None) and call.args and call.args[0] is source:
+        note_moved(mode.notes, call.args, call.kwargs, call.function, result)
+    if row is not None and row.joins and call.args:
+        mode.note_join(call, result)
+    elif type(call.args[0] if call.args else None) in (list, tuple):
         mode.joined(call, result)
     elif (note.statistic or note.plain is not None) and len(call.signals) == 1:
         mode.move_statistic(call, note, result)
@@ -64,6 +67,16 @@ def _reduced(mode: RelevancePropagation, call: Call) -> Any:
         return mode.unknown_operation(call)
     layer = contractions.summed_product(mode, call)
     return mode.reduced(call, lambda *_: mode.as_it_is(call)) if layer is None else layer
+
+
+def _unless_chosen(handler: Handler) -> Handler:
+    """A handler of reductions, except those of functions of one tensor to one."""
+
+    def handle(mode: RelevancePropagation, call: Call) -> Any:
+        result = mode.chosen(call)
+        return handler(mode, call) if result is None else result
+
+    return handle
 
 
 def _contracted(mode: RelevancePropagation, call: Call) -> Any:
@@ -99,16 +112,16 @@ HANDLERS: Mapping[Kind, Handler] = {
     Kind.LINEAR: _reduced,
     Kind.SELECTION: _reduced,
     Kind.CONTRACTION: _contracted,
-    Kind.FACTORS: products.factors,
+    Kind.FACTORS: _unless_chosen(products.factors),
     Kind.CONVOLUTION: _by_signature(linear.convolution),
     Kind.TRANSPOSED_CONVOLUTION: _by_signature(linear.transposed_convolution),
     Kind.MATRIX_PRODUCT: _by_signature(linear.matrix_product),
     Kind.BILINEAR: _by_signature(contractions.two_inputs),
     Kind.BATCH_NORM: folding.batch_norm,
     Kind.NORM: norms.norm,
-    Kind.STATISTIC: products.statistic,
+    Kind.STATISTIC: _unless_chosen(products.statistic),
     Kind.SOFTMAX: attention.softmax,
-    Kind.LOG_SOFTMAX: attention.log_softmax,
+    Kind.LOG_SOFTMAX: _unless_chosen(attention.log_softmax),
     Kind.COMPOSITE: attention.composite,
     Kind.SAMPLING: _sampled,
 } | dict.fromkeys(POINTWISE_KINDS, _pointwise)

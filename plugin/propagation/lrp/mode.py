@@ -32,7 +32,7 @@ from ..operations import OWN_GRADIENT
 from ..pointwise import Reading
 from ..reading import first_tensor
 from ..tensors import tensors_in
-from ..visibility import Refusal, nodes_of_call
+from ..visibility import RULED_NODES, Graph, Refusal, nodes_of_call
 from ..whole import Opaque
 from . import pointwise, products, whole
 from .assigning import assign_rules, run_watched
@@ -130,6 +130,22 @@ class RelevancePropagation(Propagation):
     def assign_rules(self) -> None:
         """Give every layer its rule, now that the forward pass is over."""
         assign_rules(self)
+
+    def check(self, output: Tensor) -> None:
+        """As for other methods; in LRP every operation needs a rule.
+
+        Raises:
+            UnseenOperationError: a function read a value that had been overwritten.
+            NoRuleError: an operation has no rule, or ran where the function mode does not see it.
+        """
+        graph = Graph(output, RULED_NODES)
+        graph.check_current(self.overwritten, self.began)
+        if self.unknown == "raise":
+            graph.check_all_ruled(self.refusals, self.handled)
+
+    def unruled(self, output: Tensor) -> list[Refusal]:
+        """The operations without a rule that relevance of this output would reach, each once."""
+        return Graph(output, RULED_NODES).unruled(self.refusals, self.handled)
 
     # -- modules that are taken as a whole -----------------------------------------------------------------------------
 

@@ -151,7 +151,8 @@ def copy(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
 
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """The root of the sum of two squares."""
-    length: Tensor = torch.stack(torch.broadcast_tensors(input, other)).norm(dim=0)
+    both = (input, other) if input.shape == other.shape else torch.broadcast_tensors(input, other)
+    length: Tensor = torch.stack(both).norm(dim=0)
     return length
 
 

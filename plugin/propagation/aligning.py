@@ -1,0 +1,81 @@
+"""Operands that are functions of the same values, moved alike.
+
+`f(x).flatten(1)` is f of `x.flatten(1)`, and two equal movements of one tensor are one tensor. So
+`x.flatten(1) * sigmoid(x).flatten(1)` is a function of `x.flatten(1)`. Few networks need this: operands are brought
+together where an operation combines them, and not where they are moved.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from . import chains
+from .chains import IDENTITY, Link, LinkOf
+from .joining import Joined
+from .moving import Moved
+from .notes import Notes
+
+# The nodes of movements that hold all of their arguments, none of which is a tensor.
+_MOVING = frozenset(
+    f"{name}Backward{number}"
+    for name in "View UnsafeView ReshapeAlias Unsqueeze Squeeze Permute Transpose T Expand Select Slice Split "
+    "SplitWithSizes Unbind Clone Alias AsStrided Repeat Flip Roll Diagonal Unfold Flatten".split()
+    for number in range(3)
+)
+
+
+def align(notes: Notes, operands: Sequence[Tensor], link_of: LinkOf) -> bool:
+    """Link operands to one tensor, if they are functions of the same values, moved alike; whether they are."""
+    ends = [chains.ancestors(operand, link_of)[-1] for operand in operands]
+    links: list[tuple[Tensor, Link]] = []
+    while not all(_is_same(ends[0], end) for end in ends[1:]):
+        below = [_below(notes, end, link_of) for end in ends]
+        if not any(below):
+            return False
+        links += [(end, link) for end, link in zip(ends, below, strict=True) if link is not None]
+        ends = [end if link is None or link.root is None else link.root for end, link in zip(ends, below, strict=True)]
+    links += [(end, Link(ends[0], IDENTITY, affine=True)) for end in ends if end is not ends[0]]
+    for end, link in links:
+        link.constant = not end.requires_grad
+        notes.add(end).link = link
+    return True
+
+
+def _below(notes: Notes, tensor: Tensor, link_of: LinkOf) -> Link | None:
+    """The way to a moved tensor from the one that the function was computed from, moved alike."""
+    note = notes.of(tensor)
+    moved, joined = note.moved_link, Joined.of(note)
+    if joined is not None:
+        return joined.way_to_part(tensor)
+    root = None if moved is None or moved.link.step.key is None else moved.link.root
+    if moved is None or root is None:
+        return None
+    moved.root = moved.move(root)
+    before, link = notes.of(root).link, moved.link
+    if before is not None and link_of(root) is before:
+        notes.add(moved.root).moved_link = Moved(before, moved.move)
+    return Link(moved.root, link.step.without_shapes(), link.affine, link.shifted, link.complete, link.numbers)
+
+
+def _is_same(first: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same, or the same movements of one tensor."""
+    if first is other:
+        return True
+    if first.shape != other.shape or first.dtype != other.dtype or first.grad_fn is None or other.grad_fn is None:
+        return False
+    return _is_same_edge((first.grad_fn, first.output_nr), (other.grad_fn, other.output_nr))
+
+
+def _is_same_edge(first: tuple[Any, int], other: tuple[Any, int]) -> bool:
+    if first == other:
+        return True
+    (node, number), (other_node, other_number) = first, other
+    if node is None or other_node is None or number != other_number:
+        return False
+    if node.name() != other_node.name() or node.name() not in _MOVING:
+        return False
+    saved = [name for name in dir(node) if name.startswith("_saved_")]
+    return all(getattr(node, name) == getattr(other_node, name) for name in saved) and all(
+        map(_is_same_edge, node.next_functions, other_node.next_functions)
+    )
