@@ -105,7 +105,11 @@ def _torchvision(name: str, train: bool, folder: str | Path | None) -> ImageSet:
         found = dataset(str(root), train=train, download=folder is None)
     except RuntimeError as error:
         expected = root / dataset.__name__ / "raw"
-        raise FileNotFoundError(f"no {name} in {expected}, where torchvision puts it: {error}") from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise FileNotFoundError(
+            f"no {name} in {expected}, where torchvision puts it ({reason}): connect once, or give folder=, the one "
+            f"with {dataset.__name__}/raw in it"
+        ) from error
     classes = DIGITS if name == "mnist" else tuple(found.classes)
     return ImageSet(name, found.data.unsqueeze(1), found.targets, classes)
 
