@@ -9,6 +9,7 @@ from torchvision.transforms import Normalize
 from tqdm import tqdm
 
 from plugin.devices import choose_device
+from plugin.interrupts import InterruptLater
 from plugin.models import load as load_network
 
 from ..classifiers import Classifier
@@ -19,7 +20,6 @@ from ..maximising.maximizer import ActivationMaximizer
 from ..maximising.spaces import SPACES
 from ..maximising.targets import Unit
 from ..networks import Generator
-from ..training.interrupts import InterruptLater
 
 GAN, CLASSIFIER, PRIOR = "dcgan-mnist", "mnist-classifier", "shell"
 

@@ -295,15 +295,15 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(
         train(TINY_MLP, *digits, tmp_path, save_every=5)
     monkeypatch.undo()
     saved = torch.load(tmp_path / "training.pt", weights_only=True)
-    assert saved["step"] == 5
-    assert all(value.isfinite().all() for value in saved["network"].values())
+    assert saved["state"]["step"] == 5
+    assert all(value.isfinite().all() for value in saved["state"]["network"].values())
     assert train(TINY_MLP, *digits, tmp_path)["steps"] == TINY_MLP.steps
 
 
 def test_a_folder_with_another_run_is_refused(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     train(TINY_MLP, *digits, tmp_path)
     before = (tmp_path / "training.pt").read_bytes()
-    with pytest.raises(ValueError, match="holds another run"):
+    with pytest.raises(ValueError, match="is of another training, with seed=0 instead of 5"):
         train(replace(TINY_MLP, seed=5), *digits, tmp_path)
     assert (tmp_path / "training.pt").read_bytes() == before
 
