@@ -1,6 +1,5 @@
 """Small images for training and judging: torchvision's data sets, scikit-learn's digits, or a folder of pictures."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from plugin.extras import require
 from plugin.models.data import CIFAR10_CLASSES, cifar10
+from plugin.models.training_runs import sha256_of
 
 from .picture_folders import read_folder
 
@@ -46,11 +46,7 @@ class ImageSet:
 
     def sha256(self) -> str:
         """Of the images and labels, in hexadecimal."""
-        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        for tensor in (self.images, self.labels):
-            if tensor is not None:
-                digest.update(tensor.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return sha256_of(self.images) if self.labels is None else sha256_of(self.images, self.labels)
 
     def values(self) -> Tensor:
         """The images as float32 in [0, 1]."""
@@ -105,7 +101,11 @@ def _torchvision(name: str, train: bool, folder: str | Path | None) -> ImageSet:
         found = dataset(str(root), train=train, download=folder is None)
     except RuntimeError as error:
         expected = root / dataset.__name__ / "raw"
-        raise FileNotFoundError(f"no {name} in {expected}, where torchvision puts it: {error}") from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise FileNotFoundError(
+            f"no {name} in {expected}, where torchvision puts it ({reason}): connect once, or give folder=, the one "
+            f"with {dataset.__name__}/raw in it"
+        ) from error
     classes = DIGITS if name == "mnist" else tuple(found.classes)
     return ImageSet(name, found.data.unsqueeze(1), found.targets, classes)
 

@@ -29,7 +29,7 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
     """Images side by side, row by row.
 
     Args:
-        images: `(n, C, H, W)` in [0, 1], C = 1 or 3.
+        images: `(n, C, H, W)` in [0, 1] or uint8, C = 1 or 3.
         columns: how many in a row; by default the grid is as square as it can be.
         side: small images are enlarged by a whole number, without smoothing, to at least so many pixels.
         gap: pixels between them, white.
@@ -41,14 +41,19 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
         raise ValueError(f"a grid needs images (n, 1 or 3, H, W), not {tuple(images.shape)}")
     columns = columns or math.ceil(math.sqrt(len(images)))
     factor = max(1, -(-side // max(images.shape[2:])))
-    pixels = (images.detach().cpu().float().clamp(0, 1) * 255).round().byte()
-    pixels = pixels.expand(-1, 3, -1, -1).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    pixels = _pixels(images).expand(-1, 3, -1, -1).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     height, width = pixels.shape[2] + gap, pixels.shape[3] + gap
     sheet = torch.full((3, height * -(-len(pixels) // columns) + gap, width * columns + gap), 255, dtype=torch.uint8)
     for index, picture in enumerate(pixels):
         top, left = gap + index // columns * height, gap + index % columns * width
         sheet[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
     return Image.fromarray(np.ascontiguousarray(sheet.permute(1, 2, 0).numpy()))
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Images in [0, 1], or as they are in uint8, as uint8 on the processor."""
+    images = images.detach().cpu()
+    return images if images.dtype == torch.uint8 else (images.float().clamp(0, 1) * 255).round().byte()
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None, side: int = 56) -> Path:
@@ -86,6 +91,53 @@ def picture_format(path: str | Path) -> tuple[str, dict[str, Any]]:
     return FORMATS[ending]
 
 
+class Film:
+    """The frames of a GIF, as whole numbers. Of a long film only every second, fourth, ... stays, and the last.
+
+    Args:
+        most_bytes: that the frames may take.
+    """
+
+    def __init__(self, most_bytes: int = 2**28) -> None:
+        self.most_bytes, self.every = most_bytes, 1
+        self._seen, self._kept, self._last = 0, list[Tensor](), torch.empty(0)
+
+    def add(self, images: Tensor) -> None:
+        """The next frame.
+
+        Args:
+            images: `(n, C, H, W)` in [0, 1] or uint8; of all frames the same shape.
+        """
+        self._last = _pixels(images)
+        if self._seen % self.every == 0:
+            self._kept.append(self._last)
+        self._seen += 1
+        if len(self._kept) > 1 and len(self._kept) * self._last.numel() > self.most_bytes:
+            self._kept, self.every = self._kept[::2], 2 * self.every
+
+    @property
+    def frames(self) -> list[Tensor]:
+        """Those that stayed `(n, C, H, W)`, uint8."""
+        ended = not self._seen or self._kept[-1] is self._last
+        return self._kept if ended else [*self._kept, self._last]
+
+    def save(self, path: str | Path, columns: int | None = None, side: int = 56, milliseconds: int = 60) -> Path:
+        """Write the GIF; see `save_gif`."""
+        _refuse_other_films(path)
+        frames = self.frames
+        if not frames:
+            raise ValueError("a GIF needs at least one frame")
+        # One palette for all: grey levels for grey images, else the best colours of the last picture.
+        grey = all(bool((frame == frame[:, :1]).all()) for frame in frames)
+        palette = None if grey else grid(frames[-1], columns, side).quantize(256)
+        pictures = (grid(frame, columns, side) for frame in frames)  # one at a time
+        indexed = (each.convert("L") if palette is None else each.quantize(palette=palette) for each in pictures)
+        durations = [milliseconds * self.every] * (len(frames) - 1) + [2000]
+        with replacing(path) as partial:
+            next(indexed).save(partial, "GIF", save_all=True, append_images=indexed, duration=durations, loop=0)
+        return Path(path)
+
+
 def save_gif(
     frames: Iterable[Result | Tensor],
     path: str | Path,
@@ -96,7 +148,7 @@ def save_gif(
     """Write a GIF that plays the frames, stands still on the last for two seconds, and starts again.
 
     Args:
-        frames: what `iterate` yields, or images `(n, C, H, W)` in [0, 1].
+        frames: what `iterate` yields, or images `(n, C, H, W)` in [0, 1]; see `Film`.
         path: the file; folders on the way are made.
         columns, side: see `grid`.
         milliseconds: per frame.
@@ -105,14 +157,7 @@ def save_gif(
         ValueError: there are no frames, or the name does not end in .gif.
     """
     _refuse_other_films(path)
-    pictures = [grid(frame if isinstance(frame, Tensor) else frame.images, columns, side, 2) for frame in frames]
-    if not pictures:
-        raise ValueError("a GIF needs at least one frame")
-    # One palette for all: grey levels for grey images, else the best colours of the last picture.
-    grey = all(np.ptp(np.asarray(picture), axis=2).max() == 0 for picture in pictures)
-    shared = None if grey else pictures[-1].quantize(256)
-    indexed = [picture.convert("L") if shared is None else picture.quantize(palette=shared) for picture in pictures]
-    durations = [milliseconds] * (len(indexed) - 1) + [2000]
-    with replacing(path) as partial:
-        indexed[0].save(partial, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0)
-    return Path(path)
+    film = Film()
+    for frame in frames:
+        film.add(frame if isinstance(frame, Tensor) else frame.images)
+    return film.save(path, columns, side, milliseconds)

@@ -1,6 +1,6 @@
 """Trained networks by name or by file."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,16 +46,24 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in WEIGHTS_FOLDER.glob("*.safetensors")))
 
 
-def _find(name_or_path: str | Path, architectures: object, kind: str) -> tuple[Path, dict[str, Any]]:
+def _find(name_or_path: str | Path, architectures: Container[str], kind: str) -> tuple[Path, dict[str, Any]]:
     shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
     path = shipped if shipped.is_file() else Path(name_or_path)
     if not path.is_file():
-        raise FileNotFoundError(f"no {kind} {str(name_or_path)!r}: give a file, or one of {', '.join(names())}")
+        shipped_ones = {name: read_metadata(WEIGHTS_FOLDER / f"{name}.safetensors") for name in names()}
+        known = [name for name, facts in shipped_ones.items() if facts["architecture"] in architectures]
+        raise FileNotFoundError(
+            f"no {kind} {str(name_or_path)!r}: give a file that python -m gan train has written, or one of "
+            f"{', '.join(known)}"
+        )
     try:
         metadata = read_metadata(path)
     except Exception as error:  # whatever its parser meets in a damaged file
-        raise ValueError(f"{path} is not a .safetensors checkpoint ({type(error).__name__})") from error
-    if metadata.get("architecture") not in architectures:  # type: ignore[operator]
+        raise ValueError(
+            f"{path} is not a .safetensors checkpoint ({type(error).__name__}): give a file that python -m gan train "
+            "has written"
+        ) from error
+    if metadata.get("architecture") not in architectures:
         raise ValueError(f"{path.name} holds no {kind}: its architecture is {metadata.get('architecture')!r}")
     return path, metadata
 

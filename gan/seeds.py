@@ -1,10 +1,11 @@
 """Seeds of random generators."""
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
@@ -38,3 +39,16 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed(check_seed(seed))
         yield
+
+
+def global_states(device: torch.device) -> list[Tensor]:
+    """Those of the global random generators that a computation on a device draws from."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def set_global_states(states: Sequence[Tensor], device: torch.device) -> None:
+    """Undo what was drawn since `global_states`, which may have been asked on another device."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)

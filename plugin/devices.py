@@ -18,7 +18,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
             process (`LOCAL_RANK`, as torchrun sets it), else the first.
 
     Raises:
-        OptionError: there is no such device on this machine, or in this build of PyTorch.
+        OptionError: there is no such device on this machine or in this build of PyTorch, or it has no values ("meta").
         OptionTypeError: `device` is neither a name nor a device.
     """
     if device is None:
@@ -32,7 +32,9 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     except RuntimeError as error:
         raise OptionError(f"there is no device {device!r}: give one of {', '.join(available())}") from error
     if not _is_there(found):
-        raise OptionError(f"device {str(found)!r} is not there: this PyTorch sees {', '.join(available())}")
+        raise OptionError(
+            f"device {str(found)!r} is not there: this PyTorch sees {', '.join(available())}, give one of these"
+        )
     return found
 
 
@@ -61,16 +63,15 @@ def _is_there(device: torch.device) -> bool:
         return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
     if device.type == "mps":
         return torch.backends.mps.is_available()
-    return device.type in ("cpu", "meta") or _works(device)
+    return device.type == "cpu" or _computes(device)
 
 
-def _works(device: torch.device) -> bool:
-    """Whether a device of another kind (xpu, hpu ...) works: PyTorch tells only when it is used."""
+def _computes(device: torch.device) -> bool:
+    """Whether a device of another kind (xpu, hpu ...) computes values: PyTorch tells only when it is used."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, NotImplementedError, AssertionError):
+        return torch.ones(1, device=device).add(1).item() == 2
+    except Exception:  # whatever a part of PyTorch raises that was not built, or has no values
         return False
-    return True
 
 
 def _same(first: torch.device, second: torch.device) -> bool:

@@ -4,11 +4,16 @@ import errno
 import io
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time
 from typing import IO, Any, cast
+
+# Seconds in which whoever writes a file has written to it.
+_WRITTEN_WITHIN = 60.0
 
 
 @contextmanager
@@ -162,32 +167,17 @@ def save_torch(value: Any, path: str | Path) -> Path:
     return Path(path)
 
 
-def read_torch(path: Path, key: str, purpose: str, another: str) -> dict[str, Any]:
-    """A dictionary of `torch.save` with tensors alone, on the processor.
+def remove_left_over(found: Iterable[Path], started: float = 0.0) -> None:
+    """Remove the files and folders that killed processes were writing, and none that another process writes now.
 
     Args:
-        path: the file.
-        key: an entry that it must have.
-        purpose: of the file, for people, such as "training of a GAN".
-        another: what to give instead of it, such as "folder".
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is damaged, or of another kind; the message names the remedy.
+        found: everything under a temporary name.
+        started: when this process began, in seconds since the epoch, if what it resumes from is older.
     """
-    import torch
-
-    try:
-        found: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
-        found[key]
-    except OSError:
-        raise
-    except Exception as error:  # whatever its reader meets in a file of another kind
-        raise ValueError(
-            f"{path} is damaged, or no {purpose} ({type(error).__name__}): remove it to begin anew, or give another "
-            f"{another}"
-        ) from error
-    return found
+    for path in found:
+        with suppress(FileNotFoundError):  # its process has just given it its name
+            if path.stat().st_mtime < max(started, time() - _WRITTEN_WITHIN):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _unwritable(target: Path, error: OSError) -> OSError:

@@ -5,22 +5,21 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torchvision.transforms import Normalize
 from tqdm import tqdm
 
 from plugin.devices import choose_device
+from plugin.interrupts import InterruptLater
 from plugin.models import load as load_network
 
 from ..classifiers import Classifier
-from ..export import check_names, save_gif, save_grid
+from ..export import Film, check_names, save_grid
 from ..loading import load, load_classifier
 from ..maximising import PRIORS, CodeSpaceAM, ImageSpaceAM, Result
 from ..maximising.maximizer import ActivationMaximizer
 from ..maximising.spaces import SPACES
 from ..maximising.targets import Unit
 from ..networks import Generator
-from ..training.interrupts import InterruptLater
 
 GAN, CLASSIFIER, PRIOR = "dcgan-mnist", "mnist-classifier", "shell"
 
@@ -65,13 +64,13 @@ def run(options: argparse.Namespace) -> int:
     """Maximise, write the files, and print what was reached."""
     check_names(options.out, options.gif)
     maximizer = _maximizer(options, choose_device(options.device))
-    frames: list[Tensor] | None = None if options.gif is None else []
+    film = None if options.gif is None else Film()
     with InterruptLater() as interrupt:
-        result = maximize(maximizer, options.target, options, options.repulsion, frames, interrupt)
+        result = maximize(maximizer, options.target, options, options.repulsion, film, interrupt)
     columns = options.runs if len(options.target) > 1 else None
     print(save_grid(result.images, options.out, columns))
-    if frames is not None:
-        print(save_gif(frames, options.gif, columns))
+    if film is not None:
+        print(film.save(options.gif, columns))
     for index, target in enumerate(options.target):
         print(f"  {target}: {_summary(result, slice(index * options.runs, (index + 1) * options.runs))}")
     if interrupt.asked:
@@ -117,14 +116,14 @@ def maximize(
     targets: list[Unit],
     options: argparse.Namespace,
     repulsion: float = 0.0,
-    frames: list[Tensor] | None = None,
+    film: Film | None = None,
     interrupt: InterruptLater | None = None,
 ) -> Result:
     """All runs of the command in one batch, with a progress bar.
 
     Args:
         maximizer, targets, options, repulsion: what is maximised, and how.
-        frames: gets the images of each step.
+        film: gets the images of each step.
         interrupt: ends the runs after the step in which Ctrl-C is pressed.
     """
     if options.runs < 1:
@@ -134,8 +133,8 @@ def maximize(
 
         def show(result: Result) -> bool:
             bar.update()
-            if frames is not None:
-                frames.append(result.images)
+            if film is not None:
+                film.add(result.images)
             return interrupt is not None and interrupt.asked
 
         return maximizer.maximize(

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Maximise, judge, and print one table per judge."""
+    device = choose_device(options.device)  # before the data are read
     if options.out is not None:
         require_writable(options.out / "scores.json")
     classifier, gan = load_classifier(options.classifier or CLASSIFIER), load(options.gan or GAN)
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     targets = options.target or list(range(len(classifier.classes)))
     _refuse_too_few(options, real, targets)
     result = maximize(
-        CodeSpaceAM(classifier, gan.generator, prior=options.prior or PRIOR, device=choose_device(options.device)),
+        CodeSpaceAM(classifier, gan.generator, prior=options.prior or PRIOR, device=device),
         targets,
         options,
     )

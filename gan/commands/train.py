@@ -1,4 +1,4 @@
-"""Train a GAN or a classifier. An interrupted training of a GAN goes on when the same command is given again."""
+"""Train a GAN or a classifier. An interrupted training goes on when the same command is given again."""
 
 import argparse
 import sys
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from plugin.devices import choose_device
+from plugin.models.training_runs import FILE_NAME, where_to_go_on
 
 from ..classifiers import CLASSIFIERS
 from ..data import NAMES, ImageSet, read
 from ..loading import load_classifier
 from ..networks import NETWORKS
 from ..training import Recipe, train, train_classifier
-from ..training.adversarial import STATE_FILE
 from ..training.recipes import PRECISIONS, recipe_for
+from ..training.supervised import unfinished
 
 # The shipped judges, by name and shape of the images that they know.
 JUDGES = {("mnist", (1, 28, 28)): "mnist-judge", ("cifar10", (3, 32, 32)): "cifar10-judge"}
@@ -49,31 +50,31 @@ def run(options: argparse.Namespace) -> int:
     _refuse_options_of_others(options)
     data, test = (read(options.data, split, options.data_folder, options.size) for split in (True, False))
     folder = options.out or Path("runs") / f"{options.network}-{data.name}"
-    if options.network in CLASSIFIERS:
-        path = folder / f"{options.network}.safetensors"
-        epochs = 8 if options.epochs is None else options.epochs
-        metadata = train_classifier(
-            path, data, test, options.network, epochs, options.seed or 0, options.device, bool(options.mirror)
-        )
+    path = folder / f"{options.network}.safetensors"
+    is_classifier = options.network in CLASSIFIERS
+    try:
+        metadata = (_train_classifier if is_classifier else _train_gan)(path, data, test, options)
+    except KeyboardInterrupt:
+        print(where_to_go_on(unfinished(path) if is_classifier else folder / FILE_NAME), file=sys.stderr)
+        return 130
+    if is_classifier:
         print(f"{path}: test accuracy {metadata['accuracy']:.4f}")
         return 0
-    # The name as it was given: a folder may be called like a data set and hold something else.
-    recipe, judge = _recipe(options, options.data), _judge(options.judge, options.data, data)
-    try:
-        metadata = train(recipe, data, test, folder, judge, device=options.device)
-    except KeyboardInterrupt:
-        print(f"stopped; {_where_to_go_on(folder)}", file=sys.stderr)
-        return 130
-    print(f"{folder / recipe.architecture}.safetensors")
+    print(path)
     for name, value in metadata["scores"].items():
         print(f"  {name:24} {value:.4f}")
     return 0
 
 
-def _where_to_go_on(folder: Path) -> str:
-    if (folder / STATE_FILE).exists():
-        return f"the same command goes on from the checkpoint in {folder}"
-    return "no step was finished, so nothing was written"
+def _train_classifier(path: Path, data: ImageSet, test: ImageSet, options: argparse.Namespace) -> dict[str, Any]:
+    epochs, seed = 8 if options.epochs is None else options.epochs, options.seed or 0
+    return train_classifier(path, data, test, options.network, epochs, seed, options.device, bool(options.mirror))
+
+
+def _train_gan(path: Path, data: ImageSet, test: ImageSet, options: argparse.Namespace) -> dict[str, Any]:
+    # The name as it was given: a folder may be called like a data set and hold something else.
+    recipe, judge = _recipe(options, options.data), _judge(options.judge, options.data, data)
+    return train(recipe, data, test, path.parent, judge, device=options.device)
 
 
 def _recipe(options: argparse.Namespace, data: str) -> Recipe:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from types import TracebackType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..seeds import seeded
+from ..seeds import global_states, seeded
 
 
 class Held:
@@ -43,9 +43,9 @@ class Held:
             yield
             return
         with seeded(0, self.device):
-            before = self._state()
+            before = global_states(self.device)
             yield
-            self.draws = not all(map(torch.equal, before, self._state()))
+            self.draws = not all(map(torch.equal, before, global_states(self.device)))
         if self.draws:
             warnings.warn(
                 f"the {name} draws random numbers in its forward pass: they are the same in every pass, so that runs "
@@ -62,7 +62,3 @@ class Held:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.draws:
             self._open.pop().__exit__(kind, error, at)  # type: ignore[attr-defined]
-
-    def _state(self) -> list[Tensor]:
-        states = [torch.get_rng_state()]
-        return [*states, torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else states

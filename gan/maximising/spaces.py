@@ -26,6 +26,8 @@ _COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 _FIRST, _FOURIER_SCALE = 0.01, 4.0
 # Photographs' magnitudes fall like this power of the frequency: 1.1 to 1.4 in the three colours of 80 of ImageNet's.
 _FALL = 1.2
+# Smaller differences of pixels before the sigmoid are rounding: one of 255 levels of grey is 0.016 or more.
+_VISIBLE = 1e-3
 
 
 class Space(Protocol):
@@ -88,6 +90,9 @@ class Maco:
     Args:
         image_shape: (C, H, W).
         photographs: `(N, C, H, W)` in [0, 1], whose mean magnitudes are held; None is the law 1 / frequency^1.2.
+
+    Raises:
+        ValueError: an image of one pixel, or photographs that do not fit or show nothing (`mean_magnitude`).
     """
 
     # Of phases in radians.
@@ -96,6 +101,8 @@ class Maco:
     @torch.inference_mode(False)  # what it keeps is used with a graph later
     def __init__(self, image_shape: Shape, photographs: Tensor | None = None) -> None:
         channels, height, width = image_shape
+        if height * width == 1:
+            raise ValueError(f"MACO has no phases to choose in images {image_shape} of one pixel: use another space")
         self.image_shape = image_shape
         self.code_shape: tuple[int, ...] = (channels, height, width // 2 + 1)
         if photographs is None:
@@ -146,13 +153,18 @@ def mean_magnitude(photographs: Tensor, image_shape: Shape) -> Tensor:
         image_shape: (C, H, W), to which they are scaled.
 
     Raises:
-        ValueError: another number of channels, another range, or no photographs.
+        ValueError: another number of channels, another range, no photographs, or only such of a single colour.
     """
     pictures = images_and_labels(photographs)[0]
     if pictures.shape[1] != image_shape[0]:
         raise ValueError(f"photographs {tuple(pictures.shape)} do not fit images {image_shape}")
     resized = torch.nn.functional.interpolate(pictures.float(), image_shape[1:], mode="bilinear", antialias=True)
     colours = uncorrelated(resized.clamp(0.02, 0.98).logit())
+    if bool((colours.amax(dim=(2, 3)) - colours.amin(dim=(2, 3)) < _VISIBLE).all()):
+        raise ValueError(
+            f"each of the {len(pictures)} photographs has a single colour, and so no frequency to hold: give "
+            "photographs that show something, or none"
+        )
     magnitude: Tensor = torch.fft.rfft2(colours).abs().mean(dim=0)
     magnitude[:, 0, 0] = 0
     return magnitude

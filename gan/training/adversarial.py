@@ -11,8 +11,6 @@ constant for half of the steps and then falls to zero; what is stored is an expo
 """
 
 import copy
-import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +22,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from plugin.devices import choose_device
-from plugin.files import read_torch, replacing, require_writable, save_torch, write_json
+from plugin.files import replacing, require_writable, write_json
 from plugin.models.checkpoints import save_checkpoint
+from plugin.models.training_runs import FILE_NAME, Checkpoints, TrainingFile
 
 from ..classifiers import Classifier, check_fit
 from ..data import ImageSet
@@ -33,7 +32,6 @@ from ..judging.generator_quality import evaluate, require_torchmetrics
 from ..loading import load
 from ..networks import NETWORKS, Discriminator, Generator
 from ..seeds import random_generator, seeded
-from .interrupts import InterruptLater
 from .precision import mixed_precision
 from .recipes import Recipe
 
@@ -42,10 +40,6 @@ def squared_slope(logits: Tensor, images: Tensor) -> Tensor:
     """Mean over the batch of |grad_x D(x)|^2, to be differentiated itself."""
     (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return slope.square().sum(dim=(1, 2, 3)).mean()
-
-
-# All that is needed to go on with a run.
-STATE_FILE = "training.pt"
 
 
 class Trainer:
@@ -63,7 +57,8 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, data: ImageSet, folder: Path, device: str | torch.device | None = None) -> None:
         self.recipe, self.data, self.folder, self.device = recipe, data, folder, choose_device(device)
-        self.sha256 = data.sha256()
+        settings = {**asdict(recipe), "data": data.name, "images": len(data)}
+        self.file = TrainingFile(folder / FILE_NAME, settings, data.sha256())
         self.arguments = {"image_shape": data.image_shape, **recipe.arguments}
         if recipe.conditional:
             if data.labels is None:
@@ -86,21 +81,13 @@ class Trainer:
         self.step = 0
         self.history: list[dict[str, float]] = []
 
-    @property
-    def state_file(self) -> Path:
-        return self.folder / STATE_FILE
-
-    def identity(self) -> str:
-        """The recipe and the data, by which a run in the folder is recognised."""
-        return json.dumps({"recipe": asdict(self.recipe), "data": self.data.name, "images": len(self.data)})
-
     def resume(self) -> None:
         """Go on where the run in the folder stopped, if there is one.
 
         Raises:
             ValueError: it is a run of another recipe or of other data, or its file is damaged.
         """
-        state = self._stored()
+        state = self.file.read()
         if state is None:
             return
         self.network.load_state_dict(state["network"])
@@ -110,18 +97,6 @@ class Trainer:
         self.random.set_state(state["random"])
         self.step, self.history = state["step"], state["history"]
 
-    def _stored(self) -> dict[str, Any] | None:
-        """What `save` wrote into the folder, None if it did not; of this run and no other."""
-        if not self.state_file.exists():
-            return None
-        state = read_torch(self.state_file, "identity", "training of a GAN", "folder")
-        identity = state["identity"]
-        if identity != self.identity():
-            raise ValueError(f"{self.folder} holds another run: {identity}; give another folder")
-        if state.get("sha256", self.sha256) != self.sha256:
-            raise ValueError(f"{self.folder} holds a run with other pictures of {self.data.name}: give another folder")
-        return state
-
     def save(self) -> None:
         """Write everything that `resume` reads, atomically.
 
@@ -129,18 +104,16 @@ class Trainer:
             OSError: the file cannot be written.
             ValueError: another run has written to the folder meanwhile.
         """
-        self._stored()
-        state = {
-            "identity": self.identity(),
-            "sha256": self.sha256,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "random": self.random.get_state(),
-            "step": self.step,
-            "history": self.history,
-        }
-        save_torch(state, self.state_file)
+        self.file.write(
+            {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "random": self.random.get_state(),
+                "step": self.step,
+                "history": self.history,
+            }
+        )
 
     def batch(self) -> tuple[Tensor, Tensor | None]:
         """Real images in [0, 1], drawn with replacement, and their labels if the networks know them."""
@@ -212,7 +185,7 @@ class Trainer:
 
     def apply(self, loss: Tensor, optimizer: torch.optim.Optimizer, name: str) -> None:
         if not loss.isfinite():
-            last = f"the checkpoint of {self.folder} stays" if self.state_file.exists() else "nothing was written"
+            last = f"the checkpoint of {self.folder} stays" if self.file.path.exists() else "nothing was written"
             raise FloatingPointError(
                 f"the {name}'s loss is {loss.item()} at step {self.step + 1}: lower the learning rate; {last}"
             )
@@ -233,19 +206,17 @@ class Trainer:
         """
         steps = range(self.step, self.recipe.steps)
         bar = tqdm(steps, self.recipe.architecture, self.recipe.steps, initial=self.step, unit="step", mininterval=1)
-        saved = time.monotonic()
-        with InterruptLater() as interrupt:
+        with Checkpoints(self._save_with_samples, save_seconds, save_every) as checkpoints:
             for _ in bar:
                 losses = self.train_step()
                 if self.step % report_every == 0:
                     self.history.append({"step": self.step, **losses})
                     bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
-                due = self.step % save_every == 0 or time.monotonic() - saved > save_seconds
-                if due or interrupt.asked or self.step == self.recipe.steps:
-                    self.save()
-                    self.write_samples()
-                    saved = time.monotonic()
-                interrupt.raise_if_asked()
+                checkpoints.after(self.step, finished=self.step == self.recipe.steps)
+
+    def _save_with_samples(self) -> None:
+        self.save()
+        self.write_samples()
 
     @torch.inference_mode()
     def write_samples(self, count: int = 100) -> None:
@@ -318,7 +289,7 @@ def train(
     if classifier is not None:
         check_fit(classifier, data)
         require_torchmetrics()  # before hours of training
-    require_writable(Path(folder) / STATE_FILE)
+    require_writable(Path(folder) / FILE_NAME)
     trainer = Trainer(recipe, data, Path(folder), device)
     trainer.resume()
     trainer.run(save_every)

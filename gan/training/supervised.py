@@ -1,4 +1,4 @@
-"""Training of the classifiers in `gan.classifiers`."""
+"""Training of the classifiers in `gan.classifiers`: reproducible from a seed, and resumable within an epoch."""
 
 import math
 from pathlib import Path
@@ -12,12 +12,15 @@ from tqdm import tqdm
 from plugin.devices import choose_device
 from plugin.files import require_writable
 from plugin.models.checkpoints import save_checkpoint
+from plugin.models.training_runs import Checkpoints, TrainingFile
 from plugin.statistics import accuracy
 
 from ..classifiers import CLASSIFIERS, Classifier
 from ..data import ImageSet
-from ..seeds import random_generator, seeded
+from ..seeds import global_states, random_generator, seeded, set_global_states
 from .precision import mixed_precision
+
+_BATCH = 128
 
 
 def jitter(images: Tensor, random: torch.Generator, mirror: bool = False) -> Tensor:
@@ -48,10 +51,11 @@ def train_classifier(
     device: str | torch.device | None = None,
     mirror: bool = False,
 ) -> dict[str, Any]:
-    """Train a classifier and store it.
+    """Train a classifier and store it, or go on with a training that was interrupted.
 
     Args:
-        path: the `.safetensors` file to write.
+        path: the `.safetensors` file to write. Until it is written, a file beside it holds the unfinished training
+            (`unfinished`).
         train: labelled images to learn from.
         test: labelled images to measure on.
         kind: "classifier", "judge" or "residual-judge", a key of `CLASSIFIERS`.
@@ -64,9 +68,10 @@ def train_classifier(
         The stored metadata; `accuracy` is that of the float16 weights as stored.
 
     Raises:
-        ValueError: the images have no labels, the two splits differ in shape or classes, or a number is out of range.
-        FloatingPointError: the training diverged; nothing is written.
-        OSError: the file cannot be written.
+        ValueError: the images have no labels, the two splits differ in shape or classes, a number is out of range, or
+            an unfinished training of this name has other settings or images.
+        FloatingPointError: the training diverged; the last checkpoint stays.
+        OSError: a file cannot be written, as on a full disk; the last checkpoint stays.
 
     >>> from tempfile import mkdtemp
     >>> import torch
@@ -93,7 +98,10 @@ def train_classifier(
     require_writable(path)
     place = choose_device(device)
     with seeded(seed, place):  # dropout draws from the global generators
-        classifier = _fitted(path, train, kind, epochs, seed, place, mirror)
+        trainer = ClassifierTrainer(unfinished(path), train, kind, epochs, seed, place, mirror)
+        trainer.resume()
+        trainer.run()
+    classifier = trainer.classifier
     metadata: dict[str, Any] = {
         "architecture": kind,
         "image_shape": train.image_shape,
@@ -112,32 +120,113 @@ def train_classifier(
     batches = zip(test.values().split(1000), test.labels.split(1000), strict=True)
     metadata["accuracy"] = accuracy(classifier, ((images.to(place), labels.to(place)) for images, labels in batches))
     save_checkpoint(path, classifier, metadata)
+    trainer.file.path.unlink(missing_ok=True)
     return metadata
 
 
-def _fitted(
-    path: str | Path, train: ImageSet, kind: str, epochs: int, seed: int, place: torch.device, mirror: bool
-) -> Classifier:
-    assert train.labels is not None
-    classifier = CLASSIFIERS[kind](train.image_shape, train.classes).to(place).to(memory_format=torch.channels_last)
-    random = random_generator(seed)
-    steps = epochs * math.ceil(len(train) / 128)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=place.type != "mps")
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.2)
-    for epoch in range(epochs):
-        classifier.train()
-        batches = torch.randperm(len(train), generator=random).split(128)
-        for batch in (bar := tqdm(batches, desc=f"{kind}, epoch {epoch + 1}/{epochs}", unit="batch", mininterval=2)):
-            images = jitter(train.images[batch].float() / 255, random, mirror)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with mixed_precision(device=place):
-                logits = classifier(images.to(place))
-            loss = F.cross_entropy(logits.float(), train.labels[batch].to(place))
-            if not loss.isfinite():
-                raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch + 1}: {path} is left as it was")
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    return classifier
+def unfinished(path: str | Path) -> Path:
+    """The file of the training whose classifier will be `path`, until it is written."""
+    return Path(path).with_suffix(".training.pt")
+
+
+class ClassifierTrainer:
+    """One training of a classifier; its file holds all that is needed to go on to the bit-same result.
+
+    Args:
+        file: of the unfinished training.
+        data: labelled images.
+        kind, epochs, seed, mirror: see `train_classifier`.
+        device: where to compute. A training may go on on another one.
+    """
+
+    def __init__(
+        self, file: Path, data: ImageSet, kind: str, epochs: int, seed: int, device: torch.device, mirror: bool
+    ) -> None:
+        self.data, self.kind, self.device, self.mirror = data, kind, device, mirror
+        settings = {"network": kind, "epochs": epochs, "seed": seed, "mirror": mirror}
+        self.file = TrainingFile(file, {**settings, "data": data.name, "images": len(data)}, data.sha256())
+        classifier = CLASSIFIERS[kind](data.image_shape, data.classes).to(device)
+        self.classifier: Classifier = classifier.to(memory_format=torch.channels_last)
+        self.random = random_generator(seed)
+        self.steps_per_epoch = math.ceil(len(data) / _BATCH)
+        self.steps, self.step = epochs * self.steps_per_epoch, 0
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.optimizer = torch.optim.AdamW(
+            self.classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=device.type != "mps"
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 2e-3, total_steps=self.steps, pct_start=0.2)
+
+    def resume(self) -> None:
+        """Go on where the training of the file stopped, if there is one.
+
+        Raises:
+            ValueError: it is one with other settings or images, or its file is damaged.
+        """
+        state = self.file.read()
+        if state is None:
+            return
+        self.classifier.load_state_dict(state["classifier"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.random.set_state(state["random"])
+        set_global_states(state["dropout"], self.device)
+        self.order, self.step = state["order"], state["step"]
+
+    def save(self) -> None:
+        """Write everything that `resume` reads, atomically."""
+        self.file.write(
+            {
+                "classifier": self.classifier.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "random": self.random.get_state(),
+                "dropout": global_states(self.device),
+                "order": self.order,
+                "step": self.step,
+            }
+        )
+
+    def run(self, save_seconds: float = 120) -> None:
+        """Train to the end, with a progress bar, and a checkpoint now and then.
+
+        Args:
+            save_seconds: from one checkpoint to the next.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the step was finished and saved before.
+        """
+        self.classifier.train()
+        bar = tqdm(range(self.step, self.steps), self.kind, self.steps, initial=self.step, unit="batch", mininterval=2)
+        with Checkpoints(self.save, save_seconds) as checkpoints:
+            for _ in bar:
+                loss = self.train_step()
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                checkpoints.after(self.step, finished=self.step == self.steps)
+
+    def train_step(self) -> float:
+        """One update; returns the loss.
+
+        Raises:
+            FloatingPointError: it is not finite; nothing is updated then, or written.
+        """
+        assert self.data.labels is not None
+        place = self.step % self.steps_per_epoch
+        if place == 0:
+            self.order = torch.randperm(len(self.data), generator=self.random)
+        batch = self.order[place * _BATCH : (place + 1) * _BATCH]
+        images = jitter(self.data.images[batch].float() / 255, self.random, self.mirror)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with mixed_precision(device=self.device):
+            logits = self.classifier(images.to(self.device))
+        loss = F.cross_entropy(logits.float(), self.data.labels[batch].to(self.device))
+        if not loss.isfinite():
+            raise FloatingPointError(
+                f"the loss is {loss.item()} in step {self.step + 1} of {self.steps}: look for images without content "
+                "or wrong labels; what was written before stays"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        return loss.item()

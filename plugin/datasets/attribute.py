@@ -29,6 +29,8 @@ from .summaries import Summary
 from .zarr_sink import ZarrSink
 
 ENGINES = ("local", "ray")
+# Names of what a summary is not: it is a folder, in which one file ends so.
+_NO_FOLDERS = (".zarr", ".npz")
 _PARQUET_ROWS = 256
 
 
@@ -202,6 +204,15 @@ def _shared(blocks: Iterable[Block], share: Share) -> Iterable[Block]:
 
 
 def _open_sink(out: str, keep: str) -> Sink:
+    """
+    Raises:
+        ValueError: there is no such summary, or its name says that it is something else.
+    """
+    if keep != "maps" and out.rstrip("/").endswith(_NO_FOLDERS):
+        raise ValueError(
+            f"the summary {keep} is a folder of Parquet files with _summary.npz in it, and the output is named {out}: "
+            "give a name that ends in .parquet, or has no ending"
+        )
     if keep == "maps" and not out.rstrip("/").endswith(".parquet"):
         return ZarrSink(out)
     return ParquetSink(out, None if keep == "maps" else Summary(keep))

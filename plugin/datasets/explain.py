@@ -148,8 +148,8 @@ class Explain:
         if self.method.needs_layer == (layer is None):
             needs = "needs a layer: name one of the last convolutions" if layer is None else "takes no layer"
             raise ValueError(f"{method} {needs}")
+        self.device = choose_device(device)  # before a network is downloaded
         self.model = load_model(model, checkpoint)
-        self.device = choose_device(device)
         self.model.network.to(self.device)
         weights = (weight.dtype for weight in self.model.network.parameters() if weight.is_floating_point())
         self._type = next(weights, torch.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
+from ..files import remove_left_over
 from . import paths
 from .explain import Rows
 from .records import (
@@ -146,7 +147,7 @@ class ParquetSink:
             self._summarise(self.parts)
         if not left:
             if not paths.is_url(self.out):
-                paths.remove_left_over(Path(self.out).glob(".*.partial.*"), self.started)
+                remove_left_over(Path(self.out).glob(".*.partial.*"), self.started)
             counts = {"rows": rows, "maps": maps, "skipped": rows - maps}
             paths.write(paths.join(self.out, FINISHED), json.dumps(counts).encode())
         where = self.out if paths.is_url(self.out) else Path(self.out)

@@ -4,10 +4,9 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import time
 from typing import Any
 
 from ..extras import require
@@ -16,8 +15,6 @@ from .records import UnreadablePicture
 
 # Packages below fsspec whose errors are no OSError.
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure")
-# Seconds in which whoever writes a file has written to it.
-_WRITTEN_WITHIN = 60.0
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "modified", "created")
 
 
@@ -133,19 +130,6 @@ def remove_folder(path: str) -> None:
     system, inner = file_system(path)
     if system.exists(inner):
         system.rm(inner, recursive=True)
-
-
-def remove_left_over(found: Iterable[Path], started: float) -> None:
-    """Remove the files and folders that killed processes were writing, and none that another process writes now.
-
-    Args:
-        found: everything under a temporary name.
-        started: when this process began, in seconds since the epoch: what it resumes from is older.
-    """
-    for path in found:
-        with suppress(FileNotFoundError):  # its process has just given it its name
-            if path.stat().st_mtime < max(started, time() - _WRITTEN_WITHIN):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def exists(path: str) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
-from ..files import write_json
+from ..files import remove_left_over, write_json
 from . import paths
 from .explain import Rows
 from .records import (
@@ -249,14 +249,14 @@ class MapStore:
         """Say that nothing is left to do, and remove what killed processes were writing.
 
         Args:
-            started: when this process began; see `plugin.datasets.paths.remove_left_over`.
+            started: when this process began; see `plugin.files.remove_left_over`.
         """
         if not self._group.attrs["finished"]:
             self._mark_finished()
         if self._is_local:
             path = Path(self.path)
-            paths.remove_left_over(path.glob("*/c/**/*.partial"), started)
-            paths.remove_left_over(path.parent.glob(_partial(path, "*").name), started)
+            remove_left_over(path.glob("*/c/**/*.partial"), started)
+            remove_left_over(path.parent.glob(_partial(path, "*").name), started)
 
     def _mark_finished(self) -> None:
         if not self._is_local:

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 
 ENDING = ".pt2"
+_REMEDY = (
+    "give one of torch.export.save(torch.export.export(model, (images,)), path), or the network's name and the file of "
+    "its weights as checkpoint="
+)
 _TABLE = "_weights_config.json"
 _LARGEST_TABLE = 64 * 2**20
 # `torch._export.serde.schema.ScalarType`
@@ -73,13 +77,12 @@ def open_program(path: Path) -> nn.Module:
         ValueError: it is no program, or one that was exported while training.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: give the path of a program of torch.export")
+        raise FileNotFoundError(f"there is no file {path}: {_REMEDY}")
     try:
         program = torch.export.load(path)
     except Exception as error:  # a damaged file raises errors of any type
         raise ValueError(
-            f"{path.name} is not a program that torch.export.load reads ({type(error).__name__}): write it with "
-            f"torch.export.save(torch.export.export(model, (images,)), {path.name!r})"
+            f"{path.name} is not a program that torch.export.load reads ({type(error).__name__}): {_REMEDY}"
         ) from error
     for node in program.graph.nodes:
         place = _OF_TRAINING.get(str(node.target))

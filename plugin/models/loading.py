@@ -125,6 +125,7 @@ def load(
             it fits another network of torchvision's.
         WeightsUnavailable: there are no weights for this name without `checkpoint`, or they are not cached and cannot
             be downloaded.
+        OSError: a file is not there, or may not be read.
         MissingExtraError: the network is timm's or of transformers, which is not installed.
 
     >>> from torch import nn
@@ -209,8 +210,10 @@ def _weights_of(name: str) -> Any:
         return get_model_weights(name)
     except ValueError as error:
         known = ", ".join(known_names())
+        of_file = "; the file of its weights is checkpoint=" if Path(name).suffix else ""
         raise ValueError(
             f"unknown network {name!r}: give one of {known}, a torchvision model's name, or {TIMM} and one of timm's"
+            f"{of_file}"
         ) from error
 
 

@@ -52,14 +52,13 @@ def read_tensors(path: str | Path) -> Any:
         path: a `.safetensors` file, one of `torch.save`, or a program of `torch.export`, whose weights alone are read.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it may not be read; the message names the remedy.
         ValueError: the file is none of these, is damaged, or holds a program instead of weights; or a tensor in it is
             sparse, quantised, or larger than the values that the file has for it. One sentence names the file and the
             remedy.
     """
     source = Path(path)
-    with source.open("rb") as file:
-        start = file.read(8)
+    start = _first_bytes(source)
     if source.suffix == ".safetensors" or not (start[:2] == b"PK" or start[:1] == b"\x80"):
         content: Any = _safetensors(source)
     else:
@@ -69,6 +68,14 @@ def read_tensors(path: str | Path) -> Any:
     for name, tensor in tensors_of(content):
         _check_tensor(source.name, name, tensor)
     return content
+
+
+def _first_bytes(source: Path) -> bytes:
+    try:
+        with source.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise type(error)(f"the checkpoint {source} cannot be read ({error.strerror}): {_REMEDY}") from error
 
 
 def _safetensors(source: Path) -> dict[str, Tensor]:

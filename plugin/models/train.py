@@ -13,11 +13,10 @@ differs in three ways, none of which affects the architecture of the stored netw
 
 import argparse
 import copy
-import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,11 +27,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from .. import statistics
-from ..files import read_torch, require_writable, save_torch, write_json
+from ..files import require_writable, write_json
 from .all_cnn import ClassMapNetwork
 from .checkpoints import load_weights, read_metadata, save_checkpoint
 from .data import CIFAR10_CLASSES, cifar10, normalise
 from .networks import NETWORKS
+from .training_runs import FILE_NAME, Checkpoints, TrainingFile, sha256_of, where_to_go_on
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -89,9 +89,18 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """The progress of a run; with the recipe, sufficient to continue it."""
+    """How far a run is.
+
+    Attributes:
+        epoch: how many are finished.
+        batch: how many are finished of the next epoch.
+        loss: sum over the images of these.
+        history: of the finished epochs.
+    """
 
     epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -151,17 +160,21 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int
 
 
 class Trainer:
-    """One run in one folder: `training.pt` is rewritten after each epoch, so that an interrupted run can continue.
+    """One run in one folder: `training.pt` holds all that is needed to go on to the bit-same result.
 
     Args:
         recipe: the settings.
         folder: of the run.
-        images: to learn from, by which a run is recognised; None leaves them out.
+        images: uint8 `(N, 3, H, W)`, to learn from.
+        labels: `(N,)`.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, images: Tensor | None = None) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, images: Tensor, labels: Tensor) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, Progress()
-        self.sha256 = "" if images is None else sha256(images.contiguous().numpy().data).hexdigest()
+        self.images, self.labels = images, labels
+        self.file = TrainingFile(folder / FILE_NAME, asdict(recipe), sha256_of(images, labels))
+        # Of the order, the flips and the shifts in an epoch; dropout draws from the global generator.
+        self.random, self.order = torch.Generator(), torch.empty(0, dtype=torch.int64)
         torch.manual_seed(recipe.seed)
         network = NETWORKS[recipe.network].build(classes=len(CIFAR10_CLASSES), dropout=recipe.dropout)
         if recipe.started_from is None:
@@ -183,36 +196,22 @@ class Trainer:
         """The moving average of the network, as it is stored."""
         return fold_batch_norm(cast(ClassMapNetwork, self.average.module))
 
-    @property
-    def state_file(self) -> Path:
-        return self.folder / "training.pt"
-
     def resume(self) -> None:
         """Continue the run in the folder.
 
         Raises:
             ValueError: it is one of another recipe or of other images, or its file is damaged.
         """
-        state = self._stored()
+        state = self.file.read()
         if state is None:
             return
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**json.loads(state["progress"]))
-
-    def _stored(self) -> dict[str, Any] | None:
-        """What `save` wrote into the folder, None if it did not; of this run and no other."""
-        if not self.state_file.exists():
-            return None
-        state = read_torch(self.state_file, "recipe", "training of a classifier", "--out")
-        recipe = state["recipe"]
-        if recipe != json.dumps(asdict(self.recipe)):
-            raise ValueError(f"{self.state_file} belongs to another recipe: {recipe}; give another --out")
-        known = state.get("sha256")
-        if known and self.sha256 and known != self.sha256:
-            raise ValueError(f"{self.state_file} belongs to a run with other images or --limit; give another --out")
-        return state
+        self.random.set_state(state["random"])
+        torch.set_rng_state(state["dropout"])
+        self.order = state["order"]
+        self.progress = Progress(**state["progress"])
 
     def save(self) -> None:
         """Write everything that `resume` reads, atomically.
@@ -221,42 +220,79 @@ class Trainer:
             OSError: the file cannot be written.
             ValueError: another run has written to the folder meanwhile.
         """
-        self._stored()
-        state = {
-            "sha256": self.sha256,
-            "recipe": json.dumps(asdict(self.recipe)),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": json.dumps(asdict(self.progress)),
-        }
-        save_torch(state, self.state_file)
+        self.file.write(
+            {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": self.random.get_state(),
+                "dropout": torch.get_rng_state(),
+                "order": self.order,
+                "progress": asdict(self.progress),
+            }
+        )
 
-    def run_epoch(self, images: Tensor, labels: Tensor) -> float:
-        """Train on every image once, in an order decided by seed and epoch alone; returns the mean loss."""
-        recipe, epoch = self.recipe, self.progress.epoch
-        random = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
-        torch.manual_seed(recipe.seed * 10_000 + epoch)
-        batches = torch.randperm(len(images), generator=random).split(recipe.batch_size)
-        total, bar = 0.0, tqdm(batches, desc=f"epoch {epoch + 1}/{recipe.epochs}", unit="batch", mininterval=5)
+    def run(self, measure: Callable[[ClassMapNetwork], float], save_seconds: float = 120) -> None:
+        """Train to the end of the recipe, with a checkpoint after each epoch and now and then within one.
+
+        Args:
+            measure: the accuracy of a network, for the history.
+            save_seconds: from one checkpoint to the next.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the batch was finished and saved before.
+        """
+        progress = self.progress
+        with Checkpoints(self.save, save_seconds) as checkpoints:
+            while progress.epoch < self.recipe.epochs:
+                self.run_epoch(checkpoints)
+                loss, progress.loss, progress.batch = progress.loss / len(self.images), 0.0, 0
+                progress.epoch += 1
+                with self.recipe.autocast():
+                    score = measure(self.averaged())
+                progress.history.append({"epoch": progress.epoch, "loss": loss, "test_accuracy": score})
+                write_json(self.folder / "history.json", progress.history)
+                print(f"epoch {progress.epoch}: loss {loss:.3f}, test accuracy {score:.4f}", flush=True)
+                checkpoints.after(progress.epoch, finished=True)
+
+    def run_epoch(self, checkpoints: Checkpoints) -> None:
+        """Train on every image once, or on the rest, in an order decided by seed and epoch alone."""
+        recipe, progress = self.recipe, self.progress
+        if progress.batch == 0:
+            seed = recipe.seed * 10_000 + progress.epoch
+            torch.manual_seed(seed)
+            self.order = torch.randperm(len(self.images), generator=self.random.manual_seed(seed))
+        batches = self.order.split(recipe.batch_size)
         self.network.train()
-        for index, batch in enumerate(bar):
-            done = (epoch + index / len(batches)) / recipe.epochs
-            for group in self.optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * min(done / 0.2, (1 - done) / 0.8)
-            values = augment(normalise(images[batch]), recipe.resolution(epoch), random)
-            with recipe.autocast():
-                logits = self.network(values.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), labels[batch], label_smoothing=0.05)
-            if not loss.isfinite():
-                raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch + 1}: lower --learning-rate")
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            self.average.update_parameters(self.network)
-            total += loss.item() * len(batch)
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        return total / len(images)
+        title, rest = f"epoch {progress.epoch + 1}/{recipe.epochs}", batches[progress.batch :]
+        for batch in (bar := tqdm(rest, title, len(batches), initial=progress.batch, unit="batch", mininterval=5)):
+            loss = self.train_batch(batch, (progress.epoch + progress.batch / len(batches)) / recipe.epochs)
+            progress.loss += loss * len(batch)
+            progress.batch += 1
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            if progress.batch < len(batches):  # the last one is saved with the accuracy
+                checkpoints.after(progress.batch)
+
+    def train_batch(self, batch: Tensor, done: float) -> float:
+        """One update, at the rate that belongs to the share of the run that is done; returns the loss.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        recipe, epoch = self.recipe, self.progress.epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * min(done / 0.2, (1 - done) / 0.8)
+        values = augment(normalise(self.images[batch]), recipe.resolution(epoch), self.random)
+        with recipe.autocast():
+            logits = self.network(values.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), self.labels[batch], label_smoothing=0.05)
+        if not loss.isfinite():
+            raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch + 1}: lower --learning-rate")
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        return loss.item()
 
 
 def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | None = None) -> dict[str, Any]:
@@ -279,7 +315,7 @@ def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | No
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: at least one image is needed")
-    require_writable(folder / "training.pt")
+    require_writable(folder / FILE_NAME)
     with torch.random.fork_rng(devices=[]):  # dropout and first weights draw from the global generator
         return _train(recipe, data, folder, limit)
 
@@ -287,20 +323,11 @@ def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | No
 def _train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | None) -> dict[str, Any]:
     images, labels = (tensor[:limit] for tensor in cifar10(data, train=True))
     test_images, test_labels = (tensor[:limit] for tensor in cifar10(data, train=False))
-    trainer = Trainer(recipe, folder, images)
+    earlier = _metadata_of(recipe.started_from) if recipe.started_from else {}
+    trainer = Trainer(recipe, folder, images, labels)
     trainer.resume()
-    while trainer.progress.epoch < recipe.epochs:
-        loss = trainer.run_epoch(images, labels)
-        trainer.progress.epoch += 1
-        with recipe.autocast():
-            score = accuracy(trainer.averaged(), test_images, test_labels)
-        trainer.progress.history.append({"epoch": trainer.progress.epoch, "loss": loss, "test_accuracy": score})
-        trainer.save()
-        write_json(folder / "history.json", trainer.progress.history)
-        print(f"epoch {trainer.progress.epoch}: loss {loss:.3f}, test accuracy {score:.4f}", flush=True)
-
+    trainer.run(lambda network: accuracy(network, test_images, test_labels))
     network = trainer.averaged()
-    earlier = read_metadata(recipe.started_from) if recipe.started_from else {}
     metadata: dict[str, Any] = {
         "architecture": recipe.network,
         "data": "CIFAR-10",
@@ -318,6 +345,11 @@ def _train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | N
     metadata["accuracy"] = accuracy(network, test_images, test_labels)
     save_checkpoint(path, network, metadata)
     return metadata
+
+
+def _metadata_of(checkpoint: str) -> dict[str, Any]:
+    """Those of a file that `train` has stored; a file of `torch.save` has none."""
+    return read_metadata(checkpoint) if Path(checkpoint).suffix == ".safetensors" else {}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -351,7 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         metadata = train(recipe, options.data, folder, options.limit)
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from the last finished epoch in {folder}", file=sys.stderr)
+        print(where_to_go_on(folder / FILE_NAME), file=sys.stderr)
         return 130
     except (OSError, FloatingPointError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -127,5 +127,9 @@ def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "exists: choose resume=True" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "means"), "--summary", "mean"]) == 0
     assert (tmp_path / "means" / "_summary.npz").is_file()
+    for name in ("means.zarr", "means.npz"):
+        assert main([*command, "--out", str(tmp_path / name), "--summary", "mean"]) == 2
+        assert f"{name}: give a name that ends in .parquet, or has no ending" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
     assert main([*command, "--out", "nowhere://bucket/maps"]) == 2
     assert "nowhere://bucket/maps cannot be reached" in capsys.readouterr().err

@@ -143,6 +143,7 @@ class ValuesAreOne(TorchDispatchMode):
 def test_inputs_come_to_the_device_of_the_network(work, monkeypatch):
     """On "meta", which has no values: whatever needs them fails there, and has asked the network before."""
     monkeypatch.setattr(torch, "get_device_module", lambda device: SimpleNamespace(synchronize=lambda: None))
+    monkeypatch.setattr("plugin.devices._computes", lambda device: True)
     # The other network's pictures are normalised by torchvision's transform, which reads the deviations.
     name = offered_networks.DIGITS if work == "maximisation" else "all-cnn-c"
     subject = offered_networks.open_network(name, device="meta")

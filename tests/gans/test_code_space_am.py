@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, load, load_classifier
 from gan.__main__ import main
 from gan.data import read
-from gan.export import grid, save_gif, save_grid
+from gan.export import Film, grid, save_gif, save_grid
 from gan.judging import best_of_real
 from gan.maximising import Result
 from gan.maximising.batching import in_blocks
@@ -646,6 +646,23 @@ def test_a_gif_plays_the_frames(am: CodeSpaceAM, tmp_path: Path) -> None:
         assert film.n_frames == 3  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="at least one frame"):
         save_gif([], tmp_path / "none.gif")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_long_film_is_thinned_and_takes_as_long(channels: int, tmp_path: Path) -> None:
+    frames = [torch.full((2, channels, 4, 4), step / 255) for step in range(23)]
+    film = Film(most_bytes=5 * frames[0].numel())
+    for frame in frames:
+        film.add(frame)
+        assert len(film.frames) <= 6
+    assert [int(frame[0, 0, 0, 0]) for frame in film.frames] == [0, 8, 16, 22]
+    assert all(frame.dtype == torch.uint8 for frame in film.frames)
+    with Image.open(film.save(tmp_path / "film.gif", side=4, milliseconds=20)) as shown:
+        assert shown.n_frames == 4  # type: ignore[attr-defined]
+        assert shown.info["duration"] == 20 * 8
+        shown.seek(3)
+        assert shown.convert("RGB").getpixel((2, 2)) == (22, 22, 22)
+        assert shown.info["duration"] == 2000
 
 
 def test_the_command_writes_grid_and_film(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

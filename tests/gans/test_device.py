@@ -45,6 +45,7 @@ def test_the_networks_own_device_is_the_default_and_cpu_is_it(name: str) -> None
         MAXIMIZERS[name](net, None, device="cuda:99")
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "meta"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -55,10 +56,10 @@ def test_the_networks_own_device_is_the_default_and_cpu_is_it(name: str) -> None
     ],
 )
 def test_a_device_that_is_not_there_is_a_sentence(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*command.split(), "--device", "cuda:99", "--out", str(tmp_path / "out.png")]) == 2
-    assert capsys.readouterr().err.startswith("error: device 'cuda:99' is not there: this PyTorch sees")
+    assert main([*command.split(), "--device", device, "--out", str(tmp_path / "out.png")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: device '{device}' is not there: this PyTorch sees")
 
 
 def test_training_on_the_device_that_is_named(tmp_path: Path) -> None:

@@ -78,6 +78,19 @@ def test_the_magnitudes_of_photographs_are_measured() -> None:
         mean_magnitude(torch.rand(2, 1, 8, 8), SHAPE)
 
 
+@pytest.mark.parametrize("shade", [0.0, 0.02, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("side", [16, 224])
+def test_photographs_of_one_colour_have_no_magnitudes(shade: float, side: int) -> None:
+    plain = torch.full((3, 3, 40, 40), shade)
+    with pytest.raises(ValueError, match=r"each of the 3 photographs has a single colour.*give photographs"):
+        Maco((3, side, side), plain)
+
+
+def test_maco_of_one_pixel_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no phases to choose in images \(3, 1, 1\) of one pixel: use another space"):
+        Maco((3, 1, 1))
+
+
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("shape", [(3, 16, 12), (1, 9, 9)])
 def test_every_space_starts_grey_and_draws_in_range(name: str, shape: tuple[int, int, int]) -> None:

@@ -1,18 +1,14 @@
-"""Interruptions, full disks, data in other forms, and files that say what they are."""
+"""Data in other forms, and files that say what they are."""
 
 import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.processes import run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -22,85 +18,6 @@ from gan.data import ImageSet
 from gan.export import save_gif, save_grid
 from gan.maximising import Result
 from gan.reals import images_and_labels
-
-# --- interruptions ----------------------------------------------------------------------------------------------------
-
-TRAIN = "train --data digits --network mlp --steps 24 --batch-size 8 --out"
-# Sends itself a signal in the middle of a step, `once` it has begun so many.
-PROGRAM = """
-import os, sys, torch
-torch.set_num_threads(1)
-from gan.__main__ import main
-from gan.training import Trainer
-number, once, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-update, begun = Trainer.update_generator, 0
-def interrupted(trainer):
-    global begun
-    begun += 1
-    if begun == once:
-        os.kill(os.getpid(), number)
-    return update(trainer)
-Trainer.update_generator = interrupted
-run = Trainer.run
-Trainer.run = lambda trainer, save_every: run(trainer, 5)
-raise SystemExit(main([*"{train}".split(), folder]))
-""".replace("{train}", TRAIN)
-
-
-def train(folder: Path, number: int = 0, once: int = 0) -> "CompletedProcess[str]":
-    return run(PROGRAM, number, once, folder)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-def test_a_training_that_is_interrupted_and_killed_ends_with_the_same_files(tmp_path: Path) -> None:
-    assert train(tmp_path / "unbroken").returncode == 0
-    broken = tmp_path / "broken"
-    stopped = train(broken, signal.SIGINT, 3)
-    assert stopped.returncode == 130
-    assert stopped.stderr.splitlines()[-1] == f"stopped; the same command goes on from the checkpoint in {broken}"
-    assert torch.load(broken / "training.pt", weights_only=True)["step"] == 3, "the step was finished and saved"
-    assert train(broken, signal.SIGKILL, 9).returncode == -signal.SIGKILL
-    assert torch.load(broken / "training.pt", weights_only=True)["step"] == 10
-    assert train(broken, signal.SIGKILL, 2).returncode == -signal.SIGKILL
-    assert train(broken).returncode == 0
-    for name in ("mlp.safetensors", "history.json", "samples.png"):
-        assert (broken / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes(), name
-
-
-def test_an_interruption_before_the_first_step_names_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("gan.training.Trainer.train_step", interrupted)
-    assert main([*TRAIN.split(), str(tmp_path / "run")]) == 130
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error == "stopped; no step was finished, so nothing was written"
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of files")
-@pytest.mark.parametrize(
-    ("program", "name"),
-    [
-        (f"main([*'{TRAIN}'.split(), sys.argv[1]])", "training.pt"),
-        ("main(['maximize', '--target', '3', '--steps', '4', '--out', sys.argv[1] + '/zero.png'])", "zero.png"),
-    ],
-)
-def test_a_full_disk_is_a_sentence(program: str, name: str, tmp_path: Path) -> None:
-    limited = (
-        "import resource, sys\nfrom gan.__main__ import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))\n"
-        f"raise SystemExit({program})"
-    )
-    found = run(limited, tmp_path / "run")
-    assert found.returncode == 2, found.stderr
-    assert found.stderr.splitlines()[-1].startswith(
-        f"error: {tmp_path / 'run' / name} cannot be written (File too large)"
-    )
-    assert not [path for path in (tmp_path / "run").iterdir() if path.stat().st_size]
-
 
 # --- files ------------------------------------------------------------------------------------------------------------
 

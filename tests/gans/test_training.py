@@ -187,7 +187,7 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
         read("digits", train=True, folder="elsewhere")
     with pytest.raises(ValueError, match="size=0: give the pixels of a side"):
         read("digits", train=True, size=0)
-    with pytest.raises(FileNotFoundError, match="no mnist in"):
+    with pytest.raises(FileNotFoundError, match=r"no mnist in .*connect once, or give folder=.*MNIST/raw in it$"):
         read("mnist", train=True, folder=tmp_path)
 
 
@@ -295,15 +295,15 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(
         train(TINY_MLP, *digits, tmp_path, save_every=5)
     monkeypatch.undo()
     saved = torch.load(tmp_path / "training.pt", weights_only=True)
-    assert saved["step"] == 5
-    assert all(value.isfinite().all() for value in saved["network"].values())
+    assert saved["state"]["step"] == 5
+    assert all(value.isfinite().all() for value in saved["state"]["network"].values())
     assert train(TINY_MLP, *digits, tmp_path)["steps"] == TINY_MLP.steps
 
 
 def test_a_folder_with_another_run_is_refused(digits: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     train(TINY_MLP, *digits, tmp_path)
     before = (tmp_path / "training.pt").read_bytes()
-    with pytest.raises(ValueError, match="holds another run"):
+    with pytest.raises(ValueError, match="is of another training, with seed=0 instead of 5"):
         train(replace(TINY_MLP, seed=5), *digits, tmp_path)
     assert (tmp_path / "training.pt").read_bytes() == before
 
@@ -548,8 +548,10 @@ def test_shipped_classifiers_read_real_digits(name: str, real_data: Path) -> Non
 
 
 def test_unknown_and_unfit_checkpoints_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="dcgan-mnist"):
-        load("no-such-gan")
+    with pytest.raises(FileNotFoundError, match=r"no GAN 'none': give a file .*, or one of dcgan-cifar10, dcgan-mnist"):
+        load("none")
+    with pytest.raises(FileNotFoundError, match=r"no classifier 'none': give a file .*, or one of cifar10-judge"):
+        load_classifier("none")
     with pytest.raises(ValueError, match="holds no classifier"):
         load_classifier("dcgan-mnist")
     save_checkpoint(tmp_path / "mlp.safetensors", torch.nn.Linear(2, 2), {"architecture": "mlp"})
@@ -562,7 +564,7 @@ def test_unknown_and_unfit_checkpoints_are_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name}.safetensors is no checkpoint of this version.*train it again"):
             loader(tmp_path / f"{name}.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"is not a \.safetensors checkpoint"):
+    with pytest.raises(ValueError, match=r"is not a \.safetensors checkpoint .*: give a file"):
         load(tmp_path / "broken.safetensors")
 
 

@@ -74,7 +74,7 @@ def test_training_and_loading_leave_the_global_random_state(tmp_path: Path) -> N
 
 def test_a_run_with_other_pictures_of_the_same_count_is_refused(tmp_path: Path) -> None:
     train(TINY, noise(), noise(), tmp_path)
-    with pytest.raises(ValueError, match="holds a run with other pictures of noise: give another folder"):
+    with pytest.raises(ValueError, match="is of a training with other images: give these, or another folder"):
         train(TINY, noise(seed=1), noise(), tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_is_named(content: bytes | None, tmp_path: Path) ->
         torch.save({"step": 3}, tmp_path / "training.pt")
     else:
         (tmp_path / "training.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"training\.pt is damaged, or no training of a GAN .*remove it"):
+    with pytest.raises(ValueError, match=r"training\.pt is damaged, or no file of a training .*remove it"):
         train(TINY, noise(), noise(), tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_of_two_runs_in_one_folder_the_first_to_save_stays(tmp_path: Path) -> No
         trainer.resume()
         trainer.train_step()
     first.save()
-    with pytest.raises(ValueError, match="holds another run"):
+    with pytest.raises(ValueError, match="is of another training"):
         second.save()
     first.save()
 
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_is_refused_before_the_training(
     monkeypatch.setattr(Trainer, "run", None)
     with pytest.raises(OSError, match=r"training\.pt cannot be written \(Not a directory\): give another name"):
         train(TINY, noise(), noise(), tmp_path / "file" / "run")
-    monkeypatch.setattr("gan.training.supervised._fitted", None)
+    monkeypatch.setattr("gan.training.supervised.ClassifierTrainer", None)
     with pytest.raises(OSError, match=r"cannot be written \(Is a directory\)"):
         train_classifier(tmp_path, noise(), noise())
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere

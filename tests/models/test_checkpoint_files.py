@@ -111,6 +111,24 @@ def test_a_program_of_training_and_a_damaged_one_get_a_sentence(tmp_path: Path) 
         models.load(tmp_path / "none.pt2")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (
+            {"model": "all-cnn-c", "checkpoint": "none.pt"},
+            r"none\.pt cannot be read \(No such .*: give a \.safe",
+        ),
+        ({"model": "resnet18", "checkpoint": "."}, r"checkpoint \. cannot be read \(Is a directory\): give a \.safet"),
+        ({"model": "none.pt2"}, r"no file none\.pt2: give one of torch\.export\.save.* weights as checkpoint="),
+        ({"model": Path("none.pt")}, r"no file none\.pt: give one of torch\.export\.save.* weights as checkpoint="),
+        ({"model": "none.pt"}, r"unknown network 'none\.pt': give .*; the file of its weights is checkpoint="),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_with_the_remedy(arguments: dict[str, Any], remedy: str) -> None:
+    with pytest.raises((OSError, ValueError), match=remedy):
+        models.load(**arguments)
+
+
 def test_of_several_state_dicts_the_usual_one_comes_first() -> None:
     first, second = {"weight": torch.zeros(2)}, {"weight": torch.ones(2), "bias": torch.ones(2)}
     content = {"teacher": second, "optimizer": {"state": {0: {"step": torch.ones(1)}}}, "model": first}

@@ -182,22 +182,33 @@ def test_folding_keeps_the_function(tiny_cifar) -> None:
         torch.testing.assert_close(fold_batch_norm(network)(images), network(images), rtol=1e-3, atol=1e-4)
 
 
-def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, capsys) -> None:
-    recipe = Recipe("model-c", epochs=2, batch_size=20, seed=5)
+@pytest.mark.parametrize("batches", [1, 2, 3], ids=["within an epoch", "between two", "within the second"])
+def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, batches, monkeypatch) -> None:
+    recipe = Recipe("model-c", epochs=2, batch_size=20, seed=5, dropout=(0.1, 0.2))
     whole = train(recipe, tiny_cifar, tiny_cifar / "whole")
 
-    broken = Trainer(recipe, tiny_cifar / "broken")  # one epoch, then as if killed in the second
-    broken.run_epoch(*cifar10(tiny_cifar, train=True))
-    broken.progress.epoch = 1
-    broken.progress.history = whole["history"][:1]
-    broken.save()
+    train_batch, begun = Trainer.train_batch, []
+
+    def killed(trainer, *arguments):
+        begun.append(arguments)
+        if len(begun) > batches:
+            raise SystemExit
+        return train_batch(trainer, *arguments)
+
+    run = Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda trainer, measure: run(trainer, measure, save_seconds=0))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_batch", killed)
+        with pytest.raises(SystemExit):
+            train(recipe, tiny_cifar, tiny_cifar / "broken")
+    torch.manual_seed(1234)  # whatever the next process does to the global generator
     resumed = train(recipe, tiny_cifar, tiny_cifar / "broken")
 
     assert [entry["loss"] for entry in resumed["history"]] == [entry["loss"] for entry in whole["history"]]
     first, second = (load_weights(tiny_cifar / run / "model-c.safetensors") for run in ("whole", "broken"))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert json.loads((tiny_cifar / "whole" / "history.json").read_text())[1]["epoch"] == 2
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match="is of another training, with epochs=2 instead of 3"):
         train(Recipe("model-c", epochs=3, batch_size=20), tiny_cifar, tiny_cifar / "broken")
 
     further = Recipe("model-c", epochs=1, batch_size=20, started_from=str(tiny_cifar / "whole" / "model-c.safetensors"))

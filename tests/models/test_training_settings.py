@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from plugin.models.checkpoints import save_checkpoint
+from plugin.models.data import cifar10
 from plugin.models.train import Recipe, Trainer, train
 
 RECIPE = Recipe("model-c", epochs=1, batch_size=4, smallest=8)
@@ -50,10 +51,10 @@ def test_another_run_in_the_folder_is_left_alone(tmp_path: Path) -> None:
     stored = (out / "training.pt").read_bytes()
     for other in (cifar(tmp_path / "other", seed=1), data):
         limit = 4 if other is data else None
-        with pytest.raises(ValueError, match="belongs to a run with other images or --limit"):
+        with pytest.raises(ValueError, match="is of a training with other images: give these"):
             train(RECIPE, other, out, limit)
-    late = Trainer(replace(RECIPE, seed=3), out)  # it had begun before the file was there
-    with pytest.raises(ValueError, match="belongs to another recipe"):
+    late = Trainer(replace(RECIPE, seed=3), out, *cifar10(data, train=True))  # it had begun before the file was there
+    with pytest.raises(ValueError, match="is of another training, with seed=0 instead of 3: give its settings"):
         late.save()
     assert (out / "training.pt").read_bytes() == stored
 
@@ -62,7 +63,7 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
     data, out = cifar(tmp_path / "data"), tmp_path / "run"
     out.mkdir()
     (out / "training.pt").write_text("x")
-    with pytest.raises(ValueError, match=r"training\.pt is damaged, or no training of a classifier"):
+    with pytest.raises(ValueError, match=r"training\.pt is damaged, or no file of a training"):
         train(RECIPE, data, out)
     save_checkpoint(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), {})
     with pytest.raises(ValueError, match=r"other\.safetensors holds no weights of model-c"):

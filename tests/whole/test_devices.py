@@ -42,6 +42,12 @@ def test_what_is_no_device() -> None:
         choose_device(3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["meta", "xla", "xpu", "hpu", "vulkan", "lazy", "privateuseone"])
+def test_a_device_that_computes_no_values_is_refused(name: str) -> None:
+    with pytest.raises(OptionError, match=f"device '{name}' is not there: this PyTorch sees .*cpu, give one of these"):
+        choose_device(name)
+
+
 def test_a_network_is_copied_where_it_is_wanted() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     assert on_device(network, torch.device("cpu")) is network

@@ -144,8 +144,7 @@ def gif(outcome: Outcome) -> bytes:
     from gan.export import save_gif
 
     with tempfile.TemporaryDirectory() as folder:
-        kept = [frame.float() / 255 for frame in evenly(outcome.frames, _GIF_FRAMES)]
-        return save_gif(kept, Path(folder) / "runs.gif").read_bytes()
+        return save_gif(evenly(outcome.frames, _GIF_FRAMES), Path(folder) / "runs.gif").read_bytes()
 
 
 def npz(outcome: Outcome) -> bytes:
