@@ -288,15 +288,16 @@ class Explain:
             labels: the class of each, for the target "label".
 
         Returns:
-            Arrays with n rows, without `id`. A map that is not finite is NaN throughout, and has an error.
+            Arrays with n rows, without `id`. A map or an explained output that is not finite gives an error, and a map
+            that is NaN throughout.
         """
         started = perf_counter()
         inputs = self._inputs(pixels)
         selection = _Selection(self.target, labels)
         maps = self._attribution.attribute(inputs, target=selection, **self.method.call)
         logits, target, maps = selection.logits.float(), selection.chosen, maps.to(getattr(torch, self.dtype))
-        finite = maps.flatten(1).isfinite().all(1)
-        maps[~finite] = torch.nan
+        explained = maps.flatten(1).isfinite().all(1)
+        maps[~(explained & selection.finite)] = torch.nan
         columns = {
             "map": maps,
             "logits": logits,
@@ -304,8 +305,14 @@ class Explain:
             "predicted": logits.argmax(1),
             "probability": probabilities(self._head, logits).gather(1, target.unsqueeze(1)).squeeze(1),
         }
-        error = np.where(finite.cpu().numpy(), "", f"The map holds values that {self.dtype} cannot.")
-        rows = {name: column.cpu().numpy() for name, column in columns.items()} | {"error": error.astype(object)}
+        reasons = {
+            f"The map holds values that {self.dtype} cannot.": explained,
+            "The output to explain is NaN or infinite.": selection.finite,
+        }
+        error = np.full(len(maps), "", object)
+        for reason, fine in reasons.items():
+            error[~fine.cpu().numpy()] = reason
+        rows = {name: column.cpu().numpy() for name, column in columns.items()} | {"error": error}
         self.seconds["forward"] += selection.finished - started
         self.seconds["backward"] += perf_counter() - selection.finished
         return rows
@@ -317,6 +324,7 @@ class _Selection:
     Attributes:
         logits: the network's output `(N, classes)`.
         chosen: the number of the chosen output of each example, `(N,)`.
+        finite: whether that output is a number, `(N,)`; others are left out, and the rest of the batch is explained.
         finished: when the forward pass was, by `perf_counter`.
     """
 
@@ -331,7 +339,9 @@ class _Selection:
         if output.is_cuda:
             torch.cuda.synchronize(output.device)
         self.finished = perf_counter()
-        return output.gather(1, self.chosen.unsqueeze(1)).squeeze(1)
+        selected = output.gather(1, self.chosen.unsqueeze(1)).squeeze(1)
+        self.finite = selected.isfinite()
+        return selected.where(self.finite, 0)
 
     def _choose(self, logits: Tensor) -> Tensor:
         if self.target == "predicted":

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from plugin.datasets import attribute_dataset
 from plugin.datasets.explain import Explain, load_model
+from plugin.models import LoadedModel, Preprocessing
 
 
 @pytest.fixture
@@ -56,6 +58,36 @@ def test_inputs_have_the_number_type_of_the_weights(dtype: torch.dtype, folder: 
 def test_outputs_that_nothing_can_be_said_of_are_refused(function: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         explain(small(function))
+
+
+def test_a_picture_whose_output_is_no_number_leaves_the_others_of_its_batch_alone(tmp_path: Path) -> None:
+    """The brightness of a black picture is 0."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, colour in (("a", "olive"), ("black", "black"), ("c", "teal")):
+        Image.new("RGB", (40, 30), colour).save(folder / f"{name}.png")
+
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = small()
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.network(images / images.mean((1, 2, 3), keepdim=True).detach())
+            return logits
+
+    plain = Preprocessing(32, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    model = LoadedModel("normalised", Normalised().eval(), plain, tuple("01234"))
+    for method in ("gradient", "guided-backprop", "lrp-epsilon"):
+        names = ["a.png", "black.png", "c.png"]
+        explain = Explain(model, method, device="cpu")
+        rows = explain({"id": names, "bytes": [(folder / name).read_bytes() for name in names]})
+        assert rows["error"].tolist() == ["", "The output to explain is NaN or infinite.", ""]
+        assert np.isnan(rows["map"][1]).all()
+        for row in (0, 2):
+            alone = explain({"id": names[row : row + 1], "bytes": [(folder / names[row]).read_bytes()]})
+            np.testing.assert_allclose(rows["map"][row], alone["map"][0], rtol=1e-4, atol=1e-6)
+            assert np.abs(alone["map"][0]).max() > 1e-4
 
 
 def test_a_network_that_draws_is_told() -> None:
