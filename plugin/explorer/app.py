@@ -4,6 +4,8 @@ The order of the rows is that of the navigation. A page is imported when it is d
 the page has beside the network and the picture: its link holds no others.
 """
 
+# Plotly looks whether pandas has been loaded, and fails if another session is loading it just then.
+import pandas  # noqa: F401
 import streamlit as st
 
 from .widgets import callbacks, navigation

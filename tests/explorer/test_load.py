@@ -6,6 +6,8 @@ A short version of `scripts/load.py`; with `LOAD_SESSIONS=10 LOAD_SECONDS=120` i
 import contextlib
 import io
 import os
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Container
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.browser import ROOT
 from support.sessions import PATIENCE_SECONDS, Session
 from support.visits import OWN, explorer, visit
 
@@ -52,6 +55,17 @@ def test_sessions_see_the_right_maps_and_memory_stays_bounded(served, log):
     assert "Traceback" not in log.read_text()
     assert report.maps >= SESSIONS
     assert report.memory[-1] - report.memory[0] < MOST_GROWTH
+
+
+def test_no_session_meets_a_library_that_another_one_is_loading():
+    """Plotly looks for pandas among the modules, and takes one that is half loaded."""
+    script = (
+        "import plugin.explorer.app\n"
+        "from _plotly_utils.optional_imports import get_module\n"
+        "print(get_module('pandas', should_load=False).Series.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert done.stdout == "Series\n", done.stderr
 
 
 def test_file_stays_until_it_is_fetched_while_others_draw_their_pages(served):

@@ -10,6 +10,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable
+from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -66,6 +67,25 @@ class Session:
             state.string_array_value.data.extend(value)
         else:
             state.double_value = value
+        self._changes[state.id] = state
+        self._rerun()
+
+    def upload(self, start: str, name: str, content: bytes) -> None:
+        """Send a file to the uploader whose key starts so, and do not wait."""
+        uploader = next(each for each in self.find("file_uploader") if _key(each.id).startswith(f"attribute.{start}"))
+        self._requests += 1
+        request = BackMsg()
+        wanted = request.file_urls_request
+        wanted.request_id, wanted.session_id = str(self._requests), self._id
+        wanted.file_names.append(name)
+        self._socket.send(request.SerializeToString())
+        self.wait(lambda: wanted.request_id in self._answers)
+        (urls,) = self._answers.pop(wanted.request_id).file_urls
+        _put(self.address, urls.upload_url, name, content)
+        state = WidgetState(id=uploader.id)
+        state.file_uploader_state_value.uploaded_file_info.add(
+            file_id=urls.file_id, name=name, size=len(content), file_urls=urls
+        )
         self._changes[state.id] = state
         self._rerun()
 
@@ -180,6 +200,8 @@ class Session:
             self._running = message.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
         elif kind == "backend_operation_response":
             self._answers[message.backend_operation_response.request_id] = message.backend_operation_response
+        elif kind == "file_urls_response":
+            self._answers[message.file_urls_response.response_id] = message.file_urls_response
 
     def _begin(self, new: Any) -> None:
         if new.initialize.session_id:
@@ -195,6 +217,20 @@ class Session:
                 self.exceptions.append(str(delta.new_element.exception))
         elif delta.WhichOneof("type") == "add_block":
             self._elements.pop(path, None)
+
+
+def _put(address: str, url: str, name: str, content: bytes) -> None:
+    """Send a file as a browser does: with the token against forged requests, as a cookie and as a header."""
+    cookies = CookieJar()
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+    opener.open(f"{address}_stcore/health", timeout=PATIENCE_SECONDS).close()
+    token = next((cookie.value or "" for cookie in cookies if "xsrf" in cookie.name), "")
+    start = f'--part\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    request = urllib.request.Request(
+        address.rstrip("/") + url, start.encode() + content + b"\r\n--part--\r\n", method="PUT",
+        headers={"Content-Type": "multipart/form-data; boundary=part", "X-Xsrftoken": token},
+    )  # fmt: skip
+    opener.open(request, timeout=PATIENCE_SECONDS).close()
 
 
 def heatmap(spec: dict[str, Any]) -> NDArray[Any]:
