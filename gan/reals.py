@@ -40,7 +40,8 @@ def images_and_labels(real: Reals, image_shape: Sequence[int] | None = None) -> 
         raise ValueError(f"{len(images)} real images with {len(labels)} labels: give one for each")
     if image_shape is not None and tuple(images.shape[1:]) != tuple(image_shape):
         raise ValueError(
-            f"real images are {tuple(images.shape[1:])}, those that were made {tuple(image_shape)}: resize them"
+            f"real images are {tuple(images.shape[1:])}, those that were made {tuple(image_shape)}: give them "
+            "the same size and channels"
         )
     return images, labels
 

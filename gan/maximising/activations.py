@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +22,12 @@ Transform: TypeAlias = Callable[[Tensor], Tensor]
 
 # Under these names networks return what they are for, beside other things.
 _NAMES = ("logits", "sample", "out")
+# By how much rounding may change numbers, as a share of the largest, also in half precision.
+_ROUNDING = 2e-3
 # Layers that PyTorch has a kernel for as a whole.
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-# What a network may raise that does not take the images.
-_UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
+# What a network may raise that does not take its inputs.
+UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
 
 class Called(nn.Module):
@@ -78,16 +81,27 @@ class _Reached(Exception):
 
 @contextmanager
 def evaluating(*modules: nn.Module | None) -> Iterator[None]:
-    """Modules in eval mode and autograd on, whatever the caller had; both are as before afterwards."""
+    """Modules in eval mode, none compiled, and autograd on, whatever the caller had; all as before afterwards."""
     training = [part for module in modules if module is not None for part in module.modules() if part.training]
     for part in training:
         part.training = False
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), _eager():
             yield
     finally:
         for part in training:
             part.training = True
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    """Compiled networks run as they were written: a compiler does not follow observers of layers."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
+        yield
+        return
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.filterwarnings("ignore", message="Using `torch.compile")  # beside observers, which is so here
+        yield
 
 
 class Activations:
@@ -140,6 +154,7 @@ class Activations:
             # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
             with self._held.watching(classifier, name_of(classifier)):
                 found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
+            refuse_mixed_rows(lambda images: self._run(images)[0], _beside_another(example.detach()), self.name)
             self.shape = tuple(found.shape[1:])
             classes = self.layer is None and len(self.shape) == 1
             self.head = (head or find_head(found) or _logits_in_doubt()) if classes else None
@@ -188,12 +203,14 @@ class Activations:
                 return self._checked(self._run(example)[0], len(example))
             except _NotReachedError:
                 raise
-            except _UNFIT as error:
+            except UNFIT as error:
                 problem = problem or error
         assert problem is not None
         if isinstance(problem, _NoRowsError):
             raise problem
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        reason = reason_of(problem)
+        if takes_one(lambda: self._run(example[:1])):
+            raise ValueError(f"the {name_of(self.classifier)} takes one image at a time ({reason}): {ONE_BY_ONE}")
         remedy = "change" if self.transform else "pass"
         remedy += " transform=, a function that gives them the size, channels and type that it takes"
         raise ValueError(
@@ -206,6 +223,11 @@ class Activations:
             raise _NoRowsError(
                 f"{self.name} is {shape} for {count} images: a tensor with one row per image is needed; wrap the "
                 "network in a function that returns it"
+            )
+        if not activations.is_floating_point():
+            raise _NoRowsError(
+                f"{self.name} is of {activations.dtype}: values that can rise with the image are needed; name a layer "
+                "before argmax, rounding or comparisons, or wrap the network in a function that returns real numbers"
             )
         return activations
 
@@ -243,7 +265,10 @@ class Activations:
             if not uses:
                 raise
         if self.layer is not None and not uses:
-            raise _NotReachedError(f"layer {describe(self.classifier, self.layer)} was not reached by the forward pass")
+            raise _NotReachedError(
+                f"layer {describe(self.classifier, self.layer)} was not reached by the forward pass: choose one that "
+                "the network calls; inside of scripted and exported programs none is seen"
+            )
         if self._uses is None and self._last is None:
             self._uses, self._last = uses, weighted[-1] if weighted else None
         return tensor_of(output if self.layer is None else value), received
@@ -278,7 +303,58 @@ class _NotReachedError(ValueError):
 
 
 class _NoRowsError(ValueError):
-    """What the classifier returns has not one row per image."""
+    """What the classifier returns has not one row of numbers per image."""
+
+
+# A remedy for a network that treats its rows together.
+ONE_BY_ONE = "pass lambda batch: torch.cat([network(row) for row in batch.split(1)])"
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error, or its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def takes_one(call: Callable[[], object]) -> bool:
+    """Whether a call with a batch of one row works."""
+    try:
+        call()
+    except UNFIT:
+        return False
+    return True
+
+
+def refuse_mixed_rows(network: Callable[[Tensor], Any], pair: Tensor, name: str) -> None:
+    """Raise where the result for one row depends on the row beside it: runs would not be each on its own.
+
+    Args:
+        network: of rows to results.
+        pair: two rows that differ, `(2, ...)`.
+        name: of the results, for the message.
+
+    Raises:
+        ValueError: it depends, or a batch of another size is not taken.
+    """
+    with torch.no_grad():
+        beside = network(pair)
+        # In a batch of the same size, so that nothing but the other row differs.
+        alone = torch.stack([network(row.expand_as(pair).contiguous())[n] for n, row in enumerate(pair.split(1))])
+    off, size = (values.abs().nan_to_num(0.0, 0.0, 0.0).amax() for values in (beside - alone, alone))
+    if off > _ROUNDING * size:
+        raise ValueError(
+            f"{name} depends for one row of a batch on the others, by up to {float(off):.3g}: look for statistics of "
+            "the batch (batch norm without running ones, softmax or normalisation along the first axis), or "
+            f"{ONE_BY_ONE}"
+        )
+    with torch.no_grad():
+        if not takes_one(lambda: network(pair[:1])):
+            raise ValueError(f"{name} comes for two rows and not for one: trace or export the network for any number")
+
+
+def _beside_another(image: Tensor) -> Tensor:
+    """An image `(1, C, H, W)`, and below it one that differs everywhere `(2, C, H, W)`."""
+    other = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
+    return torch.cat([image, (image + other) / 2])
 
 
 def tensor_of(output: Any) -> Any:
@@ -286,9 +362,7 @@ def tensor_of(output: Any) -> Any:
     if not isinstance(output, Tensor):
         named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
         parts = list(output.values()) if isinstance(output, Mapping) else output
-        chosen = next(
-            (named[name] for name in ("logits", "sample", "out") if isinstance(named.get(name), Tensor)), None
-        )
+        chosen = next((named[name] for name in _NAMES if isinstance(named.get(name), Tensor)), None)
         if chosen is None and isinstance(parts, (list, tuple)):
             chosen = next((part for part in parts if isinstance(part, Tensor)), None)
         if chosen is None:

@@ -4,13 +4,24 @@ A generator takes codes `(N, d)`, `(N, d, 1, 1)` as in PyTorch's DCGAN tutorial,
 pixels in [0, 1], in [-1, 1] (a tanh) or in [0, 255]. Which shape fits is tried, which range holds is measured.
 """
 
+import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .activations import as_module, evaluating, name_of, tensor_of
+from .activations import (
+    ONE_BY_ONE,
+    UNFIT,
+    as_module,
+    evaluating,
+    name_of,
+    reason_of,
+    refuse_mixed_rows,
+    takes_one,
+    tensor_of,
+)
 from .held_noise import Held
 
 Range = tuple[float, float]
@@ -61,6 +72,7 @@ class Generated:
         sizes = _sizes(code_size if code_size is not None else own_size, self.name)
         with self._held.watching(self.generator, self.name):
             self.code_shape, self.example = self._try(sizes)
+        self._refuse_mixed_rows()
         self.image_shape = tuple(self.example.shape[1:])
         self.image_range: Range | None = UNIT
         if image_range is not None:
@@ -97,8 +109,12 @@ class Generated:
                 try:
                     # Of two codes: a generator that drops or mixes up rows is found out.
                     images = self._draw(torch.zeros(2, *shape).to(self._like))
-                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                except UNFIT as error:
                     problem = problem or error
+                    if takes_one(lambda: self._draw(torch.zeros(1, *shape).to(self._like))):  # noqa: B023 - called at once
+                        raise ValueError(
+                            f"the {self.name} takes one code at a time ({reason_of(error)}): {ONE_BY_ONE}"
+                        ) from error
                     continue
             if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 2:
                 found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
@@ -110,9 +126,15 @@ class Generated:
         remedy = "pass code_size=, the length of its codes, or their shape"
         if isinstance(problem, TypeError):  # it has other arguments, as a class
             remedy = "pass a function of codes alone, such as lambda codes: generator(codes, label)"
+        assert problem is not None
         raise ValueError(
-            f"the {self.name} does not take codes {(2, *shapes[0])} ({str(problem).splitlines()[0]}): {remedy}"
+            f"the {self.name} does not take codes {(2, *shapes[0])} ({reason_of(problem)}): {remedy}"
         ) from problem
+
+    def _refuse_mixed_rows(self) -> None:
+        codes = torch.randn(2, *self.code_shape, generator=torch.Generator().manual_seed(0)).to(self._like)
+        with evaluating(self.generator):
+            refuse_mixed_rows(self._draw, codes, f"the image that the {self.name} makes")
 
     def _warn_of_clipping(self, low: float, high: float) -> None:
         """Tell of images far beyond the black and white that the caller gave."""
@@ -156,7 +178,12 @@ class Generated:
 
 def _sizes(size: object, name: str) -> list[tuple[int, ...]]:
     """The shapes of a code to try."""
-    numbers = (size,) if isinstance(size, int) else size
-    if not isinstance(numbers, tuple) or not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
+    if size is None:
         raise ValueError(f"the {name} does not say how long its codes are: pass code_size=")
+    try:
+        numbers = tuple(map(operator.index, size if isinstance(size, Sequence) else (size,)))
+    except TypeError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise ValueError(f"code_size={size!r} of the {name}: give the length of its codes, or their shape")
     return [numbers, (*numbers, 1, 1)] if len(numbers) == 1 else [numbers]
