@@ -17,6 +17,8 @@ app: $(VENV)/.app
 	$(BIN)/python -m plugin.explorer --server.address 127.0.0.1 --server.port $(PORT)
 # Two processes, each with the files of tests it takes; `.venv/bin/python -m pytest` runs them one after the other. Sorted
 # by their number of tests, the long files of the browser would come last, and one process would wait for the other.
+# Compiled files of tests are kept even where others are not: each process would compile all of them anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 lint: install

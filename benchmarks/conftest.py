@@ -1,18 +1,19 @@
 """What every benchmark needs: rounds in turns with the floor, results written after each row, and an end in time.
 
 Under `make bench` everything is timed and goes to `plugin/measuring/stored`. In the test run each benchmark runs once,
-on small networks, and only its map is compared.
+on small networks, and only its map is compared. As in `tests/conftest.py`, fixtures alone import PyTorch.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from benchmark_session import Comparison, Session
 
-from plugin.measuring.cases import Case, Row
-from plugin.measuring.memory import FreshProcesses
-from plugin.measuring.timing import rounds_within, seconds, warm_up
+if TYPE_CHECKING:
+    from benchmark_session import Comparison, Session
+
+    from plugin.measuring.cases import Case, Row
+    from plugin.measuring.memory import FreshProcesses
 
 # For the rounds of one row.
 _ROW_SECONDS = {"cpu": 2.5, "cuda": 1.0}
@@ -37,21 +38,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def session(pytestconfig: pytest.Config) -> Session:
+def session(pytestconfig: pytest.Config) -> "Session":
+    from benchmark_session import Session
+
     return Session(pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def fresh_processes(session: Session) -> Iterator[FreshProcesses]:
+def fresh_processes(session: "Session") -> "Iterator[FreshProcesses]":
+    from plugin.measuring.memory import FreshProcesses
+
     with FreshProcesses(small=not session.timed) as processes:
         yield processes
 
 
 @pytest.fixture
-def measure(benchmark: Any, session: Session) -> Callable[..., None]:
+def measure(benchmark: Any, session: "Session") -> Callable[..., None]:
     """Time a case, or run it once where nothing is timed. `compared(map)` gives a difference, and what to say of it."""
+    from plugin.measuring.timing import rounds_within, seconds, warm_up
 
-    def run(row: Row, case: Case, compared: Comparison = lambda _: (None, "")) -> None:
+    def run(row: "Row", case: "Case", compared: "Comparison" = lambda _: (None, "")) -> None:
         benchmark.group = f"{row.network}, {row.method}, {row.device}"
         if not session.timed:
             compared(benchmark.pedantic(case.call))

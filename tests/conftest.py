@@ -1,30 +1,33 @@
-"""Fixtures of all tests: where real data lies, two small images, and the explorer being served."""
+"""Fixtures of all tests: where real data lies, two small images, and the explorer being served.
+
+The process that hands out the tests to others reads this file too, and they wait for it: only fixtures import PyTorch.
+"""
 
 import gc
 import os
 import sys
-
-# Of several test processes at once each keeps to its own core, with what it starts: two threads each would wait for one
-# another, and take ten times as long. PyTorch reads this when it is imported.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from support.browser import served
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MAIN = sys.modules["__main__"]
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+# Of several test processes at once each keeps to its own core, with what it starts: two threads each would wait for one
+# another, and take ten times as long. PyTorch reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
     """What was imported stays, and the garbage collector need not look through it each time that it comes."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +51,18 @@ def main_module() -> Iterator[None]:
 
 
 @pytest.fixture
-def images() -> Tensor:
+def images() -> "Tensor":
     """Two images (2, 3, 9, 9), signed."""
+    import torch
+
     return torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For tiny networks: threads would wait for one another longer than they work."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -43,8 +44,9 @@ def is_named(name: str) -> bool:
     return name.startswith((HUB, FOLDER))
 
 
+@cache
 def is_installed() -> bool:
-    """Whether a library is here that knows such networks."""
+    """Whether a library is here that knows such networks; pages ask at every run, and a search takes milliseconds."""
     return any(find_spec(library) is not None for library in ("transformers", "timm"))
 
 

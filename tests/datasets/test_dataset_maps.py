@@ -1,10 +1,8 @@
 """Maps of whole folders: what is in a store, and that it is the same however often the run was killed."""
 
 import hashlib
-import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
+from support import processes
 from support.helpers import run_and_be_killed
 from support.picture_folders import BAD, CLASSES, PREPROCESSING, arrays, assert_alike, content, draw, fill, network
 from support.processes import CONTEXT
@@ -204,23 +203,17 @@ def test_processes_share_the_work(folder, tmp_path, monkeypatch):
 
 
 def test_torchrun(folder, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "plugin"]
-    command += [
-        "attribute",
-        "--model",
-        NETWORK,
-        "--data",
-        str(folder),
-        "--method",
-        "gradient",
-    ]
-    ran = subprocess.run(
-        [*command, "--batch-size", "2", "--out", str(tmp_path / "shared")],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """As `torchrun --standalone --nproc-per-node 2 -m plugin`, whose processes each import PyTorch anew."""
+    program = """
+import sys
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from plugin.__main__ import main
+alone = {"min_nodes": 1, "max_nodes": 1, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "max_restarts": 0}
+codes = elastic_launch(LaunchConfig(**alone, nproc_per_node=2, start_method="fork"), main)(sys.argv[1:])
+assert codes == {0: 0, 1: 0}, codes
+"""
+    command = ["attribute", "--model", NETWORK, "--data", folder, "--method", "gradient", "--batch-size", "2"]
+    ran = processes.run(program, *command, "--out", tmp_path / "shared")
     assert ran.returncode == 0, ran.stderr
     assert "is finished: 8 maps, 4 files skipped" in ran.stdout
     attribute_folder(network(), folder, tmp_path / "alone", "gradient", batch_size=2, progress=False)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.kills import Kills, Run, actors_of, differences
-from support.picture_folders import arrays, assert_alike, fill, rows_of
+from support.picture_folders import arrays, assert_alike, assert_columns_alike, fill, rows_of
 
 from plugin.datasets import Record, Report, attribute, attribute_dataset
 from plugin.datasets.local_engine import TooManyErrors
@@ -68,14 +68,8 @@ def assert_same(first: Path, second: Path) -> None:
     """The same rows but for rounding: a worker has other threads than this process."""
     if first.suffix == ".zarr":
         assert_alike(first, second)
-        return
-    one, other = rows_of(first), rows_of(second)
-    assert one.keys() == other.keys()
-    for name, values in one.items():
-        if values.dtype.kind == "f":
-            np.testing.assert_allclose(values, other[name], rtol=1e-4, atol=1e-6, err_msg=name)
-        else:
-            np.testing.assert_array_equal(values, other[name], err_msg=name)
+    else:
+        assert_columns_alike(rows_of(first), rows_of(second))
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds actors in /proc")

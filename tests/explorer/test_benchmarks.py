@@ -208,6 +208,21 @@ def test_measuring_stops_and_keeps_what_it_found(monkeypatch):
     measuring_here._measuring.release()
 
 
+def test_measuring_stops_between_the_times_and_the_memory_of_a_row(monkeypatch):
+    """Each takes seconds for a network as it is."""
+    timed = threading.Event()
+    monkeypatch.setattr(measuring_here, "_measured", lambda *_: timed.set() or {})
+    monkeypatch.setattr(measuring_here, "_memory", lambda *_: pytest.fail("it goes on to the memory"))
+
+    class Task:
+        def report(self, progress, message="", partial=None):
+            if timed.is_set():
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        measuring_here.measure(Task(), "mobilenet_v2", 1, "cpu", small=True)
+
+
 def test_rows_are_what_the_installed_peers_can_do(monkeypatch):
     names = {(row.method, row.implementation) for row in measuring_here.rows_to_measure("mobilenet_v2", 1)}
     assert ("deconvnet", "captum") in names

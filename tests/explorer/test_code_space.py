@@ -18,6 +18,7 @@ from torch import nn
 from gan.maximising.objectives import direction
 from gan.maximising.priors import PRIORS as PRIORS_OF_GAN
 from gan.maximising.spaces import SPACES as SPACES_OF_GAN
+from plugin.experiments import units
 from plugin.explorer.fitting import follow, generator_of, to_be_maximised
 from plugin.explorer.inputs import image_sets, offered_networks
 from plugin.explorer.inputs.offered_pictures import sample
@@ -396,6 +397,8 @@ def test_invariance_page_measures_on_request_only():
 @pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
 def test_program_gives_the_sets_of_a_network_that_normalises_its_input(tmp_path, monkeypatch):
     subject = offered_networks.open_network("model-c")
+    for module in (figure_findings, units):  # the page's, and the program's: each layer begins with many random codes
+        monkeypatch.setattr(module, "layers_with_units", lambda *_: ["features.conv3", "features.conv5"])
     settings = Settings(network="model-c", runs=2, ascent=2, count=50, layer="features.conv3")
     settings = figure_questions.with_unit(settings, subject, figure_questions.layers_of(subject))
     question = figure_questions.question_of("C", settings, subject, "crops")
@@ -508,7 +511,7 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
 
 @pytest.mark.timeout(1200)
 def test_invariance_live(page, address):
-    page.goto(f"{address}invariance?network=mnist-classifier&generator=gan-mnist&runs=4&ascent=10&count=100")
+    page.goto(f"{address}invariance?network=mnist-classifier&generator=gan-mnist&runs=2&ascent=2&count=50")
     settle(page)
     for figure in figure_questions.FIGURES:
         page.get_by_role("button", name=f"Measure {figure}").click()

@@ -21,6 +21,7 @@ from support.browser import (
     map_titles,
     new_window,
     settle,
+    stay,
     until,
 )
 
@@ -105,6 +106,7 @@ def stranger(window):
     """A window that shares nothing with that of the other pages."""
     other = new_window(window.browser)
     other.set_default_timeout(PATIENCE_MS)
+    stay(other)
     yield other
     other.close()
 
@@ -113,7 +115,7 @@ def stranger(window):
     "link",
     [
         "attribute?network=model-c&image=coffee&methods=guided-backprop,gradient&target=3&opacity=0.6&view=red",
-        "deconvnet?network=model-c&layer=features.relu3&neuron=5.3.3&unpooling=corner",
+        "deconvnet?network=mnist-classifier&image=digit-3&layer=body.relu2&neuron=5.3.3&unpooling=corner",
         "lrp?image=rocket&target=0&preset=epsilon_plus&rules=features.conv1:flat",
     ],
 )

@@ -62,8 +62,11 @@ def measure(task: Task, network: str, batch: int, device: str, small: bool = Fal
         rows = rows_to_measure(network, batch, device)
         with FreshProcesses(small) as processes, _current(device):
             for done, row in enumerate(rows):
-                task.report(done / len(rows), f"{LABELS[row.method]}, {IMPLEMENTATIONS[row.implementation]} …", found)
-                found = _with(found, row, _measured(task, row, small), _memory(processes, row, small))
+                message = f"{LABELS[row.method]}, {IMPLEMENTATIONS[row.implementation]} …"
+                task.report(done / len(rows), message, found)
+                times = _measured(row, small)
+                task.report((done + 0.5) / len(rows), message, found)  # memory takes as long; it may be stopped here
+                found = _with(found, row, times, _memory(processes, row, small))
         return found
     finally:
         _measuring.release()
@@ -79,7 +82,7 @@ def _current(device: str) -> Iterator[None]:
         yield
 
 
-def _measured(task: Task, row: Row, small: bool) -> dict[str, Any]:
+def _measured(row: Row, small: bool) -> dict[str, Any]:
     """The times of a row, or why there are none."""
     try:
         with guarded(row.device), cases.prepared(row, small, _MODE) as case:
