@@ -86,7 +86,8 @@ def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], T
     if waits_for_launches(output) and not mode.repeated:
         mode.trail.outputs[layer.record] = output.detach()
     if not layer.record.rectified:
-        mode.noted(output).produced = layer
+        noted = mode.noted(output)
+        noted.produced, noted.mixture = layer, mode.note(layer.value).weight
     return output
 
 
