@@ -572,6 +572,7 @@ def test_combinations(row) -> None:
 REFUSED: dict[str, Pointwise] = {
     "sort": lambda v: torch.stack([v, 0 * v]).sort(0).values[1],
     "topk": lambda v: torch.stack([v, 0 * v]).topk(1, 0).values[0],
+    "amax": lambda v: torch.stack([v, 0 * v]).mT.amax(0).mT,
     "quantile": lambda v: torch.stack([v, zero(v)]).quantile(1.0, 0),
     "gather": lambda v: torch.stack([zero(v), v]).gather(0, (v > 0).long()[None])[0],
     "max_pool3d": lambda v: F.max_pool3d(torch.stack([v, 0 * v], 2).flatten(0, 1)[:, None], (2, 1, 1)).view_as(v),
@@ -586,6 +587,16 @@ def test_a_choice_between_functions_of_one_tensor_is_an_activation(method, name)
     assert_same_maps(LRP_METHODS, network, IMAGES, expected_of_activation("relu", at_zero=False))
     with pytest.raises(UnseenOperationError, match=rf"ActivationNet.*{name}.*torch\.maximum"):
         RELU_METHODS[method](network, IMAGES)
+
+
+@pytest.mark.parametrize("attribution", [GuidedBackprop, LRPTranspose])
+def test_a_recording_follows_stacked_and_moved_functions(attribution) -> None:
+    """How they were put together is found from positions, which are no values of the network."""
+    network = ActivationNet(
+        lambda v: torch.maximum(*torch.cat([v, 0 * v], 1).chunk(2, 1)) + torch.stack([v, v.sigmoid()]).prod(0)
+    ).eval()
+    expected = attribution(network).attribute(IMAGES, 1)
+    assert error_between(attribution(network).compile().attribute(IMAGES, 1), expected) < 1e-9
 
 
 def test_relu_of_the_negative_has_the_rule_at_its_own_input() -> None:
