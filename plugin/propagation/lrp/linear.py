@@ -77,7 +77,10 @@ def linear_layer(
         non_negative=note.non_negative,
         cached=partial(mode.cache.get, weight),
     )
-    return _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
+    result = _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
+    if note.weight:
+        mode.noted(result).mixture = True
+    return result
 
 
 def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], Tensor]) -> Tensor:
@@ -86,8 +89,7 @@ def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], T
     if waits_for_launches(output) and not mode.repeated:
         mode.trail.outputs[layer.record] = output.detach()
     if not layer.record.rectified:
-        noted = mode.noted(output)
-        noted.produced, noted.mixture = layer, mode.note(layer.value).weight
+        mode.noted(output).produced = layer
     return output
 
 
