@@ -7,7 +7,7 @@ of their own, to which no rule can be applied.
 
 import inspect
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from types import CodeType, FrameType
@@ -32,6 +32,23 @@ _FRAMES = 8
 next_number = torch._C._autograd._get_sequence_nr
 # Whether a transform of `torch.func` runs on this thread.
 is_transformed = torch._C._are_functorch_transforms_active
+
+_DIFFERENTIATING = (torch._C._functorch.TransformType.Grad, torch._C._functorch.TransformType.Jvp)
+
+
+def is_differentiated(tensors: Iterable[Tensor]) -> bool:
+    """Whether the transform that runs on this thread computes a derivative of signals, as `torch.func.grad` does."""
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    if interpreter is None or interpreter.key() not in _DIFFERENTIATING:
+        return False
+    nodes = [_unwrapped(tensor).grad_fn for tensor in tensors]
+    return any(node is not None and not is_of_parameters(node) for node in nodes)
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def hooked_source(alias: Tensor) -> Tensor | None:

@@ -27,6 +27,7 @@ from .kinds import Kind
 from .memory import Memory
 from .modes import is_checkpointed, is_on, saving_hooks, unchanged, without
 from .operations import OPERATIONS
+from .tensors import tensors_in
 from .whole import WholeModules
 
 # Queries about a tensor's type, shape and place: the most frequent calls.
@@ -133,6 +134,8 @@ class FunctionalMode(Memory, TorchFunctionMode):
         if function in _GRADIENTS and not bypassing.is_transformed():
             self._refuse_gradient()
         if bypassing.is_transformed():
+            if bypassing.is_differentiated(tensors_in((args, kwargs))):
+                self._refuse_gradient()
             return function(*self._cells.resolved(args), **self._cells.resolved(kwargs or {}))
         if saving_hooks(True) is not None and is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.

@@ -93,18 +93,18 @@ class Joined:
             joined = joined if self.move is None else self.move(joined)
             return joined // count, joined % count
 
+    @untraced()
     def reduced_dim(self, call: Call) -> int | None:
-        """The dimension along which a call combines the functions at equal positions, if it does nothing else."""
+        """The dimension along which a call combines the functions at equal positions, in the root's order."""
         dim = dimension(call)
         if dim is None:
             return None
         part, position = self.places
         if part.shape[dim] != len(self.parts):
             return None
-        alike = bool((position == position.narrow(dim, 0, 1)).all()) and bool(
-            (part.sum(dim) == part.unique().sum()).all()
-        )
-        return dim if alike else None
+        alike = torch.equal(position, position.narrow(dim, 0, 1).expand_as(position))
+        every = bool((part.sum(dim) == part.unique().sum()).all())
+        return dim if alike and every and self.is_whole(position.select(dim, 0)) else None
 
     def is_whole(self, position: Tensor) -> bool:
         """Whether positions are those of the root, in order."""
@@ -112,10 +112,8 @@ class Joined:
 
     def way_to_part(self, tensor: Tensor) -> Link | None:
         """The link of the tensor if it is one of the functions; None if it is more, or less."""
-        part, position = self.places
-        number = int(part.flatten()[0])
-        function = self.parts[number]
-        if isinstance(function, Constant) or bool((part != number).any()) or not self.is_whole(position):
+        function = self._part()
+        if function is None:
             return None
         step = Step(same, (function,), {})
         shape = shape_of(step, self.root.ndim)
@@ -123,6 +121,15 @@ class Joined:
         if tensor.shape == self.root.shape:
             return Link(self.root, step, affine)
         return None if step.key is None else Link(self.root.reshape(tensor.shape), step.without_shapes(), affine)
+
+    @untraced()
+    def _part(self) -> Slot | None:
+        """The one function of which all entries are values, in order."""
+        part, position = self.places
+        number = int(part.flatten()[0])
+        function = self.parts[number]
+        whole = not bool((part != number).any()) and self.is_whole(position)
+        return function if whole and isinstance(function, Slot) else None
 
     def stacked(self) -> Step:
         """The functions in a new first dimension."""
@@ -135,11 +142,12 @@ class Joined:
         kwargs = {name: value for name, value in call.kwargs.items() if name not in ("keepdim", "dim")}
         return call.function, call.args[:place], kwargs | {"dim": 0 if isinstance(given, int) else [0]}
 
+    @untraced()
     def mixes(self, call: Call) -> bool:
         """Whether a call chooses between values of different functions."""
         if call.name in _SUMS:
             return False
         part = self.places[0].double()
-        with untraced(), torch.no_grad():
+        with torch.no_grad():
             chosen, opposite = (tensors_in(call.run_with({id(call.given[0]): values}))[0] for values in (part, -part))
         return not torch.equal(chosen, -opposite)

@@ -40,6 +40,8 @@ class Note:
         logits: the tensor that it is the log-softmax of.
         log_total_of: it is the logarithm of the sum of the exponentials of this tensor.
         softmax: it is the output of a softmax, possibly of one written by hand.
+        mixture: weights of signals mixed constants to it: as a kernel, it is a weight.
+        attended: it is this product of exponentials and values; divided by their sum, it is attention.
     """
 
     # An instance holds only those that differ from these.
@@ -61,6 +63,8 @@ class Note:
     logits: Tensor | None = None
     log_total_of: Tensor | None = None
     softmax: bool = False
+    mixture: bool = False
+    attended: Call | None = None
 
 
 NOTHING = Note()
@@ -95,3 +99,4 @@ class Notes(TensorTable[Note]):
         """Drop the notes that only further computation needs: the forward pass is over."""
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
+            note.attended = None

@@ -202,7 +202,7 @@ class Pointwise:
                 continue
             # An added tensor is a constant of the model, such as a bias; a mask computed from another tensor only
             # selects.
-            if kind is Kind.SUM and self._note(constant).number is not None:
+            if kind is Kind.SUM and self._note(constant).number is not None and _fits(constant.shape, shape):
                 continue
             if kind is Kind.SUM or (constant.dtype is torch.bool and kind is not Kind.ACTIVATION):
                 return False

@@ -271,6 +271,8 @@ class ReadingMode(FunctionalMode):
     def otherwise(self, call: Call) -> Any:
         """A pointwise call that is no activation."""
         result = self.plain(call.function, call.args, call.kwargs)
+        if call.name == "abs" and call.given[0].is_complex():
+            self.noted(result).statistic = True  # a length, as is the root of a sum of squares
         steps = call.operation is not None and call.operation.kind is Kind.STEP and not call.given[0].is_complex()
         return map_tensors(Tensor.detach, result) if steps else result
 

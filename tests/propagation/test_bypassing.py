@@ -253,6 +253,17 @@ def test_a_gradient_in_the_forward_pass_is_refused(differentiate, method) -> Non
         METHODS[method](seeded(lambda: Energy(len))).attribute(torch.randn(2, 6, dtype=torch.float64), 1)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_so_is_one_by_a_transform(method) -> None:
+    class Score(Overwriting):
+        def forward(self, values: Tensor) -> Tensor:
+            score: Tensor = torch.func.grad(lambda x: F.softplus(self.first(x)).sum())(values)
+            return score[:, :3]
+
+    with pytest.raises(UnseenOperationError, match=r"Score computes a gradient.*additional argument"):
+        METHODS[method](seeded(lambda: Score(len))).attribute(torch.randn(2, 6, dtype=torch.float64), 1)
+
+
 @pytest.mark.parametrize("activate", [F.relu, F.gelu, lambda x: x * torch.sigmoid(x)])
 @pytest.mark.parametrize("method", [Deconvolution, GuidedBackprop])
 def test_hooks_on_a_tensor_come_before_the_rule(method, activate) -> None:

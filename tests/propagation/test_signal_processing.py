@@ -139,6 +139,25 @@ def test_spectrogram_in_front_of_a_network(name) -> None:
     assert guided.any()
 
 
+SAME_ENERGIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "(z z*).real": lambda z: (z * z.conj()).real,
+    "|z| ** 2": lambda z: z.abs().pow(2),
+    "|z| * |z|": lambda z: z.abs() * z.abs(),
+    "re ** 2 + im ** 2": lambda z: z.real.square() + z.imag**2,
+    "sum of squares": lambda z: torch.view_as_real(z).pow(2).sum(-1),
+    "hypot ** 2": lambda z: torch.hypot(z.real, z.imag).square(),
+}
+
+
+@pytest.mark.parametrize("name", SAME_ENERGIES)
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+def test_the_logarithm_of_an_energy_is_no_activation_in_any_spelling(method, name) -> None:
+    def maps(energy: Callable[[Tensor], Tensor]) -> Tensor:
+        return method(Spectrogram(lambda z: torch.log(energy(z) + 1e-3))).attribute(WAVES, TARGET)
+
+    torch.testing.assert_close(maps(SAME_ENERGIES[name]), maps(SAME_ENERGIES["sum of squares"]))
+
+
 def test_phase_is_refused_with_its_name() -> None:
     with pytest.raises(NoRuleError, match="angle in the"):
         LRPTranspose(Spectrogram(torch.angle)).attribute(WAVES, TARGET)

@@ -572,6 +572,7 @@ def test_combinations(row) -> None:
 REFUSED: dict[str, Pointwise] = {
     "sort": lambda v: torch.stack([v, 0 * v]).sort(0).values[1],
     "topk": lambda v: torch.stack([v, 0 * v]).topk(1, 0).values[0],
+    "amax": lambda v: torch.stack([v, 0 * v]).mT.amax(0).mT,
     "quantile": lambda v: torch.stack([v, zero(v)]).quantile(1.0, 0),
     "gather": lambda v: torch.stack([zero(v), v]).gather(0, (v > 0).long()[None])[0],
     "max_pool3d": lambda v: F.max_pool3d(torch.stack([v, 0 * v], 2).flatten(0, 1)[:, None], (2, 1, 1)).view_as(v),
@@ -586,6 +587,16 @@ def test_a_choice_between_functions_of_one_tensor_is_an_activation(method, name)
     assert_same_maps(LRP_METHODS, network, IMAGES, expected_of_activation("relu", at_zero=False))
     with pytest.raises(UnseenOperationError, match=rf"ActivationNet.*{name}.*torch\.maximum"):
         RELU_METHODS[method](network, IMAGES)
+
+
+@pytest.mark.parametrize("attribution", [GuidedBackprop, LRPTranspose])
+def test_a_recording_follows_stacked_and_moved_functions(attribution) -> None:
+    """How they were put together is found from positions, which are no values of the network."""
+    network = ActivationNet(
+        lambda v: torch.maximum(*torch.cat([v, 0 * v], 1).chunk(2, 1)) + torch.stack([v, v.sigmoid()]).prod(0)
+    ).eval()
+    expected = attribution(network).attribute(IMAGES, 1)
+    assert error_between(attribution(network).compile().attribute(IMAGES, 1), expected) < 1e-9
 
 
 def test_relu_of_the_negative_has_the_rule_at_its_own_input() -> None:
@@ -1439,6 +1450,16 @@ def attend(weights: Callable[[Tensor], Tensor], product: Gated = torch.matmul) -
     return attention
 
 
+def divided(combine: Gated) -> Callable[..., Tensor]:
+    """Attention by hand whose division comes last, of exponentials over their largest."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        scores = query @ key.mT / query.shape[-1] ** 0.5
+        return combine((scores - scores.amax(-1, keepdim=True)).exp(), value)
+
+    return attention
+
+
 ATTENTIONS: list[tuple[str, Callable[..., Tensor]]] = [
     ("softmax, matmul", attend(partial(torch.softmax, dim=-1))),
     ("einsum", attend(partial(torch.softmax, dim=-1), lambda w, v: torch.einsum("nij,njd->nid", w, v))),
@@ -1448,6 +1469,11 @@ ATTENTIONS: list[tuple[str, Callable[..., Tensor]]] = [
     ("exp(s - max.detach()) / sum", attend(partial(detached_softmax, dim=-1))),
     ("exp(s - logsumexp)", attend(lambda s: (s - s.logsumexp(-1, keepdim=True)).exp())),
     ("exp of log_softmax", attend(lambda s: F.log_softmax(s, -1).exp())),
+    ("exp @ v / sum", divided(lambda e, v: (e @ v) / e.sum(-1, keepdim=True))),
+    ("exp @ v * (1 / sum)", divided(lambda e, v: (e @ v) * e.sum(-1, keepdim=True).reciprocal())),
+    ("einsum of exp / sum", divided(lambda e, v: torch.einsum("nij,njd->nid", e, v) / e.sum(-1)[..., None])),
+    ("v @ exp / sum, transposed", divided(lambda e, v: ((v.mT @ e.mT) / e.sum(-1)[:, None]).mT)),
+    ("bmm(exp, v).div_(sum)", divided(lambda e, v: torch.bmm(e, v).div_(e.sum(-1, keepdim=True)))),
 ]
 
 
@@ -1470,6 +1496,42 @@ def expected_of_attention() -> dict[str, Tensor]:
 @pytest.mark.parametrize("row", ATTENTIONS, ids=identify)
 def test_attention(row) -> None:
     assert_same_maps(METHODS, AttentionNet(row[1]).eval(), numbers(2, 5, 4), expected_of_attention())
+
+
+# -- computed kernels --------------------------------------------------------------------------------------------------
+
+MIXTURES: dict[str, Gated] = {
+    "a sum of experts": lambda g, k: sum(g[:, i].view(-1, *(1,) * 4) * k[i] for i in range(len(k))),
+    "a sum of a stack": lambda g, k: torch.stack([g[:, i].view(-1, *(1,) * 4) * k[i] for i in range(len(k))]).sum(0),
+    "matmul": lambda g, k: (g @ k.flatten(1)).view(-1, *k.shape[1:]),
+    "einsum": lambda g, k: torch.einsum("nk,koihw->noihw", g, k),
+    "tensordot": lambda g, k: torch.tensordot(g, k, 1),
+    "F.linear": lambda g, k: F.linear(g, k.flatten(1).T).view(-1, *k.shape[1:]),
+    "(g * k).sum": lambda g, k: (g.view(*g.shape, *(1,) * 4) * k).sum(1),
+}
+
+
+class MixedKernels(nn.Module):
+    """Kernels that gates mix from several, for each example its own (Yang et al. 2019, CondConv)."""
+
+    def __init__(self, mix: Gated, gate: Pointwise) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.route, self.head, self.mix, self.gate = nn.Linear(2, 3), nn.Linear(16, 3), mix, gate
+        self.kernels = nn.Parameter(torch.randn(3, 4, 2, 2, 2))
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        kernels = self.mix(self.gate(self.route(images.mean((2, 3)))), self.kernels).flatten(0, 1)
+        maps = F.conv2d(images.reshape(1, -1, *images.shape[2:]), kernels, groups=len(images))
+        return self.head(maps.view(len(images), -1)[:, :16])
+
+
+@pytest.mark.parametrize("gate", [torch.sigmoid, partial(torch.softmax, dim=1)])
+@pytest.mark.parametrize("mix", MIXTURES)
+def test_kernels_that_gates_mix_are_weights(mix, gate) -> None:
+    expected = maps(METHODS, MixedKernels(MIXTURES["a sum of experts"], gate).eval(), IMAGES)
+    assert_same_maps(METHODS, MixedKernels(MIXTURES[mix], gate).eval(), IMAGES, expected)
 
 
 # -- exported programs -------------------------------------------------------------------------------------------------

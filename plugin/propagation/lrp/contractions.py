@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ...kernels.linear import Contraction, MatrixProduct
 from ..calls import Call
 from ..letters import ALPHABET, letters
+from .exponentials import note_attention
 from .linear import is_signal, linear_layer
 from .products import is_nothing
 
@@ -27,7 +28,7 @@ def contraction(mode: RelevancePropagation, call: Call) -> Any:
     if is_nothing(mode, call):
         return call.run().detach()
     if len(call.signals) != 1:
-        return mode.by_autograd(call, mode.product(call))
+        return note_attention(mode, call, mode.by_autograd(call, mode.product(call)))
     value = call.signals[0]
     if call.name == "vecdot" and len(call.given) == 2:
         (weight,) = [tensor for tensor in call.given if tensor is not value]

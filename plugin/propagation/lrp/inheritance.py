@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .mode import RelevancePropagation
 
 
+# What mixes constants further.
+_MIXING = frozenset({Kind.MOVEMENT, Kind.SUM, Kind.LINEAR, Kind.PRODUCT, Kind.QUOTIENT, Kind.DROPOUT})
+
+
 def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """Copy the notes on the operands to the result, where they hold."""
     row = call.operation
@@ -23,18 +27,21 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     if row is None or (row.kind in layers and isinstance(result, Tensor) and mode.note(result).produced):
         return  # a sum or a deformable convolution that is a linear layer
     weight, non_negative, softmax, carried, known = row.kind is not Kind.NORM, row.keeps_signs, True, False, False
+    mixture = row.kind in _MIXING
     for signal in call.signals:
         note = mode.note(signal)
         weight, softmax = weight and note.weight, softmax and note.softmax
+        mixture = mixture and (note.mixture or note.weight)
         non_negative = non_negative and note.non_negative
         carried, known = carried or note.carrier is not None, known or note is not NOTHING
     softmax, weight = softmax and weight, weight or row.weight
     non_negative = row.non_negative or (non_negative and _keeps_signs(mode, call))
-    if weight or non_negative:
+    if weight or non_negative or mixture:
         for tensor in tensors_in(result)[: 1 if row.kind is Kind.STATISTIC else None]:
             if tensor.requires_grad:
                 noted = mode.noted(tensor)
                 noted.weight, noted.softmax = noted.weight or weight, noted.softmax or softmax
+                noted.mixture = mixture
                 noted.non_negative = noted.non_negative or non_negative
     if carried:
         carry_on(mode, call, result)

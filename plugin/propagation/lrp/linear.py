@@ -77,7 +77,10 @@ def linear_layer(
         non_negative=note.non_negative,
         cached=partial(mode.cache.get, weight),
     )
-    return _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
+    result = _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
+    if note.weight:
+        mode.noted(result).mixture = True
+    return result
 
 
 def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], Tensor]) -> Tensor:

@@ -298,7 +298,8 @@ class RelevancePropagation(Propagation):
 
     def bilinear(self, call: Call, input: Tensor, weight: Tensor) -> Any:
         """A convolution or matrix product whose weight is computed from the input."""
-        if self.note(weight).weight and any(input is signal for signal in call.signals):
+        note = self.note(weight)
+        if (note.weight or note.mixture) and any(input is signal for signal in call.signals):
             return self.by_autograd(call, call.run_with({id(weight): weight.detach()}))
         return self.by_autograd(call, products.shared(call) if len(call.signals) > 1 else self.as_it_is(call))
 

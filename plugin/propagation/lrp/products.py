@@ -16,6 +16,7 @@ from torch import Tensor
 from ..calls import Call
 from ..kinds import Kind
 from ..tensors import hooked, tensors_in
+from .exponentials import by_total
 from .folding import fold_affine
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def product(mode: RelevancePropagation, call: Call) -> Any:
     """a * b, of two or more factors, element by element or summed."""
     if len(call.signals) == 1:
         return _scaled(mode, call)
+    if (attention := by_total(mode, call)) is not None:
+        return attention
     elementwise = call.operation is not None and call.operation.kind is Kind.PRODUCT
     notes = [mode.note(signal) for signal in call.signals]
     # Attention sums over the weighted values: there, AttnLRP gives the softmax its half.
@@ -88,6 +91,8 @@ def quotient(mode: RelevancePropagation, call: Call) -> Any:
     if not any(divisor is signal for signal in call.signals):
         folded = fold_affine(mode, call, scales=True) if len(call.signals) == 1 and call.name == "div" else None
         return call.run() if folded is None else folded
+    if (attention := by_total(mode, call)) is not None:
+        return attention
     note = mode.note(divisor)
     if any(dividend is signal for signal in call.signals) and (note.weight or note.statistic):
         return call.run_with({id(divisor): divisor.detach()})
