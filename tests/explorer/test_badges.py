@@ -153,7 +153,7 @@ def waiting(at):
 def drawn(at):
     """The page when all of its maps have a badge."""
     while waiting(at):
-        at.session_state[map_badges._JOB][1].wait(1)
+        at.session_state[map_badges._JOB].job.wait(1)
         run(at)
     return at
 
@@ -228,9 +228,9 @@ def test_page_that_is_left_and_view_that_is_changed_do_not_go_on(monkeypatch):
     at = opened(network="mnist-classifier", image="digit-3", methods="gradient", target="3")
     assert len(maps(at)) == 1  # while the check goes on
     assert reached.wait(60)
-    first = at.session_state[map_badges._JOB][1]
+    first = at.session_state[map_badges._JOB].job
     run(widget(at, "selectbox", "target").set_value(4))
-    second = at.session_state[map_badges._JOB][1]
+    second = at.session_state[map_badges._JOB].job
     assert second is not first
     turn_to(at, "benchmarks")
     run(at)
@@ -251,7 +251,7 @@ def test_check_that_fails_gets_a_sentence(monkeypatch):
     monkeypatch.setattr(badges, "measure", measure)
     at = opened(network="mnist-classifier", image="digit-3", methods="gradient")
     if map_badges._JOB in at.session_state:
-        at.session_state[map_badges._JOB][1].wait(60)
+        at.session_state[map_badges._JOB].job.wait(60)
     run(at)
     assert "could not be checked" in at.warning[0].value
     assert "out of \\<memory\\>" in at.warning[0].value

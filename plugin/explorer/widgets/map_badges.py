@@ -5,7 +5,9 @@ others in the background, one after the other. Each badge looks for its value by
 maps is not drawn twelve times. Work for a page or a view that is not shown any more is stopped.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 
 import streamlit as st
 
@@ -35,11 +37,28 @@ _POLL_SECONDS = 1.0
 # How long the work goes on for a page that does not ask. Browsers let hidden pages ask once a minute; for these it
 # begins again when they are seen.
 _PATIENCE_SECONDS = 20.0
-# How long each step of a check waits at most for maps that somebody is looking forward to.
+# How long each step of a check waits at most for somebody who is looking forward to maps, or to the next page.
 _WAY_SECONDS = 2.0
-# The maps that the page lacks a badge of, and what was begun for them: the keys of all maps, and the job.
+# After a page was drawn: its browser draws it, too, and who goes on at once is not slowed down.
+_STILL_SECONDS = 0.7
+# The maps that the page lacks a badge of, and the `_Checks` that were begun for them.
 _WANTED, _JOB = key("badges.wanted"), key("badges.job")
 _CURVES = "Score while parts of the picture are removed or put back, by the map and in random order"
+
+
+@dataclass
+class _Checks:
+    """What was begun for a page.
+
+    Attributes:
+        keys: of the maps.
+        job: which measures their badges; set once it has begun.
+        drawn: when the page was drawn last, by the monotonic clock.
+    """
+
+    keys: set[Hashable]
+    job: Job[None] = field(init=False)
+    drawn: float = field(default_factory=time.monotonic)
 
 
 def draw(asked: Asked, result: Result, name: str = "", title: str = "") -> None:
@@ -81,22 +100,28 @@ def _draw(asked: Asked, name: str, title: str) -> None:
 def check() -> None:
     """Begin to measure the badges that the page lacks, and go on or stop what was begun before. Called last of all."""
     missing: list[tuple[Asked, Result]] = st.session_state.pop(_WANTED, [])
-    wanted = {kept_results.of_asked(asked) for asked, _ in missing}
-    begun, job = st.session_state.pop(_JOB, (set(), None))
-    if job is not None and not (wanted and wanted <= begun):
-        job.stop()
-        job = None
+    wanted: set[Hashable] = {kept_results.of_asked(asked) for asked, _ in missing}
+    checks: _Checks | None = st.session_state.pop(_JOB, None)
+    if checks is not None and not (wanted and wanted <= checks.keys):
+        checks.job.stop()
+        checks = None
     if not missing:
         return
-    if job is not None and job.look().error:
-        st.session_state[_JOB] = begun, job
-        st.warning(markdown_sentence(f"The maps could not be checked: {job.look().error}"))
+    if checks is not None and checks.job.look().error:
+        st.session_state[_JOB] = checks
+        st.warning(markdown_sentence(f"The maps could not be checked: {checks.job.look().error}"))
         return
-    if job is None or not job.look().running:  # the latter was too long without a look from the page
-        begun = wanted
-        job = Job(lambda task: _measure(missing, task), connection_of_this_session(), _PATIENCE_SECONDS)
-    st.session_state[_JOB] = begun, job
-    _watch(job)
+    if checks is None or not checks.job.look().running:  # the latter was too long without a look from the page
+        checks = _begun(missing, wanted)
+    checks.drawn = time.monotonic()
+    st.session_state[_JOB] = checks
+    _watch(checks.job)
+
+
+def _begun(missing: Sequence[tuple[Asked, Result]], wanted: set[Hashable]) -> _Checks:
+    checks = _Checks(wanted)
+    checks.job = Job(lambda task: _measure(missing, task, checks), connection_of_this_session(), _PATIENCE_SECONDS)
+    return checks
 
 
 @st.fragment(run_every=_POLL_SECONDS)
@@ -110,12 +135,13 @@ def _kept(asked: Asked) -> Badge | None:
     return kept_results.badges.peek(kept_results.of_asked(asked))
 
 
-def _measure(maps: Sequence[tuple[Asked, Result]], task: Task) -> None:
+def _measure(maps: Sequence[tuple[Asked, Result]], task: Task, checks: _Checks) -> None:
     """The work: one badge after the other."""
     for done, (asked, result) in enumerate(maps):
 
         def report(progress: float = done / len(maps), device: str = asked.subject.device) -> None:
             if device == PROCESSOR:  # where the checks do not take turns with maps
+                _wait_until_still(checks, task, progress)
                 MAPS.give_way(_WAY_SECONDS)
             task.report(progress)
 
@@ -125,6 +151,14 @@ def _measure(maps: Sequence[tuple[Asked, Result]], task: Task) -> None:
             lambda ahead: task.report(0.0, ahead_of_this(ahead)),
             asked.subject.device,
         )
+
+
+def _wait_until_still(checks: _Checks, task: Task, progress: float) -> None:
+    """Wait while a page has just been drawn; work that is told to end does."""
+    end = time.monotonic() + _WAY_SECONDS
+    while (now := time.monotonic()) < min(checks.drawn + _STILL_SECONDS, end):
+        task.report(progress)
+        time.sleep(min(0.1, checks.drawn + _STILL_SECONDS - now))
 
 
 def _coloured(badge: Badge) -> str:
