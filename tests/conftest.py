@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _MAIN = sys.modules["__main__"]
 # Of several test processes at once each keeps to its own core, with what it starts: two threads each would wait for one
 # another, and take ten times as long. PyTorch reads this when it is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 gc.disable()
 
 

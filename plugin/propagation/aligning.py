@@ -52,9 +52,11 @@ def _below(notes: Notes, tensor: Tensor, link_of: LinkOf) -> Link | None:
     if moved is None or root is None:
         return None
     moved.root = moved.move(root)
-    before, link = notes.of(root).link, moved.link
-    if before is not None and link_of(root) is before:
-        notes.add(moved.root).moved_link = Moved(before, moved.move)
+    before, link = notes.of(root), moved.link
+    if before.link is not None and link_of(root) is before.link:
+        notes.add(moved.root).moved_link = Moved(before.link, moved.move)
+    elif before.moved_link is not None:
+        notes.add(moved.root).moved_link = Moved(before.moved_link.link, moved.move.after(before.moved_link.move))
     return Link(moved.root, link.step.without_shapes(), link.affine, link.shifted, link.complete, link.numbers)
 
 

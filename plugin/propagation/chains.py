@@ -97,6 +97,8 @@ class Step:
             if isinstance(argument, Constant) and argument.tensor.ndim:
                 number = argument.number
                 return Constant(argument.tensor.new_tensor(number), lambda _: number)
+            if isinstance(argument, torch.memory_format):
+                return torch.contiguous_format  # any shape may have this one
             return type(argument)(map(changed, argument)) if type(argument) in (tuple, list) else argument
 
         return Step(self.function, changed(self.args), {name: changed(value) for name, value in self.kwargs.items()})

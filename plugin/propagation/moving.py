@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .chains import Link
 from .notes import Notes
 from .tensors import tensors_in
+
+
+# What they do depends on the memory of a tensor, and not on its values alone.
+_OF_MEMORY = frozenset({torch.as_strided, Tensor.as_strided})
 
 
 @dataclass(eq=False)
@@ -30,7 +35,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Movement:
-    """A movement as a function of the tensor that it moves; `position` tells which of its results is meant."""
+    """A movement as a function of the tensors that it moves; `position` tells which of its results is meant."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -38,9 +43,15 @@ class Movement:
     position: int = 0
     before: Movement | None = None
 
-    def __call__(self, tensor: Tensor) -> Tensor:
+    def __call__(self, tensor: Tensor | list[Tensor]) -> Tensor:
         moved = tensor if self.before is None else self.before(tensor)
+        if isinstance(moved, Tensor) and self.function not in _OF_MEMORY:
+            moved = moved.contiguous()  # a view may be possible of one tensor and not of another, which lies otherwise
         return tensors_in(self.function(moved, *self.args, **self.kwargs))[self.position]
+
+    def after(self, other: Movement) -> Movement:
+        """This movement of what another one has moved."""
+        return replace(self, before=other if self.before is None else self.before.after(other))
 
 
 def note_moved(notes: Notes, args: tuple[Any, ...], kwargs: dict[str, Any], function: Any, result: Any) -> None:
@@ -48,6 +59,8 @@ def note_moved(notes: Notes, args: tuple[Any, ...], kwargs: dict[str, Any], func
     note = notes.of(args[0])
     link, before = (note.link, None) if note.moved_link is None else (note.moved_link.link, note.moved_link.move)
     if link is None or tensors_in((args[1:], kwargs)):
+        return
+    if function in _OF_MEMORY and (before or link.root is None or link.root.stride() != args[0].stride()):
         return
     for position, tensor in enumerate(tensors_in(result)):
         notes.add(tensor).moved_link = Moved(link, Movement(function, args[1:], kwargs, position, before))

@@ -142,6 +142,23 @@ REFERENCES: dict[str, Pointwise] = {
     "square": torch.square,
 }
 
+
+def in_memory(v: Tensor) -> Tensor:
+    return v.as_strided((v.numel(),), (1,), v.storage_offset())
+
+
+def shuffled(v: Tensor) -> Tensor:
+    return v.unflatten(1, (2, -1)).transpose(1, 2).contiguous().view(len(v), -1)
+
+
+def unshuffled(flat: Tensor, v: Tensor) -> Tensor:
+    return flat.view(len(v), -1, 2, *v.shape[2:]).transpose(1, 2).reshape(v.shape)
+
+
+def channels_last(v: Tensor) -> Tensor:
+    return v.contiguous(memory_format=torch.channels_last)
+
+
 ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     # As modules, methods, overloads, by keyword, in place.
     ("relu", "nn.ReLU()", nn.ReLU()),
@@ -322,6 +339,14 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("silu", "torch.stack([v, sigmoid(v)]).prod(0)", lambda v: torch.stack([v, v.sigmoid()]).prod(0)),
     ("silu", "v[None] * v[None].sigmoid()", lambda v: (v[None] * v[None].sigmoid())[0]),
     ("silu", "flat v * flat sigmoid", lambda v: (v.flatten(1) * v.sigmoid().flatten(1)).view_as(v)),
+    ("silu", "moved memory", lambda v: (in_memory(v) * in_memory(v.sigmoid())).view_as(v)),
+    ("silu", "viewed after a shuffle", lambda v: unshuffled(shuffled(v) * shuffled(v.sigmoid()), v)),
+    ("silu", "in another order of memory", lambda v: channels_last(v) * channels_last(v).sigmoid()),
+    (
+        "silu",
+        "flat, in another order",
+        lambda v: (channels_last(v).flatten(1) * channels_last(v).sigmoid().flatten(1)).view_as(v),
+    ),
     ("silu", "v - v * sigmoid(-v)", lambda v: v - v * torch.sigmoid(-v)),
     ("silu", "v * exp(logsigmoid(v))", lambda v: v * F.logsigmoid(v).exp()),
     ("mish", "nn.Mish()", nn.Mish()),
