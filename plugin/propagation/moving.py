@@ -13,7 +13,6 @@ from .chains import Link
 from .notes import Notes
 from .tensors import tensors_in
 
-
 # What they do depends on the memory of a tensor, and not on its values alone.
 _OF_MEMORY = frozenset({torch.as_strided, Tensor.as_strided})
 
