@@ -5,8 +5,9 @@ from .deconvnet import DeconvNet
 from .deconvolution import Deconvolution, NeuronDeconvolution
 from .guided import GuidedBackprop, NeuronGuidedBackprop
 from .guided_grad_cam import GuidedGradCam
-from .lrp import LayerLRPTranspose, LRPTranspose, NeuronLRPTranspose
+from .lrp import LayerLRPTranspose, LRPTranspose
 from .modified import ModifiedBackprop, NeuronModifiedBackprop
+from .neuron_lrp import NeuronLRPTranspose
 
 __all__ = [
     "AttributionError",

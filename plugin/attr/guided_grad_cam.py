@@ -16,7 +16,8 @@ from ..captum_api import LayerAttribution, Target, as_given, check_device_ids, l
 from ..errors import LayerError
 from ..inputs import Given, Inputs, as_tuple
 from ..observing import LayerCapture, describe, find_layer
-from ._base import ModifiedGradientAttribution, explaining, in_batches, make_leaves, run_under_rules, signals_at
+from ._base import ModifiedGradientAttribution, explaining, make_leaves, run_under_rules, signals_at
+from ._batches import in_batches
 from .guided import GuidedBackprop
 
 

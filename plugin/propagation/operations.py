@@ -54,9 +54,8 @@ def _structure() -> Iterator[Operation]:
     """Queries, creation and movements of values."""
     yield from _row("dim size stride numel nelement is_floating_point is_complex __len__ shape ndim dtype device "
                     "layout requires_grad is_cuda is_sparse is_mps is_quantized is_nested is_contiguous is_leaf "
-                    "is_signed element_size itemsize nbytes storage_offset get_device data_ptr grad_fn "
-                    "retain_grad register_hook sym_size sym_numel sym_stride sym_storage_offset",
-                    Kind.QUESTION)
+                    "is_signed element_size itemsize nbytes storage_offset get_device data_ptr grad_fn retain_grad "
+                    "register_hook sym_size sym_numel sym_stride sym_storage_offset", Kind.QUESTION)
     yield from _row("requires_grad_ resize_ resize_as_ resize_as_sparse_ set_ share_memory_ rename_", Kind.STATE)
     yield from _row("squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ detach_", Kind.MOVEMENT, shape_only=True)
     # `Tensor.bernoulli` reads its probabilities from the tensor that `bernoulli_` overwrites.
@@ -77,16 +76,15 @@ def _structure() -> Iterator[Operation]:
     yield from _row("narrow select repeat tile roll flip fliplr flipud rot90 unbind split "
                     "split_with_sizes tensor_split chunk index_select gather pixel_shuffle pixel_unshuffle "
                     "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
-                    "diagonal tril triu take take_along_dim hsplit vsplit dsplit meshgrid atleast_1d "
-                    "atleast_2d atleast_3d masked_select narrow_copy select_copy unsafe_chunk "
-                    "unsafe_split broadcast_tensors diag_embed diag diagflat im2col col2im", Kind.MOVEMENT,
-                    keeps_signs=True)
+                    "diagonal tril triu take take_along_dim hsplit vsplit dsplit meshgrid atleast_1d atleast_2d "
+                    "atleast_3d masked_select narrow_copy select_copy unsafe_chunk unsafe_split broadcast_tensors "
+                    "diag_embed diag diagflat im2col col2im", Kind.MOVEMENT, keeps_signs=True)
     # Of exported programs.
     yield from _row("slice index _unsafe_index slice_copy squeeze_copy unsqueeze_copy expand_copy permute_copy "
                     "transpose_copy t_copy unbind_copy split_copy split_with_sizes_copy unfold_copy diagonal_copy "
                     "as_strided_copy alias_copy", Kind.MOVEMENT, keeps_signs=True)
-    yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=(torch._C._VariableFunctions,),
-                    keeps_signs=True)
+    packing = (torch._C._VariableFunctions,)
+    yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=packing, keeps_signs=True)
     yield from _row("clone contiguous alias detach data detach_copy positive type float double half bfloat16 "
                     "cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
     yield from _row("view_as_real view_as_complex real imag complex conj conj_physical resolve_conj resolve_neg "
@@ -110,13 +108,12 @@ def _sums() -> Iterator[Operation]:
                     "upsample upsample_bilinear upsample_nearest trace upsample_bilinear2d upsample_nearest2d "
                     "upsample_bicubic2d upsample_linear1d upsample_trilinear3d upsample_nearest1d upsample_nearest3d "
                     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
-                    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa scatter_add "
-                    "index_add scatter_reduce index_reduce scatter masked_scatter index_fill index_copy slice_scatter "
-                    "select_scatter diagonal_scatter diff trapezoid trapz deg2rad rad2deg segment_reduce "
-                    "max_unpool1d max_unpool2d max_unpool3d",
+                    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa scatter_add index_add scatter_reduce index_reduce "
+                    "scatter masked_scatter index_fill index_copy slice_scatter select_scatter diagonal_scatter diff "
+                    "trapezoid trapz deg2rad rad2deg segment_reduce max_unpool1d max_unpool2d max_unpool3d",
                     Kind.LINEAR, keeps_signs=True, adds_constants=True)
-    yield from _row("fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn", Kind.LINEAR,
-                    homes=(torch.fft,))
+    fourier = "fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn"
+    yield from _row(fourier, Kind.LINEAR, homes=(torch.fft,))
     yield from _row("stft istft _fft_r2c _fft_c2c _fft_c2r", Kind.LINEAR)
     # Rounding to a grid is a constant that is added, as its gradient says.
     yield from _row("fake_quantize_per_tensor_affine fake_quantize_per_channel_affine "
@@ -188,10 +185,9 @@ def _activations() -> Iterator[Operation]:
                     "it, or hold it constant with detach()")
     yield from _row("gt lt ge le eq ne greater less greater_equal less_equal not_equal __gt__ __lt__ __ge__ "
                     "__le__ __eq__ __ne__ sign sgn signbit floor ceil round trunc fix floor_divide __floordiv__ "
-                    "__rfloordiv__ heaviside logical_and "
-                    "logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor __and__ "
-                    "__or__ __invert__ __xor__ __rand__ __ror__ isnan isinf isfinite isposinf isneginf isclose bool "
-                    "int long short char byte", Kind.STEP)
+                    "__rfloordiv__ heaviside logical_and logical_or logical_not logical_xor bitwise_and bitwise_or "
+                    "bitwise_not bitwise_xor __and__ __or__ __invert__ __xor__ __rand__ __ror__ isnan isinf isfinite "
+                    "isposinf isneginf isclose bool int long short char byte", Kind.STEP)
 
 
 def _products() -> Iterator[Operation]:
