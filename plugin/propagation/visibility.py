@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -105,7 +105,7 @@ def check_visible(model: nn.Module) -> None:
 
 
 class Graph:
-    """Autograd's graph of a tensor, walked once for all checks of it.
+    """Autograd's graph of a tensor, walked once for all checks of it, and by the first that needs it.
 
     Args:
         output: the tensor that is explained.
@@ -113,10 +113,17 @@ class Graph:
     """
 
     def __init__(self, output: Tensor, kinds: frozenset[str]) -> None:
+        self._output, self._kinds = output, kinds
+
+    @cached_property
+    def _nodes(self) -> list[Any]:
+        return list(nodes_from(self._output.grad_fn))
+
+    @cached_property
+    def _suspects(self) -> list[Any]:
+        """The nodes of these kinds, those of scripted functions, and those of the user's own."""
         kind: Any = type
-        self._nodes = list(nodes_from(output.grad_fn))
-        # The nodes of these kinds, those of scripted functions, and those of the user's own.
-        self._suspects = [node for node in self._nodes if _is_suspect(kind(node), node.name(), kinds)]
+        return [node for node in self._nodes if _is_suspect(kind(node), node.name(), self._kinds)]
 
     def check_all_handled(self, handled: Collection[Any], foreign: Mapping[Any, str], began: int) -> None:
         """Refuse a graph in which an activation escaped its rule.
