@@ -11,7 +11,8 @@ process, until `unregister` removes the description.
 """
 
 from .propagation.kinds import Kind
-from .propagation.operations import OPERATIONS, register, unregister
+from .propagation.operations import OPERATIONS
+from .propagation.registering import register, unregister
 
 __all__ = ["Kind", "as_markdown", "register", "unregister"]
 
@@ -22,7 +23,9 @@ from it by `python -m plugin.operations`. An operation counts in each of its spe
 operator, in place and with `out=`.
 
 * **Guided backprop and deconvnet** have a rule for activations and, in the deconvnet, for pooling. Every other
-  operation keeps its gradient, and so does a function that has no meaning by itself, such as `1 / x`.
+  operation of this page keeps its gradient, and so does a function that has no meaning by itself, such as `1 / x`. An
+  operation of PyTorch's that is not here may be an activation, as losses and `torch._foreach_*` may: it is refused if
+  the signal reaches it.
 * **LRP** has a rule for each kind, given below in one sentence. An operation that is not here has no rule: LRP raises
   if relevance reaches it, and names the layer. `LRPTranspose(model).check(inputs)` lists all such operations.
 * **A chain of pointwise operations on one tensor is one activation**: `x * sigmoid(x)`, `where(x > 0, x, 0)`,

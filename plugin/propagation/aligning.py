@@ -60,6 +60,16 @@ def _below(notes: Notes, tensor: Tensor, link_of: LinkOf) -> Link | None:
     return Link(moved.root, link.step.without_shapes(), link.affine, link.shifted, link.complete, link.numbers)
 
 
+def is_moved(tensor: Tensor, origin: Tensor) -> bool:
+    """Whether a tensor is another one, or is that one moved."""
+    node, end = tensor.grad_fn, origin.grad_fn
+    while tensor is not origin and node is not None and node is not end:
+        if node.name() not in _MOVING:
+            return False
+        node = node.next_functions[0][0]
+    return tensor is origin or node is not None
+
+
 def _is_same(first: Tensor, other: Tensor) -> bool:
     """Whether two tensors are the same, or the same movements of one tensor."""
     if first is other:

@@ -22,7 +22,7 @@ _DIMENSIONS = {"norm": 2, "vector_norm": 2} | dict.fromkeys(
     "amax amin max min sum nansum mean nanmean prod logsumexp median nanmedian".split(), 1
 )
 # Operations that choose values by their positions.
-_PICKING = frozenset({"gather", "take_along_dim", "index_select", "take"})
+_PICKING = frozenset({"gather", "take_along_dim", "index_select", "take", "__getitem__", "index"})
 _SUMS = frozenset({"sum", "nansum", "mean", "nanmean"})
 
 
@@ -44,11 +44,17 @@ def dimension(call: Call) -> int | None:
 def is_of_one(call: Call, root: Tensor) -> bool:
     """Whether a call combines nothing: it takes away a dimension of size 1 that was added to a tensor."""
     node: Any = root.grad_fn
-    if node is None or node.name() != "UnsqueezeBackward0":
+    dim, shape = dimension(call), call.given[0].shape
+    if node is None or dim is None or not shape or shape[dim] != 1:
         return False
-    dim, added, shape = dimension(call), node._saved_dim, call.given[0].shape
+    if node.name() in ("ViewBackward0", "UnsafeViewBackward0"):
+        dim %= len(shape)
+        return tuple(node._saved_self_sym_sizes) == (*shape[:dim], *shape[dim + 1 :])
+    if node.name() != "UnsqueezeBackward0":
+        return False
+    added = node._saved_dim
     added -= 1 << 64 if added >> 63 else 0  # a negative one
-    return dim is not None and shape[dim] == 1 and dim % len(shape) == added % len(shape)
+    return bool(dim % len(shape) == added % len(shape))
 
 
 @dataclass(frozen=True)
@@ -144,10 +150,18 @@ class Joined:
 
     @untraced()
     def mixes(self, call: Call) -> bool:
-        """Whether a call chooses between values of different functions."""
+        """Whether a value depends on several functions, and not as a sum."""
         if call.name in _SUMS:
             return False
-        part = self.places[0].double()
+        part = self.places[0]
+
+        def run(values: Tensor) -> Tensor:
+            return tensors_in(call.run_with({id(call.given[0]): values.double()}))[0]
+
         with torch.no_grad():
-            chosen, opposite = (tensors_in(call.run_with({id(call.given[0]): values}))[0] for values in (part, -part))
-        return not torch.equal(chosen, -opposite)
+            if torch.equal(run(part), -run(-part)):
+                return False
+            nothing = run(torch.zeros_like(part))
+            own = [(part == number).double() for number in range(len(self.parts))]
+            depends = [(run(one) != nothing) | (run(-one) != nothing) for one in own]
+        return bool((torch.stack(depends).sum(0) > 1).any())

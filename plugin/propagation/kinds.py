@@ -45,6 +45,7 @@ class Kind(Enum):
     DROPOUT = "linear; no effect in eval mode"
     EMBEDDING = "the beginning of a network that reads token ids"
     COMPOSITE = "as its component operations"
+    UNRULED = "no pointwise function: no rule of LRP; its gradient elsewhere"
 
     __hash__ = object.__hash__  # in C, as kinds are looked up for every operation
 

@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from ..observing import Observer, describe, running_module
 from .activation import Activation
+from .bypassing import is_of_parameters
 from .calls import Call
 from .convolution import parse_convolution
 from .joining import Joined, picks
 from .kinds import POINTWISE_KINDS, Kind, Operation
 from .moving import note_moved
-from .operations import OWN_GRADIENT, is_foreign, module_operation, operation_of, registered_modules
+from .operations import is_foreign, module_operation, operation_of, registered_modules
 from .pointwise import Reading
 from .pooling import parse_pooling
 from .reading import ReadingMode
+from .registering import OWN_GRADIENT
 from .tensors import map_tensors, tensors_in
 from .visibility import ACTIVATION_NODES, Graph
 from .whole import Opaque, run_module
@@ -30,6 +32,8 @@ from .whole import Opaque, run_module
 Handler = Callable[[Any], Any]
 
 _ORDER = torch.contiguous_format
+# Operations that find positions from values.
+_PLACES = frozenset({"nonzero", "argwhere", "argmax", "argmin", "argsort", "one_hot"})
 _WRITING = frozenset({"masked_scatter", "scatter", "index_fill", "index_copy"})
 
 
@@ -43,7 +47,8 @@ class Propagation(ReadingMode):
 
     Attributes:
         handled: the autograd nodes of all activations that a rule was applied to.
-        foreign: the autograd nodes of operators without a row, and the place of their call.
+        foreign: the autograd nodes of other libraries' operators without a row, and the place of their call.
+        unlisted: the same for PyTorch's own operations.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Propagation(ReadingMode):
         self.rules = rules
         self.handled: set[Any] = set()
         self.foreign: dict[Any, str] = {}
+        self.unlisted: dict[Any, str] = {}
         self._warned: set[nn.Module] = set()
         self._follows_batch_norm = False
 
@@ -65,11 +71,13 @@ class Propagation(ReadingMode):
         """Refuse to explain a tensor of this forward pass if something on the way to it was not seen.
 
         Raises:
-            UnseenOperationError: an activation escaped its rule, or a function read a value that had been overwritten.
+            UnseenOperationError: an activation escaped its rule, an operation is not in the table, or a function read a
+                value that had been overwritten.
         """
         graph = Graph(output, ACTIVATION_NODES)
         graph.check_current(self.overwritten, self.began)
         if Activation in self.rules:
+            graph.check_all_listed(self.unlisted)
             graph.check_all_handled(self.handled, self.foreign, self.began)
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -83,8 +91,7 @@ class Propagation(ReadingMode):
     ) -> Any:
         if row is None:
             result = self.plain(function, args, kwargs)
-            if is_foreign(function):
-                self._note_foreign(function, result)
+            self._note_unlisted(function, tensors_in((*args, *kwargs.values())), tensors_in(result))
             return result
         if row.training is not None:
             args, kwargs = self._in_train_mode(row, args, kwargs)
@@ -100,11 +107,16 @@ class Propagation(ReadingMode):
             args, kwargs = self._in_train_mode(row, args, kwargs)
         return self.plain(function, args, kwargs)
 
-    def _note_foreign(self, function: Callable[..., Any], result: Any) -> None:
-        layer = describe(self.model, running_module(self.model))
-        for tensor in tensors_in(result):
-            if tensor.grad_fn is not None:
-                self.foreign[tensor.grad_fn] = f"{layer} calls {'.'.join(str(function).split('.')[:2])}"
+    def _note_unlisted(self, function: Callable[..., Any], given: list[Tensor], results: list[Tensor]) -> None:
+        """Note the nodes of an operation without a row: it may be an activation."""
+        before = {tensor.grad_fn for tensor in given}
+        nodes = [tensor.grad_fn for tensor in results if tensor.grad_fn not in before]
+        if not nodes or all(is_of_parameters(node) for node in nodes):
+            return
+        name = getattr(function, "__name__", function)
+        name = ".".join(str(function).split(".")[:2]) if isinstance(function, torch._ops.OpOverload) else name
+        place = f"{describe(self.model, running_module(self.model))} calls {name}"
+        (self.foreign if is_foreign(function) else self.unlisted).update(dict.fromkeys(nodes, place))
 
     def whole_modules(self) -> Collection[nn.Module]:
         """Modules of a class that a user has registered."""
@@ -139,6 +151,9 @@ class Propagation(ReadingMode):
         return self.rules[type(operation)](operation)
 
     def _convolution(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        weight = args[1] if args[1:] else kwargs.get("weight")
+        if type(weight) is not nn.Parameter:
+            self.check_masks(self._call_of(row, function, args, kwargs))
         return self._parsed(parse_convolution, row, function, args, kwargs)
 
     def _max_pooling(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -170,8 +185,8 @@ class Propagation(ReadingMode):
         number = row.created(args, kwargs)
         if number is not None and isinstance(result, Tensor):
             self.noted(result).number = number
-        if row.name in ("nonzero", "argwhere"):
-            self.note_places(tensors_in((args, kwargs))[0], result)
+        if row.name in _PLACES:
+            self.note_places(row.name, tensors_in((args, kwargs))[0], result)
         return result
 
     def _moved(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -189,18 +204,33 @@ class Propagation(ReadingMode):
         if row.identity and isinstance(source, Tensor) and (source.requires_grad or note is not None):
             return self._elementwise(row, function, args, kwargs)
         result = self.plain(function, args, kwargs)
-        if note is None:
+        if isinstance(source, Tensor) and (not source.requires_grad or isinstance(source, nn.Parameter)):
             # A tensor made of parameters alone is a constant.
-            is_parameter = isinstance(source, nn.Parameter) and source.requires_grad
-            return map_tensors(Tensor.detach, result) if is_parameter else result
+            result = map_tensors(Tensor.detach, result) if source.requires_grad else result
+            if len(args) > 1 and (places := tensors_in(args[1:])):
+                result = self.note_lookup(self._call_of(row, function, args, kwargs), places, result)
+        if note is None:
+            return result
         if note.link is not None or note.moved_link is not None:
             call = self._call_of(row, function, args, kwargs)
-            if picks(call, self.pointwise.varies) and Joined.of(note) is not None:
+            if picks(call, self.is_place) and Joined.of(note) is not None:
                 self.refuse_choice(call)
             note_moved(self.notes, args, kwargs, function, result)
+        if note.selected_by is not None:
+            self.note_selected(result, (source,))
         if note.statistic or note.plain is not None or note.number is not None or note.places:
             self.move_statistic(self._call_of(row, function, args, kwargs), note, result)
         return result
+
+    def _looked_up(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = self._call_of(row, function, args, kwargs)
+        return self.note_lookup(call, call.given[:1], self.plain(function, args, kwargs))
+
+    def _matrix_product(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        weight = args[1] if args[1:] else kwargs.get("weight")
+        if type(weight) is not nn.Parameter:
+            self.check_masks(self._call_of(row, function, args, kwargs))
+        return self.plain(function, args, kwargs)
 
     def _elementwise(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An activation, or a part of one: see `chains`."""
@@ -291,4 +321,9 @@ class Propagation(ReadingMode):
         Kind.STATISTIC: _statistic,
         Kind.LOG_SOFTMAX: _logarithm,
         Kind.FACTORS: _factors,
+        Kind.SOFTMAX: _factors,
+        Kind.UNRULED: _factors,
+        Kind.MATRIX_PRODUCT: _matrix_product,
+        Kind.BILINEAR: _matrix_product,
+        Kind.EMBEDDING: _looked_up,
     } | dict.fromkeys(POINTWISE_KINDS, _elementwise)

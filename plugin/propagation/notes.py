@@ -27,6 +27,7 @@ class Note:
         places: it holds the places where a mask is true that was computed from a signal.
         link: its relation, element by element, to an earlier tensor.
         moved_link: it was moved after a function of another tensor was computed.
+        selected_by: a constant that was computed from this tensor, by lookups or by masks of another form.
         plain: computes the same by operations that have their own gradient, none of which counts as an activation.
             Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
@@ -51,6 +52,7 @@ class Note:
     places: bool = False
     link: Link | None = None
     moved_link: Moved | None = None
+    selected_by: Tensor | None = None
     plain: Callable[[], Tensor] | None = None
     statistic: bool = False
     produced: Produced | None = None
@@ -99,4 +101,4 @@ class Notes(TensorTable[Note]):
         """Drop the notes that only further computation needs: the forward pass is over."""
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
-            note.attended = None
+            note.attended = note.selected_by = None

@@ -7,18 +7,18 @@ here, and nowhere else. `operation_of` finds the row of a function, in any of it
 become the out-of-place operation first (see `in_place`).
 
 An operation of your own, a `torch.library` operation, a Python function that launches a kernel or a class of modules,
-gets a row by `register`.
+gets a row by `registering.register`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import OptionError
 from . import parts
 from .kinds import Kind, Operation, Written
 
@@ -66,7 +66,7 @@ def _structure() -> Iterator[Operation]:
     yield from _row("full_like fill", Kind.CREATION, arguments="input fill_value")
     yield from _row("new_full", Kind.CREATION, arguments="input size fill_value")
     yield from _row("empty empty_like new_empty empty_strided scalar_tensor tensor as_tensor new_tensor arange "
-                    "linspace eye rand randn rand_like randn_like randint randperm argmax argmin argsort item "
+                    "linspace eye rand randn rand_like randn_like randint randperm argmax argmin argsort item one_hot "
                     "tolist numpy bincount nonzero argwhere unique", Kind.CREATION)
     yield from _row("permute transpose swapaxes swapdims movedim moveaxis t T mT mH H", Kind.MOVEMENT, keeps_signs=True,
                     permutes=True)
@@ -78,7 +78,9 @@ def _structure() -> Iterator[Operation]:
                     "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
                     "diagonal tril triu take take_along_dim hsplit vsplit dsplit meshgrid atleast_1d atleast_2d "
                     "atleast_3d masked_select narrow_copy select_copy unsafe_chunk unsafe_split broadcast_tensors "
-                    "diag_embed diag diagflat im2col col2im", Kind.MOVEMENT, keeps_signs=True)
+                    "diag_embed diag diagflat im2col col2im adjoint unsafe_split_with_sizes __reversed__ cartesian_prod "
+                    "combinations to_dense to_sparse to_sparse_csr to_sparse_csc to_sparse_coo coalesce values "
+                    "_values", Kind.MOVEMENT, keeps_signs=True)
     # Of exported programs.
     yield from _row("slice index _unsafe_index slice_copy squeeze_copy unsqueeze_copy expand_copy permute_copy "
                     "transpose_copy t_copy unbind_copy split_copy split_with_sizes_copy unfold_copy diagonal_copy "
@@ -86,7 +88,8 @@ def _structure() -> Iterator[Operation]:
     packing = (torch._C._VariableFunctions,)
     yield from _row("_pack_padded_sequence _pad_packed_sequence", Kind.MOVEMENT, homes=packing, keeps_signs=True)
     yield from _row("clone contiguous alias detach data detach_copy positive type float double half bfloat16 "
-                    "cpu cuda _to_copy pin_memory lift_fresh", Kind.MOVEMENT, keeps_signs=True, identity=True)
+                    "cpu cuda _to_copy pin_memory lift_fresh as_subclass", Kind.MOVEMENT, keeps_signs=True,
+                    identity=True)
     yield from _row("view_as_real view_as_complex real imag complex conj conj_physical resolve_conj resolve_neg "
                     "fftshift ifftshift", Kind.MOVEMENT, homes=(*_HOMES, torch.fft))
     yield from _row("to type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
@@ -103,16 +106,17 @@ def _sums() -> Iterator[Operation]:
     yield from _row("sub", Kind.SUM, "subtract __sub__", adds_constants=True)
     yield from _row("rsub", Kind.SUM, "__rsub__", adds_constants=True)
     yield from _row("neg", Kind.SUM, "negative __neg__")
-    yield from _row("sum mean nansum nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    yield from _row("sum mean nansum nanmean _sparse_sum cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
                     "adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d interpolate "
                     "upsample upsample_bilinear upsample_nearest trace upsample_bilinear2d upsample_nearest2d "
                     "upsample_bicubic2d upsample_linear1d upsample_trilinear3d upsample_nearest1d upsample_nearest3d "
                     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
                     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa scatter_add index_add scatter_reduce index_reduce "
                     "scatter masked_scatter index_fill index_copy slice_scatter select_scatter diagonal_scatter diff "
-                    "trapezoid trapz deg2rad rad2deg segment_reduce max_unpool1d max_unpool2d max_unpool3d",
+                    "trapezoid trapz cumulative_trapezoid gradient deg2rad rad2deg segment_reduce sum_to_size "
+                    "as_strided_scatter affine_grid affine_grid_generator max_unpool1d max_unpool2d max_unpool3d",
                     Kind.LINEAR, keeps_signs=True, adds_constants=True)
-    fourier = "fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn"
+    fourier = "fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2 hfft2 ihfft2 fftn ifftn rfftn irfftn hfftn ihfftn"
     yield from _row(fourier, Kind.LINEAR, homes=(torch.fft,))
     yield from _row("stft istft _fft_r2c _fft_c2c _fft_c2r", Kind.LINEAR)
     # Rounding to a grid is a constant that is added, as its gradient says.
@@ -165,8 +169,9 @@ def _activations() -> Iterator[Operation]:
     yield from _row("softshrink hardshrink", Kind.ACTIVATION, **own)
     yield from _parts("softsign tanhshrink glu", activations=True)
     yield from _row("hardtanh clamp clip clamp_min clamp_max threshold nan_to_num", Kind.POINTWISE)
-    yield from _row("erf erfc ndtr log_ndtr logaddexp xlogy sin cos tan atan arctan asinh sinh cosh expm1 sqrt "
-                    "asin arcsin acos arccos atanh arctanh erfinv logit copysign",
+    yield from _row("erf erfc erfcx ndtr log_ndtr logaddexp logaddexp2 xlogy xlog1py sin cos tan sinh cosh expm1 sqrt "
+                    "atan arctan atan2 arctan2 asin arcsin acos arccos asinh arcsinh acosh arccosh atanh arctanh "
+                    "erfinv ndtri logit copysign sinc entr digamma psi polygamma lgamma gammaln i0 i0e i1 i1e",
                     Kind.POINTWISE)
     yield from _row("abs", Kind.POINTWISE, "absolute __abs__", non_negative=True, even=True)
     yield from _row("square", Kind.POINTWISE, non_negative=True, even=True)
@@ -187,7 +192,7 @@ def _activations() -> Iterator[Operation]:
                     "__le__ __eq__ __ne__ sign sgn signbit floor ceil round trunc fix floor_divide __floordiv__ "
                     "__rfloordiv__ heaviside logical_and logical_or logical_not logical_xor bitwise_and bitwise_or "
                     "bitwise_not bitwise_xor __and__ __or__ __invert__ __xor__ __rand__ __ror__ isnan isinf isfinite "
-                    "isposinf isneginf isclose bool int long short char byte", Kind.STEP)
+                    "isposinf isneginf isclose bool int long short char byte bucketize searchsorted", Kind.STEP)
 
 
 def _products() -> Iterator[Operation]:
@@ -239,36 +244,45 @@ def _norms() -> Iterator[Operation]:
     yield from _parts("scaled_dot_product_attention",
                       arguments="query key value attn_mask dropout_p is_causal scale enable_gqa")
     yield from _parts("multi_head_attention_forward", homes=(F,))
-    yield from _parts("local_response_norm cosine_similarity pairwise_distance")
+    yield from _parts("local_response_norm cosine_similarity")
+    yield from _parts("pairwise_distance", activations=True)
     yield from _parts("hypot", activations=True)
     yield from _parts("mse_loss l1_loss", activations=True)
-    yield from _parts("cdist")
-    yield from _row("_cdist_forward", Kind.COMPOSITE, parts=parts.cdist)
+    yield from _parts("cdist dist", activations=True)
+    yield from _row("_cdist_forward", Kind.COMPOSITE, parts=parts.cdist, contains_activations=True)
+    yield from _row("_sparse_addmm", Kind.COMPOSITE, parts=parts.addmm)
     yield from _parts("lp_pool1d lp_pool2d lp_pool3d", activations=True)
     yield from _parts("native_layer_norm native_group_norm", homes=(torch,))
+    # None of them is pointwise, nor has an activation inside.
+    yield from _row("cumprod logcumsumexp det logdet slogdet inv inv_ex inverse pinv pinverse solve solve_ex "
+                    "solve_triangular triangular_solve cholesky cholesky_ex cholesky_inverse cholesky_solve lu "
+                    "lu_factor lu_factor_ex lu_solve lu_unpack ldl_factor ldl_solve qr eig eigh eigvals eigvalsh svd svdvals "
+                    "lstsq lobpcg pca_lowrank svd_lowrank cond matrix_exp matrix_power householder_product orgqr ormqr "
+                    "tensorinv tensorsolve vander cov corrcoef norm_except_dim nuclear_norm conv_tbc ldexp "
+                    "gumbel_softmax cross_entropy nll_loss ctc_loss", Kind.UNRULED)
     yield from _parts("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", True, homes=(torch,))
 # fmt: on
 
 
 OPERATIONS: tuple[Operation, ...] = (*_structure(), *_sums(), *_activations(), *_products(), *_norms())
-_BY_FUNCTION: dict[Any, Operation] = {function: row for row in OPERATIONS for function in row.functions}
+BY_FUNCTION: dict[Any, Operation] = {function: row for row in OPERATIONS for function in row.functions}
 # Operators are found by name: where functions of one name take other arguments, the row for the operator is used.
 _BY_NAME: dict[str, Operation] = {
     name: row
     for row in sorted(OPERATIONS, key=lambda row: row.operator)
     for name in {row.name, *(getattr(function, "__name__", row.name) for function in row.functions)}
 }
-_MODULES: dict[type[nn.Module], Operation] = {}
+MODULES: dict[type[nn.Module], Operation] = {}
 
 
 @lru_cache(maxsize=4096)
 def operation_of(function: Callable[..., Any]) -> Operation | None:
     """The row of a function, method, property or operator; None if it has none."""
-    row = _BY_FUNCTION.get(function)
+    row = BY_FUNCTION.get(function)
     if row is None and isinstance(function, Written):
         return _BY_NAME["assignment"]
     if row is None and isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        own = _BY_FUNCTION.get(_packet(function))
+        own = BY_FUNCTION.get(packet_of(function))
         if own is not None:
             return own
         namespace, name = str(function).split(".")[:2]
@@ -276,16 +290,16 @@ def operation_of(function: Callable[..., Any]) -> Operation | None:
     return row
 
 
-def _packet(operator: Any) -> Any:
+def packet_of(operator: Any) -> Any:
     """An operator with all its overloads, which are one operation."""
     operator = getattr(operator, "_opoverload", operator)  # an operator made by `torch.library.custom_op`
     return getattr(operator, "overloadpacket", operator)
 
 
 def is_foreign(function: Any) -> bool:
-    """Whether a function is an operator of a library other than PyTorch, without a row in the table."""
+    """Whether an operation without a row in the table is of another library than PyTorch."""
     if not isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        return False
+        return isinstance(function, FunctionType) and function.__module__.split(".")[0] != "torch"
     namespace = str(function).split(".")[0]
     return namespace not in _NAMESPACES and operation_of(function) is None
 
@@ -295,86 +309,9 @@ _NAMESPACES = frozenset({"aten", "prim", "prims", "torchvision", "higher_order",
 
 def module_operation(kind: type[nn.Module]) -> Operation | None:
     """The row that was registered for a class of modules."""
-    return _MODULES.get(kind)
+    return MODULES.get(kind)
 
 
 def registered_modules(model: nn.Module) -> set[nn.Module]:
     """The modules of a model that are of a class with a row."""
-    return {module for module in model.modules() if type(module) in _MODULES} if _MODULES else set()
-
-
-def register(
-    target: Callable[..., Any] | type[nn.Module],
-    kind: Kind,
-    parts: Callable[..., Any] | None = None,
-    **facts: Any,
-) -> Operation:
-    """Add a row for an operation of your own, for this process.
-
-    Args:
-        target: the operation: a function that handles `torch.overrides`, an operator of `torch.library` (the result of
-            `custom_op`, or `torch.ops.mine.swish`), or a class of modules, without its subclasses.
-        kind: its kind. `Kind.ACTIVATION` for a pointwise function of one tensor, which is differentiated by autograd
-            where its derivative is needed. `Kind.LINEAR` for an operation that is linear in its signals,
-            `Kind.MOVEMENT` for one that moves values, and `Kind.SELECTION` for one that chooses among them: these three
-            have their own gradient. `Kind.COMPOSITE` for anything that `parts` can express.
-        parts: with `Kind.COMPOSITE`: a function that computes the same in PyTorch's operations, with the same
-            arguments; for a class of modules the module comes first.
-        facts: other attributes of `Operation`, such as `non_negative=True` if no entry of the result is negative.
-
-    Returns:
-        The row; `unregister` takes it back.
-
-    Raises:
-        OptionError: the kind needs `parts`, or is not available to an operation of your own.
-
-    >>> import torch
-    >>> from torch import nn
-    >>> from plugin import operations
-    >>> from plugin.attr import LRPTranspose
-    >>> class Gate(nn.Module):
-    ...     def forward(self, x):
-    ...         return x * torch.sigmoid(x)
-    >>> row = operations.register(Gate, operations.Kind.COMPOSITE, parts=lambda gate, x: nn.functional.silu(x))
-    >>> model = nn.Sequential(nn.Linear(3, 4), Gate(), nn.Linear(4, 2))
-    >>> LRPTranspose(model).attribute(torch.randn(5, 3), target=1).shape
-    torch.Size([5, 3])
-    >>> operations.unregister(row)
-    """
-    if kind not in _OWN_KINDS or (kind is Kind.COMPOSITE) != (parts is not None):
-        names = ", ".join(f"Kind.{one.name}" for one in _OWN_KINDS)
-        raise OptionError(f"kind = {kind}: choose one of {names}; Kind.COMPOSITE takes parts=, and no other does")
-    target = _packet(target)
-    # With the module that defines it: the engine knows functions of PyTorch by their bare names.
-    is_operator = isinstance(target, torch._ops.OpOverloadPacket)
-    name = str(target) if is_operator else f"{target.__module__}.{getattr(target, '__name__', type(target).__name__)}"
-    row = Operation(name, kind, (target,), parts=parts, contains_activations=True, own=True, **facts)
-    if isinstance(target, type):
-        _MODULES[target] = row
-    else:
-        _BY_FUNCTION[target] = row
-        operation_of.cache_clear()
-    return row
-
-
-# Kinds of a user's operations that are differentiated by their own gradient.
-OWN_GRADIENT = (Kind.LINEAR, Kind.MOVEMENT, Kind.SELECTION)
-_OWN_KINDS = (Kind.ACTIVATION, Kind.COMPOSITE, *OWN_GRADIENT)
-
-
-def unregister(row: Operation) -> None:
-    """Remove a row that `register` added; one that has been replaced meanwhile stays.
-
-    Args:
-        row: the row that `register` returned.
-
-    >>> import torch
-    >>> from plugin import operations
-    >>> row = operations.register(torch.special.bessel_j0, operations.Kind.ACTIVATION)
-    >>> operations.unregister(row)
-    """
-    for table in (_MODULES, _BY_FUNCTION):
-        for target in row.functions:
-            if row.own and table.get(target) is row:
-                del table[target]
-    operation_of.cache_clear()
+    return {module for module in model.modules() if type(module) in MODULES} if MODULES else set()

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.tracing import known_number
 from . import chains
 from .activation import Activation
-from .aligning import align
+from .ancestry import Ancestry
 from .calls import Call
 from .chains import ROOT, Link, Shape, Slot, Step
 from .joining import FirstOf, Joined
@@ -22,6 +21,8 @@ from .steps import CANONICAL, call_step, canonical_step
 
 # f(a x) = a f(x) for positive a.
 _HOMOGENEOUS = ("relu", "leaky_relu")
+# Steps whose bounds are a tensor of one dimension.
+_BINNING = ("bucketize", "searchsorted")
 # A multiple or a sum computed by these is one of the function: they are no activation by themselves.
 _LINEAR = frozenset({Kind.SUM, Kind.PRODUCT, Kind.QUOTIENT, Kind.MOVEMENT})
 
@@ -45,7 +46,7 @@ class Reading:
     remedy: str = ""
 
 
-class Pointwise:
+class Pointwise(Ancestry):
     """Reads the calls of a forward pass.
 
     Args:
@@ -54,24 +55,8 @@ class Pointwise:
     """
 
     def __init__(self, notes: Notes, turns: bool) -> None:
-        self._notes, self._note, self._turns = notes, notes.of, turns
-        # The inputs of the latest activations, until a layer runs: nothing else may hold them.
-        self._recent: list[Tensor] = []
-
-    def forget(self) -> None:
-        """Regard the activations so far as complete: a layer runs."""
-        if self._recent:
-            self._recent.clear()
-
-    def _link(self, tensor: Tensor) -> Link | None:
-        link = self._note(tensor).link
-        # The result of a torch.autograd.Function has its own backward pass, not that of the operations inside.
-        return None if link is not None and link.constant and tensor.requires_grad else link
-
-    def number(self, tensor: Tensor) -> float | None:
-        """The number that all entries of a constant are, if it is known."""
-        number = self._note(tensor).number
-        return known_number(tensor) if number is None else number
+        super().__init__(notes)
+        self._turns = turns
 
     def read_activation(
         self, row: Operation, function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -120,7 +105,7 @@ class Pointwise:
             return Reading(statistic=True)
         root = self._common_root(operands, kind)
         # Complex numbers do not rise or fall.
-        if root is None or root.is_complex() or not self._is_elementwise(call, kind, operands, root):
+        if root is None or root.is_complex() or _is_complex(call) or not self._is_elementwise(call, kind, operands, root):
             return Reading()
         times = sum(tensor is operands[0] for tensor in call.given)
         if kind in _LINEAR and (len(operands) > 1 or times == 1) and not _divides(call, operands):
@@ -135,6 +120,10 @@ class Pointwise:
             if shape is not None and shape.identity:
                 return Reading(Link(root, step, affine=True), identity=True)
         return self._activation(call, kind, operands, root, times)
+
+    def read_lookup(self, call: Call, places: Tensor) -> Link:
+        """The link of the entries of a table at these places."""
+        return Link(places, self._whole(call, [places], places))
 
     def read_join(self, call: Call) -> Link | None:
         """The link of functions of one root that are put together, by `stack` or `cat`."""
@@ -166,30 +155,6 @@ class Pointwise:
         whole = Call(call.operation, FirstOf(function), args, kwargs, call.signals, call.given)
         return self._activation(whole, Kind.POINTWISE, [value], joined.root, 1)
 
-    def varies(self, tensor: Tensor) -> bool:
-        """Whether a tensor was computed from a signal by pointwise operations, possibly without a gradient."""
-        note = self._note(tensor)
-        return note.link is not None or note.moved_link is not None
-
-    def root(self, tensor: Tensor) -> Tensor:
-        """The earliest tensor that a tensor is a function of."""
-        return chains.ancestors(tensor, self._link)[-1]
-
-    def _operands(self, call: Call) -> list[Tensor]:
-        """The different tensors that vary: signals, and tensors computed from them without a gradient."""
-        signals = {id(signal) for signal in call.signals}
-        return list({id(t): t for t in call.given if id(t) in signals or self.varies(t)}.values())
-
-    def _common_root(self, operands: Sequence[Tensor], kind: Kind) -> Tensor | None:
-        """The last tensor that all operands are functions of, moved alike; or None."""
-        root = chains.common_root(operands, self._link)
-        if root is not None:
-            return root
-        # In most sums, the signal passes beside a layer.
-        if kind is Kind.SUM and all(self._note(operand).moved_link is None for operand in operands):
-            return None
-        return chains.common_root(operands, self._link) if align(self._notes, operands, self._link) else None
-
     def _is_elementwise(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> bool:
         """Whether the call combines its operands element by element, with constants that belong to the function."""
         shape = root.shape
@@ -198,7 +163,7 @@ class Pointwise:
             return False
         varying = {id(operand) for operand in operands}
         for constant in call.given if kind is not Kind.MOVEMENT else ():
-            if id(constant) in varying or constant.ndim == 0:
+            if id(constant) in varying or constant.ndim == 0 or (constant.ndim == 1 and call.name in _BINNING):
                 continue
             # An added tensor is a constant of the model, such as a bias; a mask computed from another tensor only
             # selects.
@@ -255,17 +220,6 @@ class Pointwise:
         factor = chains.shape_of(self._whole(call, [operand], operand), operand.ndim)
         return shape is not None and shape.name in _HOMOGENEOUS and factor is not None and not factor.falls
 
-    def _tail(self, tensor: Tensor) -> Link | None:
-        """The activation that a tensor is, or is a multiple of."""
-        link = self._link(tensor)
-        while link is not None and link.affine:
-            root = link.root
-            link = None if root is None else self._link(root)
-        return link
-
-    def _is_recent(self, link: Link) -> bool:
-        return any(tensor is link.root for tensor in self._recent)
-
     def _activation(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor, times: int) -> Reading:
         row, begin = call.operation, root
         if kind is Kind.ACTIVATION and len(operands) == 1 and times == 1 and row is not None:
@@ -304,26 +258,6 @@ class Pointwise:
                     return later, other, other_shape
         return begin, step, shape
 
-    def _follows(self, tensor: Tensor, root: Tensor) -> bool:
-        return any(ancestor is root for ancestor in chains.ancestors(tensor, self._link))
-
-    def _before_activation(self, root: Tensor) -> Tensor:
-        """The root of the activation that a tensor is a multiple of, if it is the latest; else the tensor."""
-        tail, below = self._tail(root), root
-        if tail is None or (tail.complete and not self._is_recent(tail)):
-            return root
-        while (link := self._link(below)) is not None and link.root is not None:
-            below = link.root
-            if link is tail:
-                return below
-        return root
-
-    def _whole(self, call: Call, operands: Sequence[Tensor], begin: Tensor) -> Step:
-        slots = {id(operand): Slot(chains.steps_to(operand, begin, self._link)) for operand in operands}
-        steps = call.operation is not None and call.operation.kind is Kind.STEP
-        function = chains.Stepwise(call.function) if steps else call.function
-        return chains.step_of(function, call.args, call.kwargs, slots, self.number)
-
     def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None, begin: Note) -> str:
         """The reason for which the function has no meaning by itself; empty if it has one."""
         own = call.operation.remedy if call.operation is not None else ""
@@ -344,6 +278,11 @@ class Pointwise:
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
+
+
+def _is_complex(call: Call) -> bool:
+    """Whether a complex number makes the result complex."""
+    return any(isinstance(number, complex) for number in call.args) or any(map(Tensor.is_complex, call.given))
 
 
 def _is_of_model(tensor: Tensor) -> bool:

@@ -19,7 +19,7 @@ from ..observing import Observer, describe, running_module
 from .activation import Activation
 from .calls import Call
 from .functional import FunctionalMode
-from .joining import is_of_one
+from .joining import Joined, is_of_one
 from .kinds import Kind, Operation
 from .letters import factors, is_squared
 from .moving import note_moved
@@ -109,9 +109,19 @@ class ReadingMode(FunctionalMode):
         if (entries := factors(call)) is not None:
             with self.seeing():
                 return reduce(torch.mul, entries)
+        contracts = call.operation is not None and call.operation.kind is Kind.CONTRACTION
+        if contracts and self._rectifies:
+            self.check_masks(call)
         result = plain(call.function, call.args, call.kwargs)
         self._note_statistic(call, result)
+        if contracts and not call.signals:
+            self.note_selected(result, call.given)
         return result
+
+    def check_masks(self, call: Call) -> None:
+        """Refuse a product of a signal with a matrix or a kernel that was computed from it by comparison."""
+        if self.pointwise.meets_own_mask(call):
+            self.refuse_own_mask(call)
 
     def chosen(self, call: Call) -> Any:
         """The result of a reduction of functions of one tensor to one function; None for any other call."""
@@ -135,6 +145,14 @@ class ReadingMode(FunctionalMode):
             flat, whole = whole, whole.reshape(values.shape)
             note_moved(self.notes, (flat, values.shape), {}, Tensor.reshape, whole)
         return whole if isinstance(result, Tensor) else type(result)((whole, *result[1:]))
+
+    def refuse_own_mask(self, call: Call) -> NoReturn:
+        """Refuse a product of a signal with values that it selects, in a form that is not known."""
+        raise UnseenOperationError(
+            f"{describe(self.model, running_module(self.model))} computes an activation with {call.name}, which "
+            "multiplies a tensor with a mask or with table entries that it selects itself: write it element by element, "
+            "with torch.nn.functional, torch.where or a table of one dimension"
+        )
 
     def refuse_choice(self, call: Call) -> NoReturn:
         """Refuse an activation in a form that is not known."""
@@ -168,12 +186,40 @@ class ReadingMode(FunctionalMode):
         reading = self.pointwise.read(call)
         if reading.link is None and call.name in ("assignment", "index_put") and self._rectifies:
             self.warn_of_assignment(call)
+        if reading.link is None and call.name == "mul" and any(map(self.pointwise.is_selected, call.given)):
+            self.check_masks(call)
         return self._read(call, reading)
 
-    def note_places(self, mask: Tensor, places: Any) -> None:
-        """Note the places where a mask computed from a signal is true."""
-        for tensor in tensors_in(places) if self.note(mask).link is not None else ():
-            self.noted(tensor).places = True
+    def note_places(self, name: str, values: Tensor, places: Any) -> None:
+        """Note positions found from a signal: of functions of one tensor, or where a mask is true."""
+        note = self.note(values)
+        if name == "one_hot" and self.pointwise.varies(values):
+            self.note_selected(places, (values,))
+        elif note.link is not None if not name.startswith("arg") or name == "argwhere" else Joined.of(note):
+            for tensor in tensors_in(places):
+                self.noted(tensor).places = True
+
+    def is_place(self, tensor: Tensor) -> bool:
+        """Whether a tensor holds positions that were computed from a signal."""
+        return self.note(tensor).places or self.pointwise.varies(tensor)
+
+    def note_selected(self, result: Tensor, given: Iterable[Tensor]) -> None:
+        """Note a constant that was computed from a signal, in another form than element by element."""
+        found = next((tensor for tensor in given if self.pointwise.varies(tensor)), None)
+        if found is not None and not result.requires_grad:
+            self.noted(result).selected_by = self.pointwise.origin(found)
+
+    def note_lookup(self, call: Call, places: Sequence[Tensor], result: Any) -> Any:
+        """Note the entries of a constant table that a signal selects: a step function, if one for each position."""
+        places = [place for place in places if self.pointwise.varies(place)]
+        if not places or not isinstance(result, Tensor):
+            return result
+        result = result.detach()
+        if len(places) == 1 and result.shape == places[0].shape and places[0].dtype is not torch.bool:
+            self.note_link(Reading(self.pointwise.read_lookup(call, places[0])), result)
+        else:
+            self.note_selected(result, places)
+        return result
 
     def warn_of_assignment(self, call: Call) -> None:
         """Warn of a masked assignment: it may be an activation, which takes more calls than are read here."""
@@ -213,8 +259,10 @@ class ReadingMode(FunctionalMode):
         if isinstance(result, Tensor):
             self.note_link(reading, result)
             self._note_plain(call, result)
+            if reading.link is None and not call.signals:
+                self.note_selected(result, call.given)
         elif call.name == "where":  # of a condition alone
-            self.note_places(call.given[0], result)
+            self.note_places(call.name, call.given[0], result)
         return result
 
     def as_activation(self, call: Call | None, reading: Reading, activation: Activation) -> Any:

@@ -125,6 +125,23 @@ class Graph:
         kind: Any = type
         return [node for node in self._nodes if _is_suspect(kind(node), node.name(), self._kinds)]
 
+    def check_all_listed(self, unlisted: Mapping[Any, str]) -> None:
+        """Refuse a graph with an operation of PyTorch's that is not in the table: it may be an activation.
+
+        Args:
+            unlisted: the nodes of such operations, with the place of each call.
+
+        Raises:
+            UnseenOperationError: there is one.
+        """
+        for node in self._nodes if unlisted else ():
+            if node in unlisted:
+                raise UnseenOperationError(
+                    f"{unlisted[node]}, which is not among the supported operations, so that it is not known whether "
+                    "it is an activation: write it with torch.nn.functional, or describe it with "
+                    "plugin.operations.register"
+                )
+
     def check_all_handled(self, handled: Collection[Any], foreign: Mapping[Any, str], began: int) -> None:
         """Refuse a graph in which an activation escaped its rule.
 

@@ -30,6 +30,8 @@ def contraction(mode: RelevancePropagation, call: Call) -> Any:
     if len(call.signals) != 1:
         return note_attention(mode, call, mode.by_autograd(call, mode.product(call)))
     value = call.signals[0]
+    if any(mode.pointwise.varies(tensor) for tensor in call.given if tensor is not value):
+        return _in_proportion(mode, call)  # a mask that was computed from a signal is no weight of the model
     if call.name == "vecdot" and len(call.given) == 2:
         (weight,) = [tensor for tensor in call.given if tensor is not value]
         shape = torch.broadcast_shapes(value.shape, weight.shape)

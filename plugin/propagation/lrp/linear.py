@@ -63,9 +63,11 @@ def linear_layer(
         begins: it may be the first layer, if only affine steps stand before it.
     """
     mode.pointwise.forget()
-    if value.is_complex():  # the rules speak of signs, which complex numbers have not: LRP-0
+    owner = mode.parameters.get(id(weight))
+    # Complex numbers have no signs, of which the rules speak; a mask computed from a signal is no weight: LRP-0.
+    if value.is_complex() or (owner is None and mode.pointwise.varies(weight)):
         return cast(Tensor, mode.by_autograd(call, (compute or call.run)()))
-    owner = mode.parameters.get(id(weight)) or mode.owner(call)
+    owner = owner or mode.owner(call)
     weight, note = mode.cache.constant(weight), mode.note(value)
     record = LayerRecord(
         name=mode.names.get(owner, ""),

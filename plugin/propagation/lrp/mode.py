@@ -28,9 +28,9 @@ from ..bypassing import is_of_parameters
 from ..calls import Call, with_tensors
 from ..kinds import POINTWISE_KINDS, Kind, Operation
 from ..mode import Propagation
-from ..operations import OWN_GRADIENT
 from ..pointwise import Reading
 from ..reading import first_tensor
+from ..registering import OWN_GRADIENT
 from ..tensors import tensors_in
 from ..visibility import RULED_NODES, Graph, Refusal, nodes_of_call
 from ..whole import Opaque
@@ -224,7 +224,7 @@ class RelevancePropagation(Propagation):
         self, row: Operation | None, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
     ) -> Any:
         """The result for constants, and for tensors computed from signals without a gradient."""
-        if row is not None and row.kind in POINTWISE_KINDS and any(self.note(t).link is not None for t in given):
+        if row is not None and row.kind in POINTWISE_KINDS and any(map(self.pointwise.varies, given)):
             return self.as_read(Call(row, function, args, kwargs, [], given))
         if row is not None and row.kind is Kind.EMBEDDING and self.from_embeddings:
             return self._begin(function(*args, **kwargs))
