@@ -157,10 +157,10 @@ class FunctionalMode(Memory, TorchFunctionMode):
                 result: Any = kind.__torch_function__(function, types, args, kwargs)
                 if result is not NotImplemented:
                     return result
-        names = " and ".join(kind.__name__ for kind in types)
+        layer, name = describe(self.model, running_module(self.model)), getattr(function, "__name__", function)
         raise UnseenOperationError(
-            f"{describe(self.model, running_module(self.model))} calls {getattr(function, '__name__', function)}, which "
-            f"{names} does not implement: convert the tensor by as_subclass(torch.Tensor)"
+            f"{layer} calls {name}, which {' and '.join(kind.__name__ for kind in types)} does not implement: convert "
+            "the tensor by as_subclass(torch.Tensor)"
         )
 
     def _refuse_gradient(self) -> None:

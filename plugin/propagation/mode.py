@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ..observing import Observer, describe, running_module
 from .activation import Activation
-from .bypassing import is_of_parameters
+from .bypassing import is_of_function, is_of_parameters
 from .calls import Call
 from .convolution import parse_convolution
 from .joining import Joined, picks
 from .kinds import POINTWISE_KINDS, Kind, Operation
 from .moving import note_moved
-from .operations import is_foreign, module_operation, operation_of, registered_modules
+from .operations import is_foreign, is_operator, module_operation, operation_of, registered_modules
 from .pointwise import Reading
 from .pooling import parse_pooling
 from .reading import ReadingMode
@@ -109,14 +109,15 @@ class Propagation(ReadingMode):
 
     def _note_unlisted(self, function: Callable[..., Any], given: list[Tensor], results: list[Tensor]) -> None:
         """Note the nodes of an operation without a row: it may be an activation."""
-        before = {tensor.grad_fn for tensor in given}
-        nodes = [tensor.grad_fn for tensor in results if tensor.grad_fn not in before]
+        before, foreign = {tensor.grad_fn for tensor in given}, is_foreign(function)
+        # `Graph` knows of a user's torch.autograd.Function by itself.
+        known = foreign and not is_operator(function)
+        nodes = [t.grad_fn for t in results if t.grad_fn not in before and not (known and is_of_function(t))]
         if not nodes or all(is_of_parameters(node) for node in nodes):
             return
-        name = getattr(function, "__name__", function)
-        name = ".".join(str(function).split(".")[:2]) if isinstance(function, torch._ops.OpOverload) else name
-        place = f"{describe(self.model, running_module(self.model))} calls {name}"
-        (self.foreign if is_foreign(function) else self.unlisted).update(dict.fromkeys(nodes, place))
+        name = ".".join(str(function).split(".")[:2]) if is_operator(function) else getattr(function, "__name__", "")
+        place = f"{describe(self.model, running_module(self.model))} calls {name or function}"
+        (self.foreign if foreign else self.unlisted).update(dict.fromkeys(nodes, place))
 
     def whole_modules(self) -> Collection[nn.Module]:
         """Modules of a class that a user has registered."""
@@ -217,7 +218,7 @@ class Propagation(ReadingMode):
                 self.refuse_choice(call)
             note_moved(self.notes, args, kwargs, function, result)
         if note.selected_by is not None:
-            self.note_selected(result, (source,))
+            self.note_selected(result, tensors_in(source))
         if note.statistic or note.plain is not None or note.number is not None or note.places:
             self.move_statistic(self._call_of(row, function, args, kwargs), note, result)
         return result

@@ -78,9 +78,9 @@ def _structure() -> Iterator[Operation]:
                     "channel_shuffle native_channel_shuffle unfold fold as_strided __getitem__ repeat_interleave "
                     "diagonal tril triu take take_along_dim hsplit vsplit dsplit meshgrid atleast_1d atleast_2d "
                     "atleast_3d masked_select narrow_copy select_copy unsafe_chunk unsafe_split broadcast_tensors "
-                    "diag_embed diag diagflat im2col col2im adjoint unsafe_split_with_sizes __reversed__ cartesian_prod "
-                    "combinations to_dense to_sparse to_sparse_csr to_sparse_csc to_sparse_coo coalesce values "
-                    "_values", Kind.MOVEMENT, keeps_signs=True)
+                    "diag_embed diag diagflat im2col col2im adjoint unsafe_split_with_sizes __reversed__ "
+                    "cartesian_prod combinations to_dense to_sparse to_sparse_csr to_sparse_csc to_sparse_coo coalesce "
+                    "values _values", Kind.MOVEMENT, keeps_signs=True)
     # Of exported programs.
     yield from _row("slice index _unsafe_index slice_copy squeeze_copy unsqueeze_copy expand_copy permute_copy "
                     "transpose_copy t_copy unbind_copy split_copy split_with_sizes_copy unfold_copy diagonal_copy "
@@ -256,9 +256,9 @@ def _norms() -> Iterator[Operation]:
     # None of them is pointwise, nor has an activation inside.
     yield from _row("cumprod logcumsumexp det logdet slogdet inv inv_ex inverse pinv pinverse solve solve_ex "
                     "solve_triangular triangular_solve cholesky cholesky_ex cholesky_inverse cholesky_solve lu "
-                    "lu_factor lu_factor_ex lu_solve lu_unpack ldl_factor ldl_solve qr eig eigh eigvals eigvalsh svd svdvals "
-                    "lstsq lobpcg pca_lowrank svd_lowrank cond matrix_exp matrix_power householder_product orgqr ormqr "
-                    "tensorinv tensorsolve vander cov corrcoef norm_except_dim nuclear_norm conv_tbc ldexp "
+                    "lu_factor lu_factor_ex lu_solve lu_unpack ldl_factor ldl_solve qr eig eigh eigvals eigvalsh "
+                    "svd svdvals lstsq lobpcg pca_lowrank svd_lowrank cond matrix_exp matrix_power "
+                    "householder_product orgqr ormqr tensorinv tensorsolve vander cov corrcoef norm_except_dim nuclear_norm conv_tbc ldexp "
                     "gumbel_softmax cross_entropy nll_loss ctc_loss", Kind.UNRULED)
     yield from _parts("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", True, homes=(torch,))
 # fmt: on
@@ -281,7 +281,7 @@ def operation_of(function: Callable[..., Any]) -> Operation | None:
     row = BY_FUNCTION.get(function)
     if row is None and isinstance(function, Written):
         return _BY_NAME["assignment"]
-    if row is None and isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if row is None and is_operator(function):
         own = BY_FUNCTION.get(packet_of(function))
         if own is not None:
             return own
@@ -296,9 +296,14 @@ def packet_of(operator: Any) -> Any:
     return getattr(operator, "overloadpacket", operator)
 
 
+def is_operator(function: Any) -> bool:
+    """Whether a function is an operator of PyTorch's library, or of another."""
+    return isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))
+
+
 def is_foreign(function: Any) -> bool:
     """Whether an operation without a row in the table is of another library than PyTorch."""
-    if not isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if not is_operator(function):
         return isinstance(function, FunctionType) and function.__module__.split(".")[0] != "torch"
     namespace = str(function).split(".")[0]
     return namespace not in _NAMESPACES and operation_of(function) is None

@@ -105,7 +105,7 @@ class Pointwise(Ancestry):
             return Reading(statistic=True)
         root = self._common_root(operands, kind)
         # Complex numbers do not rise or fall.
-        if root is None or root.is_complex() or _is_complex(call) or not self._is_elementwise(call, kind, operands, root):
+        if root is None or _is_complex(call) or not self._is_elementwise(call, kind, operands, root):
             return Reading()
         times = sum(tensor is operands[0] for tensor in call.given)
         if kind in _LINEAR and (len(operands) > 1 or times == 1) and not _divides(call, operands):
@@ -281,7 +281,7 @@ _NEGATIVE = Step(torch.neg, (ROOT,), {})
 
 
 def _is_complex(call: Call) -> bool:
-    """Whether a complex number makes the result complex."""
+    """Whether a complex number takes part."""
     return any(isinstance(number, complex) for number in call.args) or any(map(Tensor.is_complex, call.given))
 
 

@@ -150,8 +150,8 @@ class ReadingMode(FunctionalMode):
         """Refuse a product of a signal with values that it selects, in a form that is not known."""
         raise UnseenOperationError(
             f"{describe(self.model, running_module(self.model))} computes an activation with {call.name}, which "
-            "multiplies a tensor with a mask or with table entries that it selects itself: write it element by element, "
-            "with torch.nn.functional, torch.where or a table of one dimension"
+            "multiplies a tensor with a mask or with table entries that it selects itself: write it element by "
+            "element, with torch.nn.functional, torch.where or a table of one dimension"
         )
 
     def refuse_choice(self, call: Call) -> NoReturn:

@@ -82,7 +82,7 @@ def tensors_in(value: Any) -> list[Tensor]:
     return found
 
 
-def overriding(kinds: Iterable[type]) -> tuple[type, ...]:
+def overriding(kinds: Iterable[Any]) -> tuple[Any, ...]:
     """The subclasses of tensors, among types of arguments, that now compute operations in their own way."""
     if not torch._C._is_torch_function_enabled():
         return ()
