@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..kernels.tracing import untraced
 from .calls import Call
 
 ALPHABET = "abcdefghijklmnopqrstuvw"
@@ -94,6 +96,41 @@ def is_squared(call: Call) -> bool:
         return False
     first, second = (_strides(tensor, index) for tensor, index in zip(tensors, indices, strict=True))
     return first == second
+
+
+def sums_with(call: Call, tensor: Tensor) -> bool:
+    """Whether a product sums over a dimension that a factor shares with another signal; True if it is not known."""
+    written = letters(call)
+    if written is None:
+        return True
+    tensors, indices, output = written
+    own = {letter for one, index in zip(tensors, indices, strict=True) if one is tensor for letter in index}
+    signals = [signal for signal in call.signals if signal is not tensor]
+    others = {
+        letter
+        for one, index in zip(tensors, indices, strict=True)
+        if any(one is signal for signal in signals)
+        for letter in index
+    }
+    return not own & others <= {*output}
+
+
+def mixed_entries(call: Call, result: Tensor) -> Tensor | None:
+    """Of a product of a tensor with itself: 0 where an entry is a sum of squares, 1 elsewhere; None for others."""
+    written = letters(call) if len(call.signals) == 2 and _is_same(*call.signals) else None
+    if written is None or len(written[0]) != 2 or any(len(set(index)) < len(index) for index in written[1]):
+        return None
+    tensors, indices, output = written
+    first, second = (dict(zip(index, t.stride(), strict=True)) for t, index in zip(tensors, indices, strict=True))
+    if any(first.get(letter) != second.get(letter) for letter in {*first, *second} - {*output}):
+        return None
+    with untraced():
+        distance = torch.zeros((1,) * len(output), dtype=torch.int64)
+        for d, letter in enumerate(output):
+            step = first.get(letter, 0) - second.get(letter, 0)
+            if step:
+                distance = distance + step * torch.arange(result.shape[d]).view(-1, *(1,) * (len(output) - d - 1))
+        return (distance != 0).to(result.device, result.dtype).expand(result.shape)
 
 
 def _strides(tensor: Tensor, index: str) -> dict[str, int]:

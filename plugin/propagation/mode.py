@@ -217,6 +217,8 @@ class Propagation(ReadingMode):
             if picks(call, self.is_place) and Joined.of(note) is not None:
                 self.refuse_choice(call)
             note_moved(self.notes, args, kwargs, function, result)
+        if note.mixed is not None:
+            self.note_squares(self._call_of(row, function, args, kwargs), note.mixed, result)
         if note.selected_by is not None:
             self.note_selected(result, tensors_in(source))
         if note.statistic or note.plain is not None or note.number is not None or note.places:

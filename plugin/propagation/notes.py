@@ -31,6 +31,7 @@ class Note:
         plain: computes the same by operations that have their own gradient, none of which counts as an activation.
             Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
+        mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
         moved: for a moved result of a layer: that result, and the movements.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
@@ -41,7 +42,7 @@ class Note:
         logits: the tensor that it is the log-softmax of.
         log_total_of: it is the logarithm of the sum of the exponentials of this tensor.
         softmax: it is the output of a softmax, possibly of one written by hand.
-        mixture: weights of signals mixed constants to it: as a kernel, it is a weight.
+        mixture: weights mixed constants to it: as a kernel, it is a weight; in any product, if a softmax mixed them.
         attended: it is this product of exponentials and values; divided by their sum, it is attention.
     """
 
@@ -55,6 +56,7 @@ class Note:
     selected_by: Tensor | None = None
     plain: Callable[[], Tensor] | None = None
     statistic: bool = False
+    mixed: Tensor | None = None
     produced: Produced | None = None
     moved: tuple[Tensor, tuple[Call, ...]] | None = None
     carrier: Tensor | None = None
@@ -101,4 +103,4 @@ class Notes(TensorTable[Note]):
         """Drop the notes that only further computation needs: the forward pass is over."""
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
-            note.attended = note.selected_by = None
+            note.attended = note.selected_by = note.mixed = None

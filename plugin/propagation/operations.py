@@ -258,7 +258,8 @@ def _norms() -> Iterator[Operation]:
                     "solve_triangular triangular_solve cholesky cholesky_ex cholesky_inverse cholesky_solve lu "
                     "lu_factor lu_factor_ex lu_solve lu_unpack ldl_factor ldl_solve qr eig eigh eigvals eigvalsh "
                     "svd svdvals lstsq lobpcg pca_lowrank svd_lowrank cond matrix_exp matrix_power "
-                    "householder_product orgqr ormqr tensorinv tensorsolve vander cov corrcoef norm_except_dim nuclear_norm conv_tbc ldexp "
+                    "householder_product orgqr ormqr tensorinv "
+                    "tensorsolve vander cov corrcoef norm_except_dim nuclear_norm conv_tbc ldexp "
                     "gumbel_softmax cross_entropy nll_loss ctc_loss", Kind.UNRULED)
     yield from _parts("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", True, homes=(torch,))
 # fmt: on

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnseenOperationError
+from ..kernels.tracing import is_tracing, untraced
 from ..observing import Observer, describe, running_module
 from .activation import Activation
 from .calls import Call
 from .functional import FunctionalMode
 from .joining import Joined, is_of_one
 from .kinds import Kind, Operation
-from .letters import factors, is_squared
+from .letters import factors, is_squared, mixed_entries
 from .moving import note_moved
 from .notes import Note, Notes
 from .pointwise import Pointwise, Reading
@@ -178,6 +179,25 @@ class ReadingMode(FunctionalMode):
         if isinstance(result, Tensor) and notes and (squared or all(n.statistic or n.plain is not None for n in notes)):
             noted = self.noted(result)
             noted.statistic, noted.plain = True, partial(self.plainly, call)
+        elif call.operation is not None and call.operation.kind is Kind.CONTRACTION and len(notes) == 2:
+            if isinstance(result, Tensor) and (mixed := mixed_entries(call, result)) is not None:
+                self.noted(result).mixed = mixed
+        elif len(notes) == 1 and notes[0].mixed is not None:
+            self.note_squares(call, notes[0].mixed, result)
+
+    def note_squares(self, call: Call, mixed: Tensor, result: Any) -> None:
+        """Note the entries of a Gram matrix that are left: sums of squares alone are statistics."""
+        if len(call.given) > 1 and is_tracing():
+            return  # the values of a constant are not known
+        with untraced(), torch.no_grad():
+            left = tensors_in(call.run_with({id(call.signals[0]): mixed}))
+            alone = [not bool(part.any()) for part in left]
+        for tensor, part, is_alone in zip(tensors_in(result), left, alone, strict=True):
+            noted = self.noted(tensor)
+            if is_alone:
+                noted.statistic, noted.plain = True, partial(self.plainly, call)
+            else:
+                noted.mixed = part
 
     def as_read(self, call: Call) -> Any:
         """A pointwise call, computed according to its reading."""
@@ -284,6 +304,11 @@ class ReadingMode(FunctionalMode):
         if len(call.signals) == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
             noted = self.noted(result)
             noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
+        if len(call.signals) == 1 and (mixed := self.note(call.signals[0]).mixed) is not None:
+            if call.name in ("mul", "div"):
+                self.note_squares(call, mixed, result)
+            elif call.name == "add":
+                self.noted(result).mixed = mixed.expand_as(result)
         if _is_even(call) or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
             self.noted(result).plain = partial(self.plainly, call)
             adds = call.name == "add" and len(call.signals) > 1 and not call.kwargs

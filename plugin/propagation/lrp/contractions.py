@@ -77,7 +77,8 @@ def contracted(
         w.shape[of_w.index(letter)] == 1 for d, letter in enumerate(of_x) if x.shape[d] == 1 and letter in of_w
     ):
         return _in_proportion(mode, call)
-    return linear_layer(mode, call, x, Contraction(of_x, of_w, output), w, None, compute)
+    mixes = of_x[-1:] not in output
+    return linear_layer(mode, call, x, Contraction(of_x, of_w, output), w, None, compute, mixes=mixes)
 
 
 def _in_proportion(mode: RelevancePropagation, call: Call) -> Any:

@@ -49,6 +49,8 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
     result = mode.as_it_is(call)
     source = call.signals[0]
     note = mode.note(source)
+    if note.mixed is not None and len(call.signals) == 1:
+        mode.note_squares(call, note.mixed, result)
     if (note.link is not None or note.moved_link is not None) and call.args and call.args[0] is source:
         note_moved(mode.notes, call.args, call.kwargs, call.function, result)
     if row is not None and row.joins and call.args:

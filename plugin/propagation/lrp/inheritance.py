@@ -34,7 +34,9 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
         mixture = mixture and (note.mixture or note.weight)
         non_negative = non_negative and note.non_negative
         carried, known = carried or note.carrier is not None, known or note is not NOTHING
-    softmax, weight = softmax and weight, weight or row.weight
+    softmax, weight = softmax and (weight or mixture), weight or row.weight
+    if softmax and row.kind is Kind.PRODUCT and isinstance(result, Tensor):
+        softmax = result.numel() == call.signals[0].numel()  # else it is spread over a kernel, as one of a mixture
     non_negative = row.non_negative or (non_negative and _keeps_signs(mode, call))
     if weight or non_negative or mixture:
         for tensor in tensors_in(result)[: 1 if row.kind is Kind.STATISTIC else None]:

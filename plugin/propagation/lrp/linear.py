@@ -51,6 +51,7 @@ def linear_layer(
     bias: Tensor | None,
     compute: Callable[[], Tensor] | None = None,
     begins: bool = True,
+    mixes: bool = True,
 ) -> Tensor:
     """Run a linear layer.
 
@@ -61,6 +62,7 @@ def linear_layer(
         linear, weight, bias: the map, W and b.
         compute: computes y; the call itself if there is none.
         begins: it may be the first layer, if only affine steps stand before it.
+        mixes: it sums over the last dimension of x: a softmax mixes constants.
     """
     mode.pointwise.forget()
     owner = mode.parameters.get(id(weight))
@@ -81,7 +83,8 @@ def linear_layer(
     )
     result = _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
     if note.weight:
-        mode.noted(result).mixture = True
+        noted = mode.noted(result)
+        noted.mixture, noted.softmax = True, note.softmax and mixes
     return result
 
 

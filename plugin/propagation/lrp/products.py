@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..calls import Call
 from ..kinds import Kind
+from ..letters import sums_with
 from ..tensors import hooked, tensors_in
 from .exponentials import by_total
 from .folding import fold_affine
@@ -39,7 +40,12 @@ def product(mode: RelevancePropagation, call: Call) -> Any:
     elementwise = call.operation is not None and call.operation.kind is Kind.PRODUCT
     notes = [mode.note(signal) for signal in call.signals]
     # Attention sums over the weighted values: there, AttnLRP gives the softmax its half.
-    weights = [note.weight and (elementwise or not note.softmax) for note in notes]
+    weights = [
+        note.weight and (elementwise or not note.softmax or not sums_with(call, signal))
+        for signal, note in zip(call.signals, notes, strict=True)
+    ]
+    if not elementwise and not any(note.weight for note in notes):
+        weights = [note.mixture and note.softmax for note in notes]  # kernels that a softmax mixed
     if any(weights) and not all(weights):
         swap = {
             id(signal): signal.detach() for signal, is_weight in zip(call.signals, weights, strict=True) if is_weight
