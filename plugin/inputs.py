@@ -41,6 +41,23 @@ def _has_own_operations(kind: type[Tensor]) -> bool:
     return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
+def _unusual_form(value: Tensor) -> str | None:
+    """What a tensor is that holds no plain numbers in rows, and what to pass instead; None for all others."""
+    if value.is_nested:
+        return "a nested tensor: pass a padded one, as torch.nested.to_padded_tensor makes it"
+    if value.layout is not torch.strided:
+        return f"a tensor of layout {value.layout}: pass a dense one, as x.to_dense() is"
+    if value.is_quantized:
+        return f"quantised ({value.dtype}): pass x.dequantize()"
+    if value.is_meta:
+        return "on the meta device, where tensors have no values: pass one with values"
+    if value.is_floating_point() and value.itemsize == 1:
+        return f"{value.dtype}, in which PyTorch does not compute: pass x.to(torch.float32)"
+    if _has_own_operations(type(value)):
+        return f"a {type(value).__name__}, which computes in its own way: pass a plain torch.Tensor"
+    return None
+
+
 def has_gradient(value: Tensor) -> bool:
     """Whether values of its type have a gradient; integers have none."""
     return value.is_floating_point() or value.is_complex()
@@ -56,7 +73,7 @@ def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> No
         allow_integers: accept integers, such as token ids.
 
     Raises:
-        InputTypeError: an input is no tensor, or not floating point.
+        InputTypeError: an input is no tensor, not floating point, or sparse, nested, quantised or the like.
         InputValueError: an input is empty, or holds NaN or infinity.
     """
     if is_tracing():
@@ -64,6 +81,8 @@ def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> No
     for position, value in enumerate(inputs):
         if not isinstance(value, Tensor):
             raise InputTypeError(f"input {position} is a {type(value).__name__}: pass tensors")
+        if (form := _unusual_form(value)) is not None:
+            raise InputTypeError(f"input {position} is {form}")
         if not (allow_integers or has_gradient(value)):
             raise InputTypeError(
                 f"input {position} is {value.dtype}, which has no gradient: pass a floating point tensor. Of token ids "

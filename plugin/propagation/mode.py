@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import UnseenOperationError
 from ..observing import Observer, describe, running_module
+from . import parts
 from .activation import Activation
 from .bypassing import is_of_function, is_of_parameters
 from .calls import Call
@@ -34,6 +36,8 @@ Handler = Callable[[Any], Any]
 _ORDER = torch.contiguous_format
 # Operations that find positions from values.
 _PLACES = frozenset({"nonzero", "argwhere", "argmax", "argmin", "argsort", "one_hot"})
+# Sums that may multiply an operand with a number.
+_SCALED = {"add": parts.scaled_add, "sub": parts.scaled_sub}
 _WRITING = frozenset({"masked_scatter", "scatter", "index_fill", "index_copy"})
 
 
@@ -117,6 +121,8 @@ class Propagation(ReadingMode):
             return
         name = ".".join(str(function).split(".")[:2]) if is_operator(function) else getattr(function, "__name__", "")
         place = f"{describe(self.model, running_module(self.model))} calls {name or function}"
+        if any(tensor.is_nested for tensor in results):
+            raise UnseenOperationError(f"{place}, whose result is a nested tensor: pad its parts to one size instead")
         (self.foreign if foreign else self.unlisted).update(dict.fromkeys(nodes, place))
 
     def whole_modules(self) -> Collection[nn.Module]:
@@ -239,6 +245,9 @@ class Propagation(ReadingMode):
         """An activation, or a part of one: see `chains`."""
         if Activation not in self.rules:
             return self.plain(function, args, kwargs)
+        if kwargs and "alpha" in kwargs and row.name in _SCALED:
+            with self.seeing():  # a number that an activation is multiplied with belongs to it
+                return _SCALED[row.name](*args, **kwargs)
         reading = self.pointwise.read_activation(row, function, args, kwargs)
         if reading is not None and reading.activation is not None:
             return self.as_activation(None, reading, reading.activation)

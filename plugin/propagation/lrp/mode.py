@@ -28,8 +28,8 @@ from ..bypassing import is_of_parameters
 from ..calls import Call, with_tensors
 from ..kinds import POINTWISE_KINDS, Kind, Operation
 from ..mode import Propagation
+from ..noting import first_tensor
 from ..pointwise import Reading
-from ..reading import first_tensor
 from ..registering import OWN_GRADIENT
 from ..tensors import tensors_in
 from ..visibility import RULED_NODES, Graph, Refusal, nodes_of_call

@@ -12,8 +12,8 @@ from ...observing import describe, running_module
 from ..activation import Activation
 from ..calls import Call
 from ..kinds import Kind
+from ..noting import first_tensor
 from ..pointwise import Reading
-from ..reading import first_tensor
 from ..tensors import map_tensors
 from . import folding, linear, products
 from .activations import ActivationLayer

@@ -31,6 +31,8 @@ from .products import (
     native_layer_norm,
     pairwise_distance,
     rrelu_with_noise_functional,
+    scaled_add,
+    scaled_sub,
     softsign,
     tanhshrink,
 )
@@ -71,6 +73,8 @@ __all__ = [
     "_native_batch_norm_legit_no_training",
     "pairwise_distance",
     "rrelu_with_noise_functional",
+    "scaled_add",
+    "scaled_sub",
     "softsign",
     "tanhshrink",
     "rnn_relu",

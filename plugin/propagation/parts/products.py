@@ -58,6 +58,16 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
     return _addr(input, vec1, vec2, beta=beta, alpha=alpha)
 
 
+def scaled_add(input: Tensor, other: Number, *, alpha: Number) -> Tensor:
+    """input + alpha other."""
+    return input + alpha * other
+
+
+def scaled_sub(input: Tensor, other: Number, *, alpha: Number) -> Tensor:
+    """input - alpha other."""
+    return input - alpha * other
+
+
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value tensor1 tensor2."""
     return input + _scaled(tensor1 * tensor2, value)
