@@ -105,7 +105,7 @@ class Pointwise(Ancestry):
             return Reading(statistic=True)
         root = self._common_root(operands, kind)
         # Complex numbers do not rise or fall.
-        if root is None or _is_complex(call) or not self._is_elementwise(call, kind, operands, root):
+        if root is None or root.is_complex() or not self._is_elementwise(call, kind, operands, root):
             return Reading()
         times = sum(tensor is operands[0] for tensor in call.given)
         if kind in _LINEAR and (len(operands) > 1 or times == 1) and not _divides(call, operands):
@@ -161,8 +161,13 @@ class Pointwise(Ancestry):
         joined = [link is not None and link.join is not None for link in map(self._link, operands)]
         if any(operand.shape != shape for operand in operands) or any(joined):
             return False
+        for argument in call.args:
+            if type(argument) is complex:
+                return False
         varying = {id(operand) for operand in operands}
         for constant in call.given if kind is not Kind.MOVEMENT else ():
+            if constant.is_complex():
+                return False
             if id(constant) in varying or constant.ndim == 0 or (constant.ndim == 1 and call.name in _BINNING):
                 continue
             # An added tensor is a constant of the model, such as a bias; a mask computed from another tensor only
@@ -278,11 +283,6 @@ class Pointwise(Ancestry):
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
-
-
-def _is_complex(call: Call) -> bool:
-    """Whether a complex number takes part."""
-    return any(isinstance(number, complex) for number in call.args) or any(map(Tensor.is_complex, call.given))
 
 
 def _is_of_model(tensor: Tensor) -> bool:

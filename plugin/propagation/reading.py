@@ -117,10 +117,12 @@ class ReadingMode(NotingMode):
         if len(call.signals) == 1 and call.name == "exp" and self.note(call.signals[0]).logits is not None:
             return self.softmax_by_hand(call)
         reading = self.pointwise.read(call)
-        if reading.link is None and call.name in ("assignment", "index_put") and self._rectifies:
-            self.warn_of_assignment(call)
-        if reading.link is None and call.name == "mul" and any(map(self.pointwise.is_selected, call.given)):
-            self.check_masks(call)
+        if reading.link is None:
+            name = call.name
+            if name in ("assignment", "index_put") and self._rectifies:
+                self.warn_of_assignment(call)
+            elif name == "mul" and any(map(self.pointwise.is_selected, call.given)):
+                self.check_masks(call)
         return self._read(call, reading)
 
     def warn_of_assignment(self, call: Call) -> None:
@@ -175,17 +177,18 @@ class ReadingMode(NotingMode):
 
     def _note_plain(self, call: Call, result: Tensor) -> None:
         """Note the values of a result that count as no activation."""
-        if len(call.signals) == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
+        count = len(call.signals)
+        if count == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
             noted = self.noted(result)
             noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
-        if len(call.signals) == 1 and (mixed := self.note(call.signals[0]).mixed) is not None:
+        if count == 1 and (mixed := self.note(call.signals[0]).mixed) is not None:
             if call.name in ("mul", "div"):
                 self.note_squares(call, mixed, result)
             elif call.name == "add":
                 self.noted(result).mixed = mixed.expand_as(result)
         if _is_even(call) or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
             self.noted(result).plain = partial(self.plainly, call)
-            adds = call.name == "add" and len(call.signals) > 1 and not call.kwargs
+            adds = call.name == "add" and count > 1 and not call.kwargs
             if adds and self.note(result).link is None:
                 self.noted(result).statistic = True  # a sum of squares of several tensors
 
