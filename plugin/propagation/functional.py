@@ -5,7 +5,7 @@ a rule has saved, is ever written to. Only ReLUs and sums directly after the lay
 place: this saves half of the memory traffic of many networks.
 """
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import TracebackType
@@ -27,7 +27,8 @@ from .kinds import Kind
 from .memory import Memory
 from .modes import is_checkpointed, is_on, saving_hooks, unchanged, without
 from .operations import OPERATIONS
-from .tensors import overriding, tensors_in
+from .subclasses import by_override, overriding
+from .tensors import tensors_in
 from .whole import WholeModules
 
 # Queries about a tensor's type, shape and place: the most frequent calls.
@@ -131,7 +132,7 @@ class FunctionalMode(Memory, TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if types not in _PLAIN_TYPES and (kinds := overriding(types)):
-            return self._by_subclass(function, kinds, args, kwargs or {})
+            return by_override(self, function, kinds, args, kwargs or {})
         if function in _QUESTIONS:
             return self._answer(function, args, kwargs or {})
         if function in _GRADIENTS and not bypassing.is_transformed():
@@ -147,21 +148,6 @@ class FunctionalMode(Memory, TorchFunctionMode):
         else:
             self._unread = self._run(function, args, kwargs or {})
         return self._unread
-
-    def _by_subclass(
-        self, function: Callable[..., Any], types: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """A call on tensors of subclasses, which may compute anything: the operations that they call are seen."""
-        with self.seeing():
-            for kind in types:
-                result: Any = kind.__torch_function__(function, types, args, kwargs)
-                if result is not NotImplemented:
-                    return result
-        layer, name = describe(self.model, running_module(self.model)), getattr(function, "__name__", function)
-        raise UnseenOperationError(
-            f"{layer} calls {name}, which {' and '.join(kind.__name__ for kind in types)} does not implement: convert "
-            "the tensor by as_subclass(torch.Tensor)"
-        )
 
     def _refuse_gradient(self) -> None:
         raise UnseenOperationError(

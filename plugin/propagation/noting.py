@@ -139,7 +139,7 @@ class NotingMode(FunctionalMode):
         swap = {id(signal): plain() for signal in call.signals if (plain := self.note(signal).plain) is not None}
         return first_tensor(call.run_with(swap))
 
-    def _call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def call_of(self, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         given = tensors_in((*args, *kwargs.values()) if kwargs else args)
         signals = [
             tensor

@@ -1,7 +1,7 @@
 """Tensors among arguments, and a side table tied to tensors: an entry lives exactly as long as its tensor."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -80,14 +80,6 @@ def tensors_in(value: Any) -> list[Tensor]:
         elif kind not in PLAIN:
             found += tensors_in(item)
     return found
-
-
-def overriding(kinds: Iterable[Any]) -> tuple[Any, ...]:
-    """The subclasses of tensors, among types of arguments, that now compute operations in their own way."""
-    if not torch._C._is_torch_function_enabled():
-        return ()
-    nothing = torch._C._disabled_torch_function_impl
-    return tuple(kind for kind in kinds if kind is not Tensor and kind.__torch_function__ is not nothing)
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:

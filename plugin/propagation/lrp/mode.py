@@ -20,25 +20,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...observing import Observer, describe, running_module
+from ...observing import Observer, running_module
 from ...rules.composite import Composite
 from ...rules.terms import Rule
 from ..activation import Activation
 from ..bypassing import is_of_parameters
 from ..calls import Call, with_tensors
 from ..kinds import POINTWISE_KINDS, Kind, Operation
-from ..mode import Propagation
 from ..noting import first_tensor
 from ..pointwise import Reading
 from ..registering import OWN_GRADIENT
 from ..tensors import tensors_in
-from ..visibility import RULED_NODES, Graph, Refusal, nodes_of_call
 from ..whole import Opaque
 from . import pointwise, products, whole
 from .assigning import assign_rules, run_watched
 from .cache import WeightCache
 from .handlers import HANDLERS
 from .inheritance import inherit
+from .refusing import RefusingMode
 from .trail import Absorption, Trail
 from .whole import ModuleRule
 
@@ -47,13 +46,9 @@ _READ_PARAMETERS = frozenset({Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kin
 # To them, a constant is like a signal.
 _SUMMING = frozenset({Kind.SUM, Kind.MOVEMENT, Kind.LINEAR, Kind.QUESTION, Kind.STEP})
 _LAYERS = _READ_PARAMETERS | {Kind.CONTRACTION, Kind.BILINEAR}
-_NO_RULE = (
-    "express it in operations that have one, describe it with plugin.operations.register, or pass "
-    'unknown="gradient" to use its gradient instead'
-)
 
 
-class RelevancePropagation(Propagation):
+class RelevancePropagation(RefusingMode):
     """Runs a model so that the backward pass is LRP.
 
     Args:
@@ -69,8 +64,6 @@ class RelevancePropagation(Propagation):
         from_embeddings: begin at the results of embeddings, for inputs that are token ids.
 
     Attributes:
-        refusals: the autograd nodes that relevance must not reach, each with the reason.
-        handled: the autograd nodes of PyTorch's own through which a rule passes relevance.
         parameters: the module of each parameter and buffer, and of the constants that stand for them, by identity.
     """
 
@@ -100,8 +93,6 @@ class RelevancePropagation(Propagation):
         self.module_rules = module_rules
         self.trail = Trail()
         self.watch: Absorption | None = None
-        self.refusals: dict[Any, Refusal] = {}
-        self.handled: set[Any] = set()
         self._constants: dict[Any, bool] = {}
         self.names = {module: name for name, module in model.named_modules()}
         self.parameters = {
@@ -130,22 +121,6 @@ class RelevancePropagation(Propagation):
     def assign_rules(self) -> None:
         """Give every layer its rule, now that the forward pass is over."""
         assign_rules(self)
-
-    def check(self, output: Tensor) -> None:
-        """As for other methods; in LRP every operation needs a rule.
-
-        Raises:
-            UnseenOperationError: a function read a value that had been overwritten.
-            NoRuleError: an operation has no rule, or ran where the function mode does not see it.
-        """
-        graph = Graph(output, RULED_NODES)
-        graph.check_current(self.overwritten, self.began)
-        if self.unknown == "raise":
-            graph.check_all_ruled(self.refusals, self.handled)
-
-    def unruled(self, output: Tensor) -> list[Refusal]:
-        """The operations without a rule that relevance of this output would reach, each once."""
-        return Graph(output, RULED_NODES).unruled(self.refusals, self.handled)
 
     # -- modules that are taken as a whole -----------------------------------------------------------------------------
 
@@ -283,30 +258,12 @@ class RelevancePropagation(Propagation):
         self.refuse(result, call)
         return result
 
-    def refuse(self, result: Any, call: Call, remedy: str = "") -> None:
-        """Refuse relevance that reaches the results of this call."""
-        if self.unknown != "raise":
-            return
-        refusal = None
-        for tensor in tensors_in(result):
-            if tensor.requires_grad and tensor.grad_fn is not None:
-                if refusal is None:
-                    own = remedy or (call.operation.remedy if call.operation is not None else "")
-                    layer = describe(self.model, running_module(self.model))
-                    refusal = Refusal(call.name, layer, f"{own}, or {_NO_RULE}" if own else _NO_RULE)
-                self.refusals[tensor.grad_fn] = refusal
-
     def bilinear(self, call: Call, input: Tensor, weight: Tensor) -> Any:
         """A convolution or matrix product whose weight is computed from the input."""
         note = self.note(weight)
         if (note.weight or note.mixture) and any(input is signal for signal in call.signals):
             return self.by_autograd(call, call.run_with({id(weight): weight.detach()}))
         return self.by_autograd(call, products.shared(call) if len(call.signals) > 1 else self.as_it_is(call))
-
-    def by_autograd(self, call: Call, result: Any) -> Any:
-        """The result of a call whose own vector-Jacobian product is the rule, in nodes that else are linear layers'."""
-        self.handled.update(nodes_of_call(result, call.signals))
-        return result
 
     def product(self, call: Call) -> Any:
         """A product of signals."""
