@@ -27,6 +27,7 @@ from ..errors import (
     NotAModuleError,
     NotFiniteError,
     NotSupportedError,
+    UnseenOperationError,
 )
 from ..inputs import Given, Inputs, as_tuple, check_finite, has_gradient
 from ..kernels.tracing import building_graph
@@ -243,6 +244,7 @@ def explaining(model: nn.Module, inputs: tuple[Tensor, ...], additional_forward_
     Raises:
         NoDependenceError: the explained values do not depend on the inputs.
         NotFiniteError: an explained value is NaN or infinite.
+        UnseenOperationError: the model calls `flex_attention`.
     """
     with building_graph():
         try:
@@ -251,6 +253,13 @@ def explaining(model: nn.Module, inputs: tuple[Tensor, ...], additional_forward_
             search = where_it_ends if isinstance(error, NoDependenceError) else where_it_begins
             leaves = make_leaves(inputs, allow_integers=True)
             raise type(error)(f"{error}. {search(model, leaves, additional_forward_args)}".strip()) from None
+        except RuntimeError as error:
+            if "flexattention" not in str(error).lower().replace("_", ""):
+                raise
+            raise UnseenOperationError(
+                "the model calls flex_attention, which PyTorch compiles, so that its operations cannot be seen: write "
+                "it with torch.nn.functional.scaled_dot_product_attention, or as softmax(scores) @ values"
+            ) from error
 
 
 def make_leaves(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> tuple[Tensor, ...]:

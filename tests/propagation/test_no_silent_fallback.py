@@ -9,6 +9,7 @@ import torch
 from support.helpers import Method, assert_same_maps, error_between
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
 
 from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
 from plugin.errors import InputTypeError, NoRuleError, UnseenOperationError
@@ -270,6 +271,14 @@ def test_nested_tensors_inside_a_model_are_refused() -> None:
 
     assert_refused(Between(padded), "nested tensor: pad")
     assert_refused(Between(padded), "nested_to_padded_tensor in .* no LRP rule", LRP_METHODS)
+
+
+def test_flex_attention_is_refused() -> None:
+    def attend(v: Tensor) -> Tensor:
+        heads = v.view(1, 2, 4, 3)
+        return flex_attention(heads, heads, heads).reshape(4, 6)
+
+    assert_refused(Between(attend), "flex_attention, which PyTorch compiles", METHODS)
 
 
 # -- subclasses of tensors ---------------------------------------------------------------------------------------------
