@@ -110,7 +110,7 @@ def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ..
     if isinstance(source, Tensor) and (not source.requires_grad or isinstance(source, nn.Parameter)):
         # A tensor made of parameters alone is a constant.
         result = map_tensors(Tensor.detach, result) if source.requires_grad else result
-        if len(args) > 1 and (places := tensors_in(args[1:])):
+        if len(args) > 1 and not row.first_only and (places := tensors_in(args[1:])):
             result = mode.note_lookup(mode.call_of(row, function, args, kwargs), places, result)
     if note is None:
         return result

@@ -108,19 +108,22 @@ class NotingMode(FunctionalMode):
         """Whether a tensor holds positions that were computed from a signal."""
         return self.note(tensor).places or self.pointwise.varies(tensor)
 
-    def note_selected(self, result: Tensor, given: Iterable[Tensor]) -> None:
+    def note_selected(self, results: Any, given: Iterable[Tensor]) -> None:
         """Note a constant that was computed from a signal, in another form than element by element."""
         found = next((tensor for tensor in given if self.pointwise.varies(tensor)), None)
-        if found is not None and not result.requires_grad:
-            self.noted(result).selected_by = self.pointwise.origin(found)
+        if found is None:
+            return
+        for result in tensors_in(results):
+            if not result.requires_grad:
+                self.noted(result).selected_by = self.pointwise.origin(found)
 
     def note_lookup(self, call: Call, places: Sequence[Tensor], result: Any) -> Any:
         """Note the entries of a constant table that a signal selects: a step function, if one for each position."""
-        places = [place for place in places if self.pointwise.varies(place)]
+        places = [place for place in places if _is_position(place) and self.pointwise.varies(place)]
         if not places or not isinstance(result, Tensor):
             return result
         result = result.detach()
-        if len(places) == 1 and result.shape == places[0].shape and places[0].dtype is not torch.bool:
+        if len(places) == 1 and result.shape == places[0].shape:
             self.note_link(Reading(self.pointwise.read_lookup(call, places[0])), result)
         else:
             self.note_selected(result, places)
@@ -154,6 +157,10 @@ class NotingMode(FunctionalMode):
 def first_tensor(result: Any) -> Tensor:
     """The tensor that an operation returned, or the first of several: a maximum, without its positions."""
     return result if isinstance(result, Tensor) else tensors_in(result)[0]
+
+
+def _is_position(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
 
 
 def _moved_again(call: Call, plain: Callable[[], Tensor], position: int) -> Tensor:

@@ -223,12 +223,20 @@ def test_masks_that_come_by_a_matrix_product_are_refused(name) -> None:
     [
         lambda v: PIECES[torch.bucketize(v, BOUNDS)][..., 1] * v,
         lambda v: F.embedding(torch.bucketize(v, BOUNDS), PIECES)[..., 1] * v,
+        lambda v: PIECES[torch.bucketize(v, BOUNDS)].unbind(-1)[1] * v,
         lambda v: F.one_hot(torch.bucketize(v, BOUNDS), 3).to(v) @ PIECES[:, 1] * v,
     ],
-    ids=["indexing", "embedding", "one_hot"],
+    ids=["indexing", "embedding", "unbind", "one_hot"],
 )
 def test_entries_of_larger_tables_are_refused(function) -> None:
     assert_refused(Between(function), r"with mul, .* a table of one dimension", METHODS)
+
+
+@pytest.mark.parametrize("like", [F.relu, lambda v: v > 0, lambda v: (v > 0).long()], ids=["values", "mask", "places"])
+def test_a_constant_may_take_the_form_of_a_signal(like) -> None:
+    scale = torch.tensor([0.5, -2.0, 1.0, 3.0, -1.0, 0.1], dtype=torch.float64)
+    network = Between(lambda v: v + scale.expand_as(like(v)) * F.relu(v))
+    assert_same_maps(METHODS, network, INPUTS, maps(lambda v: v + scale * F.relu(v)))
 
 
 def test_masks_from_other_tensors_select() -> None:
