@@ -80,6 +80,7 @@ def _is_same(first: Tensor, other: Tensor) -> bool:
 
 
 def _is_same_edge(first: tuple[Any, int], other: tuple[Any, int]) -> bool:
+    first, other = _without_aliases(first), _without_aliases(other)
     if first == other:
         return True
     (node, number), (other_node, other_number) = first, other
@@ -91,3 +92,10 @@ def _is_same_edge(first: tuple[Any, int], other: tuple[Any, int]) -> bool:
     return all(getattr(node, name) == getattr(other_node, name) for name in saved) and all(
         map(_is_same_edge, node.next_functions, other_node.next_functions)
     )
+
+
+def _without_aliases(edge: tuple[Any, int]) -> tuple[Any, int]:
+    """The edge before a tensor was given another type, which is not seen."""
+    while edge[0] is not None and edge[0].name() == "AliasBackward0":
+        edge = edge[0].next_functions[0]
+    return edge

@@ -66,7 +66,7 @@ class FunctionalMode(Memory, TorchFunctionMode):
         self._trace: AbstractContextManager[Any] = nullcontext()
         self._whole: WholeModules | None = None
         # The last result, which no operation has read yet.
-        self._unread: Any = None
+        self.unread: Any = None
 
     def __enter__(self) -> Self:
         whole = self.whole_modules()
@@ -87,7 +87,7 @@ class FunctionalMode(Memory, TorchFunctionMode):
         self._trace.__exit__(kind, error, traceback)
         # Their observers refer to this object: a cycle, which would outlive the call.
         self._trace, self._whole = nullcontext(), None
-        self._unread = None
+        self.unread = None
         self._forget()
 
     @contextmanager
@@ -144,10 +144,10 @@ class FunctionalMode(Memory, TorchFunctionMode):
         if saving_hooks(True) is not None and is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
             with torch.autograd.graph.saved_tensors_hooks(unchanged, unchanged):
-                self._unread = self._run(function, args, kwargs or {})
+                self.unread = self._run(function, args, kwargs or {})
         else:
-            self._unread = self._run(function, args, kwargs or {})
-        return self._unread
+            self.unread = self._run(function, args, kwargs or {})
+        return self.unread
 
     def _refuse_gradient(self) -> None:
         raise UnseenOperationError(
@@ -214,7 +214,7 @@ class FunctionalMode(Memory, TorchFunctionMode):
     def _may_be_overwritten(self, value: Tensor) -> bool:
         """Whether an operation may run in place: only the model's own later computations can notice it."""
         return (
-            value is self._unread
+            value is self.unread
             and self._is_free(value)
             and torch.is_grad_enabled()
             and not self.observed

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import UnseenOperationError
 from ..observing import describe, running_module
+from .tensors import tensors_in
 
 if TYPE_CHECKING:
     from .functional import FunctionalMode
@@ -35,13 +36,24 @@ def by_override(
     Raises:
         UnseenOperationError: no subclass implements the call.
     """
-    with mode.seeing():
-        for kind in kinds:
+    for kind in kinds:
+        with mode.seeing():
             result = kind.__torch_function__(function, kinds, args, kwargs)
-            if result is not NotImplemented:
-                return result
+        if result is not NotImplemented:
+            with torch._C.DisableTorchFunctionSubclass():
+                _note_wrapped(mode, result)
+            return result
     layer, name = describe(mode.model, running_module(mode.model)), getattr(function, "__name__", function)
     raise UnseenOperationError(
         f"{layer} calls {name}, which {' and '.join(kind.__name__ for kind in kinds)} does not implement: convert the "
         "tensor by as_subclass(torch.Tensor)"
     )
+
+
+def _note_wrapped(mode: FunctionalMode, result: Any) -> None:
+    """Let a result that was given the type of a subclass, which is not seen, be the tensor that was computed last."""
+    for computed, wrapped in zip(tensors_in(mode.unread), tensors_in(result), strict=False):
+        base = wrapped._base if computed is not wrapped else None
+        is_alias = base is not None and base is (computed if computed._base is None else computed._base)
+        if is_alias and wrapped.shape == computed.shape and wrapped.stride() == computed.stride():
+            mode.pass_on(computed, wrapped)

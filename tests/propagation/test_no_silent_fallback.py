@@ -329,6 +329,25 @@ def test_signals_may_be_of_a_subclass(kind) -> None:
     assert_same_maps(METHODS, Between(lambda v: F.relu(v.as_subclass(kind))), INPUTS, maps(F.relu))
 
 
+@pytest.mark.parametrize("kind", [Plain, Unwrapping])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda v, kind: (typed := v.as_subclass(kind)) * (typed > 0),
+        lambda v, kind: v.as_subclass(kind) * (v > 0),
+        lambda v, kind: v * (v.as_subclass(kind) > 0),
+        lambda v, kind: (rows := v.view(4, 6)).as_subclass(kind) * (rows > 0),
+        lambda v, kind: v.clone().as_subclass(kind).relu_(),
+        lambda v, kind: F.relu(v.clone().as_subclass(kind), inplace=True),
+        lambda v, kind: torch.cat([part.as_subclass(kind) for part in v.chunk(2, 1)], 1).clamp(min=0),
+    ],
+    ids=["product", "signal", "mask", "view", "relu_", "inplace", "cat"],
+)
+def test_activations_by_hand_may_be_of_a_subclass(function, kind) -> None:
+    """A tensor that was given another type is the tensor that it was."""
+    assert_same_maps(METHODS, Between(lambda v: function(v, kind)), INPUTS, maps(F.relu))
+
+
 @pytest.mark.parametrize("kind", [Plain, Unwrapping, Positive])
 def test_weights_may_be_of_a_subclass(kind) -> None:
     """What its override computes counts, not what its numbers alone would."""
