@@ -49,8 +49,6 @@ def _unusual_form(value: Tensor) -> str | None:
         return f"a tensor of layout {value.layout}: pass a dense one, as x.to_dense() is"
     if value.is_quantized:
         return f"quantised ({value.dtype}): pass x.dequantize()"
-    if value.is_meta:
-        return "on the meta device, where tensors have no values: pass one with values"
     if value.is_floating_point() and value.itemsize == 1:
         return f"{value.dtype}, in which PyTorch does not compute: pass x.to(torch.float32)"
     if _has_own_operations(type(value)):

@@ -366,7 +366,6 @@ def test_a_subclass_that_implements_nothing_is_refused() -> None:
 FORMS: dict[str, tuple[Callable[[], Tensor], str]] = {
     "sparse": (lambda: INPUTS.to_sparse(), "layout torch.sparse_coo.*to_dense"),
     "nested": (lambda: torch.nested.nested_tensor(list(INPUTS)), "nested tensor.*padded"),
-    "meta": (lambda: INPUTS.to("meta"), "meta device"),
     "quantised": (lambda: torch.quantize_per_tensor(INPUTS.float(), 0.1, 0, torch.qint8), "quantised.*dequantize"),
     "masked": (lambda: torch.masked.masked_tensor(INPUTS, INPUTS > 0), "MaskedTensor.*plain torch.Tensor"),
     "of eight bits": (lambda: INPUTS.to(torch.float8_e4m3fn), "float8.*torch.float32"),
