@@ -81,8 +81,16 @@ class _Reached(Exception):
 
 @contextmanager
 def evaluating(*modules: nn.Module | None) -> Iterator[None]:
-    """Modules in eval mode, none compiled, and autograd on, whatever the caller had; all as before afterwards."""
-    training = [part for module in modules if module is not None for part in module.modules() if part.training]
+    """Modules in eval mode, none compiled, and autograd on, whatever the caller had; all as before afterwards.
+
+    Buffers too: some networks count their calls, or follow statistics of their inputs in eval mode as well.
+    """
+    parts = [part for module in modules if module is not None for part in module.modules()]
+    training = [part for part in parts if part.training]
+    buffers = [(part, dict(part.named_buffers(recurse=False))) for part in parts]
+    # What is made in inference mode cannot be written elsewhere, and lazy layers have no values yet.
+    written = (b for _, own in buffers for b in own.values() if not (b.is_inference() or is_lazy(b)))
+    values = {buffer: (buffer._version, buffer.clone()) for buffer in written}
     for part in training:
         part.training = False
     try:
@@ -91,6 +99,12 @@ def evaluating(*modules: nn.Module | None) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+        for part, own in buffers:
+            part._buffers.update(own)
+        with torch.no_grad():
+            for buffer, (version, value) in values.items():
+                if buffer._version != version:
+                    buffer.copy_(value)
 
 
 @contextmanager

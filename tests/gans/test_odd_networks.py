@@ -80,6 +80,50 @@ def test_lazy_layers_draw_their_weights_once(recwarn: pytest.WarningsRecorder) -
     assert not recwarn.list
 
 
+# --- buffers ----------------------------------------------------------------------------------------------------------
+
+
+class Counting(nn.Sequential):
+    """Follows its inputs in eval mode too: in place, by a new buffer, and in a part of it."""
+
+    calls: Tensor
+    mean: Tensor
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__(*parts, nn.Sequential(nn.Identity()))
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(()))
+        self[-1].register_buffer("largest", torch.zeros(()))
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.calls += 1
+        self.mean = 0.9 * self.mean + 0.1 * input.detach().mean()
+        self[-1].largest.copy_(input.detach().max())
+        return super().forward(input)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda network: CodeSpaceAM(network, Drawing()),
+        lambda network: PixelAM(network, (1, 8, 8)),
+        lambda network: ImageSpaceAM(network, (1, 8, 8), "0"),
+    ],
+    ids=["codes", "pixels", "fourier"],
+)
+@pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
+def test_buffers_that_a_network_writes_are_as_before(make: Callable[[nn.Module], ActivationMaximizer]) -> None:
+    network = classifier(Counting)
+    network.calls.fill_(3)
+    before = {name: (buffer, buffer.clone()) for name, buffer in network.named_buffers()}
+    runs = make(network)
+    first, second = (runs.maximize(0, runs=3, seed=0, steps=6) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    for name, buffer in network.named_buffers():
+        assert buffer is before[name][0]
+        assert torch.equal(buffer, before[name][1])
+
+
 # --- what does not depend ---------------------------------------------------------------------------------------------
 
 
