@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from plugin.measuring.cases import COLOURS, IMPLEMENTATIONS, LABELS
-from plugin.measuring.networks import NAMES
-from plugin.measuring.results import Measurement, Results
+from plugin.measuring.measured_networks import NAMES
+from plugin.measuring.stored_results import Measurement, Results
 
 _MARKERS = {"ours": "o", "compiled": "D", "captum": "s", "zennit": "^"}
 

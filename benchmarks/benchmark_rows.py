@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plugin.measuring.cases import IMPLEMENTED, LRP_METHODS, SIGNAL_METHODS, TEN_TARGETS, Row, unsupported
-from plugin.measuring.networks import NAMES
+from plugin.measuring.measured_networks import NAMES
 
 EPSILON, PLUS_FLAT, _ = LRP_METHODS
 CONVOLUTIONAL = ("vgg16", "resnet50", "mobilenet_v2")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from plugin.measuring import cases, results
+from plugin.measuring import cases, stored_results
 from plugin.measuring.cases import Case, Row
-from plugin.measuring.results import Measurement, Results
+from plugin.measuring.stored_results import Measurement, Results
 from plugin.measuring.timing import clock
 
 Comparison = Callable[[Any], tuple[float | None, str]]
@@ -30,9 +30,9 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.timed = bool(config.getoption("benchmark_enable"))
         self._ends = time.monotonic() + 60 * float(os.environ.get("MINUTES", "inf"))
-        self._folder = Path(os.environ.get("RESULTS", results.FOLDER))
+        self._folder = Path(os.environ.get("RESULTS", stored_results.FOLDER))
         self._results: dict[str, Results] = {}
-        self._commit = results.commit() if self.timed else ""
+        self._commit = stored_results.commit() if self.timed else ""
         self._reporter = config.pluginmanager.get_plugin("terminalreporter")
         self._capture = config.pluginmanager.get_plugin("capturemanager")
 
@@ -43,10 +43,10 @@ class Session:
 
     def put(self, row: Row, **found: Any) -> Measurement:
         """Write down what was found, and say it."""
-        path = results.result_path(row.device, self._folder)
+        path = stored_results.result_path(row.device, self._folder)
         if row.device not in self._results:
             self._results[row.device] = Results.read(path) if path.exists() else Results({})
-            self._results[row.device].machine = results.machine_facts(row.device)
+            self._results[row.device].machine = stored_results.machine_facts(row.device)
         measurement = self._results[row.device].put(row, self._commit, **found)
         self._results[row.device].write(path)
         return measurement

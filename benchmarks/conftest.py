@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmark_session import Comparison, Session
 
     from plugin.measuring.cases import Case, Row
-    from plugin.measuring.memory import FreshProcesses
+    from plugin.measuring.peak_memory import FreshProcesses
 
 # For the rounds of one row.
 _ROW_SECONDS = {"cpu": 2.5, "cuda": 1.0}
@@ -46,7 +46,7 @@ def session(pytestconfig: pytest.Config) -> "Session":
 
 @pytest.fixture(scope="session")
 def fresh_processes(session: "Session") -> "Iterator[FreshProcesses]":
-    from plugin.measuring.memory import FreshProcesses
+    from plugin.measuring.peak_memory import FreshProcesses
 
     with FreshProcesses(small=not session.timed) as processes:
         yield processes

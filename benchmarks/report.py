@@ -8,11 +8,11 @@ from pathlib import Path
 from benchmark_figures import draw
 
 from plugin.files import write_text
-from plugin.measuring import results, targets
+from plugin.measuring import required_values, stored_results
 from plugin.measuring.cases import IMPLEMENTATIONS, LABELS, Row
-from plugin.measuring.networks import NAMES
-from plugin.measuring.results import Measurement, Results
-from plugin.measuring.targets import TARGETS, Finding, Target
+from plugin.measuring.measured_networks import NAMES
+from plugin.measuring.required_values import TARGETS, Finding, Target
+from plugin.measuring.stored_results import Measurement, Results
 from plugin.measuring.timing import spread
 
 ROOT = Path(__file__).parents[1]
@@ -57,8 +57,8 @@ def summary(found: Results) -> str:
     head = ["method", "unit", "target", "measured (range of medians)", "rows within target"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for target in _of_device(found):
-        findings = targets.findings(found, target)
-        reached, all_of_them = targets.reached(findings)
+        findings = required_values.findings(found, target)
+        reached, all_of_them = required_values.reached(findings)
         medians = sorted(finding.value.median for finding in findings)
         span = f"{medians[0]:.2f} to {medians[-1]:.2f}" if medians else "not measured"
         share = f"{reached} of {all_of_them}" if medians else "-"
@@ -116,7 +116,7 @@ def table(found: Results) -> str:
     head = ["method", "batch", "unit", "target", *NAMES.values()]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for target in _of_device(found):
-        findings = targets.findings(found, target)
+        findings = required_values.findings(found, target)
         for method in target.methods:
             for batch in target.batches:
                 cells = [_cell(findings, method, batch, network) for network in NAMES]
@@ -243,9 +243,9 @@ def written(found: dict[str, Results]) -> dict[Path, str]:
     return {path: replaced(path.read_text(encoding="utf-8"), "\n\n".join(each)) for path, each in sections.items()}
 
 
-def main(folder: Path = results.FOLDER) -> int:
+def main(folder: Path = stored_results.FOLDER) -> int:
     """Write everything; returns the exit code."""
-    files = results.stored(folder)
+    files = stored_results.stored(folder)
     if not files:
         print(f"there are no results in {folder}: make bench", file=sys.stderr)
         return 1

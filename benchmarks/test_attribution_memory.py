@@ -4,7 +4,7 @@ import pytest
 from benchmark_rows import memory_rows
 
 from plugin.measuring.cases import Row
-from plugin.measuring.memory import peak_on_gpu
+from plugin.measuring.peak_memory import peak_on_gpu
 
 
 @pytest.mark.parametrize(("network", "method", "device", "batch", "implementation"), memory_rows())

@@ -3,9 +3,9 @@
 import pytest
 import report
 
-from plugin.measuring import results
+from plugin.measuring import stored_results
 from plugin.measuring.cases import Row
-from plugin.measuring.results import Results
+from plugin.measuring.stored_results import Results
 
 PAGE = f"# Title\n\n{report._BEGIN}\nold\n{report._END}\n\nEnd.\n"
 
@@ -13,7 +13,7 @@ PAGE = f"# Title\n\n{report._BEGIN}\nold\n{report._END}\n\nEnd.\n"
 @pytest.fixture
 def found():
     """Times that nobody measured."""
-    found = Results(results.machine_facts("cpu"))
+    found = Results(stored_results.machine_facts("cpu"))
     for implementation, seconds in (
         ("ours", (1.0, 1.2, 1.4)),
         ("captum", (2.0, 2.0, 2.0)),
@@ -44,7 +44,7 @@ def test_tables_show_hits_and_misses(found):
 
 
 def test_pages_have_the_tables_of_the_stored_results():
-    stored = {stem: Results.read(path) for stem, path in results.stored(results.FOLDER).items()}
+    stored = {stem: Results.read(path) for stem, path in stored_results.stored(stored_results.FOLDER).items()}
     for path, text in report.written(stored).items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is older than the stored results: make report"
 

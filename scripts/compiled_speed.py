@@ -26,8 +26,8 @@ from page_tables import markdown, with_table
 from plugin import accelerate
 from plugin.attr import GuidedBackprop, LRPTranspose
 from plugin.files import write_text
-from plugin.measuring import networks
-from plugin.measuring.results import commit, machine_facts
+from plugin.measuring import measured_networks
+from plugin.measuring.stored_results import commit, machine_facts
 from plugin.measuring.timing import spread
 
 STORED = ROOT / "scripts" / "compiled_speed.json"
@@ -71,7 +71,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def measured(name: str) -> dict[str, list[float]]:
     """For each call its time over that of the eager baseline, a number for each round."""
-    timed = calls(networks.build(name), networks.images(1))
+    timed = calls(measured_networks.build(name), measured_networks.images(1))
     rounds = [{key: seconds(call) for key, call in timed.items()} for _ in range(ROUNDS)]
     return {key: [round(each[key] / each["baseline, eager"], 4) for each in rounds] for key in timed}
 
@@ -88,10 +88,12 @@ def rewritten(text: str, stored: dict[str, Any]) -> str:
     """A page with the stored results in its table."""
     rows = []
     for name, found in stored["networks"].items():
-        rows.append([f"{networks.NAMES[name]}, baseline", "1", cell(found["baseline, compiled"]), ""])
+        rows.append([f"{measured_networks.NAMES[name]}, baseline", "1", cell(found["baseline, compiled"]), ""])
         for method in METHODS:
             label = method if " " in method else f"`{method}`"
-            rows.append([f"{networks.NAMES[name]}, {label}", *(cell(found[f"{method}, {way}"]) for way in WAYS)])
+            rows.append(
+                [f"{measured_networks.NAMES[name]}, {label}", *(cell(found[f"{method}, {way}"]) for way in WAYS)]
+            )
     return with_table(text, "compiled speed", markdown(["one image, x baseline", *WAYS], rows))
 
 

@@ -33,15 +33,15 @@ from page_tables import markdown, with_table
 from plugin import accelerate, models
 from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
 from plugin.files import write_text
-from plugin.measuring import networks
-from plugin.measuring.results import machine_facts
+from plugin.measuring import measured_networks
+from plugin.measuring.stored_results import machine_facts
 
 STORED, PAGE = ROOT / "scripts" / "rounding.json", ROOT / "docs" / "accelerate.md"
 SQUEEZENET = Path(os.environ.get("REAL_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
 PHOTOGRAPHS = ("cat", "coffee", "china")
 DIFFERENT = 1e-3  # from here on a quotient counts as another one
 NAMES = {"all-cnn-c": "All-CNN-C trained", "squeezenet1_0": "SqueezeNet trained"} | {
-    name: f"{title} random" for name, title in networks.NAMES.items()
+    name: f"{title} random" for name, title in measured_networks.NAMES.items()
 }
 # The rows of the first table: a network, a side of its images, methods.
 COMPILED = (
@@ -70,10 +70,10 @@ METHODS_IN_BFLOAT16 = ("guided", "deconvnet", "epsilon", "epsilon_plus_flat", "e
 @cache
 def case(name: str, side: int) -> tuple[nn.Module, Tensor]:
     """A network in eval mode, and its images `(N, 3, side, side)`: photographs where it was trained, else random."""
-    if name in networks.NAMES:
+    if name in measured_networks.NAMES:
         generator = torch.Generator().manual_seed(1)
         count = 2 if side < 224 else 1
-        return networks.build(name), torch.rand(count, 3, side, side, generator=generator) * 4.2 - 2.0
+        return measured_networks.build(name), torch.rand(count, 3, side, side, generator=generator) * 4.2 - 2.0
     checkpoint = {"squeezenet1_0": SQUEEZENET / "squeezenet1_0_imagenet.safetensors"}.get(name)
     model = models.load(name, checkpoint=checkpoint) if checkpoint else models.load(name)
     photographs = models.sample_images()

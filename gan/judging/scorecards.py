@@ -32,7 +32,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ScorecardRow:
     """One measure.
 
     Attributes:
@@ -56,11 +56,11 @@ class Scorecard:
         random_codes: of how many the best one is the baseline's; 0 without it.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ScorecardRow, ...]
     images: dict[str, Tensor]
     random_codes: int
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[ScorecardRow]:
         return iter(self.rows)
 
     def __getitem__(self, measure: str) -> dict[str, float]:

@@ -21,7 +21,7 @@ from ..maximising.targets import Units, class_probabilities
 from ..reals import Reals, images_and_labels
 from .baselines import batch_speedup, best_of_random, best_of_real, pixel_ascent
 from .measures import diversity, nearest, neighbour_distances, precision
-from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Row, Scorecard
+from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Scorecard, ScorecardRow
 
 # A judge that is right less often on real images is no judge.
 WEAK = 0.5
@@ -102,7 +102,7 @@ def scorecard(
     for measure, label in MEASURES.items():
         values = {name: column[measure] for name, column in columns.items() if measure in column}
         if values:
-            rows.append(Row(measure, label, values))
+            rows.append(ScorecardRow(measure, label, values))
     return Scorecard(tuple(rows), images, count)
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class AscentSettings:
     """How an ascent runs; the arguments of `ActivationMaximizer.maximize`.
 
     Attributes:
@@ -85,7 +85,7 @@ class Ascent:
         tried: Tensor,
         seeds: list[int],
         randoms: list[torch.Generator],
-        settings: Settings,
+        settings: AscentSettings,
     ) -> None:
         self.maximizer, self.units, self.seeds, self.randoms, self.settings = maximizer, units, seeds, randoms, settings
         runs = len(codes)

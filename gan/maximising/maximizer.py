@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from ..reals import Reals, images_and_labels
 from ..seeds import random_generator
 from .activations import Activations
-from .ascent import Ascent, Settings
+from .ascent import Ascent, AscentSettings
 from .batching import in_blocks
 from .climbing import Climb
 from .reached import reached_by_data
@@ -210,7 +210,7 @@ class ActivationMaximizer:
         units = Units(target, count, self.activations)
         _refuse_repeated(units, numbers, init)
         wanted = self._wanted(units, stop_at, real)
-        settings = Settings(whole("steps", steps), wanted, whole("least_steps", least_steps), float(repulsion))
+        settings = AscentSettings(whole("steps", steps), wanted, whole("least_steps", least_steps), float(repulsion))
         randoms = [random_generator(number) for number in numbers]
         if init is None:
             codes, tried = self.start(units, randoms, _clear(wanted, count, of_data=isinstance(stop_at, str)))

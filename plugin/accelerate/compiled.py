@@ -16,7 +16,7 @@ from ..inputs import Inputs, as_tuple, check_finite
 from .graphs import PRECISIONS, Table, as_on_a_cpu, in_bfloat16, in_channels_last
 from .programs import Program
 from .recording import check_attribution, record
-from .targets import index_tensor
+from .target_positions import index_tensor
 
 Shapes = tuple[torch.Size, ...]
 

@@ -22,7 +22,7 @@ from ..inputs import Inputs, as_tuple, check_finite
 from ..kernels.tracing import building_graph
 from .graphs import Table, aten
 from .recording import check_attribution, record
-from .targets import index_tensor
+from .target_positions import index_tensor
 
 _KEPT = 16  # recordings for each attribution: for other shapes, and for train and eval mode
 _PLAIN = (bool, int, float, str, torch.dtype, PropagationRule)

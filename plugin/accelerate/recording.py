@@ -16,7 +16,7 @@ from ..errors import NotSupportedError, OptionTypeError
 from ..inputs import Inputs, as_tuple
 from ..kernels.tracing import tracing
 from .graphs import Table, combined, constants, drop_aliases, split, values_decide
-from .targets import Pick
+from .target_positions import Pick
 from .weights import LiveWeights
 
 _READS_VALUE = "out of a tracing tensor"  # part of PyTorch's message when a value is read

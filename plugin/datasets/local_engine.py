@@ -80,7 +80,7 @@ class ErrorLimit:
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedPicture:
     """What is known of a picture before it is explained: its pixels or why there are none, its content's hash."""
 
     pixels: NDArray[np.uint8] | str
@@ -96,17 +96,17 @@ Progress: TypeAlias = str | Callable[[int, int | None], None]
 STEPS = ("read", "decode", "forward", "backward", "write")
 
 
-def read_picture(source: Source, preprocessing: Preprocessing, record: Record) -> Picture:
+def read_picture(source: Source, preprocessing: Preprocessing, record: Record) -> DecodedPicture:
     """Read and decode a picture; any thread may call it."""
     started = perf_counter()
     data, digest = content_sha256(source, record)
     was_read = perf_counter()
     pixels = data if isinstance(data, str) else pixels_of(data, preprocessing)
-    return Picture(pixels, digest, was_read - started, perf_counter() - was_read)
+    return DecodedPicture(pixels, digest, was_read - started, perf_counter() - was_read)
 
 
 def rows_of(
-    explain: Explain, block: Block, pictures: Sequence[Picture], labels: Labels | None, batch_size: int
+    explain: Explain, block: Block, pictures: Sequence[DecodedPicture], labels: Labels | None, batch_size: int
 ) -> Rows:
     """The rows of a block; a picture that cannot be explained has only its error."""
     numbers = None if labels is None else [labels(record) for record in block.records]
@@ -197,7 +197,7 @@ class LocalEngine:
 
     def _read_ahead(
         self, readers: Executor, source: Source, blocks: Iterable[Block]
-    ) -> Iterator[tuple[Block, list[Picture]]]:
+    ) -> Iterator[tuple[Block, list[DecodedPicture]]]:
         """Blocks with their pictures; the next one is being read meanwhile."""
         waiting: deque[Block] = deque()
         upcoming = iter(blocks)

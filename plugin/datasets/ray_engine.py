@@ -24,7 +24,7 @@ from ..models import Preprocessing
 from . import paths
 from .explain import Explain
 from .labels import Labels
-from .local_engine import STEPS, ErrorLimit, Picture, Progress, Seconds, progress_bar, read_picture, rows_of
+from .local_engine import STEPS, DecodedPicture, ErrorLimit, Progress, Seconds, progress_bar, read_picture, rows_of
 from .records import Block, LookupSink, Sink, Source
 
 # Blocks of a wave. An actor loads the network once in a wave.
@@ -169,7 +169,7 @@ class ReadBlock:
             return {"block": row["block"], "pictures": b"", "failure": _pickled(error)}
         return {"block": row["block"], "pictures": pickle.dumps(pictures), "failure": b""}
 
-    def _read(self, record: Any) -> Picture:
+    def _read(self, record: Any) -> DecodedPicture:
         return read_picture(self.source, self.preprocessing, record)
 
 
@@ -205,7 +205,7 @@ class ExplainBlock:
                 done["failure"] = _pickled(error)
         return {name: np.array([value], object if isinstance(value, bytes) else None) for name, value in done.items()}
 
-    def _explain(self, block: Block, pictures: list[Picture]) -> dict[str, Any]:
+    def _explain(self, block: Block, pictures: list[DecodedPicture]) -> dict[str, Any]:
         before = dict(self.explain.seconds)
         # Ray repeats what an actor had begun when it was killed; it may have written the block just before.
         errors = self.sink.errors_of(block) if isinstance(self.sink, LookupSink) else None

@@ -13,7 +13,7 @@ from ..figures import as_image
 from ..files import replacing, write_text
 from ..models import Preprocessing
 from ..statistics import Quartiles, quartiles
-from .page import embedded, page, table
+from .report_page import embedded, page, table
 from .unit_findings import NetworkFindings, UnitFinding
 from .units import evenly
 

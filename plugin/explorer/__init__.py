@@ -2,14 +2,14 @@
 
 `app.PAGES` lists the pages. Its rooms from low to high; each imports from those above it in this list only:
 
-    server, choices     jobs, downloads, time and memory; methods and rules by name
-    inputs              networks, checkpoints, pictures, sets of images
-    settings            what a page shows, and how a link says it
-    maps                questions, answers, figures, files, programs
-    widgets             what pages share on the screen
-    pages               a folder each, which could be deleted
-
-`show` draws the maps of the pages in a notebook.
+    server      jobs, downloads, time and memory, texts of strangers
+    inputs      networks, checkpoints, pictures, sets of images
+    choices     methods and rules by name; the settings of a page, and how a link says them
+    maps        questions, answers, figures, files, programs
+    widgets     the parts that pages share on the screen
+    pages       a folder each, which could be deleted
+    app         the list of pages
+    serving     the command line, and `show`, which draws the maps of the pages in a notebook
 
 Streamlit is used in `widgets`, in `page.py` of each page, and in the files of `server` that meet the browser. The rest
 serves tests and notebooks as well.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from plugin.extras import require_own
 
 if TYPE_CHECKING:
-    from .notebooks import show
+    from .serving.notebooks import show
 
 __all__ = ["show"]
 
@@ -31,6 +31,6 @@ def __getattr__(name: str) -> Any:
     """What notebooks use, imported at its first use: the server begins to answer before PyTorch is imported."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import notebooks
+    from .serving import notebooks
 
     return getattr(notebooks, name)

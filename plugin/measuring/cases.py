@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..attr import LRPTranspose
 from ..attr.methods import METHODS
 from ..rules.presets import epsilon
-from . import networks, peers
+from . import measured_networks, peers
 
 TARGET, TEN_TARGETS = 3, "ten-targets"
 SIGNAL_METHODS = ("guided-backprop", "deconvnet")
@@ -53,7 +53,7 @@ class Row:
     """One line of the results.
 
     Attributes:
-        network: a key of `networks.NAMES`, or the name of another measured model.
+        network: a key of `measured_networks.NAMES`, or the name of another measured model.
         method: a key of `LABELS`, or the name of another measured call.
         implementation: a key of `IMPLEMENTATIONS`.
         batch: images per call.
@@ -89,7 +89,8 @@ def prepared(row: Row, small: bool = False, mode: str = "") -> Iterator[Case]:
 
     Args:
         row: the row of an attribution.
-        small: a stand-in for the network, see `networks.build`, and modes of compiling that are quick to prepare.
+        small: a stand-in for the network, see `measured_networks.build`, and modes of compiling that are quick to
+            prepare.
         mode: of compiling, see `accelerate.compile`; by default the fastest of the device.
 
     Raises:
@@ -97,7 +98,7 @@ def prepared(row: Row, small: bool = False, mode: str = "") -> Iterator[Case]:
     """
     # zennit keeps its hooks on the network as long as it is in use: it gets one of its own.
     model = _network(row.network, row.device, small, row.implementation == "zennit")
-    images = networks.images(row.batch, small).to(row.device)
+    images = measured_networks.images(row.batch, small).to(row.device)
     count = 10 if row.method == TEN_TARGETS else 1
     with ExitStack() as stack:
         if row.implementation == "zennit":
@@ -138,7 +139,7 @@ def full_precision() -> Iterator[None]:
 def reference(row: Row, small: bool = False, stabiliser: float | None = None) -> Tensor:
     """This package's own map, uncompiled and in full precision; for LRP-epsilon with a given stabiliser."""
     model = _network(row.network, row.device, small, False)
-    images = networks.images(row.batch, small).to(row.device)
+    images = measured_networks.images(row.batch, small).to(row.device)
     with full_precision():
         if stabiliser is None:
             return _ours(row.method, model, images, TARGET)()
@@ -175,7 +176,7 @@ def tolerance(row: Row, small: bool = False) -> float | None:
 
 @lru_cache(maxsize=2)
 def _network(name: str, device: str, small: bool, own: bool) -> nn.Module:
-    return networks.build(name, small).to(device)
+    return measured_networks.build(name, small).to(device)
 
 
 def _attribution(method: str, model: nn.Module) -> Any:

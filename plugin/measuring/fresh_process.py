@@ -8,9 +8,9 @@ import os
 import sys
 from typing import Any
 
-from . import cases, networks
+from . import cases, measured_networks
 from .cases import Row
-from .memory import FLOOR, LOAD
+from .peak_memory import FLOOR, LOAD
 
 
 def _in_fork(request: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _peak_of_this_process(row: Row, small: bool) -> int:
     from resource import RUSAGE_SELF, getrusage
 
     if row.implementation in (LOAD, FLOOR):
-        model, images = networks.build(row.network, small), networks.images(row.batch, small)
+        model, images = measured_networks.build(row.network, small), measured_networks.images(row.batch, small)
         if row.implementation == FLOOR:
             cases.floor(model, images)
     else:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from . import cases, networks
+from . import cases, measured_networks
 from .cases import Row
 
 # Calls of a fresh process besides an implementation's: only load, or run the floor.
@@ -83,7 +83,7 @@ def peak_on_gpu(row: Row, small: bool = False) -> tuple[int, int]:
         plain.floor()
         floor_peak = torch.cuda.max_memory_allocated(row.device) - before
     # The call's images are part of its preparation.
-    before = _restarted(row.device) + networks.images(row.batch, small).nbytes
+    before = _restarted(row.device) + measured_networks.images(row.batch, small).nbytes
     with cases.prepared(row, small) as case:
         case.call()
     return torch.cuda.max_memory_allocated(row.device) - before, floor_peak

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .cases import LRP_METHODS, SIGNAL_METHODS, TEN_TARGETS, Row
-from .results import Measurement, Results
+from .stored_results import Measurement, Results
 from .timing import Spread, quotients, spread
 
 EPSILON, PLUS_FLAT, GAMMA_BOX = LRP_METHODS

@@ -159,7 +159,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int
     return statistics.accuracy(network, zip(inputs, labels.split(batch_size), strict=True))
 
 
-class Trainer:
+class ClassMapTrainer:
     """One run in one folder: `training.pt` holds all that is needed to go on to the bit-same result.
 
     Args:
@@ -324,7 +324,7 @@ def _train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | N
     images, labels = (tensor[:limit] for tensor in cifar10(data, train=True))
     test_images, test_labels = (tensor[:limit] for tensor in cifar10(data, train=False))
     earlier = _metadata_of(recipe.started_from) if recipe.started_from else {}
-    trainer = Trainer(recipe, folder, images, labels)
+    trainer = ClassMapTrainer(recipe, folder, images, labels)
     trainer.resume()
     trainer.run(lambda network: accuracy(network, test_images, test_labels))
     network = trainer.averaged()

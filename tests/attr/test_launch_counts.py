@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from plugin.attr import GuidedBackprop, LRPTranspose
-from plugin.measuring import cases, networks
+from plugin.measuring import cases, measured_networks
 
 aten = torch.ops.aten
 # They allocate, ask, or give another view of the same values; a number on the processor is an argument of the launch.
@@ -69,12 +69,12 @@ class Launches(TorchDispatchMode):
 @lru_cache(maxsize=1)
 def measured_network(name: str) -> tuple[nn.Module, Tensor]:
     with torch.device("meta"):
-        network = networks.build(name)
-    return network, torch.empty(1, 3, networks.SIDE, networks.SIDE, device="meta")
+        network = measured_networks.build(name)
+    return network, torch.empty(1, 3, measured_networks.SIDE, measured_networks.SIDE, device="meta")
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("name", measured_networks.NAMES)
 def test_launches_are_hardly_more_than_those_of_a_gradient(name: str, method: str) -> None:
     network, image = measured_network(name)
     with Launches() as floor:

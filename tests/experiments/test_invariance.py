@@ -22,19 +22,19 @@ from plugin.experiments.invariance import (
     LayerInvariance,
     MaximisingSet,
     PictureResponse,
-    command,
     invariance,
     maximising_sets,
     median_responses,
     response_quartiles,
     spherical_interpolation,
     study,
+    study_command,
     sufficiency,
     transform,
     vendi_score,
 )
 from plugin.experiments.invariance.figures import firing_figure, invariance_figure, maximising_set_figure
-from plugin.experiments.invariance.study import Subject
+from plugin.experiments.invariance.study import StudySubject
 from plugin.experiments.sanity import untrained
 from plugin.experiments.units import layers_with_units, output_layer, responses_in_the_middle
 
@@ -457,29 +457,29 @@ def options_of(**changed: Any) -> argparse.Namespace:
 
 
 def test_finished_parts_are_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    subject = Subject("net", convolutional_network(), random(100, 3, 12, 12))
-    (first,) = command.run([subject], tmp_path / "new", options_of(figures=["A"]), {})
+    subject = StudySubject("net", convolutional_network(), random(100, 3, 12, 12))
+    (first,) = study_command.run([subject], tmp_path / "new", options_of(figures=["A"]), {})
     assert "net-trained A" in capsys.readouterr().err
     part = tmp_path / "new" / "net-trained-A.json"
     content = json.loads(part.read_text())
     content["results"][0]["channels"] = [77]
     part.write_text(json.dumps(content))
-    (second,) = command.run([subject], tmp_path / "new", options_of(figures=["A"]), {})
+    (second,) = study_command.run([subject], tmp_path / "new", options_of(figures=["A"]), {})
     assert second.invariance["trained"][0].channels == [77]
     assert second.invariance["untrained"] == first.invariance["untrained"]
-    (third,) = command.run([subject], tmp_path / "new", options_of(figures=["A"], seed=1), {})
+    (third,) = study_command.run([subject], tmp_path / "new", options_of(figures=["A"], seed=1), {})
     assert third.invariance["trained"][0].channels == first.invariance["trained"][0].channels
     with torch.no_grad():
         subject.network[0].weight.mul_(2)
     part.write_text(json.dumps(content))
-    (fourth,) = command.run([subject], tmp_path / "new", options_of(figures=["A"]), {})
+    (fourth,) = study_command.run([subject], tmp_path / "new", options_of(figures=["A"]), {})
     assert fourth.invariance["trained"][0].channels != [77]
 
 
 def test_an_interrupted_run_leaves_what_it_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    subject = Subject("net", convolutional_network(), random(100, 3, 12, 12))
+    subject = StudySubject("net", convolutional_network(), random(100, 3, 12, 12))
     measure = study.sufficiency
 
     def interrupted(network: nn.Module, images: Tensor, layers: Sequence[str], *more: Any) -> list[PictureResponse]:
@@ -487,10 +487,10 @@ def test_an_interrupted_run_leaves_what_it_finished(
             raise KeyboardInterrupt
         return measure(network, images, layers, *more)
 
-    monkeypatch.setattr(command, "read_subject", lambda *_: subject)
+    monkeypatch.setattr(study_command, "read_subject", lambda *_: subject)
     monkeypatch.setattr(study, "sufficiency", interrupted)
     arguments = ["net", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--figures", "A", "B"]
-    assert command.main(arguments) == 130
+    assert study_command.main(arguments) == 130
     assert "goes on from the parts" in capsys.readouterr().err
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {"net-trained-A", "net-trained-B-0"}
 
@@ -501,9 +501,9 @@ def test_solutions_in_code_space_and_pixels(tmp_path: Path) -> None:
         torch.manual_seed(0)
         generator = MLPGAN((3, 12, 12), code_size=8).generator.eval().requires_grad_(False)
     faint = 0.01 * random(100, 3, 12, 12)  # so that every run finds more
-    subject = Subject("net", convolutional_network(), faint, as_inputs=lambda image: 2 * image - 1)
+    subject = StudySubject("net", convolutional_network(), faint, as_inputs=lambda image: 2 * image - 1)
     options = options_of(figures=["B", "C"], maximize=["pixel", "tiny"], units=1, runs=3, layers=2)
-    (found,) = command.run([subject], tmp_path, options, {"tiny": generator})
+    (found,) = study_command.run([subject], tmp_path, options, {"tiny": generator})
     assert {response.layer for response in found.sufficiency["trained"]} == {"0", ""}  # "6" returns the output
     methods = {"no image", "guided", "gradient", "maximised, pixel", "maximised, tiny"}
     assert all(response.responses.keys() == methods for response in found.sufficiency["trained"])
@@ -522,7 +522,7 @@ def test_solutions_in_code_space_and_pixels(tmp_path: Path) -> None:
 
 def test_the_report_is_one_file_that_needs_nothing_else(tmp_path: Path) -> None:
     network, images = convolutional_network(), random(100, 3, 12, 12)
-    command.run([Subject("net", network, images)], tmp_path, options_of(), {})
+    study_command.run([StudySubject("net", network, images)], tmp_path, options_of(), {})
     report = (tmp_path / "report.html").read_text()
     body = report[report.rindex("</script><h2>") :]
     assert body.count("plotly-graph-div") == 3
@@ -557,12 +557,12 @@ def test_solutions_are_drawn_with_the_path_between_them() -> None:
 
 
 def test_errors_end_the_command_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["all-cnn-c", "--data", str(tmp_path)]) == 2
+    assert study_command.main(["all-cnn-c", "--data", str(tmp_path)]) == 2
     assert "error: no CIFAR-10 in" in capsys.readouterr().err
 
 
 def test_on_a_shipped_network(real_data: Path, tmp_path: Path) -> None:
     """Two layers of the max-pooling twin by the command line."""
     arguments = ["model-c", "--data", str(real_data / "cifar10"), "--out", str(tmp_path), "--figures", "B"]
-    assert command.main([*arguments, "--images", "20", "--layers", "2", "--units", "1"]) == 0
+    assert study_command.main([*arguments, "--images", "20", "--layers", "2", "--units", "1"]) == 0
     assert len(list(tmp_path.glob("model-c-*.json"))) == 4

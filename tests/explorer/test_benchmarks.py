@@ -14,9 +14,9 @@ from support.simulator import run
 from plugin import devices
 from plugin.explorer.pages.benchmarks import benchmark_charts, measuring_here
 from plugin.explorer.server.jobs import Job, Stopped
-from plugin.measuring import networks, results
+from plugin.measuring import measured_networks, stored_results
 from plugin.measuring.cases import Row
-from plugin.measuring.results import Measurement, Results
+from plugin.measuring.stored_results import Measurement, Results
 
 opened = partial(simulator.opened, "benchmarks")
 OURS, CAPTUM = Row("vgg16", "lrp-epsilon"), Row("vgg16", "lrp-epsilon", "captum")
@@ -26,7 +26,7 @@ BROKEN = Row("vgg16", "lrp-epsilon-gamma-box", "zennit")
 @pytest.fixture
 def example():
     """Times that nobody measured, in a file that no page shows but those of this test."""
-    machine = results.machine_facts("cpu")
+    machine = stored_results.machine_facts("cpu")
     rows = (
         Measurement(OURS, (1.0, 1.0), (1.0, 1.2), 100, 105, commit="abc"),
         Measurement(CAPTUM, (2.0, 2.0), (4.4, 4.4), 100, 200, commit="abc"),
@@ -39,7 +39,7 @@ def example():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty place for stored results."""
-    monkeypatch.setattr(results.stored, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(stored_results.stored, "__defaults__", (tmp_path,))
     return tmp_path
 
 
@@ -247,4 +247,4 @@ def test_charts_hold_the_medians(example):
     assert (dots["Captum"].x, dots["Captum"].y) == ((2.2,), (2.0,))
     assert "zennit" not in dots
     assert set(benchmark_charts.COLOURS) >= {row.implementation for row in measuring_here.rows_to_measure("vgg16", 1)}
-    assert set(networks.NAMES) == {"vgg16", "resnet50", "mobilenet_v2", "vit_b_16"}
+    assert set(measured_networks.NAMES) == {"vgg16", "resnet50", "mobilenet_v2", "vit_b_16"}

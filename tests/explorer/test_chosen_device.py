@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from plugin import devices
+from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import offered_networks, offered_pictures
 from plugin.explorer.inputs.folder_predictions import FolderPredictions
 from plugin.explorer.inputs.picture_collections import of_samples
@@ -31,7 +32,6 @@ from plugin.explorer.server.device_memory import OutOfDeviceMemory, guarded
 from plugin.explorer.server.jobs import Job
 from plugin.explorer.server.meter import Meter
 from plugin.explorer.server.turns import JOBS, MAPS, turns_on
-from plugin.explorer.settings import Settings
 from plugin.explorer.widgets import kept_results
 
 pytestmark = pytest.mark.timeout(120)
@@ -114,7 +114,7 @@ def maximised(look):
 
 
 ASKED = Question("lrp-epsilon", target=3)
-RESULT = answers.Result(np.ones((3, 32, 32), np.float32), 0.0, None)
+RESULT = answers.Answer(np.ones((3, 32, 32), np.float32), 0.0, None)
 WORK = {
     "logits": lambda look: answers.outputs(look.subject, CAT.image),
     "responses": lambda look: answers.responses(look.subject, CAT.image, "network.features.relu5"),

@@ -19,7 +19,8 @@ from gan.maximising.objectives import direction
 from gan.maximising.priors import PRIORS as PRIORS_OF_GAN
 from gan.maximising.spaces import SPACES as SPACES_OF_GAN
 from plugin.experiments import units
-from plugin.explorer.fitting import follow, generator_of, to_be_maximised
+from plugin.explorer.choices.fitting import follow, generator_of, to_be_maximised
+from plugin.explorer.choices.settings import PRIORS, Settings
 from plugin.explorer.inputs import image_sets, offered_networks
 from plugin.explorer.inputs.offered_pictures import sample
 from plugin.explorer.inputs.subject import Subject, layer_shapes
@@ -30,7 +31,6 @@ from plugin.explorer.pages.code_space.plans import endings, plan_of, settled
 from plugin.explorer.pages.code_space.runs import maximize
 from plugin.explorer.pages.invariance import figure_findings, figure_programs, figure_questions, figure_reports
 from plugin.explorer.server.jobs import Job
-from plugin.explorer.settings import PRIORS, Settings
 from plugin.observing import outputs_of
 
 DIGITS = Settings(network="mnist-classifier", generator="gan-mnist", runs=3, steps=12)

@@ -11,13 +11,13 @@ from scipy.stats import spearmanr
 from support.simulator import maps, opened, png, programs, run, turn_to, widget
 
 from plugin import models
+from plugin.explorer.choices.settings import B, Settings, from_query
 from plugin.explorer.inputs import offered_networks, offered_pictures
 from plugin.explorer.maps import answers, comparisons
 from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.maps.shown_maps import Shown
 from plugin.explorer.pages.compare import sides
-from plugin.explorer.settings import B, Settings, from_query
-from plugin.explorer.untrusted_text import quoted
+from plugin.explorer.server.untrusted_text import quoted
 
 PHOTOGRAPH = png(models.sample_images()["astronaut"])
 NETWORKS, SAMPLES = offered_networks.choices(), offered_pictures.samples()
@@ -131,7 +131,7 @@ def test_equal_and_zero_maps():
     a = shown()
     assert comparisons.compared(a, a).equal
     assert {row["A and B"] for row in comparisons.measures(comparisons.compared(a, a))} == {"1.000"}
-    zero = Shown(a.settings, a.asked, answers.Result(np.zeros((3, 32, 32), np.float32), 0.0, None), 0.0)
+    zero = Shown(a.settings, a.asked, answers.Answer(np.zeros((3, 32, 32), np.float32), 0.0, None), 0.0)
     assert {row["A and B"] for row in comparisons.measures(comparisons.compared(a, zero))} == {"not defined"}
 
 

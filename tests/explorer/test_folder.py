@@ -21,10 +21,11 @@ from plugin.__main__ import main
 from plugin.datasets import attribute_folder
 from plugin.datasets.labels import labels_where_known
 from plugin.datasets.records import Record, UnreadablePicture
+from plugin.explorer.choices.links import interval
+from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import folder_predictions, offered_networks, picture_collections
-from plugin.explorer.inputs.folder_predictions import Findings, FolderPredictions, predict_all
+from plugin.explorer.inputs.folder_predictions import FolderPredictions, KnownPictures, predict_all
 from plugin.explorer.inputs.subject import Subject
-from plugin.explorer.links import interval
 from plugin.explorer.maps import answers
 from plugin.explorer.pages.folder import (
     confusion_table,
@@ -35,9 +36,8 @@ from plugin.explorer.pages.folder import (
 )
 from plugin.explorer.pages.folder.folder_maps import FolderMaps
 from plugin.explorer.server import connection, own_paths
-from plugin.explorer.server.files import digest, sent
 from plugin.explorer.server.jobs import Stopped
-from plugin.explorer.settings import Settings
+from plugin.explorer.server.kept_files import digest, sent
 
 pytestmark = pytest.mark.usefixtures("no_paths_of_others")
 BROKEN = {
@@ -241,7 +241,7 @@ def random_findings(seed, count=200, classes=5):
     random = np.random.default_rng(seed)
     predicted = random.integers(-1, classes, count)
     confidence = np.where(predicted < 0, np.nan, random.integers(0, 101, count) / 100).astype(np.float32)
-    return Findings(random.integers(-1, classes, count), predicted, confidence, {})
+    return KnownPictures(random.integers(-1, classes, count), predicted, confidence, {})
 
 
 def slowly(settings, findings):
@@ -309,10 +309,10 @@ def test_confusion_counts_are_those_of_scikit_learn():
 def test_confusion_of_many_classes_keeps_those_of_most_errors():
     labels = np.array([0, 0, 1, 2, 3, 3, 9], np.int64)
     predicted = np.array([5, 5, 1, 2, 3, 5, 9], np.int64)
-    found = picture_choice.confusion(Findings(labels, predicted, np.ones(7, np.float32), {}), most=3)
+    found = picture_choice.confusion(KnownPictures(labels, predicted, np.ones(7, np.float32), {}), most=3)
     assert (found.classes, found.left_out) == ((0, 3, 5), 3)
     assert found.counts.tolist() == [[0, 0, 2], [0, 1, 1], [0, 0, 0]]
-    nothing = picture_choice.confusion(Findings(labels, np.full(7, -1), np.ones(7, np.float32), {}))
+    nothing = picture_choice.confusion(KnownPictures(labels, np.full(7, -1), np.ones(7, np.float32), {}))
     assert (nothing.classes, nothing.counts.shape) == ((), (0, 0))
 
 

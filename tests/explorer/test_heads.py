@@ -10,15 +10,15 @@ from support.simulator import opened
 
 from plugin import models
 from plugin.datasets import Explain
+from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import offered_networks
 from plugin.explorer.inputs.folder_predictions import FolderPredictions
 from plugin.explorer.inputs.offered_pictures import sample
 from plugin.explorer.inputs.picture_collections import of_samples
 from plugin.explorer.maps import answers, ledgers, reports
 from plugin.explorer.maps.questions import Look, Question
-from plugin.explorer.maps.reports import Added, View
+from plugin.explorer.maps.reports import Added, ReportedView
 from plugin.explorer.maps.shown_maps import Shown
-from plugin.explorer.settings import Settings
 from plugin.heads import HEADS, find_head, probabilities
 
 # LRP tells that it explains the logits, or that a softmax hides them.
@@ -96,7 +96,7 @@ def test_a_report_calls_the_output_what_it_is(headed):
     settings = Settings(network=subject.name, target=target)
     asked = Look(subject, CAT).ask(Question("gradient", target))
     shown = Shown(settings, asked, answers.compute(subject, CAT.image, asked.question), 1.0)
-    text = reports.html(View("Attribute", "http://127.0.0.1", (shown,), Added()), lambda _: ()).decode()
+    text = reports.html(ReportedView("Attribute", "http://127.0.0.1", (shown,), Added()), lambda _: ()).decode()
     output = float(answers.outputs(subject, CAT.image)[target])
     assert f'<th scope="row">{called.capitalize()}</th><td>{output:.6g}</td>' in text
     assert f">{100 * expected:.2f}%</td>" in text

@@ -20,10 +20,10 @@ from support.simulator import opened
 from torchvision.models import squeezenet1_1
 
 from plugin.explorer.app import PAGES
+from plugin.explorer.choices.settings import OWN_OF_B, Settings, from_query
 from plugin.explorer.inputs import offered_networks, offered_pictures, own_weights
 from plugin.explorer.inputs.own_weights import OwnWeights
-from plugin.explorer.server.files import FOLDER_NAME, sent
-from plugin.explorer.settings import OWN_OF_B, Settings, from_query
+from plugin.explorer.server.kept_files import FOLDER_NAME, sent
 from plugin.models import pictures
 
 PHOTOGRAPH = offered_pictures.sample("cat").image.resize((48, 32))

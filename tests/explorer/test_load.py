@@ -21,6 +21,7 @@ from support.sessions import PATIENCE_SECONDS, Session
 from support.visits import OWN, explorer, visit
 
 from plugin import models
+from plugin.explorer.choices.settings import MOST_STEPS, Settings
 from plugin.explorer.inputs import offered_networks, offered_pictures
 from plugin.explorer.inputs.subject import Subject
 from plugin.explorer.maps import answers
@@ -28,7 +29,6 @@ from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.code_space.plans import plan_of
 from plugin.explorer.pages.code_space.runs import maximize
 from plugin.explorer.server.jobs import Job
-from plugin.explorer.settings import MOST_STEPS, Settings
 
 SESSIONS, SECONDS = int(os.environ.get("LOAD_SESSIONS", "3")), float(os.environ.get("LOAD_SECONDS", "8"))
 # How much the server may grow, warm, while all its caches fill: maps of 224 x 224 pixels are 0.6 MB each.

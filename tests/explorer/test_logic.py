@@ -16,17 +16,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from plugin import figures, models
+from plugin.explorer.choices.fitting import fit, follow
 from plugin.explorer.choices.offered_methods import METHODS, OF_PICTURES
-from plugin.explorer.fitting import fit, follow
+from plugin.explorer.choices.settings import UPLOAD, VIEWS, Settings, from_query
 from plugin.explorer.inputs import drawn_digit, offered_networks, offered_pictures, weight_downloads
 from plugin.explorer.inputs.layer_outputs import axes
 from plugin.explorer.inputs.subject import layer_shapes
 from plugin.explorer.maps import answers, ledgers, map_programs, questions, rendering
 from plugin.explorer.maps.questions import Look, Question
-from plugin.explorer.server.files import sent
+from plugin.explorer.server.kept_files import sent
 from plugin.explorer.server.meter import cost
-from plugin.explorer.settings import UPLOAD, VIEWS, Settings, from_query
-from plugin.explorer.untrusted_text import markdown_sentence
+from plugin.explorer.server.untrusted_text import markdown_sentence
 from plugin.explorer.widgets import chart_options
 from plugin.models import pictures
 from plugin.rules.presets import PRESETS
@@ -547,7 +547,7 @@ def test_files_hold_what_is_on_screen(subject):
 
 
 def test_picture_that_a_map_covers_is_not_sent():
-    result = answers.Result(np.ones((3, 32, 32), np.float32), 0.0, None)
+    result = answers.Answer(np.ones((3, 32, 32), np.float32), 0.0, None)
     for view in ("sum", "colour"):
         for opacity, count in ((1.0, 1), (0.5, 2)):
             settings = Settings(view=view, opacity=opacity)

@@ -10,11 +10,11 @@ from support.simulator import opened, press, programs, run, widget
 from plugin.attr import LRPTranspose
 from plugin.explorer.app import PAGES
 from plugin.explorer.choices.offered_rules import NUMBERS, numbers_of
+from plugin.explorer.choices.settings import Settings, from_query
 from plugin.explorer.inputs import offered_networks
 from plugin.explorer.inputs.offered_pictures import sample
 from plugin.explorer.maps import answers, ledgers, map_names, map_programs
 from plugin.explorer.maps.questions import Look, lrp_question
-from plugin.explorer.settings import Settings, from_query
 from plugin.rules import presets
 from plugin.rules.presets import PRESETS
 

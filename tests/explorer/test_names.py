@@ -14,17 +14,17 @@ from support.simulator import maps, opened, png, run, turn_to
 from plugin import models
 from plugin.attr.method_guides import PAPERS
 from plugin.explorer.app import PAGES
+from plugin.explorer.choices.fitting import alone_with
 from plugin.explorer.choices.method_texts import about
 from plugin.explorer.choices.offered_methods import FIRST, METHODS, OF_PICTURES
-from plugin.explorer.fitting import alone_with
+from plugin.explorer.choices.settings import INPUTS, B, Settings
 from plugin.explorer.inputs import offered_networks, offered_pictures
 from plugin.explorer.inputs.own_weights import OwnWeights
 from plugin.explorer.maps import answers, map_names, rendering
-from plugin.explorer.maps.answers import Result
+from plugin.explorer.maps.answers import Answer
 from plugin.explorer.maps.questions import Look, Question
 from plugin.explorer.pages.start import live_maps
-from plugin.explorer.server.files import sent
-from plugin.explorer.settings import INPUTS, B, Settings
+from plugin.explorer.server.kept_files import sent
 
 EVERYTHING = Settings(
     "model-c", image="coffee", methods=("lrp-epsilon",), target=3, contrast=5, layer="features.relu4", neuron=(1, 2, 3),
@@ -140,7 +140,7 @@ def test_two_maps_with_one_name_are_one_map():
 
 
 def test_file_of_the_numbers_has_a_digest_of_what_the_map_depends_on():
-    result = Result(np.ones((3, 4, 4), np.float32), 0.0, None)
+    result = Answer(np.ones((3, 4, 4), np.float32), 0.0, None)
 
     def digest(question, picture=CAT, identity="all-cnn-c"):
         data = rendering.npz(result, Settings(), question, picture, 0.5, identity=identity)

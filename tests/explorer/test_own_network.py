@@ -11,9 +11,9 @@ from torchvision.models import squeezenet1_1
 
 from plugin import models
 from plugin.explorer.app import PAGES
+from plugin.explorer.choices.settings import Settings, from_query
 from plugin.explorer.server import connection
-from plugin.explorer.server.files import FileStore, link_name, sent
-from plugin.explorer.settings import Settings, from_query
+from plugin.explorer.server.kept_files import FileStore, link_name, sent
 
 PHOTOGRAPH, OTHER = (png(models.sample_images()[name]) for name in ("astronaut", "rocket"))
 DIGITS = "mnist-classifier"

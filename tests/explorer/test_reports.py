@@ -16,13 +16,13 @@ from support.simulator import maps, opened, png, run, widget
 from plugin import models
 from plugin.datasets.explain import weights_sha256
 from plugin.explorer.choices.offered_methods import METHODS
+from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import offered_networks, offered_pictures
 from plugin.explorer.maps import answers, badges, reports
 from plugin.explorer.maps.questions import Look, Question
-from plugin.explorer.maps.reports import Added, Table, View
+from plugin.explorer.maps.reports import Added, ReportedView, Table
 from plugin.explorer.maps.shown_maps import Shown
-from plugin.explorer.server.files import sent
-from plugin.explorer.settings import Settings
+from plugin.explorer.server.kept_files import sent
 from plugin.explorer.widgets import kept_results, map_columns
 
 HOSTILE = "<img src=x onerror=alert(1)> &\"'{{ 7 * 7 }}"
@@ -177,7 +177,7 @@ def hostile_view():
     )
     shown = Shown(settings, asked, result, 0.5)
     added = Added(tables=(Table(HOSTILE, [{HOSTILE: HOSTILE}]),), programs=((HOSTILE, HOSTILE),))
-    return View(HOSTILE, f"http://127.0.0.1/?x={HOSTILE}", (shown,), added)
+    return ReportedView(HOSTILE, f"http://127.0.0.1/?x={HOSTILE}", (shown,), added)
 
 
 def test_names_of_files_and_classes_are_text():

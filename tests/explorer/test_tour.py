@@ -9,15 +9,15 @@ import pytest
 from support.simulator import maps, opened, run, turn_to, widget
 
 from plugin.explorer.app import PAGES
+from plugin.explorer.choices.fitting import fit
 from plugin.explorer.choices.offered_methods import lrp_key
-from plugin.explorer.fitting import fit
+from plugin.explorer.choices.settings import TOUR, Settings
 from plugin.explorer.inputs import offered_networks
 from plugin.explorer.inputs.offered_pictures import sample
 from plugin.explorer.maps import ledgers, unit_pictures
-from plugin.explorer.maps.answers import Result
+from plugin.explorer.maps.answers import Answer
 from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.tour import step_findings, tour_steps
-from plugin.explorer.settings import TOUR, Settings
 
 open_network = cache(offered_networks.open_network)
 
@@ -48,7 +48,7 @@ def test_relu_rules_are_those_of_the_paper():
 
 
 def test_only_pooling_needs_the_picture():
-    arrays = {name: Result(values, 0, None) for name, values in found("switches").arrays.items()}
+    arrays = {name: Answer(values, 0, None) for name, values in found("switches").arrays.items()}
     assert unit_pictures.likeness(arrays["all-cnn-c, cat"], arrays["all-cnn-c, coffee"]) == pytest.approx(1, abs=1e-5)
     assert abs(unit_pictures.likeness(arrays["model-c, cat"], arrays["model-c, coffee"])) < 0.5
     assert all(result.attribution.any() for result in arrays.values())

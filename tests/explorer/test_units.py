@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from plugin import figures, models
+from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import (
     drawn_digit,
     offered_networks,
@@ -22,13 +23,12 @@ from plugin.explorer.inputs import (
 )
 from plugin.explorer.inputs.own_weights import OwnWeights
 from plugin.explorer.maps import answers, map_programs, sanity_checks, unit_pictures
-from plugin.explorer.maps.answers import Result
+from plugin.explorer.maps.answers import Answer
 from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.deconvnet import twin_networks, unit_squares
 from plugin.explorer.server import jobs
-from plugin.explorer.server.files import sent
 from plugin.explorer.server.jobs import Job
-from plugin.explorer.settings import Settings
+from plugin.explorer.server.kept_files import sent
 
 CAT = offered_pictures.sample("cat")
 opened = cache(offered_networks.open_network)
@@ -93,7 +93,7 @@ def test_excitation_is_one_for_the_picture_itself_and_grows_with_its_contrast():
     responses = answers.responses(subject, CAT.image, "features.relu5")
     neuron = answers.largest(responses)
     excitations = partial(unit_pictures.excitations, subject, CAT.image, "features.relu5")
-    same, more, zero = (Result(inputs * np.float32(factor), 0.0, None) for factor in (1, 7, 0))
+    same, more, zero = (Answer(inputs * np.float32(factor), 0.0, None) for factor in (1, 7, 0))
     assert excitations(neuron, [same, more, zero]) == [pytest.approx(1, rel=1e-3), pytest.approx(1, rel=1e-3), None]
     silent = tuple(int(i) for i in np.argwhere(responses == 0)[0])
     assert excitations(silent, [same]) == [None]

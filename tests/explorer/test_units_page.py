@@ -15,6 +15,7 @@ from torch import nn
 
 from plugin import models
 from plugin.experiments.unit_survey import receptive_fields
+from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import image_sets, offered_networks, offered_pictures, picture_collections
 from plugin.explorer.inputs.folder_predictions import FolderPredictions
 from plugin.explorer.inputs.layer_outputs import unit_axis
@@ -23,7 +24,6 @@ from plugin.explorer.maps import answers, ledgers, unit_relevance
 from plugin.explorer.maps.questions import Question
 from plugin.explorer.pages.units import layer_surveys, unit_crops
 from plugin.explorer.server.jobs import Stopped
-from plugin.explorer.settings import Settings
 from plugin.observing import outputs_of
 
 pytestmark = pytest.mark.usefixtures("no_paths_of_others")

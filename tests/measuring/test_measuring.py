@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from plugin.measuring import cases, networks, results, targets, timing
+from plugin.measuring import cases, measured_networks, required_values, stored_results, timing
 from plugin.measuring.cases import Row
-from plugin.measuring.memory import FreshProcesses
-from plugin.measuring.results import Measurement, Results
+from plugin.measuring.peak_memory import FreshProcesses
+from plugin.measuring.stored_results import Measurement, Results
 from plugin.measuring.timing import Spread, quotients, rounds_within, spread, take_turns, warm_up
 
 MACHINE = {"cpu": "A processor", "cores": 2}
@@ -62,8 +62,8 @@ def test_ratios_pair_each_call_with_the_floor_before_it():
 
 @pytest.mark.parametrize("small", [True, False])
 def test_floor_is_one_gradient_for_each_target(small):
-    network = networks.build("mobilenet_v2", small=True)
-    images = networks.images(2, small=True)
+    network = measured_networks.build("mobilenet_v2", small=True)
+    images = measured_networks.images(2, small=True)
     count = 1 if small else 3
     leaf = images.clone().requires_grad_()
     network(leaf)[:, cases.TARGET if count == 1 else count - 1].sum().backward()
@@ -71,19 +71,19 @@ def test_floor_is_one_gradient_for_each_target(small):
     assert not images.requires_grad
 
 
-@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("name", measured_networks.NAMES)
 def test_small_networks_have_the_kinds_of_layers_of_the_large_ones(name):
     with torch.device("meta"):
         from torchvision import models
 
         large = models.get_model(name, weights=None)
-    small = networks.build(name, small=True)
+    small = measured_networks.build(name, small=True)
     kinds = [{type(module) for module in model.modules()} for model in (small, large)]
     assert kinds[0] == kinds[1]
     assert sum(weight.numel() for weight in small.parameters()) < 5e6
-    images = networks.images(2, small=True)
+    images = measured_networks.images(2, small=True)
     assert small(images).abs().min() > 0
-    assert torch.equal(small(images), networks.build(name, small=True)(images))
+    assert torch.equal(small(images), measured_networks.build(name, small=True)(images))
     assert not any(weight.requires_grad for weight in small.parameters())
 
 
@@ -119,7 +119,7 @@ def test_memory_of_fresh_processes_grows_with_the_batch_and_errors_are_told(capf
         floor = processes.floor_peak(Row("resnet50", "lrp-epsilon", batch=128))
         with pytest.raises(RuntimeError, match="Captum has no lrp-epsilon-gamma-box"):
             processes.peak(Row("vgg16", "lrp-epsilon-gamma-box", "captum"))
-    images = 128 * 3 * networks.SMALL_SIDE**2 * 4
+    images = 128 * 3 * measured_networks.SMALL_SIDE**2 * 4
     assert many > one + images
     assert 0.2 < floor / many < 5
 
@@ -160,21 +160,21 @@ def test_other_files_are_refused(text, tmp_path):
 
 
 def test_newest_version_is_shown(tmp_path):
-    assert results.stored(tmp_path) == {}
+    assert stored_results.stored(tmp_path) == {}
     for version in ("0.9.0", "0.10.0", "0.11.0"):
         (tmp_path / version).mkdir()
     for version in ("0.9.0", "0.10.0"):
         Results(MACHINE).write(tmp_path / version / "machine-cpu.json")
-    assert results.stored(tmp_path) == {"machine-cpu": tmp_path / "0.10.0" / "machine-cpu.json"}
+    assert stored_results.stored(tmp_path) == {"machine-cpu": tmp_path / "0.10.0" / "machine-cpu.json"}
 
 
 def test_machine_facts_name_no_person_and_fit_a_file_name():
     import platform
 
-    facts = json.dumps(results.machine_facts("cpu"))
+    facts = json.dumps(stored_results.machine_facts("cpu"))
     assert torch.__version__.split("+")[0] in facts
     assert platform.node() not in facts
-    path = results.result_path("cpu")
+    path = stored_results.result_path("cpu")
     assert path.name.endswith("-cores-cpu.json")
     assert set(path.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.")
 
@@ -184,18 +184,20 @@ def test_targets_are_judged_by_medians_in_the_same_run():
     ours, theirs = Row("vgg16", "lrp-epsilon"), Row("vgg16", "lrp-epsilon", "zennit")
     for row, call in ((ours, [1.0, 1.1, 1.2]), (theirs, [2.0, 2.2, 2.4])):
         found.measurements[row] = measured(row, call)
-    (against_floor,) = [t for t in targets.TARGETS if t.methods == ("lrp-epsilon",) and t.most == 1.10]
-    (finding,) = targets.findings(found, against_floor)
+    (against_floor,) = [t for t in required_values.TARGETS if t.methods == ("lrp-epsilon",) and t.most == 1.10]
+    (finding,) = required_values.findings(found, against_floor)
     assert finding.value == pytest.approx(Spread(1.05, 1.1, 1.15))
     assert finding.reached == (finding.value.median <= 1.1)
     (against_zennit,) = [
-        t for t in targets.TARGETS if t.methods == ("lrp-epsilon",) and t.against == "zennit" and t.device == "cpu"
+        t
+        for t in required_values.TARGETS
+        if t.methods == ("lrp-epsilon",) and t.against == "zennit" and t.device == "cpu"
     ]
-    (finding,) = targets.findings(found, against_zennit)
+    (finding,) = required_values.findings(found, against_zennit)
     assert finding.value.median == pytest.approx(0.5)
-    assert targets.findings(found, replace(against_zennit, networks=("resnet50",))) == []
+    assert required_values.findings(found, replace(against_zennit, networks=("resnet50",))) == []
     found.measurements[theirs] = Measurement(theirs, error="it failed")
-    assert targets.findings(found, against_zennit) == []
+    assert required_values.findings(found, against_zennit) == []
 
 
 def test_compiled_is_judged_against_the_compiled_floor():
@@ -203,10 +205,10 @@ def test_compiled_is_judged_against_the_compiled_floor():
     for method, seconds, floor in (("lrp-0", 0.5, 1.0), ("lrp-epsilon", 0.6, 2.0)):  # the floor was launched slower
         row = Row("vgg16", method, "compiled", 1, "cuda")
         found.measurements[row] = measured(row, [seconds] * 3, floor)
-    (target,) = [t for t in targets.TARGETS if t.against == "compiled floor"]
-    (finding,) = targets.findings(found, target)
+    (target,) = [t for t in required_values.TARGETS if t.against == "compiled floor"]
+    (finding,) = required_values.findings(found, target)
     assert finding.value.median == pytest.approx(1.2)
-    assert targets.reached([finding]) == (1, 1)
+    assert required_values.reached([finding]) == (1, 1)
 
 
 def test_memory_is_judged_against_floor_and_captum():
@@ -215,15 +217,15 @@ def test_memory_is_judged_against_floor_and_captum():
         row = Row("vgg16", "deconvnet", name)
         found.measurements[row] = Measurement(row, floor_peak_bytes=100, peak_bytes=peak)
     verdicts = {
-        target.against: [finding.reached for finding in targets.findings(found, target)]
-        for target in targets.TARGETS
+        target.against: [finding.reached for finding in required_values.findings(found, target)]
+        for target in required_values.TARGETS
         if target.measure == "memory" and target.device == "cpu"
     }
     assert verdicts == {"floor": [True], "captum": [False]}
 
 
 def test_stored_results_tell_what_a_peer_cannot_do_in_the_same_words():
-    for path in results.stored(results.FOLDER).values():
+    for path in stored_results.stored(stored_results.FOLDER).values():
         for measurement in Results.read(path):
             reason = cases.unsupported(measurement.row)
             assert not (reason and measurement.error) or measurement.error == reason, measurement.row
@@ -235,4 +237,4 @@ def test_what_a_peer_cannot_do_is_known_and_true():
     assert not cases.unsupported(replace(row, method="deconvnet"))
     with pytest.raises(TypeError, match="ReLU6"), cases.prepared(row, small=True) as case:
         case.call()
-    assert isinstance(networks.build("vgg16", small=True), nn.Module)
+    assert isinstance(measured_networks.build("vgg16", small=True), nn.Module)

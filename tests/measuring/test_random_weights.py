@@ -9,7 +9,7 @@ from torch.nn.utils import parameters_to_vector
 from torchvision import models
 
 from plugin.experiments.sanity import untrained
-from plugin.measuring import networks
+from plugin.measuring import measured_networks
 from plugin.random_weights import SeededWeights
 
 
@@ -44,9 +44,9 @@ def test_threads_that_draw_at_once_get_the_same_weights() -> None:
 
 def test_measured_networks_are_the_same_each_time() -> None:
     torch.manual_seed(1)
-    first = weights(networks.build("vit_b_16", small=True))
+    first = weights(measured_networks.build("vit_b_16", small=True))
     torch.manual_seed(2)
-    assert torch.equal(weights(networks.build("vit_b_16", small=True)), first)
+    assert torch.equal(weights(measured_networks.build("vit_b_16", small=True)), first)
 
 
 def test_new_random_tensors_are_those_of_the_seed_too() -> None:

@@ -11,9 +11,9 @@ from plugin import models
 from plugin.attr import LRPTranspose
 from plugin.datasets.explain import load_model
 from plugin.errors import MissingExtraError
+from plugin.explorer.choices.settings import Settings, from_query
 from plugin.explorer.inputs import offered_networks, saved_networks, weight_downloads
 from plugin.explorer.server import connection, own_paths
-from plugin.explorer.settings import Settings, from_query
 from plugin.models import hugging_face
 
 STEPS = {

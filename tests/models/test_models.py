@@ -13,12 +13,12 @@ from torch import nn
 from plugin import models
 from plugin.attr import Deconvolution, GuidedBackprop
 from plugin.experiments import deconvnet
-from plugin.experiments.invariance import command as invariance
+from plugin.experiments.invariance import study_command as invariance
 from plugin.models.checkpoints import load_weights, read_metadata, save_checkpoint
 from plugin.models.data import CIFAR10_CLASSES, cifar10, normalise
 from plugin.models.networks import NETWORKS, KnownNetwork
 from plugin.models.preprocessing import CIFAR10_PREPROCESSING
-from plugin.models.train import Recipe, Trainer, accuracy, add_batch_norm, fold_batch_norm, main, train
+from plugin.models.train import ClassMapTrainer, Recipe, accuracy, add_batch_norm, fold_batch_norm, main, train
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -187,7 +187,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, batches, monkeypatch) 
     recipe = Recipe("model-c", epochs=2, batch_size=20, seed=5, dropout=(0.1, 0.2))
     whole = train(recipe, tiny_cifar, tiny_cifar / "whole")
 
-    train_batch, begun = Trainer.train_batch, []
+    train_batch, begun = ClassMapTrainer.train_batch, []
 
     def killed(trainer, *arguments):
         begun.append(arguments)
@@ -195,10 +195,10 @@ def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, batches, monkeypatch) 
             raise SystemExit
         return train_batch(trainer, *arguments)
 
-    run = Trainer.run
-    monkeypatch.setattr(Trainer, "run", lambda trainer, measure: run(trainer, measure, save_seconds=0))
+    run = ClassMapTrainer.run
+    monkeypatch.setattr(ClassMapTrainer, "run", lambda trainer, measure: run(trainer, measure, save_seconds=0))
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_batch", killed)
+        patch.setattr(ClassMapTrainer, "train_batch", killed)
         with pytest.raises(SystemExit):
             train(recipe, tiny_cifar, tiny_cifar / "broken")
     torch.manual_seed(1234)  # whatever the next process does to the global generator

@@ -6,14 +6,14 @@ import torch
 
 from plugin import models
 from plugin.errors import MissingExtraError
+from plugin.explorer.choices.settings import Settings, from_query
 from plugin.explorer.inputs import offered_networks
 from plugin.explorer.inputs.offered_pictures import sample
 from plugin.explorer.inputs.own_weights import OwnWeights
 from plugin.explorer.inputs.weight_downloads import missing
 from plugin.explorer.maps import answers, map_programs
 from plugin.explorer.maps.questions import Question
-from plugin.explorer.server.files import local
-from plugin.explorer.settings import Settings, from_query
+from plugin.explorer.server.kept_files import local
 from plugin.models import WeightsUnavailable, timm_networks
 
 

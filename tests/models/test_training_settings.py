@@ -11,7 +11,7 @@ import torch
 
 from plugin.models.checkpoints import save_checkpoint
 from plugin.models.data import cifar10
-from plugin.models.train import Recipe, Trainer, train
+from plugin.models.train import ClassMapTrainer, Recipe, train
 
 RECIPE = Recipe("model-c", epochs=1, batch_size=4, smallest=8)
 
@@ -53,7 +53,9 @@ def test_another_run_in_the_folder_is_left_alone(tmp_path: Path) -> None:
         limit = 4 if other is data else None
         with pytest.raises(ValueError, match="is of a training with other images: give these"):
             train(RECIPE, other, out, limit)
-    late = Trainer(replace(RECIPE, seed=3), out, *cifar10(data, train=True))  # it had begun before the file was there
+    late = ClassMapTrainer(
+        replace(RECIPE, seed=3), out, *cifar10(data, train=True)
+    )  # it had begun before the file was there
     with pytest.raises(ValueError, match="is of another training, with seed=0 instead of 3: give its settings"):
         late.save()
     assert (out / "training.pt").read_bytes() == stored

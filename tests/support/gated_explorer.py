@@ -13,8 +13,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
 from plugin.explorer.__main__ import main
-from plugin.explorer.server.files import OwnFile
-from plugin.explorer.settings import Settings
+from plugin.explorer.choices.settings import Settings
+from plugin.explorer.server.kept_files import OwnFile
 from plugin.explorer.widgets import open_strip, own_files
 
 _FOLDER = Path(os.environ["GATES"])

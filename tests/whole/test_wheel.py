@@ -59,10 +59,10 @@ def installed(wheel: Path) -> Path:
 SHOWN = """
 import json
 import plugin
-from plugin.measuring import results
+from plugin.measuring import stored_results
 print(json.dumps({
     "file": plugin.__file__, "version": plugin.__version__, "pictures": len(models.sample_images()),
-    "results": len(results.stored()), "commit": results.commit(),
+    "results": len(stored_results.stored()), "commit": stored_results.commit(),
 }))
 """
 

@@ -1,3 +1,3 @@
-from .command import main
+from .study_command import main
 
 raise SystemExit(main())

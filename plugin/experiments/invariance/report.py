@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from ...files import write_text
 from ...statistics import median_of_known
-from ..page import embedded, page, table
+from ..report_page import embedded, page, table
 from .figures import (
     firing_figure,
     invariance_figure,

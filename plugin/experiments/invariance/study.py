@@ -28,7 +28,7 @@ Result = TypeVar("Result", LayerInvariance, PictureResponse, MaximisingSet)
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudySubject:
     """A network and its data.
 
     Attributes:
@@ -66,7 +66,7 @@ class ToTheEnd:
 class MakesMaximizers(Protocol):
     """Makes the maximiser of the units of a layer."""
 
-    def __call__(self, subject: Subject, layer: str | None, generator: nn.Module | None) -> Any:
+    def __call__(self, subject: StudySubject, layer: str | None, generator: nn.Module | None) -> Any:
         """A maximiser for `ToTheEnd`.
 
         Args:
@@ -91,7 +91,7 @@ class Study:
 
     def __init__(
         self,
-        subject: Subject,
+        subject: StudySubject,
         state: str,
         folder: Path,
         options: argparse.Namespace,

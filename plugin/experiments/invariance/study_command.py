@@ -24,11 +24,11 @@ from ..sanity import untrained
 from .figures import draw_solutions, short
 from .maximising_set import MaximisingSet
 from .report import Findings, write_report
-from .study import PIXEL, Study, Subject
+from .study import PIXEL, Study, StudySubject
 
 
 def run(
-    subjects: Sequence[Subject], folder: Path, options: argparse.Namespace, generators: dict[str, nn.Module]
+    subjects: Sequence[StudySubject], folder: Path, options: argparse.Namespace, generators: dict[str, nn.Module]
 ) -> list[Findings]:
     """Measure the missing parts, with progress on the standard error, and write `report.html` and the PNGs.
 
@@ -57,7 +57,7 @@ def run(
     return findings
 
 
-def make_maximizer(subject: Subject, layer: str | None, generator: nn.Module | None) -> ActivationMaximizer:
+def make_maximizer(subject: StudySubject, layer: str | None, generator: nn.Module | None) -> ActivationMaximizer:
     """Activation maximisation by `gan`; see `plugin.experiments.invariance.study.MakesMaximizers`."""
     if generator is None:
         channels, height, width = subject.images.shape[1:]
@@ -75,7 +75,7 @@ def _draw(sets: Sequence[MaximisingSet], generator: nn.Module, name: str) -> dic
     }
 
 
-def read_subject(network: str, data: Path, limit: int) -> Subject:
+def read_subject(network: str, data: Path, limit: int) -> StudySubject:
     """A network with its data: this package's with CIFAR-10, `gan`'s classifiers, or torchvision's with a folder.
 
     Args:
@@ -91,14 +91,14 @@ def read_subject(network: str, data: Path, limit: int) -> Subject:
     if name in trained_names() and name not in known_names():
         found = read(name.rpartition("-")[0], train=False, folder=data)
         labels = None if found.labels is None else found.labels[:limit]
-        return Subject(name, load_classifier(name), found.values()[:limit], labels)
+        return StudySubject(name, load_classifier(name), found.values()[:limit], labels)
     model = load(name, checkpoint=checkpoint or None)
     if name in known_names():
         pictures, labels = (values[:limit] for values in cifar10(data, train=False))
-        return Subject(name, model.network, normalise(pictures), labels, normalise)
+        return StudySubject(name, model.network, normalise(pictures), labels, normalise)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
     images = read_images(model, data, limit)
-    return Subject(name, model.network, images, as_inputs=lambda pictures: (pictures - mean) / std)
+    return StudySubject(name, model.network, images, as_inputs=lambda pictures: (pictures - mean) / std)
 
 
 def read_generators(wanted: Sequence[str]) -> dict[str, nn.Module]:

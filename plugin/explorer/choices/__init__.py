@@ -1,1 +1,2 @@
-"""The methods and the rules of LRP that can be chosen by name, as values that run and print as Python."""
+"""All that can be chosen: the settings of a page and their form in a link, methods and rules as values that print as
+Python."""

@@ -4,12 +4,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from .inputs import offered_pictures
-from .inputs.layer_outputs import spatial
-from .inputs.offered_networks import DIGITS, family
-from .inputs.unit_maximizers import SPACES, generators_for
+from ..inputs import offered_pictures
+from ..inputs.layer_outputs import spatial
+from ..inputs.offered_networks import DIGITS, family
+from ..inputs.unit_maximizers import SPACES, generators_for
+from ..server.untrusted_text import quoted
 from .settings import CHOICE_OF_PICTURES, CHOICE_OF_UNITS, DRAWING, OWN_WEIGHTS, UPLOAD, VIEWS, Settings
-from .untrusted_text import quoted
 
 # Settings that are classes of the network, with their names in a sentence.
 OF_CLASSES = {

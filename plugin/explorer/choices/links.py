@@ -11,7 +11,7 @@ from plugin.models import hugging_face
 from plugin.models.timm_networks import PREFIX as TIMM
 from plugin.models.timm_networks import timm_names
 
-from .inputs import drawn_digit, saved_networks
+from ..inputs import drawn_digit, saved_networks
 
 _MOST_AXES = 3
 _LAYER = r"[A-Za-z0-9_.]{1,120}"

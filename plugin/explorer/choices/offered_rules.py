@@ -11,16 +11,16 @@ from plugin.rules.composite import Selector
 from plugin.rules.lrp import RULES as _SHARED
 from plugin.rules.presets import PRESETS
 
-from .python_calls import Call
+from .python_calls import PythonCall
 
 
-def _rule(name: str, **keywords: float) -> Call:
-    return Call("plugin.rules", name, keywords=keywords)
+def _rule(name: str, **keywords: float) -> PythonCall:
+    return PythonCall("plugin.rules", name, keywords=keywords)
 
 
 # Those of `plugin.rules.lrp.RULES`, as links and the table name them. The bounds of "box" are those of the network's
 # input, see `layer_rules`.
-RULES: dict[str, Call] = {name: _rule(rule.func.__name__, **rule.keywords) for name, rule in _SHARED.items()}
+RULES: dict[str, PythonCall] = {name: _rule(rule.func.__name__, **rule.keywords) for name, rule in _SHARED.items()}
 
 # The rule that has each of the numbers that can be chosen.
 _WITH_NUMBERS = {"epsilon": "epsilon", "gamma": "gamma", "alpha": "alpha2-beta1"}
@@ -39,7 +39,7 @@ def rule_label(rule: str, alpha: float) -> str:
     return f"alpha{alpha:g}-beta{round(alpha - 1, 9):g}" if rule == _WITH_NUMBERS["alpha"] else rule
 
 
-def layer_rules(preprocessing: Preprocessing, numbers: Mapping[str, float]) -> dict[str, Call]:
+def layer_rules(preprocessing: Preprocessing, numbers: Mapping[str, float]) -> dict[str, PythonCall]:
     """`RULES` for one network, with other numbers than those of `NUMBERS`."""
     low, high = preprocessing.input_range
     changed = {
@@ -59,7 +59,7 @@ def rules_for(
     chosen: Sequence[tuple[str, str]] = (),
     prefix: str = "",
     numbers: Mapping[str, float] | None = None,
-) -> str | Call:
+) -> str | PythonCall:
     """The argument `rules` of the LRP classes.
 
     Args:
@@ -78,13 +78,15 @@ def rules_for(
     if preset == "epsilon_gamma_box":
         low, high = preprocessing.input_range
         keywords = {"low": low, "high": high, **keywords}
-    base: str | Call = Call("plugin.rules.presets", preset, keywords=keywords) if keywords else preset
+    base: str | PythonCall = PythonCall("plugin.rules.presets", preset, keywords=keywords) if keywords else preset
     if not chosen:
         return base
     if isinstance(base, str):
-        base = Call("plugin.rules.presets", "preset", [preset])
+        base = PythonCall("plugin.rules.presets", "preset", [preset])
     available = layer_rules(preprocessing, numbers)
-    return Call(__name__, overridden.__name__, [base, {prefix + layer: available[rule] for layer, rule in chosen}])
+    return PythonCall(
+        __name__, overridden.__name__, [base, {prefix + layer: available[rule] for layer, rule in chosen}]
+    )
 
 
 def overridden(base: Composite, chosen: Mapping[str, Rule]) -> Composite:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Call:
+class PythonCall:
     """A call that can be made and, by `repr`, printed. Calls may be arguments of calls.
 
     Attributes:
@@ -37,7 +37,7 @@ class Call:
         nested: list[Any] = []
         for value in [*self.arguments, *self.keywords.values()]:
             nested += value.values() if isinstance(value, Mapping) else [value]
-        inner = (value.imports for value in nested if isinstance(value, Call))
+        inner = (value.imports for value in nested if isinstance(value, PythonCall))
         return {f"from {self.module} import {self.name}"}.union(*inner)
 
 
@@ -45,7 +45,7 @@ def evaluate(value: Any) -> Any:
     """What a call returns, also inside a mapping; other values as they are."""
     if isinstance(value, Mapping):
         return {key: evaluate(item) for key, item in value.items()}
-    return value() if isinstance(value, Call) else value
+    return value() if isinstance(value, PythonCall) else value
 
 
 def _lines(items: Mapping[str, Any]) -> str:

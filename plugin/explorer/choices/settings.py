@@ -8,19 +8,19 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from plugin.devices import choose_device
-from plugin.measuring.networks import NAMES as MEASURED
+from plugin.measuring.measured_networks import NAMES as MEASURED
 from plugin.rules import SWITCH_FREE
 from plugin.rules.presets import PRESETS
 
+from ..inputs.image_sets import LABELS as IMAGE_SETS
+from ..inputs.unit_maximizers import GENERATORS, SPACES
+from ..server.kept_files import FOLDER_NAME
+from ..server.kept_files import NAME as FILE_NAME
+from ..server.untrusted_text import quoted
 from . import links
-from .choices.offered_methods import METHODS, OF_DATA_SETS, OF_PICTURES
-from .choices.offered_rules import NUMBERS, RULES, numbers_of
-from .inputs.image_sets import LABELS as IMAGE_SETS
-from .inputs.unit_maximizers import GENERATORS, SPACES
 from .links import Form
-from .server.files import FOLDER_NAME
-from .server.files import NAME as FILE_NAME
-from .untrusted_text import quoted
+from .offered_methods import METHODS, OF_DATA_SETS, OF_PICTURES
+from .offered_rules import NUMBERS, RULES, numbers_of
 
 # Pictures that are no samples.
 UPLOAD, DRAWING = "upload", "drawing"

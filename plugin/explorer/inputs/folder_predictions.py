@@ -19,8 +19,8 @@ from plugin.heads import probabilities
 from plugin.models.pictures import decode
 
 from ..server.device_memory import guarded
-from ..server.files import SHORT, digest
 from ..server.jobs import Task
+from ..server.kept_files import SHORT, digest
 from .picture_collections import PictureCollection
 from .subject import Subject
 
@@ -35,7 +35,7 @@ Pixels: TypeAlias = Mapping[int, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Findings:
+class KnownPictures:
     """What is known of the pictures at one moment, a row each.
 
     Attributes:
@@ -90,10 +90,10 @@ class FolderPredictions:
     def __len__(self) -> int:
         return len(self.collection.records)
 
-    def findings(self) -> Findings:
+    def findings(self) -> KnownPictures:
         """What is known now."""
         with self._lock:
-            return Findings(self._labels, self._predicted.copy(), self._confidence.copy(), dict(self._broken))
+            return KnownPictures(self._labels, self._predicted.copy(), self._confidence.copy(), dict(self._broken))
 
     def left(self, rows: Iterable[int] | None = None) -> list[int]:
         """Of these rows, or of all, those that are neither predicted nor broken."""

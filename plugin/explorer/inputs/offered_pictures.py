@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from plugin.models.pictures import MAX_BYTES, decode
 
-from ..server.files import OwnFile, digest
+from ..server.kept_files import OwnFile, digest
 from . import drawn_digit
 from .handwritten_digits import digit
 

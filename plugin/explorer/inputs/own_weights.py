@@ -10,7 +10,7 @@ from plugin.models import LoadedModel, Preprocessing
 from plugin.models.class_name_files import MAX_BYTES as MOST_BYTES_OF_NAMES
 from plugin.models.class_name_files import read_class_names
 
-from ..server.files import OwnFile, SentFile, digest
+from ..server.kept_files import OwnFile, SentFile, digest
 from ..server.meter import available_memory
 
 # Of a file that a browser sends; one that is opened by its path is bounded by memory.

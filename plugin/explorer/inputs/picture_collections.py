@@ -17,7 +17,7 @@ from plugin.datasets.source_files import FolderSource
 from plugin.models.pictures import EXTENSIONS
 
 from ..server import own_paths
-from ..server.files import SHORT, OwnFile, SentFile, local, sent
+from ..server.kept_files import SHORT, OwnFile, SentFile, local, sent
 from . import image_sets, offered_pictures
 
 # Of a folder; its page lists the first, and the command line takes all.

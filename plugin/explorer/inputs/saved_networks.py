@@ -14,7 +14,7 @@ from plugin.models import hugging_face
 from plugin.models.hugging_face import FOLDER, HUB, WEIGHTS
 
 from ..server import own_paths
-from ..server.files import SHORT, OwnFile, digest, folder_link_name, local
+from ..server.kept_files import SHORT, OwnFile, digest, folder_link_name, local
 from .own_weights import Opened, check_memory
 
 _MOST = 64

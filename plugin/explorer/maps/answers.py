@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Result:
+class Answer:
     """An attribution `(C, H, W)`, float32, with the seconds and bytes (None if unknown) it took, and the device."""
 
     attribution: NDArray[np.float32]
@@ -61,7 +61,7 @@ def largest(values: NDArray[np.float32]) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(values.argmax()), values.shape))
 
 
-def compute(subject: Subject, image: Image.Image, question: Question) -> Result:
+def compute(subject: Subject, image: Image.Image, question: Question) -> Answer:
     """Answer a question.
 
     Args:
@@ -75,10 +75,10 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Result:
     inputs = subject.preprocess(image)
     with answering(subject, question), Meter(inputs.device) as meter:
         attribution = attribute(subject.model.network, inputs, question, subject.model)
-    return Result(attribution[0].cpu().numpy().astype(np.float32), meter.seconds, meter.peak_bytes, subject.device)
+    return Answer(attribution[0].cpu().numpy().astype(np.float32), meter.seconds, meter.peak_bytes, subject.device)
 
 
-def equal_maps(results: Mapping[str, Result]) -> list[list[str]]:
+def equal_maps(results: Mapping[str, Answer]) -> list[list[str]]:
     """Groups of keys whose maps are equal bit by bit, in the order given; a map without its equal is in no group."""
     groups: dict[bytes, list[str]] = {}
     for key, result in results.items():

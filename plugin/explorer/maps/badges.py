@@ -23,7 +23,7 @@ from plugin.observing import outputs_of
 
 from ..server.meter import Meter
 from . import answers, sanity_checks
-from .answers import Result, answering
+from .answers import Answer, answering
 from .questions import Asked, explained
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Badge:
     missing: dict[str, str]
 
 
-def measure(asked: Asked, result: Result, report: Callable[[], None] = lambda: None) -> Badge:
+def measure(asked: Asked, result: Answer, report: Callable[[], None] = lambda: None) -> Badge:
     """Check a map.
 
     Costs three maps, and passes of 40 pictures at most.
@@ -170,7 +170,7 @@ def areas(removal: RemovalCurves) -> dict[str, float]:
     return {name: float(area[0]) for name, area in named.items()}
 
 
-def _unmeasurable(asked: Asked, result: Result) -> str:
+def _unmeasurable(asked: Asked, result: Answer) -> str:
     """Why nothing can be measured of a map; empty if it can."""
     if not asked.question.needs_picture:
         return "a reconstruction without a picture is made of the weights alone, and there is nothing to remove"

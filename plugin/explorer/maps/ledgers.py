@@ -24,7 +24,7 @@ NO_RULE = "-"
 
 
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """A line of the table: `plugin.propagation.lrp.ledger.Entry` with the rule's short name."""
 
     layer: str
@@ -58,12 +58,13 @@ def compute(subject: Subject, image: Image.Image, question: Question) -> Ledger:
     return replace(ledger, entries=tuple(entries))
 
 
-def rows(ledger: Ledger, asked: Asked) -> list[Row]:
+def rows(ledger: Ledger, asked: Asked) -> list[LedgerRow]:
     """The table, from the output to the input."""
     offered = offered_rules.layer_rules(asked.subject.model.preprocessing, dict(asked.question.numbers))
     names = {str(call()): name for name, call in offered.items()}
     return [
-        Row(e.layer, names.get(e.rule, e.rule), e.entered, e.left, e.to_bias, e.to_stabiliser) for e in ledger.entries
+        LedgerRow(e.layer, names.get(e.rule, e.rule), e.entered, e.left, e.to_bias, e.to_stabiliser)
+        for e in ledger.entries
     ]
 
 

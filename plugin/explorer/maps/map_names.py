@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from ..choices.offered_methods import METHODS
+from ..choices.settings import DRAWING, UPLOAD, Settings
 from ..inputs.layer_outputs import place
 from ..server.turns import PROCESSOR
-from ..settings import DRAWING, UPLOAD, Settings
 from .questions import Asked, Question
 
 _LONGEST_PART = 40

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..choices.offered_methods import METHODS
-from ..choices.python_calls import Call
+from ..choices.python_calls import PythonCall
+from ..choices.settings import Settings
 from ..inputs.offered_pictures import Picture
 from ..inputs.subject import Subject
 from ..server.turns import PROCESSOR
-from ..settings import Settings
 from .questions import LogitDifference, Question, arguments
 from .rendering import channel_choice
 from .shown_maps import Shown
@@ -69,7 +69,7 @@ def _imports(question: Question, picture: Picture, subject: Subject) -> list[str
     if question.contrast is not None:
         lines.append(f"from {LogitDifference.__module__} import {LogitDifference.__name__}")
     for value in arguments(model, question).values():
-        lines += value.imports if isinstance(value, Call) else ()
+        lines += value.imports if isinstance(value, PythonCall) else ()
     lines += picture.imports if needed else ()
     standard = [line for line in lines if "pathlib" in line]
     names: dict[str, set[str]] = {}
@@ -109,7 +109,7 @@ def _computation(question: Question, picture: Picture, subject: Subject, ledger:
     layer = [f"model.network.get_submodule({question.layer!r})"] if question.layer else []
     keywords = arguments(model, question)
     # A call stands on a line of its own, under the name of the argument.
-    calls = {name: value for name, value in keywords.items() if isinstance(value, Call)}
+    calls = {name: value for name, value in keywords.items() if isinstance(value, PythonCall)}
     shown = [f"{name}={name}" if name in calls else f"{name}={value!r}" for name, value in keywords.items()]
     construct = ", ".join([network, *layer, *shown])
     books = f"ledger = explain.ledger(inputs, {call.get('target')!r})  # where the relevance went"

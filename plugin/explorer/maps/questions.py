@@ -9,9 +9,9 @@ from plugin.models import LoadedModel
 
 from ..choices import offered_rules, python_calls
 from ..choices.offered_methods import METHODS, NO_IMAGE, lrp_key
+from ..choices.settings import Settings
 from ..inputs.offered_pictures import Picture
 from ..inputs.subject import Subject
-from ..settings import Settings
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from PIL import Image
 
 from plugin import figures
 
+from ..choices.settings import VIEWS, Settings
 from ..inputs.offered_pictures import Picture
-from ..settings import VIEWS, Settings
 from . import map_names
-from .answers import Result
+from .answers import Answer
 from .questions import Question
 from .shown_maps import Shown
 
@@ -30,7 +30,7 @@ def channel_choice(view: str) -> str | int:
     return _CHANNELS.get(view, view)
 
 
-def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
+def limits(results: dict[str, Answer], settings: Settings) -> dict[str, float]:
     """Where the colours of each map end: on its own scale, or for all at the same magnitude."""
     shown = {key: signed(result, settings) for key, result in results.items()}
     if settings.scale == "shared":
@@ -40,7 +40,7 @@ def limits(results: dict[str, Result], settings: Settings) -> dict[str, float]:
 
 
 def figure(
-    result: Result, settings: Settings, limit: float, visible: Image.Image | None, height: int, quantity: str = ""
+    result: Answer, settings: Settings, limit: float, visible: Image.Image | None, height: int, quantity: str = ""
 ) -> go.Figure:
     """The map over what the network saw (`visible`), or alone; `quantity` is the unit of its values."""
     values, opacity = signed(result, settings), settings.opacity if visible else 1.0
@@ -50,7 +50,7 @@ def figure(
     return figures.signed_map(values, beneath, opacity, limit=limit, height=height, quantity=quantity)
 
 
-def png(result: Result, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:
+def png(result: Answer, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:
     """The same as a PNG file."""
     values = signed(result, settings)
     paint = figures.signed_colours if settings.view != "colour" else figures.as_image
@@ -77,7 +77,7 @@ def titled(shown: Shown) -> figures.TitledMap:
 
 
 def npz(
-    result: Result,
+    result: Answer,
     settings: Settings,
     question: Question,
     picture: Picture,
@@ -108,7 +108,7 @@ def versions() -> dict[str, str]:
     return {package: _version(package) for package in _PACKAGES}
 
 
-def alternative(label: str, result: Result, settings: Settings) -> str:
+def alternative(label: str, result: Answer, settings: Settings) -> str:
     """The map in words, for those who cannot see it: how much of it is positive, and where it is strongest."""
     values = figures.reduce_channels(result.attribution) if settings.view == "colour" else signed(result, settings)
     total = float(np.abs(values).sum())
@@ -122,7 +122,7 @@ def alternative(label: str, result: Result, settings: Settings) -> str:
     )
 
 
-def numbers(result: Result, settings: Settings) -> dict[str, str | float]:
+def numbers(result: Answer, settings: Settings) -> dict[str, str | float]:
     """A line of a table for those who cannot see the map, or not its colours."""
     values = figures.reduce_channels(result.attribution) if settings.view == "colour" else signed(result, settings)
     total = float(np.abs(values).sum())
@@ -136,7 +136,7 @@ def numbers(result: Result, settings: Settings) -> dict[str, str | float]:
     return line
 
 
-def signed(result: Result, settings: Settings) -> NDArray[Any]:
+def signed(result: Answer, settings: Settings) -> NDArray[Any]:
     """The map as it is drawn: `(H, W)`, or `(3, H, W)` for the view "colour"."""
     if settings.view == "colour":
         return result.attribution

@@ -20,8 +20,8 @@ from plugin.propagation.lrp.checking import LayerRule
 from plugin.propagation.lrp.ledger import Ledger
 
 from ..choices.offered_methods import METHODS
+from ..choices.settings import SCALES, VIEWS
 from ..server.meter import cost
-from ..settings import SCALES, VIEWS
 from . import answers, ledgers, map_names, map_programs, rendering
 from .questions import Asked, LogitDifference, Look, arguments, constructed, explained
 from .shown_maps import Shown
@@ -57,7 +57,7 @@ class Added:
 
 
 @dataclass(frozen=True)
-class View:
+class ReportedView:
     """What a page shows.
 
     Attributes:
@@ -80,7 +80,7 @@ class View:
         )
 
 
-def html(view: View, lines: Callable[[Shown], Sequence[Line]]) -> bytes:
+def html(view: ReportedView, lines: Callable[[Shown], Sequence[Line]]) -> bytes:
     """The file: HTML with its pictures inside. It has no script and asks for no address.
 
     Args:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ..choices.settings import Settings
 from ..inputs.subject import Subject
-from ..settings import Settings
 from . import map_names
-from .answers import Result
+from .answers import Answer
 from .questions import Asked, Question
 
 
@@ -27,7 +27,7 @@ class Shown:
 
     settings: Settings
     asked: Asked
-    result: Result
+    result: Answer
     limit: float
     note: str = ""
     side: str = ""

@@ -11,7 +11,7 @@ from plugin.attr import DeconvNet
 from plugin.observing import outputs_of
 
 from ..inputs.subject import Subject
-from .answers import Result
+from .answers import Answer
 
 Box = tuple[tuple[int, int], tuple[int, int]]
 
@@ -45,7 +45,7 @@ def box(maps: Iterable[NDArray[np.float32]], margin: int = 1) -> Box:
     return (top, top + height), (left, left + width)
 
 
-def likeness(result: Result, other: Result) -> float:
+def likeness(result: Answer, other: Answer) -> float:
     """The cosine between two maps: 1 if one is a multiple of the other; 0 if either is zero."""
     one, two = (values.attribution.ravel().astype(np.float64) for values in (result, other))
     norms = float(np.linalg.norm(one) * np.linalg.norm(two))
@@ -53,7 +53,7 @@ def likeness(result: Result, other: Result) -> float:
 
 
 def excitations(
-    subject: Subject, image: Image.Image, layer: str, neuron: tuple[int, ...], results: Sequence[Result]
+    subject: Subject, image: Image.Image, layer: str, neuron: tuple[int, ...], results: Sequence[Answer]
 ) -> list[float | None]:
     """The unit's response to each picture of it instead of the photograph, over its response to the photograph.
 
@@ -67,7 +67,7 @@ def excitations(
     return [value / before if before > 0 and np.isfinite(value) else None for value in after]
 
 
-def _at_contrast(inputs: torch.Tensor, result: Result) -> torch.Tensor:
+def _at_contrast(inputs: torch.Tensor, result: Answer) -> torch.Tensor:
     """The picture of a unit `(1, C, H, W)` with the norm of the photograph on the pixels that it covers."""
     picture = torch.from_numpy(result.attribution)[None].to(inputs.device)
     rows, columns = (slice(*ends) for ends in box([result.attribution], margin=0))

@@ -47,7 +47,7 @@ class Stopped(BaseException):
 
 
 @dataclass(frozen=True)
-class View(Generic[T]):
+class JobView(Generic[T]):
     """A job at one moment.
 
     Attributes:
@@ -128,12 +128,12 @@ class Job(Generic[T]):
         _jobs.add(self)
         self._thread.start()
 
-    def look(self) -> View[T]:
+    def look(self) -> JobView[T]:
         """The job now."""
         running = self._thread.is_alive()
         with self._task._lock:
             self._task._looked = time.monotonic()
-            return View(**self._task._state, running=running, completed=self._completed,
+            return JobView(**self._task._state, running=running, completed=self._completed,
                         result=self._result, error=self._error)  # fmt: skip
 
     def stop(self) -> None:
@@ -141,7 +141,7 @@ class Job(Generic[T]):
         with self._task._lock:
             self._task._stop = True
 
-    def wait(self, timeout: float | None = None) -> View[T]:
+    def wait(self, timeout: float | None = None) -> JobView[T]:
         """The job when it has ended, or after so many seconds."""
         self._thread.join(timeout)
         return self.look()

@@ -15,9 +15,9 @@ from plugin.heads import LOGITS, OUTPUTS, find_head, probabilities
 from plugin.models import LoadedModel
 from plugin.models.preprocessing import IMAGENET_PREPROCESSING
 
-from .choices.offered_methods import METHODS, OF_PICTURES
-from .maps.answers import attribute
-from .maps.questions import Question
+from ..choices.offered_methods import METHODS, OF_PICTURES
+from ..maps.answers import attribute
+from ..maps.questions import Question
 
 _METHODS = ("gradient", "guided-backprop", "lrp-epsilon-plus-flat")
 

@@ -8,7 +8,7 @@ import streamlit as st
 from ..server.connection import connection_of_this_session
 from ..server.jobs import PATIENCE_SECONDS, Job, Task
 from ..server.turns import JOBS, PROCESSOR, turns_on
-from ..untrusted_text import markdown_sentence
+from ..server.untrusted_text import markdown_sentence
 from .page_state import key
 
 T = TypeVar("T")

@@ -7,10 +7,10 @@ import streamlit as st
 
 from plugin.heads import OUTPUTS
 
-from ..fitting import views
+from ..choices.fitting import views
+from ..choices.settings import VIEWS
 from ..inputs.layer_outputs import axes
 from ..inputs.subject import Subject
-from ..settings import VIEWS
 from .callbacks import uninterrupted
 from .page_state import OPEN, change, key, last_settings, put
 

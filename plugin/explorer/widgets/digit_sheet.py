@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from ..inputs import drawn_digit
-from ..server.files import digest
+from ..server.kept_files import digest
 from .callbacks import uninterrupted
 from .page_state import change, key
 

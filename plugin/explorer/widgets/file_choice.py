@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from ..choices.settings import B
 from ..server import own_paths
-from ..server.files import OwnFile
-from ..settings import B
-from ..untrusted_text import markdown_sentence
+from ..server.kept_files import OwnFile
+from ..server.untrusted_text import markdown_sentence
 from . import own_files
 from .callbacks import uninterrupted
 from .page_state import key

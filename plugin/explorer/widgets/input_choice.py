@@ -8,13 +8,13 @@ from plugin import devices
 from plugin.models import OtherArchitecture
 from plugin.models.pictures import EXTENSIONS, MAX_BYTES
 
+from ..choices.settings import DRAWING, UPLOAD, Settings
 from ..inputs import offered_networks, offered_pictures, weight_downloads
 from ..inputs.offered_pictures import Picture
 from ..inputs.own_weights import OwnWeights
 from ..inputs.subject import Subject
-from ..server.files import OwnFile, link_name
-from ..settings import DRAWING, UPLOAD, Settings
-from ..untrusted_text import markdown_sentence, quoted
+from ..server.kept_files import OwnFile, link_name
+from ..server.untrusted_text import markdown_sentence, quoted
 from . import digit_sheet, file_choice, kept_results, own_files, own_weights_choice, saved_network_choice
 from .background_work import work
 from .file_choice import OF, Wanted

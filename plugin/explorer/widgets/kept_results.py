@@ -22,10 +22,10 @@ from ..inputs.offered_pictures import Picture
 from ..inputs.own_weights import OwnWeights
 from ..inputs.subject import Subject
 from ..maps import answers, ledgers, sanity_checks, unit_relevance, zero_maps
-from ..maps.answers import Result
+from ..maps.answers import Answer
 from ..maps.badges import Badge
 from ..maps.questions import Asked, Look
-from ..server.files import OwnFile
+from ..server.kept_files import OwnFile
 from ..server.kept_values import KeptValues
 from ..server.turns import CHECKS, MAPS, PROCESSOR, ahead_of_this
 
@@ -141,7 +141,7 @@ def responses(look: Look, layer: str) -> NDArray[np.float32]:
 
 
 @kept(256, of_asked, "Computing the map …", _of_its_network)
-def result(asked: Asked) -> Result:
+def result(asked: Asked) -> Answer:
     """See `answers.compute`."""
     return answers.compute(asked.subject, asked.picture.image, asked.question)
 

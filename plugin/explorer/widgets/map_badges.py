@@ -15,13 +15,13 @@ from plugin import figures
 from plugin.experiments.faithfulness import RemovalCurves
 
 from ..maps import badges, map_names
-from ..maps.answers import Result
+from ..maps.answers import Answer
 from ..maps.badges import Badge, Level
 from ..maps.questions import Asked
 from ..server.connection import connection_of_this_session
 from ..server.jobs import Job, Task
 from ..server.turns import MAPS, PROCESSOR, ahead_of_this
-from ..untrusted_text import escaped, markdown_sentence
+from ..server.untrusted_text import escaped, markdown_sentence
 from . import chart_options, kept_results
 from .page_state import key
 
@@ -61,7 +61,7 @@ class _Checks:
     drawn: float = field(default_factory=time.monotonic)
 
 
-def draw(asked: Asked, result: Result, name: str = "", title: str = "") -> None:
+def draw(asked: Asked, result: Answer, name: str = "", title: str = "") -> None:
     """The badge of a map; that it is being checked if there is none yet.
 
     Args:
@@ -99,7 +99,7 @@ def _draw(asked: Asked, name: str, title: str) -> None:
 
 def check() -> None:
     """Begin to measure the badges that the page lacks, and go on or stop what was begun before. Called last of all."""
-    missing: list[tuple[Asked, Result]] = st.session_state.pop(_WANTED, [])
+    missing: list[tuple[Asked, Answer]] = st.session_state.pop(_WANTED, [])
     wanted: set[Hashable] = {kept_results.of_asked(asked) for asked, _ in missing}
     checks: _Checks | None = st.session_state.pop(_JOB, None)
     if checks is not None and not (wanted and wanted <= checks.keys):
@@ -118,7 +118,7 @@ def check() -> None:
     _watch(checks.job)
 
 
-def _begun(missing: Sequence[tuple[Asked, Result]], wanted: set[Hashable]) -> _Checks:
+def _begun(missing: Sequence[tuple[Asked, Answer]], wanted: set[Hashable]) -> _Checks:
     checks = _Checks(wanted)
     checks.job = Job(lambda task: _measure(missing, task, checks), connection_of_this_session(), _PATIENCE_SECONDS)
     return checks
@@ -135,7 +135,7 @@ def _kept(asked: Asked) -> Badge | None:
     return kept_results.badges.peek(kept_results.of_asked(asked))
 
 
-def _measure(maps: Sequence[tuple[Asked, Result]], task: Task, checks: _Checks) -> None:
+def _measure(maps: Sequence[tuple[Asked, Answer]], task: Task, checks: _Checks) -> None:
     """The work: one badge after the other."""
     for done, (asked, result) in enumerate(maps):
 

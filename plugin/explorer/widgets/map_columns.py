@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from plugin import figures
 
 from ..choices.offered_methods import METHODS
+from ..choices.settings import Settings
 from ..maps import badges, map_programs, rendering, reports
-from ..maps.reports import Added, Line, View
+from ..maps.reports import Added, Line, ReportedView
 from ..maps.shown_maps import Shown
 from ..maps.unit_pictures import Box
 from ..server.download_button import download_button
 from ..server.meter import COST, cost
 from ..server.turns import MAPS, turns_on
-from ..settings import Settings
 from . import chart_options, kept_results, map_badges, page_state
 from .page_state import key
 
@@ -91,7 +91,7 @@ def _lines(shown: Shown) -> list[Line]:
     return [*((name, text) for name, text in said if text), ("Took", cost(shown.result))]
 
 
-def _report(view: View) -> bytes:
+def _report(view: ReportedView) -> bytes:
     # The networks look at their pictures again.
     with turns_on(view.maps[0].subject.device, MAPS).turn():
         return reports.html(view, _lines)
@@ -119,7 +119,7 @@ def reproduce(settings: Settings, maps: Sequence[Shown], added: Added | None = N
             ],
             hide_index=True, alt="Sum, positive share and strongest pixels of each map",
         )  # fmt: skip
-    view = View(page_state.title(), page_state.link(settings), tuple(maps), added)
+    view = ReportedView(page_state.title(), page_state.link(settings), tuple(maps), added)
     download_button("Report of this view", partial(_report, view), f"{view.file}.html", key("report"))
     with st.expander("Reproduce this view"):
         st.caption("Link")

@@ -15,15 +15,15 @@ import streamlit as st
 from plugin.errors import MissingExtraError
 from plugin.models.pictures import EXTENSIONS, MAX_BYTES
 
+from ..choices.settings import COLLECTIONS, FOLDER, UPLOAD, Settings
 from ..inputs import image_sets, picture_collections
 from ..inputs.folder_predictions import FolderPredictions
 from ..inputs.picture_collections import PictureCollection, SampleSource
 from ..inputs.subject import Subject
 from ..server import own_paths
 from ..server.connection import owner_of_files
-from ..server.files import SentFile, folder_link_name, link_name, sent
-from ..settings import COLLECTIONS, FOLDER, UPLOAD, Settings
-from ..untrusted_text import markdown_sentence, quoted
+from ..server.kept_files import SentFile, folder_link_name, link_name, sent
+from ..server.untrusted_text import markdown_sentence, quoted
 from . import own_files
 from .callbacks import uninterrupted
 from .page_state import change, key, last_settings, put

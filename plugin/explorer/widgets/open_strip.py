@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from ..settings import DRAWING, UPLOAD, Settings
-from ..untrusted_text import escaped, quoted
+from ..choices.settings import DRAWING, UPLOAD, Settings
+from ..server.untrusted_text import escaped, quoted
 from . import page_state
 from .page_state import key
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import streamlit as st
 
+from ..choices.settings import UPLOAD, B, Settings
 from ..server import own_paths
 from ..server.connection import owner_of_files
-from ..server.files import FileStore, OwnFile, local, sent
-from ..settings import UPLOAD, B, Settings
-from ..untrusted_text import quoted
+from ..server.kept_files import FileStore, OwnFile, local, sent
+from ..server.untrusted_text import quoted
 
 _SESSION, _EXPECTED, _OFFERED = "attribute.files", "attribute.expected_files", "attribute.offered_files"
 _MOST_OFFERED = 2000

@@ -8,12 +8,12 @@ import streamlit as st
 from plugin import models
 from plugin.models import Preprocessing, class_name_files
 
+from ..choices.links import Form
+from ..choices.settings import MEAN, MOST_PIXELS, OWN_WEIGHTS, STD, Settings
 from ..inputs import own_weights
 from ..inputs.own_weights import OwnWeights
-from ..links import Form
-from ..server.files import SHORT, OwnFile, digest, link_name
-from ..settings import MEAN, MOST_PIXELS, OWN_WEIGHTS, STD, Settings
-from ..untrusted_text import quoted
+from ..server.kept_files import SHORT, OwnFile, digest, link_name
+from ..server.untrusted_text import quoted
 from . import file_choice, own_files
 from .callbacks import uninterrupted
 from .file_choice import OF, Wanted

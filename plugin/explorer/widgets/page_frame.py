@@ -7,14 +7,14 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from ..fitting import fit
+from ..choices.fitting import fit
+from ..choices.settings import Settings
 from ..inputs import offered_pictures
 from ..inputs.subject import Subject
 from ..maps.questions import Look
 from ..server.device_memory import OutOfDeviceMemory
 from ..server.turns import PROCESSOR
-from ..settings import Settings
-from ..untrusted_text import markdown_sentence
+from ..server.untrusted_text import markdown_sentence
 from . import kept_results, open_strip
 from .input_choice import device_choice, network_choice, open_picture, open_subject, picture_choice
 from .page_state import key, put, recall, remember, show_notes, use_alone

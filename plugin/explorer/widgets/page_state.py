@@ -17,10 +17,10 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from ..fitting import OF_CLASSES, alone_with, follow, with_suitable_picture, with_weights
+from ..choices.fitting import OF_CLASSES, alone_with, follow, with_suitable_picture, with_weights
+from ..choices.settings import INPUTS, OWN_OF_B, OWN_WEIGHTS, B, Settings, from_query
 from ..inputs import offered_networks
 from ..server import connection
-from ..settings import INPUTS, OWN_OF_B, OWN_WEIGHTS, B, Settings, from_query
 from . import callbacks, navigation, own_files
 from .callbacks import uninterrupted
 

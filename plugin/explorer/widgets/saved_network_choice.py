@@ -3,7 +3,7 @@
 import streamlit as st
 
 from ..inputs import saved_networks
-from ..untrusted_text import markdown_sentence
+from ..server.untrusted_text import markdown_sentence
 from .callbacks import uninterrupted
 from .file_choice import OF
 from .page_state import key, open_network

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from plugin.experiments.sanity import RandomisationCheck
 
+from ...choices.fitting import to_be_compared, to_be_maximised
 from ...choices.offered_methods import FIRST, METHODS, OF_PICTURES
-from ...fitting import to_be_compared, to_be_maximised
+from ...choices.settings import EXPLAIN, MOST_RANDOM_LAYERS, SCALES, Settings
 from ...inputs.subject import Subject
 from ...maps import rendering, sanity_checks
-from ...maps.answers import Result, equal_maps, largest
+from ...maps.answers import Answer, equal_maps, largest
 from ...maps.questions import Asked, Look, question_of
 from ...maps.reports import Added, Table
 from ...maps.shown_maps import Shown
-from ...settings import EXPLAIN, MOST_RANDOM_LAYERS, SCALES, Settings
-from ...untrusted_text import markdown_sentence
+from ...server.untrusted_text import markdown_sentence
 from ...widgets import controls, kept_results, page_state
 from ...widgets.about_methods import about_methods
 from ...widgets.map_columns import map_column, reproduce
@@ -83,7 +83,7 @@ def _method_pills(settings: Settings) -> None:
 
 
 def _answers(settings: Settings, look: Look, top: int) -> list[Shown]:
-    answers: dict[str, tuple[Asked, Result]] = {}
+    answers: dict[str, tuple[Asked, Answer]] = {}
     unmoved = []
     for name in settings.methods:
         question = question_of(settings, name, top)

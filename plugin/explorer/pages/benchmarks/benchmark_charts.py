@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from plugin import figures
-from plugin.measuring import targets
+from plugin.measuring import required_values
 from plugin.measuring.cases import COLOURS, IMPLEMENTATIONS, LABELS
-from plugin.measuring.results import Measurement, Results
+from plugin.measuring.stored_results import Measurement, Results
 from plugin.measuring.timing import Spread
 
 _PATTERNS = {"ours": "", "compiled": "/", "captum": "x", "zennit": "."}
@@ -36,7 +36,7 @@ def over_baseline(measurement: Measurement) -> Spread | None:
 
 def over_compiled_baseline(found: Results, measurement: Measurement) -> Spread | None:
     """The time over that of the compiled baseline, LRP-0; None where that was not measured."""
-    return targets.quotient(found, measurement, "compiled floor")
+    return required_values.quotient(found, measurement, "compiled floor")
 
 
 def of_compiled(found: Results, compiled: Sequence[Measurement]) -> tuple[Callable[[Measurement], Spread | None], str]:
@@ -117,7 +117,8 @@ def table(found: Results, measurements: Sequence[Measurement]) -> list[dict[str,
         line: dict[str, Any] = {"Method": LABELS[row.method], "By": IMPLEMENTATIONS[row.implementation]}
         line |= {"x baseline": ratio.median if ratio else None, "Quartiles": _quartiles(measurement)}
         for peer in ("captum", "zennit"):
-            against = targets.quotient(found, measurement, peer) if row.implementation in ("ours", "compiled") else None
+            ours = row.implementation in ("ours", "compiled")
+            against = required_values.quotient(found, measurement, peer) if ours else None
             line[f"x {IMPLEMENTATIONS[peer]}"] = against.median if against else None
         compiled = over_compiled_baseline(found, measurement) if is_compiled(measurement) else None
         line["x compiled baseline"] = compiled.median if compiled else None
@@ -143,9 +144,9 @@ def program(network: str, batch: int, stored: str) -> str:
     """A program that shows the stored results of a machine, named as in the list of machines."""
     lines = [
         f"from {__package__} import benchmark_charts",
-        "from plugin.measuring import results",
+        "from plugin.measuring import stored_results",
         "",
-        f"found = results.Results.read(results.stored()[{stored!r}])",
+        f"found = stored_results.Results.read(stored_results.stored()[{stored!r}])",
         f"measurements = benchmark_charts.chosen(found, {network!r}, {batch})",
         "table = benchmark_charts.table(found, measurements)",
         "benchmark_charts.time_figure(measurements).show()",

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from plugin.measuring import cases, results
+from plugin.measuring import cases, stored_results
 from plugin.measuring.cases import IMPLEMENTATIONS, LABELS, LRP_METHODS, SIGNAL_METHODS, Row
-from plugin.measuring.memory import FreshProcesses, peak_on_gpu
-from plugin.measuring.results import Results
+from plugin.measuring.peak_memory import FreshProcesses, peak_on_gpu
+from plugin.measuring.stored_results import Results
 from plugin.measuring.timing import rounds_within, take_turns, warm_up
 
 from ...server.device_memory import guarded
@@ -58,7 +58,7 @@ def measure(task: Task, network: str, batch: int, device: str, small: bool = Fal
     while not _measuring.acquire(timeout=0.5):
         task.report(0.0, "Waiting for another measurement to end …")
     try:
-        found = Results(results.machine_facts(device))
+        found = Results(stored_results.machine_facts(device))
         rows = rows_to_measure(network, batch, device)
         with FreshProcesses(small) as processes, _current(device):
             for done, row in enumerate(rows):
@@ -117,5 +117,5 @@ def _memory(processes: FreshProcesses, row: Row, small: bool) -> dict[str, Any]:
 def _with(found: Results, row: Row, *parts: dict[str, Any]) -> Results:
     """A copy with one more row: the page may be drawing the other."""
     more = Results(found.machine, dict(found.measurements))
-    more.put(row, results.commit(), **{name: value for part in parts for name, value in part.items()})
+    more.put(row, stored_results.commit(), **{name: value for part in parts for name, value in part.items()})
     return more

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from plugin.measuring import results
+from plugin.measuring import stored_results
 from plugin.measuring.cases import IMPLEMENTATIONS
-from plugin.measuring.networks import NAMES
-from plugin.measuring.results import Measurement, Results
+from plugin.measuring.measured_networks import NAMES
+from plugin.measuring.stored_results import Measurement, Results
 from plugin.measuring.timing import Spread
 
+from ...choices.settings import Settings
 from ...inputs import offered_pictures
 from ...server.download_button import download_button
-from ...server.jobs import View
-from ...settings import Settings
-from ...untrusted_text import escaped, markdown_sentence, quoted
+from ...server.jobs import JobView
+from ...server.untrusted_text import escaped, markdown_sentence, quoted
 from ...widgets import chart_options, open_strip, page_state
 from ...widgets.background_work import work
 from ...widgets.input_choice import device_choice
@@ -35,7 +35,7 @@ _NUMBERS = ("x baseline", "x Captum", "x zennit", "x compiled baseline", "Memory
 def draw() -> None:
     """Draw the page."""
     settings, notes = page_state.recall("benchmarks", offered_pictures.samples())
-    files = results.stored()
+    files = stored_results.stored()
     settings = _with_known_results(settings, list(files), notes)
     shown = {name: found for name in _machines(settings) if (found := _read(files[name])) is not None}
     batches = _batches(shown.values(), settings)
@@ -121,7 +121,7 @@ def _here(settings: Settings) -> None:
     label = f"Measure {NAMES[settings.measured]}, batch {settings.batch}, here"
     task = partial(measuring_here.measure, network=settings.measured, batch=settings.batch, device=device)
 
-    def show(view: View[Results]) -> None:
+    def show(view: JobView[Results]) -> None:
         measured = view.latest
         if measured is not None and measured.measurements:
             _charts(measured, settings, "here", "what was measured here")

@@ -5,14 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from ...inputs import image_sets
-from ...inputs.layer_outputs import has_channels, middle
-from ...inputs.offered_networks import DIGITS
-from ...inputs.offered_pictures import Picture
-from ...inputs.subject import Subject
-from ...inputs.unit_maximizers import SPACES, generators_for
-from ...server.jobs import View
-from ...settings import (
+from ...choices.settings import (
     DRAWN_BY,
     EXPLAIN,
     LEAST_IMAGES,
@@ -24,14 +17,21 @@ from ...settings import (
     UNTIL,
     Settings,
 )
-from ...untrusted_text import escaped
+from ...inputs import image_sets
+from ...inputs.layer_outputs import has_channels, middle
+from ...inputs.offered_networks import DIGITS
+from ...inputs.offered_pictures import Picture
+from ...inputs.subject import Subject
+from ...inputs.unit_maximizers import SPACES, generators_for
+from ...server.jobs import JobView
+from ...server.untrusted_text import escaped
 from ...widgets import controls, page_state
 from ...widgets.background_work import forget_work, work
 from ...widgets.input_choice import open_picture
 from ...widgets.page_frame import network_frame, offer_alone
 from ...widgets.page_state import key
 from . import run_sections
-from .plans import Plan, asks_for_picture, described, endings, plan_of, real_sets, settled
+from .plans import RunPlan, asks_for_picture, described, endings, plan_of, real_sets, settled
 from .run_programs import program
 from .runs import Outcome, maximize
 
@@ -91,12 +91,12 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     return settings
 
 
-def _runs(settings: Settings, subject: Subject, picture: Picture | None, plan: Plan, unit: str) -> None:
+def _runs(settings: Settings, subject: Subject, picture: Picture | None, plan: RunPlan, unit: str) -> None:
     """The runs, which start on a click, and what can be done with them."""
     name = f"code-space.{plan.name}"
     forget_work(name)
 
-    def show(view: View[Outcome]) -> None:
+    def show(view: JobView[Outcome]) -> None:
         if view.latest is not None:
             run_sections.runs(view.latest, unit, view.running)
 

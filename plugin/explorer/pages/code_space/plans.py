@@ -1,9 +1,10 @@
-"""What the Code space page asks: a `Plan` of what is maximised, and how."""
+"""What the Code space page asks: a `RunPlan` of what is maximised, and how."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...fitting import generator_of
+from ...choices.fitting import generator_of
+from ...choices.settings import Settings
 from ...inputs import image_sets
 from ...inputs.layer_outputs import has_channels, middle, place
 from ...inputs.offered_pictures import Picture
@@ -11,14 +12,13 @@ from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES
 from ...server.jobs import name_of
 from ...server.turns import PROCESSOR
-from ...settings import Settings
 
 # Networks that see more pixels than this take so long that fewer runs are made at a time.
 _SMALL_SIDE, _MOST_LARGE_RUNS = 64, 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What is maximised, and how.
 
     Attributes:
@@ -112,7 +112,7 @@ def asks_for_picture(settings: Settings, subject: Subject) -> bool:
     return unit and has_channels(subject.layers[settings.layer])
 
 
-def plan_of(settings: Settings, subject: Subject, picture: Picture | None = None) -> Plan:
+def plan_of(settings: Settings, subject: Subject, picture: Picture | None = None) -> RunPlan:
     """The plan that valid settings ask for; an open class is the first, an open neuron the first in the middle.
 
     Args:
@@ -124,7 +124,7 @@ def plan_of(settings: Settings, subject: Subject, picture: Picture | None = None
     unit, generator = settings.explain == "neuron", generator_of(settings)
     side = max(subject.input_shape[1:])
     runs = settings.runs if side <= _SMALL_SIDE else min(settings.runs, _MOST_LARGE_RUNS)
-    return Plan(
+    return RunPlan(
         network=subject.name,
         identity=subject.identity,
         generator=generator,
@@ -155,7 +155,7 @@ def _unit(settings: Settings, shape: tuple[int, ...]) -> int | tuple[int, ...]:
     return neuron
 
 
-def described(plan: Plan, subject: Subject) -> str:
+def described(plan: RunPlan, subject: Subject) -> str:
     """The unit, for people."""
     if not plan.layer:
         assert isinstance(plan.target, int)

@@ -6,7 +6,7 @@ from ...inputs.offered_pictures import Picture
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import SPACES, normalisation
 from ...server.turns import PROCESSOR
-from .plans import Plan
+from .plans import RunPlan
 from .runs import COSINE_POWER, Outcome
 
 
@@ -49,7 +49,7 @@ def program(outcome: Outcome, subject: Subject) -> str:
     ])  # fmt: skip
 
 
-def _device(plan: Plan) -> str:
+def _device(plan: RunPlan) -> str:
     """The argument for another device than that where the networks are opened."""
     return "" if plan.device == PROCESSOR else f", device={plan.device!r}"
 
@@ -59,7 +59,7 @@ def _opening(subject: Subject) -> list[str]:
     return [*subject.imports, *(["from plugin import models"] if "models." in subject.source else [])]
 
 
-def _direction_lines(plan: Plan, subject: Subject, picture: Picture) -> list[str]:
+def _direction_lines(plan: RunPlan, subject: Subject, picture: Picture) -> list[str]:
     """What a layer has for the picture."""
     network = "classifier" if plan.network == DIGITS and plan.generator not in SPACES else "model.network"
     there = "" if plan.device == PROCESSOR else f".to({plan.device!r})"
@@ -78,7 +78,7 @@ def _transform(subject: Subject) -> tuple[list[str], str]:
     return ["from torchvision.transforms import Normalize"], f", transform=Normalize({mean}, {std})"
 
 
-def _generator_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
+def _generator_lines(plan: RunPlan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
     imports, transform = _transform(subject)
     lines = [
         f"model = {subject.source}",
@@ -88,7 +88,7 @@ def _generator_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str
     return ["from gan import CodeSpaceAM, load", *_opening(subject), *imports], lines
 
 
-def _space_lines(plan: Plan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
+def _space_lines(plan: RunPlan, subject: Subject, layer: str) -> tuple[list[str], list[str]]:
     imports, transform = _transform(subject)
     imports = ["from gan import ImageSpaceAM", *_opening(subject), *imports]
     lines = [

@@ -7,9 +7,9 @@ import streamlit as st
 from ...inputs.subject import Subject
 from ...maps.map_names import file_name
 from ...server.download_button import download_button
-from ...server.jobs import View
+from ...server.jobs import JobView
 from ...server.meter import COST, cost
-from ...untrusted_text import escaped
+from ...server.untrusted_text import escaped
 from ...widgets import chart_options
 from ...widgets.background_work import work
 from ...widgets.page_state import key
@@ -55,7 +55,7 @@ def verdict(name: str, outcome: Outcome, subject: Subject) -> None:
         st.info(sentence)
         return
 
-    def show(view: View[Judgement]) -> None:
+    def show(view: JobView[Judgement]) -> None:
         if view.result is not None:
             _judgement(view.result)
 

@@ -19,7 +19,7 @@ from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import interruptible, maximizer_of
 from ...server.jobs import Task
 from ...server.meter import Meter
-from .plans import Plan
+from .plans import RunPlan
 
 if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages need not wait for
     from gan.maximising import Result
@@ -40,7 +40,7 @@ class Outcome:
         seconds, peak_bytes: what it took so far.
     """
 
-    plan: Plan
+    plan: RunPlan
     result: "Result"
     frames: Sequence[Tensor] = field(repr=False)
     seconds: float
@@ -71,7 +71,7 @@ class Outcome:
         return len(self.result.scores) == self.plan.steps
 
 
-def maximize(task: Task, plan: Plan, subject: Subject, picture: Picture | None = None) -> Outcome:
+def maximize(task: Task, plan: RunPlan, subject: Subject, picture: Picture | None = None) -> Outcome:
     """Carry a plan out, for a `jobs.Job`; what is shown is the `Outcome` so far."""
     begin = partial(task.report, 0.0, "Choosing where to start …")
     begin()
@@ -91,7 +91,7 @@ def maximize(task: Task, plan: Plan, subject: Subject, picture: Picture | None =
     return outcome
 
 
-def _target(plan: Plan, subject: Subject, picture: Picture | None) -> Any:
+def _target(plan: RunPlan, subject: Subject, picture: Picture | None) -> Any:
     """What `gan` maximises.
 
     Raises:

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from plugin import figures
 
 from ...choices.offered_methods import METHODS, OF_PICTURES
+from ...choices.settings import DIFFERENCES, B, Settings
 from ...maps import comparisons, map_programs, rendering
 from ...maps.comparisons import Comparison
 from ...maps.questions import Look
 from ...maps.reports import Added, Table
 from ...maps.shown_maps import Shown
 from ...server.download_button import download_button
-from ...settings import DIFFERENCES, B, Settings
-from ...untrusted_text import escaped, markdown_sentence
+from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import chart_options, controls, kept_results, open_strip, page_state
 from ...widgets.input_choice import network_choice, open_picture, open_subject, picture_choice
 from ...widgets.map_columns import map_files, reproduce

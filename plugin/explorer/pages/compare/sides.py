@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from plugin import models
 from plugin.heads import OUTPUTS
 
-from ...fitting import fit
+from ...choices.fitting import fit
+from ...choices.settings import DRAWING, OWN_OF_B, OWN_WEIGHTS, UPLOAD, Settings
 from ...inputs import offered_pictures
 from ...inputs.subject import Subject
 from ...maps.questions import Look, Question, question_of
-from ...settings import DRAWING, OWN_OF_B, OWN_WEIGHTS, UPLOAD, Settings
 
 
 def with_b(settings: Settings, probabilities: NDArray[np.float32]) -> Settings:

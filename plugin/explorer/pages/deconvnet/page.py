@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from plugin.rules import SWITCH_FREE
 
+from ...choices.fitting import to_be_maximised
 from ...choices.offered_methods import METHODS, NO_IMAGE, UNPOOLING_LABELS
-from ...fitting import to_be_maximised
+from ...choices.settings import FRAMES, Settings
 from ...inputs.layer_outputs import halfway, place
 from ...inputs.subject import Subject
 from ...maps import rendering, unit_pictures
-from ...maps.answers import Result, largest
+from ...maps.answers import Answer, largest
 from ...maps.questions import Look, Question, unit_question
 from ...maps.shown_maps import Shown
-from ...settings import FRAMES, Settings
-from ...untrusted_text import escaped, markdown_sentence
+from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
 from ...widgets.map_columns import map_column, reproduce
 from ...widgets.page_frame import frame
@@ -190,7 +190,7 @@ def _pooled(subject: Subject, layer: str) -> bool:
     lambda look, *_: look.subject.device,
 )
 def _excitations(
-    look: Look, layer: str, neuron: tuple[int, ...], questions: tuple[Question, ...], _results: tuple[Result, ...]
+    look: Look, layer: str, neuron: tuple[int, ...], questions: tuple[Question, ...], _results: tuple[Answer, ...]
 ) -> list[float | None]:
     """See `unit_pictures.excitations`; `_results` answer the questions."""
     return unit_pictures.excitations(look.subject, look.picture.image, layer, neuron, _results)

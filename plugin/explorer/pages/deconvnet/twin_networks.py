@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...choices.offered_methods import NO_IMAGE, WITHOUT_SWITCHES
+from ...choices.settings import Settings
 from ...inputs.subject import Subject
-from ...maps.answers import Result, largest
-from ...settings import Settings
+from ...maps.answers import Answer, largest
 
 # Of equal depth: each is shown beside the other.
 TWINS = {"all-cnn-c": "model-c", "model-c": "all-cnn-c"}
@@ -48,7 +48,7 @@ def methods(pooled: bool) -> tuple[str, ...]:
     return (NO_IMAGE, *CONDITIONED, *(WITHOUT_SWITCHES if pooled else ()))
 
 
-def statement(image_free: Result | None, pooled: bool) -> str:
+def statement(image_free: Answer | None, pooled: bool) -> str:
     """What to look at, in Markdown."""
     if image_free is None:
         return "No deconvnet without a picture leads here."

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
-from ...settings import Settings
+from ...choices.settings import Settings
 from .picture_choice import Confusion
 
 _CELL, _LARGEST, _LONGEST_NAME = 34, 64, 22

@@ -1,9 +1,9 @@
 """A program that finds the predictions on the Folder page again, and chooses the same pictures."""
 
+from ...choices.settings import Settings
 from ...inputs.folder_predictions import FolderPredictions
 from ...maps import collection_programs
 from ...maps.collection_programs import DECODED
-from ...settings import Settings
 
 _IMPORTS = ("from plugin.datasets.labels import labels_where_known", "from plugin.heads import probabilities")
 

@@ -5,14 +5,14 @@ import io
 
 from plugin.datasets import Report
 
-from ...inputs.folder_predictions import Findings, FolderPredictions
-from ...server.files import folder_link_name
-from ...untrusted_text import escaped, quoted
+from ...inputs.folder_predictions import FolderPredictions, KnownPictures
+from ...server.kept_files import folder_link_name
+from ...server.untrusted_text import escaped, quoted
 
 _LEADS_TO_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def summary(predictions: FolderPredictions, findings: Findings) -> str:
+def summary(predictions: FolderPredictions, findings: KnownPictures) -> str:
     """How many pictures there are, and how many are right, as Markdown."""
     collection = predictions.collection
     files = len(findings.broken) + len(collection.skipped)
@@ -27,7 +27,7 @@ def without_prediction(files: int) -> str:
     return f"{files} {'files' if files > 1 else 'file'} without a prediction"
 
 
-def tally(findings: Findings) -> str:
+def tally(findings: KnownPictures) -> str:
     """How many were predicted, and how many of those with a label rightly."""
     judged, wrong = int(findings.judged.sum()), int(findings.wrong.sum())
     text = f"{int(findings.known.sum())} predicted"
@@ -35,14 +35,14 @@ def tally(findings: Findings) -> str:
     return f"{text}; {right} ({1 - wrong / judged:.1%})" if judged else text
 
 
-def broken(predictions: FolderPredictions, findings: Findings) -> list[dict[str, str]]:
+def broken(predictions: FolderPredictions, findings: KnownPictures) -> list[dict[str, str]]:
     """The files without a prediction, each with the reason."""
     records, skipped = predictions.collection.records, predictions.collection.skipped
     reasons = {records[row].id: reason for row, reason in sorted(findings.broken.items())} | skipped
     return [{"File": name, "Reason": reason} for name, reason in reasons.items()]
 
 
-def csv(predictions: FolderPredictions, findings: Findings) -> bytes:
+def csv(predictions: FolderPredictions, findings: KnownPictures) -> bytes:
     """A line for each picture: its file, label, prediction, confidence, and why there is none."""
     classes = predictions.subject.model.classes
     text = io.StringIO()

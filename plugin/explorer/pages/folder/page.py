@@ -10,14 +10,14 @@ import streamlit as st
 from plugin.datasets import Report
 
 from ...choices.offered_methods import METHODS, OF_DATA_SETS
-from ...inputs.folder_predictions import Findings, FolderPredictions, predict_all
+from ...choices.settings import CORRECTNESS, ORDERS, Settings
+from ...inputs.folder_predictions import FolderPredictions, KnownPictures, predict_all
 from ...inputs.layer_outputs import spatial
 from ...inputs.subject import Subject
 from ...server.download_button import download_button
-from ...server.files import SHORT, digest
-from ...server.jobs import View
-from ...settings import CORRECTNESS, ORDERS, Settings
-from ...untrusted_text import escaped, markdown_sentence
+from ...server.jobs import JobView
+from ...server.kept_files import SHORT, digest
+from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import chart_options, controls, open_folders, own_files, page_state
 from ...widgets.background_work import forget_work, work
 from ...widgets.callbacks import uninterrupted
@@ -100,7 +100,7 @@ def _predict_all(predictions: FolderPredictions) -> None:
     if not left:
         return
 
-    def show(view: View[FolderPredictions]) -> None:
+    def show(view: JobView[FolderPredictions]) -> None:
         if view.running:
             st.caption(folder_reports.tally(predictions.findings()))
             if st.button("Show what is finished", key=key("folder.refresh")):
@@ -113,7 +113,7 @@ def _predict_all(predictions: FolderPredictions) -> None:
     )  # fmt: skip
 
 
-def _confusion(settings: Settings, predictions: FolderPredictions, findings: Findings) -> None:
+def _confusion(settings: Settings, predictions: FolderPredictions, findings: KnownPictures) -> None:
     st.subheader("What is taken for what")
     if not findings.judged.any():
         st.caption("Pictures have labels if their subfolders are called as the network's classes are.")
@@ -133,7 +133,7 @@ def _confusion(settings: Settings, predictions: FolderPredictions, findings: Fin
         st.dataframe(confusion_table.pairs(found, classes), hide_index=True, alt="Label, prediction and number")
 
 
-def _files(settings: Settings, predictions: FolderPredictions, findings: Findings) -> None:
+def _files(settings: Settings, predictions: FolderPredictions, findings: KnownPictures) -> None:
     """What was not looked at, and the files to take along."""
     collection = predictions.collection
     if broken := folder_reports.broken(predictions, findings):
@@ -194,7 +194,7 @@ def _output(folder: Path) -> str:
     return texts[folder]
 
 
-def _made(view: View[Report]) -> None:
+def _made(view: JobView[Report]) -> None:
     if view.result is not None:
         st.success(folder_reports.made(view.result))
     elif view.partial is not None and not view.running:

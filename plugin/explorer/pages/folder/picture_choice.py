@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...inputs.folder_predictions import Findings
-from ...settings import Settings
+from ...choices.settings import Settings
+from ...inputs.folder_predictions import KnownPictures
 
 PER_SHEET = 24
 # The settings that leave pictures out.
@@ -15,7 +15,7 @@ FILTERS = ("correctness", "labelled", "predicted", "confidence")
 MOST_CLASSES = 24
 
 
-def chosen_rows(settings: Settings, findings: Findings) -> NDArray[np.int64]:
+def chosen_rows(settings: Settings, findings: KnownPictures) -> NDArray[np.int64]:
     """The rows that the settings choose, in their order.
 
     A picture without a prediction is shown where nothing is asked about predictions, and is left out elsewhere.
@@ -71,7 +71,7 @@ class Confusion:
     left_out: int
 
 
-def confusion(findings: Findings, most: int = MOST_CLASSES) -> Confusion:
+def confusion(findings: KnownPictures, most: int = MOST_CLASSES) -> Confusion:
     """Count the pictures that have a label and a prediction, by both."""
     judged = findings.judged
     labels, predicted = findings.labels[judged], findings.predicted[judged]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from ...inputs.folder_predictions import Findings, FolderPredictions
+from ...choices.settings import Settings
+from ...inputs.folder_predictions import FolderPredictions, KnownPictures
 from ...server.turns import MAPS, ahead_of_this, turns_on
-from ...settings import Settings
-from ...untrusted_text import escaped, markdown_sentence
+from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import page_state
 from ...widgets.open_folders import with_picture
 
@@ -20,7 +20,7 @@ _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class _Cell:
+class _GridCell:
     """Places on the page for what is shown of one picture."""
 
     picture: DeltaGenerator
@@ -28,7 +28,7 @@ class _Cell:
     text: DeltaGenerator
 
 
-def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> Findings:
+def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> KnownPictures:
     """Draw these pictures, and ask the network about those of which nothing is known.
 
     The pictures appear one by one, and row by row what the network says of them.
@@ -44,7 +44,7 @@ def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]
     with st.container(horizontal=True, gap="small"):
         for row in rows:
             with st.container(width=_WIDTH, gap="small"):
-                cells[row] = _Cell(st.empty(), st.empty(), st.empty())
+                cells[row] = _GridCell(st.empty(), st.empty(), st.empty())
                 _draw(cells[row], settings, predictions, row, before)
     if not unread:
         return before
@@ -59,7 +59,9 @@ def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]
     return predictions.findings()
 
 
-def _ask(cells: Mapping[int, _Cell], settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> None:
+def _ask(
+    cells: Mapping[int, _GridCell], settings: Settings, predictions: FolderPredictions, rows: Sequence[int]
+) -> None:
     """Read pictures and ask the network about them, and draw both as they come."""
     pixels = {}
     for row, seen in predictions.read(rows):
@@ -72,7 +74,9 @@ def _ask(cells: Mapping[int, _Cell], settings: Settings, predictions: FolderPred
         cells[row].text.caption(_said(predictions, row, after))
 
 
-def _draw(cell: _Cell, settings: Settings, predictions: FolderPredictions, row: int, findings: Findings) -> None:
+def _draw(
+    cell: _GridCell, settings: Settings, predictions: FolderPredictions, row: int, findings: KnownPictures
+) -> None:
     """Draw what is known of a picture."""
     name = predictions.collection.records[row].id
     if row in findings.broken:
@@ -89,7 +93,7 @@ def _draw(cell: _Cell, settings: Settings, predictions: FolderPredictions, row: 
     cell.text.caption(_said(predictions, row, findings))
 
 
-def _said(predictions: FolderPredictions, row: int, findings: Findings) -> str:
+def _said(predictions: FolderPredictions, row: int, findings: KnownPictures) -> str:
     """What the network says of a picture, as Markdown."""
     if row in findings.broken:
         return "broken"

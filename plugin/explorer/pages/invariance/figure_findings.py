@@ -1,6 +1,6 @@
 """The Invariance page's work: a question is answered in a worker thread, layer by layer.
 
-`Findings` are what it has found so far.
+`FigureFindings` are what it has found so far.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ _SOLUTIONS = 8
 
 
 @dataclass(frozen=True)
-class Findings:
+class FigureFindings:
     """What is known so far.
 
     Attributes:
@@ -54,8 +54,8 @@ class Findings:
     device: str = PROCESSOR
 
 
-def measure(task: Task, question: FigureQuestion, subject: Subject) -> Findings:
-    """Answer a question, for a `jobs.Job`; what is shown are the `Findings` so far."""
+def measure(task: Task, question: FigureQuestion, subject: Subject) -> FigureFindings:
+    """Answer a question, for a `jobs.Job`; what is shown are the `FigureFindings` so far."""
     task.report(0.0, "Reading images …")
     images, labels = image_sets.inputs(question.data, subject.model, question.count)
     networks = {"trained": subject.model.network, "untrained": untrained(subject.model.network, question.seed)}
@@ -83,7 +83,7 @@ class _Worker:
     ) -> None:
         self.task, self.question, self.subject, self.images, self.labels = task, question, subject, images, labels
         self.meter = Meter(images.device)
-        self.found = Findings(question, {}, None, None, 0.0, None)
+        self.found = FigureFindings(question, {}, None, None, 0.0, None)
         self.state, self.start, self.share, self.done, self.message = "", 0.0, 1.0, 0.0, ""
 
     def enter(self, state: str, start: float, share: float) -> None:

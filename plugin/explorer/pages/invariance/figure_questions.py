@@ -7,12 +7,12 @@ import torch
 
 from plugin.experiments.units import layers_with_units
 
-from ...fitting import generator_of
+from ...choices.fitting import generator_of
+from ...choices.settings import Settings
 from ...inputs import image_sets
 from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
 from ...server.jobs import name_of
-from ...settings import Settings
 
 FIGURES = ("A", "B", "C")
 TITLES = {

@@ -15,12 +15,12 @@ from plugin.experiments.invariance import LayerInvariance, MaximisingSet, Pictur
 from plugin.experiments.invariance import figures as drawn
 
 from ...maps.rendering import versions
-from .figure_findings import Findings
+from .figure_findings import FigureFindings
 
 _METHODS = {"no image": "the deconvnet without an image", "guided": "guided backprop", "gradient": "the gradient"}
 
 
-def figure(findings: Findings) -> go.Figure:
+def figure(findings: FigureFindings) -> go.Figure:
     """The figure of what was found."""
     draw: dict[str, Callable[..., go.Figure]] = {
         "A": drawn.invariance_figure,
@@ -31,7 +31,7 @@ def figure(findings: Findings) -> go.Figure:
     return draw[findings.question.figure](findings.states).update_layout(template=None)
 
 
-def panels(findings: Findings) -> list[go.Figure]:
+def panels(findings: FigureFindings) -> list[go.Figure]:
     """The same with a figure for each panel, which a page puts side by side or, on a phone, below each other."""
     whole = figure(findings)
     titles = [annotation.text for annotation in whole.layout.annotations]
@@ -58,7 +58,7 @@ def _panel(panel: go.Figure, title: str, height: int) -> go.Figure:
     )  # fmt: skip
 
 
-def statement(findings: Findings) -> str:
+def statement(findings: FigureFindings) -> str:
     """What the figure shows, in sentences of plain text."""
     say: dict[str, Callable[[str, Any], str]] = {"A": _firing, "B": _pictures, "C": _sets}
     parts = [say[findings.question.figure](state, found) for state, found in findings.states.items()]
@@ -110,7 +110,7 @@ def _barriers(found: MaximisingSet) -> str:
     return f"barrier {' and '.join(known) or 'unknown'}"
 
 
-def _chosen(findings: Findings) -> str:
+def _chosen(findings: FigureFindings) -> str:
     """A sentence on the chosen unit, where it was measured."""
     question = findings.question
     unit = f"The chosen unit, {drawn.short(question.layer)} {question.channel}:"
@@ -126,7 +126,7 @@ def _chosen(findings: Findings) -> str:
     return ""
 
 
-def npz(findings: Findings) -> bytes:
+def npz(findings: FigureFindings) -> bytes:
     """An NPZ file with the numbers behind the figure, by state, layer and measure; settings and versions."""
     arrays: dict[str, NDArray[Any]] = {}
     for state, found in findings.states.items():

@@ -5,23 +5,23 @@ from functools import partial
 
 import streamlit as st
 
-from ...fitting import to_be_maximised
+from ...choices.fitting import to_be_maximised
+from ...choices.settings import LEAST_IMAGES, MOST_IMAGES, MOST_STEPS, Settings
 from ...inputs import image_sets
 from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
 from ...inputs.unit_maximizers import generators_for
 from ...maps.map_names import file_name
 from ...server.download_button import download_button
-from ...server.jobs import View
+from ...server.jobs import JobView
 from ...server.meter import COST, cost
-from ...settings import LEAST_IMAGES, MOST_IMAGES, MOST_STEPS, Settings
-from ...untrusted_text import escaped
+from ...server.untrusted_text import escaped
 from ...widgets import chart_options, controls, page_state
 from ...widgets.background_work import forget_work, work
 from ...widgets.page_frame import network_frame, offer_alone
 from ...widgets.page_state import key
 from . import figure_programs, figure_questions, figure_reports
-from .figure_findings import Findings, measure
+from .figure_findings import FigureFindings, measure
 from .figure_questions import FigureQuestion
 
 _TEXT = (
@@ -103,7 +103,7 @@ def _measurement(question: FigureQuestion, subject: Subject) -> None:
     name = f"invariance-{figure}.{question.name}"
     forget_work(name)
 
-    def show(view: View[Findings]) -> None:
+    def show(view: JobView[FigureFindings]) -> None:
         if view.latest is not None:
             _findings(view.latest)
 
@@ -117,7 +117,7 @@ def _measurement(question: FigureQuestion, subject: Subject) -> None:
             st.code(figure_programs.program(question, subject))
 
 
-def _findings(findings: Findings) -> None:
+def _findings(findings: FigureFindings) -> None:
     statement, figure = figure_reports.statement(findings), findings.question.figure
     charts = figure_reports.panels(findings)
     columns = st.columns(min(len(charts), 3 if len(charts) % 3 == 0 else 2))

@@ -13,13 +13,13 @@ from plugin.rules.presets import PRESETS
 
 from ...choices.offered_methods import METHODS, lrp_key
 from ...choices.offered_rules import NUMBERS, RULES, numbers_of
+from ...choices.settings import BOUNDS, Settings
 from ...inputs.subject import Subject
 from ...maps import ledgers, rendering
 from ...maps.questions import Asked, Look, Question, lrp_question
 from ...maps.reports import Added
 from ...maps.shown_maps import Shown
-from ...settings import BOUNDS, Settings
-from ...untrusted_text import markdown_sentence
+from ...server.untrusted_text import markdown_sentence
 from ...widgets import chart_options, controls, kept_results, page_state
 from ...widgets.about_methods import about_methods
 from ...widgets.callbacks import uninterrupted

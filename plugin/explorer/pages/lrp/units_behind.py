@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import streamlit as st
 
+from ...choices.settings import Settings
 from ...inputs import layer_outputs
 from ...inputs.layer_outputs import axes, unit_axis
 from ...maps import unit_relevance
 from ...maps.questions import Asked
-from ...settings import Settings
-from ...untrusted_text import escaped, markdown_sentence
+from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import controls, kept_results, page_state
 
 _COUNT, _WIDTH = 8, 150

@@ -9,23 +9,23 @@ from PIL import Image
 
 from plugin import figures, models
 
+from ...choices.fitting import with_suitable_picture
 from ...choices.offered_methods import METHODS
-from ...fitting import with_suitable_picture
+from ...choices.settings import Settings
 from ...inputs import offered_pictures
 from ...inputs.offered_networks import DIGITS
 from ...inputs.subject import Subject
 from ...maps import rendering
-from ...maps.answers import Result
+from ...maps.answers import Answer
 from ...server.meter import cost
-from ...settings import Settings
-from ...untrusted_text import escaped
+from ...server.untrusted_text import escaped
 
 SHOWN = ("gradient", "guided-backprop", "lrp-epsilon-plus-flat")
 _SIDE, _GAP = 320, 16
 
 
 @dataclass(frozen=True)
-class Tile:
+class MapTile:
     """A picture with its caption and its description in words."""
 
     image: Image.Image
@@ -56,28 +56,28 @@ def choices(settings: Settings) -> tuple[str, ...]:
     return offered if settings.image in offered else (*offered, settings.image)
 
 
-def tile(method: str, result: Result, settings: Settings) -> Tile:
+def tile(method: str, result: Answer, settings: Settings) -> MapTile:
     """The map of one method."""
     label, limit = METHODS[method].label, rendering.limits({method: result}, settings)[method]
     picture = Image.fromarray(figures.signed_colours(figures.reduce_channels(result.attribution), limit))
-    return Tile(picture, f"{label}, {cost(result)}", rendering.alternative(label, result, settings))
+    return MapTile(picture, f"{label}, {cost(result)}", rendering.alternative(label, result, settings))
 
 
-def given(subject: Subject, image: Image.Image) -> Tile:
+def given(subject: Subject, image: Image.Image) -> MapTile:
     """What the network sees."""
     visible = subject.model.visible(image)
     caption = f"What the network sees, {visible.width} x {visible.height}"
-    return Tile(visible, caption, "The picture at the resolution of the network")
+    return MapTile(visible, caption, "The picture at the resolution of the network")
 
 
-def paired(left: Tile, right: Tile) -> Tile:
+def paired(left: MapTile, right: MapTile) -> MapTile:
     """Two pictures in one, so that they stay beside each other on a phone."""
     # Enlarged here, because a browser would blur the pixels.
     enlarged = [tile.image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST) for tile in (left, right)]
     both = Image.new("RGBA", (2 * _SIDE + _GAP, _SIDE))
     both.paste(enlarged[0], (0, 0))
     both.paste(enlarged[1], (_SIDE + _GAP, 0))
-    return Tile(
+    return MapTile(
         both,
         f"Left: {left.caption}. Right: {right.caption}.",
         f"Left: {left.alternative}. Right: {right.alternative}.",

@@ -7,7 +7,7 @@ import streamlit as st
 from ...widgets import navigation
 
 if TYPE_CHECKING:
-    from ...settings import Settings
+    from ...choices.settings import Settings
 
 _TEXT = (
     "Here you see what in a picture made a neural network say what it says, by the methods of *Striving for "
@@ -25,7 +25,7 @@ def draw() -> None:
     opened, live, below = st.container(), st.container(), st.container()
     from ...inputs import offered_pictures
     from ...server.device_memory import OutOfDeviceMemory
-    from ...untrusted_text import markdown_sentence
+    from ...server.untrusted_text import markdown_sentence
     from ...widgets import open_strip, page_state
 
     settings, notes = page_state.recall("", offered_pictures.samples())
@@ -51,7 +51,7 @@ def draw() -> None:
 
 def _live(settings: "Settings") -> None:
     """The picture and three maps of it: in one row, or two and two on a phone."""
-    from ...fitting import fit
+    from ...choices.fitting import fit
     from ...inputs import offered_pictures
     from ...maps.questions import Look, question_of
     from ...widgets import kept_results, map_badges, page_state

@@ -19,7 +19,7 @@ _LINES = (("#2166ac", "solid", "circle"), ("#e69f00", "dash", "square"))
 
 
 @dataclass(frozen=True)
-class Tile:
+class FigureTile:
     """One panel.
 
     Attributes:
@@ -34,7 +34,7 @@ class Tile:
 
 
 def tiles(
-    panels: Sequence[Tile], columns: int = 2, zoom: tuple[tuple[int, int], tuple[int, int]] | None = None
+    panels: Sequence[FigureTile], columns: int = 2, zoom: tuple[tuple[int, int], tuple[int, int]] | None = None
 ) -> go.Figure:
     """Panels in rows. Maps have a scale of their own each, white at zero.
 
@@ -67,7 +67,7 @@ def tiles(
     )
 
 
-def _trace(panel: Tile) -> go.Heatmap | go.Image:
+def _trace(panel: FigureTile) -> go.Heatmap | go.Image:
     if panel.values.ndim == 3:
         return go.Image(z=panel.values, hoverinfo="skip")
     limit = figures.symmetric_limit([panel.values], 100 if panel.printed else 99) or 1.0

@@ -4,10 +4,10 @@ from functools import partial
 
 import streamlit as st
 
+from ...choices.settings import TOUR
 from ...inputs import offered_pictures
 from ...server.download_button import download_button
 from ...server.meter import COST, cost
-from ...settings import TOUR
 from ...widgets import chart_options, kept_results, map_badges, navigation, open_strip, page_state
 from ...widgets.callbacks import uninterrupted
 from ...widgets.page_state import key

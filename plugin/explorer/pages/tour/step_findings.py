@@ -20,11 +20,11 @@ from ...inputs.offered_networks import DIGITS
 from ...inputs.offered_pictures import sample
 from ...inputs.subject import Subject
 from ...maps import answers, ledgers, unit_pictures
-from ...maps.answers import Result
+from ...maps.answers import Answer
 from ...maps.questions import Asked, Look, Question
 from ...server.turns import PROCESSOR
 from . import figure_tiles
-from .figure_tiles import Tile
+from .figure_tiles import FigureTile
 
 Open = Callable[[str], Subject]
 
@@ -59,7 +59,7 @@ class Found:
     alternative: str
     finding: str
     arrays: dict[str, NDArray[Any]]
-    maps: dict[str, tuple[Asked, Result]] = field(default_factory=dict)
+    maps: dict[str, tuple[Asked, Answer]] = field(default_factory=dict)
     seconds: float = 0.0
     peak_bytes: int | None = None
     device: str = PROCESSOR
@@ -81,7 +81,7 @@ def relu_rules(_: Open) -> Found:
     numbers = {name: values.detach().reshape(3, 3).numpy() for name, values in arrays.items()}
     passed = {METHODS[key].label: int(np.count_nonzero(numbers[METHODS[key].label])) for key in RELU_RULES}
     return Found(
-        figure_tiles.tiles([Tile(name, values, printed=True) for name, values in numbers.items()], columns=3),
+        figure_tiles.tiles([FigureTile(name, values, printed=True) for name, values in numbers.items()], columns=3),
         "Tables of three by three numbers. " + "; ".join(f"{name}: {_spoken(v)}" for name, v in numbers.items()),
         "Of nine numbers arrive " + ", ".join(f"{count} by {name.lower()}" for name, count in passed.items()) + ".",
         numbers,
@@ -90,7 +90,7 @@ def relu_rules(_: Open) -> Found:
 
 def switches(open_network: Open) -> Found:
     """One unit's deconvnet for two pictures, in the network with max-pooling and in the one without."""
-    maps: dict[str, tuple[Asked, Result]] = {}
+    maps: dict[str, tuple[Asked, Answer]] = {}
     cosines = {}
     for name, (layer, neuron) in UNITS.items():
         subject, question = open_network(name), Question("deconvnet", layer=layer, neuron=neuron)
@@ -99,7 +99,7 @@ def switches(open_network: Open) -> Found:
         cosines[name] = unit_pictures.likeness(*(result for _, result in pair))
     arrays = _arrays(maps)
     zoom = unit_pictures.box(arrays.values())
-    panels = [Tile(title, figures.as_image(values)) for title, values in arrays.items()]
+    panels = [FigureTile(title, figures.as_image(values)) for title, values in arrays.items()]
     words = " and ".join(f"{cosine:.2f} in {name}" for name, cosine in cosines.items())
     return Found(
         figure_tiles.tiles(panels, zoom=zoom),
@@ -110,13 +110,13 @@ def switches(open_network: Open) -> Found:
     )
 
 
-def _answered(subject: Subject, picture: str, question: Question) -> tuple[Asked, Result]:
+def _answered(subject: Subject, picture: str, question: Question) -> tuple[Asked, Answer]:
     """A question about a sample, with its answer."""
     asked = Look(subject, sample(picture)).ask(question)
     return asked, answers.compute(subject, asked.picture.image, question)
 
 
-def _arrays(maps: Mapping[str, tuple[Asked, Result]]) -> dict[str, NDArray[Any]]:
+def _arrays(maps: Mapping[str, tuple[Asked, Answer]]) -> dict[str, NDArray[Any]]:
     return {name: result.attribution for name, (_, result) in maps.items()}
 
 
@@ -133,7 +133,7 @@ def without_a_picture(open_network: Open) -> Found:
         (top, bottom), (left, right) = unit_pictures.box(values)
         arrays[layer] = values
         panels += [
-            Tile(
+            FigureTile(
                 f"{layer.rpartition('.')[2]}<br>channel {channel}", figures.as_image(picture[:, top:bottom, left:right])
             )
             for channel, picture in zip(strongest, values, strict=True)
@@ -155,7 +155,7 @@ def _median_excitation(
     image = sample("cat").image
     found = [
         unit_pictures.excitations(
-            subject, image, layer, (channel, middle, middle), [answers.Result(picture, 0.0, None)]
+            subject, image, layer, (channel, middle, middle), [answers.Answer(picture, 0.0, None)]
         )
         for channel, picture in zip(channels, pictures, strict=True)
     ]
@@ -174,7 +174,7 @@ def guided(open_network: Open) -> Found:
             question = Question(method, subject.model.classes.index("cat"))
             maps[f"{label}, {name}"] = found = _answered(subject, "cat", question)
             values = found[1].attribution
-            panels.append(Tile(f"{label}<br>{name}", figures.as_image(values)))
+            panels.append(FigureTile(f"{label}<br>{name}", figures.as_image(values)))
             edges.append(_follows(values, grey))
         words.append(f"{edges[0]:.2f} and {edges[1]:.2f} in {name}")
     finding = (
@@ -210,7 +210,7 @@ def conservation(open_network: Open) -> Found:
         maps[label] = _answered(subject, "cat", question)
         books[label] = ledger = ledgers.compute(subject, image, question)
         title = f"{label}<br>{ledger.input:.3f} + {ledger.absorbed:.3f}"
-        panels.append(Tile(title, figures.reduce_channels(maps[label][1].attribution)))
+        panels.append(FigureTile(title, figures.reduce_channels(maps[label][1].attribution)))
     logit = next(iter(books.values())).output
     return Found(
         figure_tiles.tiles(panels),
@@ -234,7 +234,7 @@ def code_space(open_network: Open) -> Found:
         with torch.no_grad():
             agrees = int((judge(result.images).argmax(1) == 0).sum())
         arrays[label] = result.images.numpy()
-        panels.append(Tile(label, np.asarray(grid(result.images, columns=4))))
+        panels.append(FigureTile(label, np.asarray(grid(result.images, columns=4))))
         steps = int(result.steps_taken.float().median())
         reached = f"{int(result.reached.sum())} of 16 reach 0.99, in {steps} steps"
         words.append(f"{label}: {reached}, and the judge reads {agrees} as 0")

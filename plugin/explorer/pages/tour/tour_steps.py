@@ -13,17 +13,17 @@ import torch
 
 from plugin import figures
 
+from ...choices.settings import TOUR, Settings
 from ...inputs import offered_networks
 from ...inputs.offered_networks import DIGITS
 from ...maps.rendering import versions
 from ...server.meter import Meter
-from ...settings import TOUR, Settings
 from . import step_findings
 from .step_findings import HIGH, RELU_RULES, UNITS, Found, Open
 
 
 @dataclass(frozen=True)
-class Step:
+class TourStep:
     """A step of the tour.
 
     Attributes:
@@ -82,8 +82,8 @@ def neighbours(key: str) -> tuple[str, str]:
 
 
 _BOTH = Settings(network="all-cnn-c", image="cat", methods=RELU_RULES, view="colour")
-STEPS: dict[str, Step] = {
-    "relu-rules": Step(
+STEPS: dict[str, TourStep] = {
+    "relu-rules": TourStep(
         "Three rules for one ReLU",
         "Every method here is backpropagation with another rule at the ReLU. The **gradient** lets the signal pass "
         "where the *input* was positive, the **deconvnet** where the *signal* is, **guided backprop** where both are. "
@@ -92,7 +92,7 @@ STEPS: dict[str, Step] = {
         "attribute",
         _BOTH,
     ),
-    "switches": Step(
+    "switches": TourStep(
         "Max-pooling needs a picture",
         "Max-pooling forgets where its maximum was; to go back, the deconvnet takes these *switches* from a picture, "
         "so in Model C one unit has another map for each picture. All-CNN-C has strided convolutions instead of "
@@ -101,7 +101,7 @@ STEPS: dict[str, Step] = {
         "deconvnet",
         replace(_BOTH, network="model-c", layer=UNITS["model-c"][0], neuron=UNITS["model-c"][1]),
     ),
-    "without-a-picture": Step(
+    "without-a-picture": TourStep(
         "A deconvnet that sees no picture",
         "So in All-CNN-C a unit can be drawn from the weights alone. In low layers this gives clean patterns that the "
         "unit likes; in high layers it does not: no single picture stands for what they respond to.",
@@ -109,7 +109,7 @@ STEPS: dict[str, Step] = {
         "deconvnet",
         replace(_BOTH, layer=HIGH, neuron=UNITS["all-cnn-c"][1]),
     ),
-    "guided-backprop": Step(
+    "guided-backprop": TourStep(
         "Guided backprop",
         "Masked by the picture's own ReLUs as well, the signal finds its way: guided backprop draws sharp maps from "
         "high layers, with pooling and without. The deconvnet without switches fails in both networks.",
@@ -117,7 +117,7 @@ STEPS: dict[str, Step] = {
         "attribute",
         replace(_BOTH, network="model-c", methods=("deconvnet-center", "guided-backprop"), target=3),
     ),
-    "conservation": Step(
+    "conservation": TourStep(
         "Relevance that adds up",
         "Layer-wise relevance propagation changes the rule of the *linear* layers: each hands the relevance of its "
         "output down in proportion to what its inputs contributed. Nothing is lost: the relevance of the pixels, and "
@@ -126,7 +126,7 @@ STEPS: dict[str, Step] = {
         "lrp",
         Settings(network="all-cnn-c", image="cat", target=3),
     ),
-    "code-space": Step(
+    "code-space": TourStep(
         "Pictures that a class likes best",
         "The other way round: search the code space of a generator for pictures that excite a unit most. Here are "
         "sixteen runs for the digit 0, from sixteen random starts. That the classifier is sure proves little, so a "
@@ -135,7 +135,7 @@ STEPS: dict[str, Step] = {
         "code-space",
         Settings(network=DIGITS, image="digit-0", target=0),
     ),
-    "invariance": Step(
+    "invariance": TourStep(
         "Why one picture is not enough",
         "High units are *invariant*: they go on firing when what they see is moved. Then what they like is a whole set "
         "of pictures, and no single one can stand for it: this is why the deconvnet without a picture fails there.",

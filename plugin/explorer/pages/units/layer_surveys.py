@@ -9,11 +9,11 @@ import torch
 
 from plugin.experiments.unit_survey import PictureBatch, UnitSurvey, survey_units
 
+from ...choices.settings import Settings
 from ...inputs.folder_predictions import BATCH, FolderPredictions
 from ...inputs.layer_outputs import unit_axis
 from ...inputs.subject import Subject
 from ...server.jobs import Task
-from ...settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ import streamlit as st
 
 from plugin.experiments.unit_survey import UnitSurvey
 
-from ...fitting import to_be_maximised
+from ...choices.fitting import to_be_maximised
+from ...choices.settings import UNIT_ORDERS, Settings
 from ...inputs import image_sets
 from ...inputs.folder_predictions import FolderPredictions
 from ...inputs.layer_outputs import axes, halfway, middle, place, unit_axis
 from ...inputs.picture_collections import SampleSource
 from ...inputs.subject import Subject
-from ...settings import UNIT_ORDERS, Settings
-from ...untrusted_text import escaped, markdown_sentence
+from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import controls, kept_results, open_folders, page_state
 from ...widgets.background_work import forget_work, work
 from ...widgets.callbacks import uninterrupted

@@ -1,10 +1,10 @@
 """A program that finds the pictures on the Units page again."""
 
+from ...choices.settings import Settings
 from ...inputs.folder_predictions import BATCH, FolderPredictions
 from ...inputs.layer_outputs import unit_axis
 from ...maps import collection_programs
 from ...maps.collection_programs import DECODED
-from ...settings import Settings
 from .layer_surveys import COUNT
 
 _IMPORTS = ("from plugin.experiments.unit_survey import PictureBatch, receptive_fields, survey_units",)
