@@ -56,6 +56,7 @@ def subject():
         Settings(explain="neuron", layer="features.conv2", neuron=(95, 0, 31), view="colour", scale="shared"),
         Settings(preset="attn_lrp", rules=(("features.conv1", "box"), ("features.conv2", "flat"))),
         Settings(image="upload", picture="0123456789ab", percentile=97.5, opacity=0.25, target=0),
+        Settings(methods=()),
     ],
 )
 def test_link_gives_the_same_settings_back(settings):
@@ -74,7 +75,7 @@ def test_link_of_the_defaults_is_empty():
         ("image", "../../etc/passwd"),
         ("picture", "xyz"),
         ("methods", "gradient,sorcery"),
-        ("methods", ""),
+        ("methods", ","),
         ("explain", "everything"),
         ("target", "-1"),
         ("target", "1e3"),

@@ -144,10 +144,10 @@ def interval(lowest: float, highest: float) -> Form:
 
 
 def some_of(known: Collection[str], kind: str) -> Form:
-    """Different names, each a `kind`, with commas between."""
+    """Different names, each a `kind`, with commas between; no text is none of them."""
 
     def read(text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(text.split(",")))
+        names = tuple(dict.fromkeys(text.split(",") if text else ()))
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"names {len(unknown)} unknown {kind}{'s' if len(unknown) > 1 else ''}")
         return names
