@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from plugin.models.checkpoints import load_weights, read_metadata
+from plugin.seeds import seeded
 
 from .classifiers import CLASSIFIERS, Classifier
 from .networks import NETWORKS, Discriminator, Generator
-from .seeds import seeded
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 

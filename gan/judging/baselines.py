@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plugin.seeds import random_generator
+
 from ..maximising import CodeSpaceAM, PixelAM, Result
 from ..maximising.activations import evaluating
 from ..maximising.batching import in_blocks
 from ..maximising.maximizer import random_codes
 from ..maximising.targets import Units
-from ..seeds import random_generator
 
 
 def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from plugin.extras import require
+from plugin.seeds import random_generator
 
 from ..classifiers import Classifier
 from ..data import ImageSet
 from ..networks import Generator
-from ..seeds import random_generator
 
 CONFIDENT = 0.99
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plugin.seeds import random_generator
+
 from ..reals import images_and_labels
-from ..seeds import random_generator
 from .activations import Activations, Transform, evaluating, layer_in, placed
 from .batching import in_blocks, rows_of_block
 from .climbing import like_rows

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..seeds import global_states, seeded
+from plugin.seeds import global_states, seeded
 
 
 class Held:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from plugin.seeds import random_generator
+
 from ..reals import Reals, images_and_labels
-from ..seeds import random_generator
 from .activations import Activations
 from .ascent import Ascent, AscentSettings
 from .batching import in_blocks

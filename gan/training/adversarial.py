@@ -25,13 +25,13 @@ from plugin.devices import choose_device
 from plugin.files import replacing, require_writable, write_json
 from plugin.models.checkpoints import save_checkpoint
 from plugin.models.training_runs import FILE_NAME, Checkpoints, TrainingFile
+from plugin.seeds import random_generator, seeded
 
 from ..classifiers import Classifier, check_fit
 from ..data import ImageSet
 from ..judging.generator_quality import evaluate, require_torchmetrics
 from ..loading import load
 from ..networks import NETWORKS, Discriminator, Generator
-from ..seeds import random_generator, seeded
 from .precision import mixed_precision
 from .recipes import Recipe
 

@@ -13,11 +13,11 @@ from plugin.devices import choose_device
 from plugin.files import require_writable
 from plugin.models.checkpoints import save_checkpoint
 from plugin.models.training_runs import Checkpoints, TrainingFile
+from plugin.seeds import global_states, random_generator, seeded, set_global_states
 from plugin.statistics import accuracy
 
 from ..classifiers import CLASSIFIERS, Classifier
 from ..data import ImageSet
-from ..seeds import global_states, random_generator, seeded, set_global_states
 from .precision import mixed_precision
 
 _BATCH = 128

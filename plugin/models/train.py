@@ -12,7 +12,6 @@ differs in three ways, none of which affects the architecture of the stored netw
 """
 
 import argparse
-import copy
 import math
 import sys
 from collections.abc import Callable
@@ -23,15 +22,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from .. import statistics
+from ..devices import choose_device
 from ..files import require_writable, write_json
+from ..seeds import global_states, seeded, set_global_states
 from .all_cnn import ClassMapNetwork
 from .checkpoints import load_weights, read_metadata, save_checkpoint
 from .data import CIFAR10_CLASSES, cifar10, normalise
 from .networks import NETWORKS
+from .temporary_batch_norm import add_batch_norm, fold_batch_norm
 from .training_runs import FILE_NAME, Checkpoints, TrainingFile, sha256_of, where_to_go_on
 
 PRECISIONS = ("float32", "bfloat16")
@@ -82,9 +83,9 @@ class Recipe:
         result: int = 4 * round((self.smallest + (32 - self.smallest) * progress) / 4)
         return result
 
-    def autocast(self) -> torch.autocast:
-        """The context in which the network runs in this precision."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which the network runs in this precision on a device."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 @dataclass
@@ -104,49 +105,21 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def add_batch_norm(network: ClassMapNetwork) -> ClassMapNetwork:
-    """Put batch norm after every convolution of `features` except the class maps'."""
-    for name, module in network.features.named_children():
-        if isinstance(module, nn.Conv2d) and name != "class_conv":
-            setattr(network.features, name, NormalisedConvolution(module))
-    return network
-
-
-class NormalisedConvolution(nn.Sequential):
-    """A convolution followed by batch norm."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__(convolution, nn.BatchNorm2d(convolution.out_channels))
-
-    def folded(self) -> nn.Conv2d:
-        """A single convolution that computes the same in eval mode."""
-        return fuse_conv_bn_eval(cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1]))
-
-
-def fold_batch_norm(network: ClassMapNetwork) -> ClassMapNetwork:
-    """A copy in eval mode in which each convolution has absorbed its batch norm: the architecture of the paper."""
-    folded = copy.deepcopy(network).eval()
-    for name, module in folded.features.named_children():
-        if isinstance(module, NormalisedConvolution):
-            setattr(folded.features, name, module.folded())
-    return folded
-
-
 def augment(images: Tensor, size: int, random: torch.Generator) -> Tensor:
     """Flip half of the images, shift each by up to 4 pixels (zero padding), and shrink to `size` pixels.
 
     Args:
-        images: normalised images `(N, 3, 32, 32)`.
+        images: normalised images `(N, 3, 32, 32)` on any device.
         size: side of the result in pixels.
-        random: generator of the flips and shifts.
+        random: generator of the flips and shifts, on the processor: they are the same on every device.
     """
     count, side = images.shape[0], images.shape[-1]
     padded = F.pad(images, (4, 4, 4, 4))
     shifts = torch.randint(0, 9, (2, count, 1), generator=random)
     rows, columns = shifts + torch.arange(side)
     flip = torch.rand(count, 1, generator=random) < 0.5
-    columns = torch.where(flip, columns.flip(1), columns)
-    index = torch.arange(count).view(-1, 1, 1)
+    columns = torch.where(flip, columns.flip(1), columns).to(images.device)
+    rows, index = rows.to(images.device), torch.arange(count, device=images.device).view(-1, 1, 1)
     shifted = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if size == side:
         return shifted
@@ -154,7 +127,8 @@ def augment(images: Tensor, size: int, random: torch.Generator) -> Tensor:
 
 
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
-    """Share of uint8 images `(N, 3, H, W)` that are classified correctly, in [0, 1], in float32 and eval mode."""
+    """Share of uint8 images `(N, 3, H, W)`, on the network's device, that are classified correctly, in [0, 1], in
+    float32 and eval mode."""
     inputs = (normalise(batch).contiguous(memory_format=torch.channels_last) for batch in images.split(batch_size))
     return statistics.accuracy(network, zip(inputs, labels.split(batch_size), strict=True))
 
@@ -165,15 +139,15 @@ class ClassMapTrainer:
     Args:
         recipe: the settings.
         folder: of the run.
-        images: uint8 `(N, 3, H, W)`, to learn from.
-        labels: `(N,)`.
+        images: uint8 `(N, 3, H, W)`, to learn from, on the device that computes. A run may go on on another one.
+        labels: `(N,)`, there too.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, images: Tensor, labels: Tensor) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, Progress()
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.device = images, labels, images.device
         self.file = TrainingFile(folder / FILE_NAME, asdict(recipe), sha256_of(images, labels))
-        # Of the order, the flips and the shifts in an epoch; dropout draws from the global generator.
+        # Of the order, the flips and the shifts in an epoch; dropout draws from the global generators.
         self.random, self.order = torch.Generator(), torch.empty(0, dtype=torch.int64)
         torch.manual_seed(recipe.seed)
         network = NETWORKS[recipe.network].build(classes=len(CIFAR10_CLASSES), dropout=recipe.dropout)
@@ -184,7 +158,7 @@ class ClassMapTrainer:
                 network.load_state_dict(load_weights(recipe.started_from))
             except RuntimeError as error:
                 raise ValueError(f"{recipe.started_from} holds no weights of {recipe.network}") from error
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average_decay)
         self.average = torch.optim.swa_utils.AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
@@ -209,7 +183,7 @@ class ClassMapTrainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.set_state(state["random"])
-        torch.set_rng_state(state["dropout"])
+        set_global_states(state["dropout"], self.device)
         self.order = state["order"]
         self.progress = Progress(**state["progress"])
 
@@ -226,7 +200,7 @@ class ClassMapTrainer:
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": self.random.get_state(),
-                "dropout": torch.get_rng_state(),
+                "dropout": global_states(self.device),
                 "order": self.order,
                 "progress": asdict(self.progress),
             }
@@ -248,7 +222,7 @@ class ClassMapTrainer:
                 self.run_epoch(checkpoints)
                 loss, progress.loss, progress.batch = progress.loss / len(self.images), 0.0, 0
                 progress.epoch += 1
-                with self.recipe.autocast():
+                with self.recipe.autocast(self.device):
                     score = measure(self.averaged())
                 progress.history.append({"epoch": progress.epoch, "loss": loss, "test_accuracy": score})
                 write_json(self.folder / "history.json", progress.history)
@@ -283,7 +257,7 @@ class ClassMapTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min(done / 0.2, (1 - done) / 0.8)
         values = augment(normalise(self.images[batch]), recipe.resolution(epoch), self.random)
-        with recipe.autocast():
+        with recipe.autocast(self.device):
             logits = self.network(values.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), self.labels[batch], label_smoothing=0.05)
         if not loss.isfinite():
@@ -295,7 +269,13 @@ class ClassMapTrainer:
         return loss.item()
 
 
-def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | None = None) -> dict[str, Any]:
+def train(
+    recipe: Recipe,
+    data: str | Path | None,
+    folder: Path,
+    limit: int | None = None,
+    device: str | torch.device | None = None,
+) -> dict[str, Any]:
     """Run (or finish) a recipe and store the network.
 
     Args:
@@ -303,26 +283,30 @@ def train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | No
         data: the source of CIFAR-10, see `plugin.models.data.cifar10`; None downloads it.
         folder: gets `training.pt`, `history.json` and `NAME.safetensors`.
         limit: use only this many training and test images.
+        device: where to compute; default CUDA, else MPS, else the processor.
 
     Returns:
         The metadata of the stored checkpoint; `accuracy` is the share of test images that the float16 weights, as
         stored, classify correctly.
 
     Raises:
-        ValueError: `limit` is below 1, or the folder holds another run.
+        ValueError: `limit` is below 1, the folder holds another run, or there is no such device.
         FloatingPointError: the training diverged.
         OSError: the data are not there, or a file cannot be written.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: at least one image is needed")
+    place = choose_device(device)
     require_writable(folder / FILE_NAME)
-    with torch.random.fork_rng(devices=[]):  # dropout and first weights draw from the global generator
-        return _train(recipe, data, folder, limit)
+    with seeded(recipe.seed, place):  # dropout and first weights draw from the global generators
+        return _train(recipe, data, folder, limit, place)
 
 
-def _train(recipe: Recipe, data: str | Path | None, folder: Path, limit: int | None) -> dict[str, Any]:
-    images, labels = (tensor[:limit] for tensor in cifar10(data, train=True))
-    test_images, test_labels = (tensor[:limit] for tensor in cifar10(data, train=False))
+def _train(
+    recipe: Recipe, data: str | Path | None, folder: Path, limit: int | None, device: torch.device
+) -> dict[str, Any]:
+    images, labels = (tensor[:limit].to(device) for tensor in cifar10(data, train=True))
+    test_images, test_labels = (tensor[:limit].to(device) for tensor in cifar10(data, train=False))
     earlier = _metadata_of(recipe.started_from) if recipe.started_from else {}
     trainer = ClassMapTrainer(recipe, folder, images, labels)
     trainer.resume()
@@ -367,6 +351,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start-from", help="a stored checkpoint of the same network to go on from")
     parser.add_argument("--precision", choices=PRECISIONS, default=Recipe.precision)
     parser.add_argument("--limit", type=int, help="use only this many images (for a trial)")
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
     options = parser.parse_args(arguments)
     folder = options.out or Path("runs") / options.network
     try:
@@ -381,7 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
             precision=options.precision,
             started_from=options.start_from,
         )
-        metadata = train(recipe, options.data, folder, options.limit)
+        metadata = train(recipe, options.data, folder, options.limit, options.device)
     except KeyboardInterrupt:
         print(where_to_go_on(folder / FILE_NAME), file=sys.stderr)
         return 130

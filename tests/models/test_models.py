@@ -18,7 +18,8 @@ from plugin.models.checkpoints import load_weights, read_metadata, save_checkpoi
 from plugin.models.data import CIFAR10_CLASSES, cifar10, normalise
 from plugin.models.networks import NETWORKS, KnownNetwork
 from plugin.models.preprocessing import CIFAR10_PREPROCESSING
-from plugin.models.train import ClassMapTrainer, Recipe, accuracy, add_batch_norm, fold_batch_norm, main, train
+from plugin.models.temporary_batch_norm import add_batch_norm, fold_batch_norm
+from plugin.models.train import ClassMapTrainer, Recipe, accuracy, main, train
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -185,7 +186,7 @@ def test_folding_keeps_the_function(tiny_cifar) -> None:
 @pytest.mark.parametrize("batches", [1, 2, 3], ids=["within an epoch", "between two", "within the second"])
 def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, batches, monkeypatch) -> None:
     recipe = Recipe("model-c", epochs=2, batch_size=20, seed=5, dropout=(0.1, 0.2))
-    whole = train(recipe, tiny_cifar, tiny_cifar / "whole")
+    whole = train(recipe, tiny_cifar, tiny_cifar / "whole", device="cpu")
 
     train_batch, begun = ClassMapTrainer.train_batch, []
 
@@ -200,9 +201,9 @@ def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, batches, monkeypatch) 
     with monkeypatch.context() as patch:
         patch.setattr(ClassMapTrainer, "train_batch", killed)
         with pytest.raises(SystemExit):
-            train(recipe, tiny_cifar, tiny_cifar / "broken")
+            train(recipe, tiny_cifar, tiny_cifar / "broken", device="cpu")
     torch.manual_seed(1234)  # whatever the next process does to the global generator
-    resumed = train(recipe, tiny_cifar, tiny_cifar / "broken")
+    resumed = train(recipe, tiny_cifar, tiny_cifar / "broken", device="cpu")
 
     assert [entry["loss"] for entry in resumed["history"]] == [entry["loss"] for entry in whole["history"]]
     first, second = (load_weights(tiny_cifar / run / "model-c.safetensors") for run in ("whole", "broken"))

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from plugin.models.checkpoints import save_checkpoint
-from plugin.models.data import cifar10
-from plugin.models.train import ClassMapTrainer, Recipe, train
+from plugin.models.data import cifar10, normalise
+from plugin.models.train import ClassMapTrainer, Recipe, augment, main, train
+from plugin.models.training_runs import Checkpoints
 
 RECIPE = Recipe("model-c", epochs=1, batch_size=4, smallest=8)
 
@@ -74,3 +76,39 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
         train(RECIPE, data, tmp_path / "new", limit=0)
     with pytest.raises(OSError, match=r"cannot be written \(Not a directory\)"):
         train(RECIPE, data, out / "training.pt" / "run")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "abacus"])
+def test_a_device_that_is_not_there_is_a_sentence(
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["model-c", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--device", device]
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_are_changed_where_they_are() -> None:
+    # No device is needed for tensors without values, and all of them must agree on it.
+    with FakeTensorMode():
+        images = torch.zeros(6, 3, 32, 32, dtype=torch.uint8, device="cuda")
+        changed = augment(normalise(images[torch.arange(4)]), 24, torch.Generator())
+    assert (changed.device.type, changed.shape) == ("cuda", (4, 3, 24, 24))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_training_goes_on_on_another_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, out, run_epoch = cifar(tmp_path / "data"), tmp_path / "run", ClassMapTrainer.run_epoch
+
+    def stopped(trainer: ClassMapTrainer, checkpoints: Checkpoints) -> None:
+        if trainer.progress.epoch == 1:
+            raise SystemExit
+        run_epoch(trainer, checkpoints)
+
+    recipe = replace(RECIPE, epochs=2, dropout=(0.1, 0.2))
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassMapTrainer, "run_epoch", stopped)
+        with pytest.raises(SystemExit):
+            train(recipe, data, out, device="cuda")
+    metadata = train(recipe, data, out, device="cpu")
+    assert [entry["epoch"] for entry in metadata["history"]] == [1, 2]
