@@ -182,6 +182,21 @@ def test_badges_come_unasked_after_the_maps(page, query, count):
     assert len(shown(opened(page, network="mnist-classifier", image="digit-3", **query))) == count
 
 
+@pytest.mark.usefixtures("forgotten")
+def test_badges_that_are_measured_later_look_less_often(monkeypatch):
+    """Twelve that look each second would leave a busy server time for nothing else."""
+    seconds, fragment = [], map_badges.st.fragment
+
+    def noted(function, run_every=None):
+        if function is map_badges._draw:
+            seconds.append(run_every)
+        return fragment(function, run_every=run_every)
+
+    monkeypatch.setattr(map_badges.st, "fragment", noted)
+    opened(network="mnist-classifier", image="digit-3", methods="gradient,deconvnet,lrp-epsilon")
+    assert seconds == [1.0, 2.0, 3.0]
+
+
 @pytest.mark.checks
 @pytest.mark.usefixtures("forgotten")
 def test_curves_are_drawn_when_a_badge_is_opened():

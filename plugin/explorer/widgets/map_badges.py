@@ -70,10 +70,13 @@ def draw(asked: Asked, result: Answer, name: str = "", title: str = "") -> None:
         name: tells the maps of a page apart, and is fit for a key; without one the badge has no details.
         title: of the map, where it does not stand above the badge.
     """
-    waiting = _kept(asked) is None
-    if waiting:
-        st.session_state.setdefault(_WANTED, []).append((asked, result))
-    st.fragment(_draw, run_every=_POLL_SECONDS if waiting else None)(asked, name, title)
+    wait = None
+    if _kept(asked) is None:
+        wanted = st.session_state.setdefault(_WANTED, [])
+        wanted.append((asked, result))
+        # They are measured in this order. If all looked each second, a busy server would do nothing else.
+        wait = _POLL_SECONDS * len(wanted)
+    st.fragment(_draw, run_every=wait)(asked, name, title)
 
 
 def _draw(asked: Asked, name: str, title: str) -> None:
