@@ -141,7 +141,7 @@ def watched(page: Any) -> Iterator[Any]:
     yield page
     assert page.locator("[data-testid=stException]").count() == 0
     page.close()
-    assert complaints == []
+    assert not complaints, complaints
 
 
 def settle(page: Any) -> None:
