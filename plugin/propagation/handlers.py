@@ -43,12 +43,19 @@ def _parsed(
     return mode.rules[type(operation)](operation)
 
 
-def _convolution(
+def _check_weight(
     mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+) -> None:
+    """Refuse a kernel or matrix that the model computed from the signal by comparison; most are parameters."""
     weight = args[1] if args[1:] else kwargs.get("weight")
     if type(weight) is not nn.Parameter:
         mode.check_masks(mode.call_of(row, function, args, kwargs))
+
+
+def _convolution(
+    mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    _check_weight(mode, row, function, args, kwargs)
     return _parsed(mode, parse_convolution, row, function, args, kwargs)
 
 
@@ -136,9 +143,7 @@ def _looked_up(mode: Propagation, row: Operation, function: Any, args: tuple[Any
 def _matrix_product(
     mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    weight = args[1] if args[1:] else kwargs.get("weight")
-    if type(weight) is not nn.Parameter:
-        mode.check_masks(mode.call_of(row, function, args, kwargs))
+    _check_weight(mode, row, function, args, kwargs)
     return mode.plain(function, args, kwargs)
 
 

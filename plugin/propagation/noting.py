@@ -18,6 +18,9 @@ from .notes import Note, Notes
 from .pointwise import Pointwise, Reading
 from .tensors import tensors_in
 
+# Operations that find the place of a value among several; the others find where a mask is true.
+_PLACES_OF_VALUES = frozenset({"argmax", "argmin", "argsort"})
+
 
 class NotingMode(FunctionalMode):
     """Notes the properties of tensors that follow from their operations; arguments as for `FunctionalMode`.
@@ -97,12 +100,13 @@ class NotingMode(FunctionalMode):
 
     def note_places(self, name: str, values: Tensor, places: Any) -> None:
         """Note positions found from a signal: of functions of one tensor, or where a mask is true."""
-        note = self.note(values)
-        if name == "one_hot" and self.pointwise.varies(values):
+        if name == "one_hot":
             self.note_selected(places, (values,))
-        elif note.link is not None if not name.startswith("arg") or name == "argwhere" else Joined.of(note):
-            for tensor in tensors_in(places):
-                self.noted(tensor).places = True
+            return
+        note = self.note(values)
+        from_signal = Joined.of(note) is not None if name in _PLACES_OF_VALUES else note.link is not None
+        for tensor in tensors_in(places) if from_signal else ():
+            self.noted(tensor).places = True
 
     def is_place(self, tensor: Tensor) -> bool:
         """Whether a tensor holds positions that were computed from a signal."""

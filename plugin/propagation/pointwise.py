@@ -161,9 +161,8 @@ class Pointwise(Ancestry):
         joined = [link is not None and link.join is not None for link in map(self._link, operands)]
         if any(operand.shape != shape for operand in operands) or any(joined):
             return False
-        for argument in call.args:
-            if type(argument) is complex:
-                return False
+        if complex in map(type, call.args):
+            return False
         varying = {id(operand) for operand in operands}
         for constant in call.given if kind is not Kind.MOVEMENT else ():
             if constant.is_complex():
