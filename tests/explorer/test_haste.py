@@ -32,6 +32,8 @@ class Gates:
         self.folder = folder
 
     def close(self, gate: str) -> None:
+        for file in ("reached", "asked"):
+            (self.folder / f"{gate}.{file}").unlink(missing_ok=True)
         (self.folder / f"{gate}.closed").touch()
 
     def open(self, gate: str) -> None:
@@ -67,6 +69,7 @@ class SlowLine:
 
     def __init__(self, page: Any) -> None:
         self.held: list[bytes] | None = None
+        self.passed: list[ForwardMsg] = []
         page.route_web_socket("**/_stcore/stream", self._connect)
 
     def _connect(self, browser: Any) -> None:
@@ -77,7 +80,9 @@ class SlowLine:
 
     def _send(self, message: bytes) -> None:
         # A file is not sent before the server has said where to.
-        if self.held is None or ForwardMsg.FromString(message).WhichOneof("type") == "file_urls_response":
+        read = ForwardMsg.FromString(message)
+        if self.held is None or read.WhichOneof("type") == "file_urls_response":
+            self.passed.append(read)
             self.browser.send(message)
         else:
             self.held.append(message)
@@ -95,8 +100,8 @@ class SlowLine:
 
 def pick(page: Any, label: str, option: str) -> None:
     """An entry of a list, without waiting for anything to come of it."""
-    page.get_by_role("combobox", name=label).click()
-    page.get_by_role("combobox", name=label).fill(option)
+    page.get_by_role("combobox", name=label, exact=True).click()
+    page.get_by_role("combobox", name=label, exact=True).fill(option)
     page.get_by_role("option", name=option, exact=True).click()
 
 
@@ -139,3 +144,41 @@ def test_files_and_choices_stay_when_the_page_is_asked_for_meanwhile(
     # To go back to the network before is a choice as any other.
     pick(page, "Network", "all-cnn-c")
     opened(page, "network all-cnn-c, picture koala.png")
+
+
+def test_link_is_followed_while_the_page_is_drawn_again(page: Any, served: tuple[str, Gates]) -> None:
+    address, gates = served
+    page.goto(f"{address}deconvnet?network=mnist-classifier&image=digit-3&layer=body.relu2&neuron=5.3.3")
+    settle(page)
+    gates.close("mnist-classifier")
+    pick(page, "Picture", "digit-5")
+    gates.wait(page, "mnist-classifier.reached")
+    page.get_by_role("link", name="Attribute this unit").click()
+    gates.wait(page, "mnist-classifier.asked")
+    gates.open("mnist-classifier")
+    title = page.get_by_role("heading", level=2)
+    sync_api.expect(title).to_have_text("Which pixels led to this prediction?", timeout=PATIENCE_MS)
+    settle(page)
+    assert "explain=neuron" in page.url
+    assert "neuron=5.3.3" in page.url
+
+
+def test_badges_come_without_another_run_of_the_page(page: Any, served: tuple[str, Gates]) -> None:
+    """A run drops the files that are on their way to whoever has clicked for them."""
+    address, _ = served
+    line = SlowLine(page)
+    page.goto(f"{address}attribute?network=mnist-classifier&image=digit-3&methods=gradient,deconvnet")
+    badges = page.get_by_text("Depends on the weights:")
+    sync_api.expect(badges).to_have_count(2, timeout=PATIENCE_MS)
+
+    def ended() -> set[str]:
+        return {name for message in line.passed for name in message.stop_auto_rerun.fragment_ids}
+
+    begun = {message.auto_rerun.fragment_id for message in line.passed if message.HasField("auto_rerun")}
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while begun - ended():
+        assert time.monotonic() < deadline, "the browser asks on"
+        page.wait_for_timeout(100)
+    assert len(begun) == 3
+    runs = [message for message in line.passed if message.HasField("new_session")]
+    assert len([run for run in runs if not run.metadata.run.fragment_ids]) == 1

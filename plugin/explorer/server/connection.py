@@ -6,7 +6,9 @@ from functools import partial
 
 import streamlit as st
 from streamlit import config, runtime
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _COOKIE = "_streamlit_xsrf"
@@ -27,6 +29,19 @@ def went_through_history() -> bool:
     """Whether this run shows a page because someone went back or forward in the browser's history."""
     context = get_script_run_ctx()
     return context is not None and context.is_history_navigation
+
+
+def ask_no_more() -> None:
+    """In a fragment that the browser asks for again and again: let it end that.
+
+    Otherwise only a run of the whole page would, and with each such run Streamlit drops the answers that wait to be
+    sent, such as the file for a click on its button.
+    """
+    context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
+    if context is not None and fragment is not None:
+        message = ForwardMsg()
+        message.stop_auto_rerun.fragment_ids.append(fragment)
+        context.enqueue(message)
 
 
 def serves_this_machine_only() -> bool:

@@ -1,8 +1,8 @@
 """A badge under each map: how far it can be trusted. It comes unasked, and after the maps.
 
 A page calls `draw` under each map, which shows the badge if it is kept. When the page is drawn, `check` measures the
-others in the background, one after the other. Each badge looks for its value by itself, as a fragment: a page of twelve
-maps is not drawn twelve times. Work for a page or a view that is not shown any more is stopped.
+others in the background, one after the other. Each badge looks for its value by itself, as a fragment, until it has it:
+the page is not drawn again. Work for a page or a view that is not shown any more is stopped.
 """
 
 import time
@@ -18,7 +18,7 @@ from ..maps import badges, map_names
 from ..maps.answers import Answer
 from ..maps.badges import Badge, Level
 from ..maps.questions import Asked
-from ..server.connection import connection_of_this_session
+from ..server.connection import ask_no_more, connection_of_this_session
 from ..server.jobs import Job, Task
 from ..server.turns import MAPS, PROCESSOR, ahead_of_this
 from ..server.untrusted_text import escaped, markdown_sentence
@@ -84,6 +84,7 @@ def _draw(asked: Asked, name: str, title: str) -> None:
     if badge is None:
         st.caption(start + _WAITING)
         return
+    ask_no_more()
     if not badges.verdicts(badge):
         st.caption(start + _coloured(badge))
         return
@@ -118,7 +119,7 @@ def check() -> None:
         checks = _begun(missing, wanted)
     checks.drawn = time.monotonic()
     st.session_state[_JOB] = checks
-    _watch(checks.job)
+    _watch(checks)
 
 
 def _begun(missing: Sequence[tuple[Asked, Answer]], wanted: set[Hashable]) -> _Checks:
@@ -128,10 +129,13 @@ def _begun(missing: Sequence[tuple[Asked, Answer]], wanted: set[Hashable]) -> _C
 
 
 @st.fragment(run_every=_POLL_SECONDS)
-def _watch(job: Job[None]) -> None:
-    """Draw the page again when all is measured: the badges look no more then."""
-    if not job.look().running:
+def _watch(checks: _Checks) -> None:
+    """Look whether the work goes on: it ends for a page that does not. Draw the page again if it ended too early."""
+    if checks.job.look().running:
+        return
+    if any(kept_results.badges.peek(each) is None for each in checks.keys):
         st.rerun()
+    ask_no_more()
 
 
 def _kept(asked: Asked) -> Badge | None:

@@ -28,8 +28,10 @@ from .callbacks import uninterrupted
 OPEN = -1
 
 _LAST, _PAGE = "attribute.last", "attribute.page"
-# Settings of pages that are alone, by their path; how each network was left; the links on the page drawn last.
-_ALONE, _LEFT, _OFFERED = "attribute.alone", "attribute.left", "attribute.offered"
+# Settings of pages that are alone, by their path; how each network was left.
+_ALONE, _LEFT = "attribute.alone", "attribute.left"
+# The links on the page that can be seen, and those of the run that draws it anew.
+_OFFERED, _COMING = "attribute.offered", "attribute.coming"
 # Pages that were shown without any parameter, each with the network and picture that it had.
 _PLAIN = "attribute.plain"
 # What in the link of a page could not be used, with the settings that were taken instead.
@@ -62,17 +64,20 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
     # or has dropped the parameters, as it does for the titles at the top. What is shown goes along then. A title leaves
     # an address without parameters in the history, too, which nobody has seen as a view.
     moved = False
+    offered = st.session_state.setdefault(_OFFERED, set())
     if before is not None:
         called = callbacks.called_back()
         late = _drop_late_values(before, otherwise=called or page != before)
         if not late and not called:  # the browser knows of all values
             st.session_state.pop(_REPLACED, None)
         moved = _take_widgets(before)
-    followed = (page, tuple(sorted(query.items()))) in st.session_state.get(_OFFERED, ())
+    # Whoever changes a number and clicks a link, does both at once: the link was seen before the change.
+    followed = (page, tuple(sorted(query.items()))) in offered and (page != before or not moved)
     seen = bool(query) or (page, _inputs(settings_of(page))) in st.session_state.get(_PLAIN, ())
-    if before is None or (connection.went_through_history() and seen) or (followed and not moved):
+    if before is None or (connection.went_through_history() and seen) or followed:
         notes = _take_link(page, query, images)
-    st.session_state[_OFFERED] = set()
+        offered.clear()  # followed once; then the address is older than what is shown
+    st.session_state[_COMING] = set()
     if before not in (None, page):
         # Among them are those that the page before has set and not drawn. Streamlit would keep their values, and give
         # them back as soon as a page that draws them is left.
@@ -122,6 +127,8 @@ def remember(page: str, settings: Settings) -> None:
     query = _query(page, settings, is_alone(page))
     if not query:
         st.session_state.setdefault(_PLAIN, set()).add((page, _inputs(settings)))
+    # Until now the links of the page before were to be seen.
+    st.session_state[_OFFERED] = st.session_state[_COMING]
     st.query_params.from_dict(query)
 
 
@@ -201,7 +208,8 @@ def _offer(path: str, label: str, settings: Settings, alone: bool) -> None:
     if path in navigation.pages():
         # Without any parameter it would be as the titles at the top are, which take along what is shown.
         query = _query(path, settings, alone) or {"network": settings.network}
-        st.session_state[_OFFERED].add((path, tuple(sorted(query.items()))))
+        for offered in (_OFFERED, _COMING):
+            st.session_state[offered].add((path, tuple(sorted(query.items()))))
         navigation.link(path, label, query)
 
 
