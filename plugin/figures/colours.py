@@ -1,6 +1,6 @@
 """From attributions to colours: the channels that are summed, the limits of a scale, and the shades of a picture."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ Array = NDArray[Any]
 
 SIGNED_COLOURS: list[str] = list(diverging.RdBu_r)
 ZERO_MESSAGE = "zero everywhere"
-# The bounds to which `reduce_channels` clips a sum.
-_PARTS: dict[str | int, tuple[float | None, float | None]] = {
-    "sum": (None, None), "positive": (0, None), "negative": (None, 0),
-}  # fmt: skip
+# What `reduce_channels` takes of a sum.
+_PARTS: dict[str | int, Callable[[Array], Array]] = {
+    "sum": lambda total: total,
+    "positive": lambda total: np.maximum(total, 0),
+    "negative": lambda total: np.minimum(total, 0),
+}
 
 
 def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
@@ -41,7 +43,7 @@ def reduce_channels(attribution: Array, how: str | int = "sum") -> Array:
     if values.ndim != 3:
         raise ValueError(f"an attribution is (C, H, W), this one has shape {values.shape}")
     if how in _PARTS:
-        return np.asarray(values.sum(axis=0).clip(*_PARTS[how]))
+        return _PARTS[how](values.sum(axis=0))
     if isinstance(how, int) and 0 <= how < values.shape[0]:
         return np.asarray(values[how])
     names = ", ".join(map(repr, _PARTS))

@@ -19,6 +19,8 @@ _REMEDY = (
     "its weights as checkpoint="
 )
 _TABLE = "_weights_config.json"
+# Before 2.9, PyTorch put the weights into a program as a file of `torch.save`: the first in 2.8, the second before it.
+_FILES_OF_WEIGHTS = ("/data/weights/model.pt", "serialized_state_dict.pt")
 _LARGEST_TABLE = 64 * 2**20
 # `torch._export.serde.schema.ScalarType`
 _TYPES = {
@@ -32,6 +34,16 @@ _OF_TRAINING = {"aten.dropout.default": 2, "aten.feature_dropout.default": 2, "a
 def is_program(archive: zipfile.ZipFile) -> bool:
     """Whether an archive is a program whose weights `weights_in` can read."""
     return any(name.endswith(_TABLE) for name in archive.namelist())
+
+
+def file_of_weights(archive: zipfile.ZipFile) -> bytes | None:
+    """The weights in a program of PyTorch before 2.9, as a file of `torch.save`; None for other archives.
+
+    Args:
+        archive: one that unpacks to about its size, which the caller has checked.
+    """
+    names = [name for name in archive.namelist() if name.endswith(_FILES_OF_WEIGHTS)]
+    return archive.read(names[0]) if names else None
 
 
 def weights_in(archive: zipfile.ZipFile) -> dict[str, Tensor]:

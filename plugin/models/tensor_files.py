@@ -5,6 +5,7 @@ know is replaced by one without behaviour. A checkpoint of Lightning, the option
 pickled module can be opened, and its objects other than tensors do nothing.
 """
 
+import io
 import pickletools
 import threading
 import zipfile
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .exported_programs import is_program, weights_in
+from .exported_programs import file_of_weights, is_program, weights_in
 
 _REMEDY = "give a .safetensors file, or a file of torch.save(model.state_dict(), ...)"
 # The structure of the largest checkpoints takes a few megabytes; their values lie beside it.
@@ -64,7 +65,7 @@ def read_tensors(path: str | Path) -> Any:
     else:
         is_archive = zipfile.is_zipfile(source)
         exported = _weights_of_program(source) if is_archive else None
-        content = _pickled(source, is_archive) if exported is None else exported
+        content = _pickled(source, source, is_archive) if exported is None else exported
     for name, tensor in tensors_of(content):
         _check_tensor(source.name, name, tensor)
     return content
@@ -106,7 +107,7 @@ def _unreadable(source: Path, reason: str) -> UnreadableCheckpoint:
     return UnreadableCheckpoint(f"{source.name} is not a checkpoint that can be read safely ({reason}): {_REMEDY}")
 
 
-def _weights_of_program(source: Path) -> dict[str, Tensor] | None:
+def _weights_of_program(source: Path) -> Any:
     """The weights in a program of `torch.export`; None for an archive of `torch.save`, which is safe to be read then.
 
     Raises:
@@ -123,8 +124,16 @@ def _weights_of_program(source: Path) -> dict[str, Tensor] | None:
                 return weights_in(archive)
             except Exception as error:  # parsers of damaged files raise errors of any type
                 raise _unreadable(source, type(error).__name__) from error
-        _check_archive(source, archive)
-    return None
+        file = file_of_weights(archive)
+        if file is None:
+            _check_archive(source, archive)
+            return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(file)) as inner:
+            _check_archive(source, inner)
+    except zipfile.BadZipFile as error:
+        raise _unreadable(source, type(error).__name__) from error
+    return _pickled(source, io.BytesIO(file), is_archive=True)
 
 
 def _check_archive(source: Path, archive: zipfile.ZipFile) -> None:
@@ -151,15 +160,17 @@ def _check_archive(source: Path, archive: zipfile.ZipFile) -> None:
         raise ValueError(f"the checkpoint {source.name} asks for memory as no other does: {_REMEDY}")
 
 
-def _pickled(source: Path, is_archive: bool) -> Any:
+def _pickled(source: Path, file: Path | io.BytesIO, is_archive: bool) -> Any:
     try:
-        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(source) if is_archive else []
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(file) if is_archive else []
         acting = next((name for name in unknown if _acts(name)), None)
         if acting is not None:
             raise _unreadable(source, f"it calls {acting}")
         # The list applies to the whole process: no other thread may take these classes for safe meanwhile.
         with _lock, torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
-            return torch.load(source, "cpu", weights_only=True)
+            if isinstance(file, io.BytesIO):
+                file.seek(0)
+            return torch.load(file, "cpu", weights_only=True)
     except UnreadableCheckpoint:
         raise
     except Exception as error:  # parsers of damaged files raise errors of any type

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.checkpoint_files import NETWORK, REFUSED, WRAPPED, Command, lightning, network, rewritten
+from support.checkpoint_files import NETWORK, REFUSED, WRAPPED, Command, lightning, network, older_program, rewritten
 from torch import nn
 from torchvision.models import get_model
 
@@ -73,14 +73,22 @@ def test_nothing_in_a_file_is_run(zipped: bool, tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+def test_nothing_in_the_weights_of_an_older_program_is_run(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    older_program("evil/data/weights/model.pt", tmp_path / "evil.pt2", more=Command(trace))
+    with pytest.raises(ValueError, match=r"evil\.pt2 is not a checkpoint that can be read safely"):
+        models.load(NETWORK, checkpoint=tmp_path / "evil.pt2")
+    assert not trace.exists()
+
+
 def test_expression_in_a_program_is_not_evaluated(tmp_path: Path) -> None:
     """`torch.export.load` would run it."""
     trace, path = tmp_path / "trace", tmp_path / "evil.pt2"
     batch = {0: torch.export.Dim("batch", min=1)}
     linear = nn.Sequential(nn.Linear(2, 2))
     torch.export.save(torch.export.export(linear, (torch.zeros(3, 2),), dynamic_shapes={"input": batch}), path)
-    command = f"__import__('os').system('touch {trace}')"
-    rewritten(path, "model.json", lambda text: re.sub('"expr_str": "[^"]*"', f'"expr_str": "{command}"', text))
+    command = f"__import__('os').system('touch {trace}')".encode()
+    rewritten(path, "model.json", lambda text: re.sub(b'"expr_str": "[^"]*"', b'"expr_str": "%b"' % command, text))
     loaded = models.load(nn.Sequential(nn.Linear(2, 2)), checkpoint=path)
     assert torch.equal(loaded.network.state_dict()["0.weight"], linear[0].weight)
     assert not trace.exists()

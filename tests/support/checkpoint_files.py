@@ -1,6 +1,7 @@
 """Checkpoint files as people have them, by what they are: some that open, and some that cannot."""
 
 import argparse
+import io
 import os
 import pickle
 import sys
@@ -74,6 +75,14 @@ def program(path: Path, side: int = 64, batch: Any = None) -> None:
     torch.export.save(torch.export.export(network().eval(), (images,), dynamic_shapes=({0: batch},)), path)
 
 
+def older_program(name: str, path: Path, **more: Any) -> None:
+    """A program as PyTorch wrote it before 2.9: its weights are a file in it. The rest of it is not read."""
+    weights = io.BytesIO()
+    torch.save({**network().state_dict(), **more}, weights)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, weights.getvalue())
+
+
 def prefixed(prefix: str, classes: int = 1000) -> dict[str, Tensor]:
     return {f"{prefix}{name}": value for name, value in network(classes).state_dict().items()}
 
@@ -93,6 +102,8 @@ WRAPPED: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "backbone": ("backbone.pt", lambda path: torch.save(prefixed("backbone."), path)),
     "before zip files": ("legacy.pth", legacy),
     "program of torch.export": ("program.pt2", program),
+    "program of PyTorch 2.8": ("p28.pt2", lambda path: older_program("p28/data/weights/model.pt", path)),
+    "program of PyTorch 2.7": ("p27.pt2", lambda path: older_program("serialized_state_dict.pt", path)),
     "whole pickle": ("whole.pt", lambda path: torch.save(network(), path)),
     "whole pickle in a dictionary": ("whole.ckpt", lambda path: torch.save({"net": network(), "epoch": 1}, path)),
 }  # fmt: skip
@@ -111,19 +122,20 @@ def archive_of_text(path: Path) -> None:
         archive.writestr("readme.txt", "hello")
 
 
-def rewritten(path: Path, ending: str, change: Callable[[str], str]) -> None:
-    """Write an archive again with other text in the entries of this ending."""
+def rewritten(path: Path, ending: str, change: Callable[[bytes], bytes]) -> None:
+    """Write an archive again with other content in the entries of this ending."""
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
-            archive.writestr(name, change(content.decode()).encode() if name.endswith(ending) else content)
+            archive.writestr(name, change(content) if name.endswith(ending) else content)
 
 
 def torn(path: Path) -> None:
-    """A program whose first weight is said to be larger than its values."""
+    """A program whose first weight is said to be larger than its values; one of PyTorch 2.8 lacks most of them."""
     exported(path)
-    rewritten(path, "_weights_config.json", lambda text: text.replace('"as_int": 2', '"as_int": 99999', 1))
+    rewritten(path, "_weights_config.json", lambda text: text.replace(b'"as_int": 2', b'"as_int": 99999', 1))
+    rewritten(path, "/data/weights/model.pt", lambda content: content[:500])
 
 
 def expanded(path: Path) -> None:
