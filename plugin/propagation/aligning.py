@@ -20,7 +20,7 @@ from .notes import Notes
 _MOVING = frozenset(
     f"{name}Backward{number}"
     for name in "View UnsafeView ReshapeAlias Unsqueeze Squeeze Permute Transpose T Expand Select Slice Split "
-    "SplitWithSizes Unbind Clone Alias AsStrided Repeat Flip Roll Diagonal Unfold Flatten".split()
+    "SplitWithSizes Unbind Clone Alias AsStrided Repeat Flip Roll Diagonal Unfold Flatten ConstantPadNd".split()
     for number in range(3)
 )
 
@@ -46,13 +46,16 @@ def _below(notes: Notes, tensor: Tensor, link_of: LinkOf) -> Link | None:
     """The way to a moved tensor from the one that the function was computed from, moved alike."""
     note = notes.of(tensor)
     moved, joined = note.moved_link, Joined.of(note)
-    if joined is not None:
-        return joined.way_to_part(tensor)
+    if joined is not None and ((way := joined.way_to_part(tensor)) is not None or joined.move is not None):
+        return way
     root = None if moved is None or moved.link.step.key is None else moved.link.root
     if moved is None or root is None:
         return None
+    link = moved.link
+    if tensor.shape == root.shape and moved.move.is_identity(root.shape):
+        return Link(root, link.step, link.affine, link.shifted, link.complete, link.numbers)
     moved.root = moved.move(root)
-    before, link = notes.of(root), moved.link
+    before = notes.of(root)
     if before.link is not None and link_of(root) is before.link:
         notes.add(moved.root).moved_link = Moved(before.link, moved.move)
     elif before.moved_link is not None:
@@ -95,7 +98,7 @@ def _is_same_edge(first: tuple[Any, int], other: tuple[Any, int]) -> bool:
 
 
 def _without_aliases(edge: tuple[Any, int]) -> tuple[Any, int]:
-    """The edge before a tensor was given another type, which is not seen."""
-    while edge[0] is not None and edge[0].name() == "AliasBackward0":
+    """The edge before a tensor was copied, or given another type, which is not seen."""
+    while edge[0] is not None and edge[0].name() in ("AliasBackward0", "CloneBackward0"):
         edge = edge[0].next_functions[0]
     return edge

@@ -92,7 +92,7 @@ class Ancestry:
         while link is not None and link.affine:
             root = link.root
             link = None if root is None else self._link(root)
-        return link
+        return None if link is None or link.join is not None else link
 
     def _is_recent(self, link: Link) -> bool:
         return any(tensor is link.root for tensor in self._recent)
@@ -113,6 +113,10 @@ class Ancestry:
 
     def _whole(self, call: Call, operands: Sequence[Tensor], begin: Tensor) -> Step:
         slots = {id(operand): Slot(chains.steps_to(operand, begin, self._link)) for operand in operands}
-        steps = call.operation is not None and call.operation.kind is Kind.STEP
-        function = chains.Stepwise(call.function) if steps else call.function
-        return chains.step_of(function, call.args, call.kwargs, slots, self.number)
+        function, args, row = call.function, call.args, call.operation
+        if row is not None and row.kind is Kind.STEP:
+            function = chains.Stepwise(function)
+        elif row is not None and row.identity and row.first_only and len(call.given) > 1:
+            # The values of the other tensor do not matter.
+            function, args = Tensor.to, (call.given[0], call.given[1].dtype)
+        return chains.step_of(function, args, call.kwargs, slots, self.number)

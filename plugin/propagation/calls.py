@@ -53,6 +53,12 @@ class Call:
         return self.kwargs if self.operation is None else self.operation.bound(self.args, self.kwargs)
 
 
+def first_by_position(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a movement; that which is moved comes by position, also if it was given by its name."""
+    name = next((name for name in ("input", "tensors") if name in kwargs), None) if not args else None
+    return (args, kwargs) if name is None else ((kwargs[name],), {k: v for k, v in kwargs.items() if k != name})
+
+
 def with_tensors(
     args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

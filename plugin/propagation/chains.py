@@ -307,12 +307,12 @@ def common_root(operands: Sequence[Tensor], link_of: LinkOf) -> Tensor | None:
 
 
 def ancestors(tensor: Tensor | None, link_of: LinkOf) -> list[Tensor]:
-    """A tensor, its root, the root of that, and so on."""
+    """A tensor, its root, the root of that, and so on, as far as one function leads: to functions put together."""
     found = []
     while tensor is not None:
         found.append(tensor)
         link = link_of(tensor)
-        tensor = None if link is None else link.root
+        tensor = None if link is None or link.join is not None else link.root
     return found
 
 

@@ -234,6 +234,7 @@ class FunctionalMode(Memory, TorchFunctionMode):
         """A real in-place write, which the base and its other views see; never in memory that must stay unchanged."""
         if view._base is not base:
             return self._write_values(form, view, base, args, kwargs)
+        value = view
         if self._own.get(base) is None or self._may_be_kept(base):
             self._note_views(view)
             if base.requires_grad and not (view.requires_grad and form.differentiated and torch.is_grad_enabled()):
@@ -241,8 +242,9 @@ class FunctionalMode(Memory, TorchFunctionMode):
             self._copied(base)
             view = self._cells.now(view)
         args, kwargs = form.out_of_place(args, kwargs)
-        # A rule may save its input, which is about to be overwritten.
-        return view.copy_(self._call(form.functional, (view.clone(), *args[1:]), kwargs))
+        # A rule may save its input: it is not overwritten if the write goes to a copy, and is a copy else.
+        value = value.clone() if value is view else value
+        return view.copy_(self._call(form.functional, (value, *args[1:]), kwargs))
 
     def _write_values(
         self, form: InPlace, view: Tensor, base: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]

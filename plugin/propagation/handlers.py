@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from . import parts
 from .activation import Activation
+from .calls import first_by_position
 from .convolution import parse_convolution
 from .joining import Joined, picks
 from .kinds import POINTWISE_KINDS, Kind, Operation
@@ -101,6 +102,7 @@ def _created(mode: Propagation, row: Operation, function: Any, args: tuple[Any, 
 
 def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A movement: the notes on values also hold for the moved values."""
+    args, kwargs = first_by_position(args, kwargs)
     source = args[0] if args else None
     if type(source) in (list, tuple) and (row.joins or len(mode.notes)):
         result, call = mode.plain(function, args, kwargs), mode.call_of(row, function, args, kwargs)
@@ -119,6 +121,8 @@ def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ..
         result = map_tensors(Tensor.detach, result) if source.requires_grad else result
         if len(args) > 1 and not row.first_only and (places := tensors_in(args[1:])):
             result = mode.note_lookup(mode.call_of(row, function, args, kwargs), places, result)
+    if row.pads:
+        mode.note_padding(mode.call_of(row, function, args, kwargs), result)
     if note is None:
         return result
     if note.link is not None or note.moved_link is not None:

@@ -1,4 +1,7 @@
-"""Functions of one tensor that are put together, by `stack` or `cat`, and operations that choose between them."""
+"""Functions of one tensor that are put together, by `stack`, `cat` or padding, and operations that choose between them.
+
+A number that is put beside the functions stands for a constant function, whatever its form.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..kernels.tracing import untraced
 from .calls import Call
 from .chains import Constant, Link, Slot, Step, same, shape_of
+from .convolution import per_dimension
 from .moving import Movement
 from .notes import Note
 from .tensors import tensors_in
@@ -42,7 +47,9 @@ def dimension(call: Call) -> int | None:
 
 
 def is_of_one(call: Call, root: Tensor) -> bool:
-    """Whether a call combines nothing: it takes away a dimension of size 1 that was added to a tensor."""
+    """Whether a call combines nothing: its windows hold one value, or it takes away an added dimension of size 1."""
+    if _has_windows_of_one(call):
+        return True
     node: Any = root.grad_fn
     dim, shape = dimension(call), call.given[0].shape
     if node is None or dim is None or not shape or shape[dim] != 1:
@@ -57,6 +64,18 @@ def is_of_one(call: Call, root: Tensor) -> bool:
     return bool(dim % len(shape) == added % len(shape))
 
 
+def _has_windows_of_one(call: Call) -> bool:
+    """Whether a call takes the average of windows that hold one value each."""
+    arguments, shape = call.bound(), call.given[0].shape
+    if "kernel_size" in arguments:
+        return set(per_dimension(arguments["kernel_size"], 1)) == {1}
+    if call.operation is None or "output_size" not in call.operation.arguments:
+        return False
+    dimensions = int(call.name[-2])
+    sizes = per_dimension(arguments["output_size"], dimensions)
+    return all(size in (None, given) for size, given in zip(sizes, shape[-dimensions:], strict=True))
+
+
 @dataclass(frozen=True)
 class FirstOf:
     """The values of a maximum along a dimension, without the positions."""
@@ -66,6 +85,47 @@ class FirstOf:
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         result = self.function(*args, **kwargs)
         return result if isinstance(result, Tensor) else result[0]
+
+
+@dataclass(frozen=True)
+class Together:
+    """`stack` or `cat` as a function of the functions that it joins; `shapes` are those of its operands."""
+
+    move: Movement
+    shapes: tuple[torch.Size, ...]
+
+    def __call__(self, functions: list[Tensor]) -> Tensor:
+        return self.move(
+            [
+                value if value.shape == shape else value.flatten()[0].expand(shape)
+                for value, shape in zip(functions, self.shapes, strict=True)
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Surrounded:
+    """Padding as a function of the functions that it pads, which may have been joined before, and of its number.
+
+    Attributes:
+        widths: as `torch.nn.functional.pad` takes them.
+        joined: the functions that were joined before; None if there is one function.
+    """
+
+    widths: list[int]
+    joined: Joined | None
+
+    def __call__(self, functions: list[Tensor]) -> Tensor:
+        *inside, number = functions
+        value = inside[0] if self.joined is None else self.joined.put_together(inside)
+        return F.pad(value, self.widths, value=float(number.flatten()[0]))
+
+
+def stack(functions: list[Tensor | float]) -> Tensor:
+    """Functions and numbers in a new first dimension."""
+    like = next(value for value in functions if isinstance(value, Tensor))
+    tensors = [value if isinstance(value, Tensor) else like.new_full((), value) for value in functions]
+    return torch.stack(torch.broadcast_tensors(*tensors))
 
 
 @dataclass(frozen=True)
@@ -80,13 +140,14 @@ class Joined:
     def of(cls, note: Note) -> Joined | None:
         """What is known of a tensor; None if it is nothing of the kind."""
         moved = note.moved_link
-        link, move = (note.link, None) if moved is None else (moved.link, moved.move)
+        padded = note.link is not None and note.link.join is not None
+        link, move = (note.link, None) if moved is None or padded else (moved.link, moved.move)
         root = None if link is None or link.join is None else link.root
         return None if link is None or root is None else cls(link, root, move)
 
     @property
-    def parts(self) -> tuple[Slot | Constant, ...]:
-        """The functions."""
+    def parts(self) -> tuple[Slot | Constant | float, ...]:
+        """The functions; a number is one that has the same value everywhere."""
         return tuple(self.link.step.args[0])
 
     @cached_property
@@ -95,22 +156,34 @@ class Joined:
         count = self.root.numel()
         with untraced():
             index = torch.arange(count).view(self.root.shape)
-            joined = self.link.join([index + part * count for part in range(len(self.parts))])  # type: ignore[misc]
-            joined = joined if self.move is None else self.move(joined)
-            return joined // count, joined % count
+            joined = self.put_together([index + part * count for part in range(len(self.parts))])
+            part = joined // count
+            return part, torch.where(self.is_number[part], -1, joined % count)
+
+    def put_together(self, functions: list[Tensor]) -> Tensor:
+        """The functions' values, joined and moved."""
+        joined: Tensor = self.link.join(functions)  # type: ignore[misc]
+        return joined if self.move is None else self.move(joined)
+
+    @property
+    def is_number(self) -> Tensor:
+        """Which of the functions are numbers: they have no position in the root."""
+        return torch.tensor(
+            [isinstance(part, float) or (isinstance(part, Constant) and part.number is not None) for part in self.parts]
+        )
 
     @untraced()
-    def reduced_dim(self, call: Call) -> int | None:
-        """The dimension along which a call combines the functions at equal positions, in the root's order."""
+    def combined(self, call: Call) -> list[int]:
+        """The functions that a call combines at each position, in the root's order; empty if it does anything else."""
         dim = dimension(call)
-        if dim is None:
-            return None
+        if dim is None or not self.places[0].ndim:
+            return []
         part, position = self.places
-        if part.shape[dim] != len(self.parts):
-            return None
-        alike = torch.equal(position, position.narrow(dim, 0, 1).expand_as(position))
-        every = bool((part.sum(dim) == part.unique().sum()).all())
-        return dim if alike and every and self.is_whole(position.select(dim, 0)) else None
+        last = position.amax(dim, keepdim=True)
+        lines = part.sort(dim)[0].movedim(dim, -1).flatten(0, -2)
+        alike = bool(((position == last) | (position < 0)).all()) and bool((lines == lines[0]).all())
+        combined: list[int] = lines[0].tolist() if alike and self.is_whole(last) else []
+        return combined if len(set(combined)) > 1 else []
 
     def is_whole(self, position: Tensor) -> bool:
         """Whether positions are those of the root, in order."""
@@ -137,9 +210,9 @@ class Joined:
         whole = not bool((part != number).any()) and self.is_whole(position)
         return function if whole and isinstance(function, Slot) else None
 
-    def stacked(self) -> Step:
-        """The functions in a new first dimension."""
-        return Step(torch.stack, (list(self.parts),), {})
+    def stacked(self, combined: list[int]) -> Step:
+        """Some of the functions in a new first dimension."""
+        return Step(stack, ([self.parts[number] for number in combined],), {})
 
     def first_dim(self, call: Call) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """A reduction of the first dimension, which is not kept."""
@@ -158,10 +231,27 @@ class Joined:
         def run(values: Tensor) -> Tensor:
             return tensors_in(call.run_with({id(call.given[0]): values.double()}))[0]
 
+        def depends(chosen: Tensor) -> Tensor:
+            return (run(chosen.double()) != nothing) | (run(-chosen.double()) != nothing)
+
         with torch.no_grad():
             if torch.equal(run(part), -run(-part)):
                 return False
             nothing = run(torch.zeros_like(part))
-            own = [(part == number).double() for number in range(len(self.parts))]
-            depends = [(run(one) != nothing) | (run(-one) != nothing) for one in own]
-        return bool((torch.stack(depends).sum(0) > 1).any())
+            own = [depends(part == number) for number in range(len(self.parts))]
+            of_functions = torch.stack([one for one, number in zip(own, self.is_number, strict=True) if not number])
+            if bool((of_functions.sum(0) > 1).any()):
+                return True
+            # Numbers at the edges belong to pooling, unless every value is chosen among one value and numbers.
+            mixed = of_functions.any(0) & torch.stack(own).sum(0).gt(1)
+            return bool(mixed.any()) and self._is_of_one_position(depends, mixed)
+
+    def _is_of_one_position(self, depends: Callable[[Tensor], Tensor], mixed: Tensor) -> bool:
+        """Whether each of these values depends on one position: then, of each bit of it, on either 0 or 1."""
+        position = self.places[1]
+        for bit in range(self.root.numel().bit_length()):
+            chosen = (position >> bit) & 1 == 1
+            ones, zeros = depends(chosen & (position >= 0)), depends(~chosen & (position >= 0))
+            if bool((ones & zeros & mixed).any()):
+                return False
+        return True

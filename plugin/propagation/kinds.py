@@ -84,6 +84,7 @@ class Operation:
         contains_activations: activations are among the parts.
         keeps_order: if the shape stays the same, it moves nothing.
         joins: it puts a sequence of tensors together.
+        pads: it puts numbers around the values, unless it repeats these.
         permutes: it changes the order of the dimensions.
         identity: it changes no value; only the type or the place in memory.
         training: the argument that makes it random, or dependent on the rest of the batch, with its default.
@@ -112,6 +113,7 @@ class Operation:
     contains_activations: bool = False
     identity: bool = False
     joins: bool = False
+    pads: bool = False
     permutes: bool = False
     keeps_order: bool = False
     training: tuple[str, bool] | None = None

@@ -31,7 +31,9 @@ class _Cells(TensorTable[_Cell]):
     def now(self, tensor: Tensor) -> Tensor:
         """The tensor that a tensor stands for."""
         entry = self._entries.get(id(tensor))  # without another call: this is asked for every argument of every call
-        return tensor if entry is None else entry[1].value
+        if entry is not None:
+            return entry[1].value
+        return self._alias_now(tensor) if self._entries and tensor._is_view() else tensor
 
     def resolved(self, arguments: Any) -> Any:
         """The arguments of a call with their current values; in most calls the same objects."""
@@ -40,11 +42,23 @@ class _Cells(TensorTable[_Cell]):
         for value in arguments.values() if type(arguments) is dict else arguments:
             kind = type(value)
             if kind is Tensor or kind is Parameter:
-                if id(value) in self._entries:
+                if id(value) in self._entries or value._is_view():
                     return map_tensors(self.now, arguments)
             elif kind not in PLAIN and not (kind is tuple and value and type(value[0]) is int):  # strides and the like
                 return map_tensors(self.now, arguments)
         return arguments
+
+    def _alias_now(self, alias: Tensor) -> Tensor:
+        """What a view shows now: `as_subclass` is not seen, so that an alias may show overwritten memory."""
+        base = alias._base
+        cell = None if base is None or bypassing.is_of_function(alias) else self.get(base)
+        if base is None or cell is None or not alias.dtype == base.dtype == cell.value.dtype:
+            return alias
+        if cell.value.untyped_storage().data_ptr() == base.untyped_storage().data_ptr():
+            return alias
+        shift = cell.value.storage_offset() - base.storage_offset()
+        with torch._C.DisableTorchFunction():  # a subclass may see this
+            return cell.value.as_strided(alias.size(), alias.stride(), alias.storage_offset() + shift)
 
 
 class Memory:
@@ -79,7 +93,8 @@ class Memory:
 
     def current(self, value: Any) -> Any:
         """`value` with every tensor in it, however nested, replaced by the tensor that it stands for now."""
-        return map_tensors(self._cells.now, value)
+        with torch._C.DisableTorchFunction():
+            return map_tensors(self._cells.now, value)
 
     def _has_overwritten(self, tensor: Tensor) -> bool:
         """Whether other objects stand for this tensor, or it stands for another."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..kernels.tracing import untraced
 from .chains import Link
 from .notes import Notes
 from .tensors import tensors_in
@@ -48,6 +49,12 @@ class Movement:
             moved = moved.contiguous()  # a view may be possible of one tensor and not of another, which lies otherwise
         return tensors_in(self.function(moved, *self.args, **self.kwargs))[self.position]
 
+    @untraced()
+    def is_identity(self, shape: torch.Size) -> bool:
+        """Whether it leaves a tensor of this shape as it is."""
+        positions = torch.arange(shape.numel(), dtype=torch.float64)
+        return torch.equal(self(positions.view(shape)).flatten(), positions)
+
     def after(self, other: Movement) -> Movement:
         """This movement of what another one has moved."""
         return replace(self, before=other if self.before is None else self.before.after(other))
@@ -56,7 +63,10 @@ class Movement:
 def note_moved(notes: Notes, args: tuple[Any, ...], kwargs: dict[str, Any], function: Any, result: Any) -> None:
     """Note the movement of the first argument, if it is a function of another tensor."""
     note = notes.of(args[0])
-    link, before = (note.link, None) if note.moved_link is None else (note.moved_link.link, note.moved_link.move)
+    joined = note.link is not None and note.link.join is not None
+    link, before = note.link, None
+    if note.moved_link is not None and not joined:
+        link, before = note.moved_link.link, note.moved_link.move
     if link is None or tensors_in((args[1:], kwargs)):
         return
     if function in _OF_MEMORY and (before or link.root is None or link.root.stride() != args[0].stride()):

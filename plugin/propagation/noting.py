@@ -77,6 +77,16 @@ class NotingMode(FunctionalMode):
         if link is not None:
             self.noted(result).link = link
 
+    def note_padding(self, call: Call, result: Tensor) -> None:
+        """Note the numbers around values, if they are as many: a maximum may choose between each value and a number."""
+        arguments = call.bound()
+        value, count = arguments["input"], result.numel() - arguments["input"].numel()
+        if call.signals and arguments.get("mode", "constant") == "constant" and count > 0:
+            number = float(arguments.get("value") or 0)
+            link = self.pointwise.read_padding(value, list(arguments["pad"]), number, count)
+            if link is not None:
+                self.noted(result).link = link
+
     def joined(self, call: Call, result: Any) -> None:
         """Note that several statistics in one tensor are statistics."""
         notes = [self.note(signal) for signal in call.signals]

@@ -95,7 +95,10 @@ def _structure() -> Iterator[Operation]:
     yield from _row("to type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
     yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack", Kind.MOVEMENT,
                     keeps_signs=True, adds_constants=True, joins=True)
-    yield from _row("block_diag pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d "
+    padding: dict[str, Any] = {"keeps_signs": True, "adds_constants": True, "pads": True}
+    yield from _row("pad", Kind.MOVEMENT, arguments="input pad mode value", **padding)
+    yield from _row("constant_pad_nd", Kind.MOVEMENT, arguments="input pad value", **padding)
+    yield from _row("block_diag reflection_pad1d reflection_pad2d reflection_pad3d "
                     "replication_pad1d replication_pad2d replication_pad3d", Kind.MOVEMENT, keeps_signs=True,
                     adds_constants=True)
 
@@ -106,10 +109,13 @@ def _sums() -> Iterator[Operation]:
     yield from _row("sub", Kind.SUM, "subtract __sub__", adds_constants=True)
     yield from _row("rsub", Kind.SUM, "__rsub__", adds_constants=True)
     yield from _row("neg", Kind.SUM, "negative __neg__")
-    yield from _row("sum mean nansum nanmean _sparse_sum cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-                    "adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d interpolate "
-                    "upsample upsample_bilinear upsample_nearest trace upsample_bilinear2d upsample_nearest2d "
-                    "upsample_bicubic2d upsample_linear1d upsample_trilinear3d upsample_nearest1d upsample_nearest3d "
+    average: dict[str, Any] = {"keeps_signs": True, "adds_constants": True}
+    yield from _row("avg_pool1d avg_pool2d avg_pool3d", Kind.LINEAR, arguments="input kernel_size", **average)
+    yield from _row("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d "
+                    "_adaptive_avg_pool3d", Kind.LINEAR, arguments="input output_size", **average)
+    yield from _row("sum mean nansum nanmean _sparse_sum cumsum interpolate upsample upsample_bilinear "
+                    "upsample_nearest trace upsample_bilinear2d upsample_nearest2d upsample_bicubic2d "
+                    "upsample_linear1d upsample_trilinear3d upsample_nearest1d upsample_nearest3d "
                     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
                     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa scatter_add index_add scatter_reduce index_reduce "
                     "scatter masked_scatter index_fill index_copy slice_scatter select_scatter diagonal_scatter diff "

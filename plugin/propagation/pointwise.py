@@ -11,8 +11,8 @@ from . import chains
 from .activation import Activation
 from .ancestry import Ancestry
 from .calls import Call
-from .chains import ROOT, Link, Shape, Slot, Step
-from .joining import FirstOf, Joined
+from .chains import ROOT, Constant, Link, Shape, Slot, Step
+from .joining import FirstOf, Joined, Surrounded, Together, stack
 from .kinds import Kind, Operation
 from .moving import Movement
 from .notes import Note, Notes
@@ -129,11 +129,29 @@ class Pointwise(Ancestry):
         """The link of functions of one root that are put together, by `stack` or `cat`."""
         operands = self._operands(call)
         root = self._common_root(operands, Kind.MOVEMENT) if operands else None
-        if root is None or not self._is_elementwise(call, Kind.POINTWISE, operands, root):
+        if root is None or any(tensor.is_complex() for tensor in call.given):
             return None
-        if any(constant.shape != root.shape for constant in call.given):
+        varying, functions = {id(operand) for operand in operands}, []
+        for tensor in call.given:
+            function: Slot | Constant | float | None = Constant(tensor, self.number)
+            if id(tensor) in varying:
+                function = Slot(chains.steps_to(tensor, root, self._link))
+            elif tensor.shape != root.shape:  # fewer entries than the root has could not stand beside each of them
+                function = self.number(tensor) if tensor.numel() >= root.numel() else None
+            if function is None or (isinstance(function, Slot) and tensor.shape != root.shape):
+                return None
+            functions.append(function)
+        shapes = tuple(tensor.shape for tensor in call.given)
+        together = Together(Movement(call.function, call.args[1:], call.kwargs), shapes)
+        return Link(root, Step(stack, (functions,), {}), join=together)
+
+    def read_padding(self, value: Tensor, widths: list[int], number: float, count: int) -> Link | None:
+        """The link of a tensor, or of functions that were put together, with numbers around it, if there are enough."""
+        joined = Joined.of(self._note(value))
+        functions, root = ((ROOT,), value) if joined is None else (joined.parts, joined.root)
+        if count < root.numel():
             return None
-        return Link(root, self._whole(call, operands, root), join=Movement(call.function, call.args[1:], call.kwargs))
+        return Link(root, Step(stack, ([*functions, number],), {}), join=Surrounded(widths, joined))
 
     def read_choice(self, call: Call) -> Reading | None:
         """A maximum, a sum or the like of functions of one root that were put together; None for any other call.
@@ -145,21 +163,27 @@ class Pointwise(Ancestry):
         joined = Joined.of(self._note(value))
         if joined is None:
             return None
-        dim = joined.reduced_dim(call)
-        if dim is None:
-            if self._turns and joined.mixes(call):
+        combined = joined.combined(call)
+        if not combined:
+            if self._turns and joined.mixes(call) and not self._is_rectified(joined):
                 raise LookupError
             return None
         function, args, kwargs = joined.first_dim(call)
-        self._notes.add(value).link = Link(joined.root, joined.stacked(), join=joined.link.join)
+        self._notes.add(value).link = Link(joined.root, joined.stacked(combined), join=joined.link.join)
         whole = Call(call.operation, FirstOf(function), args, kwargs, call.signals, call.given)
         return self._activation(whole, Kind.POINTWISE, [value], joined.root, 1)
+
+    def _is_rectified(self, joined: Joined) -> bool:
+        """Whether zeros stand beside values that are not negative: they change no maximum."""
+        note = self._note(joined.root)
+        link = note.link if note.moved_link is None else note.moved_link.link
+        shape = None if link is None else chains.shape_of(link.step, joined.root.ndim)
+        return joined.parts == (ROOT, 0.0) and shape is not None and shape.non_negative
 
     def _is_elementwise(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> bool:
         """Whether the call combines its operands element by element, with constants that belong to the function."""
         shape = root.shape
-        joined = [link is not None and link.join is not None for link in map(self._link, operands)]
-        if any(operand.shape != shape for operand in operands) or any(joined):
+        if any(operand.shape != shape for operand in operands):
             return False
         if complex in map(type, call.args):
             return False
@@ -277,7 +301,8 @@ class Pointwise(Ancestry):
         inner = self._link(operands[0]) if len(operands) == 1 else None
         if own or _divides(call, operands):
             # A function computed from it is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
-            return "" if self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
+            joined = inner is not None and inner.join is not None
+            return "" if joined or self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
         return inner.remedy if inner is not None and kind in _LINEAR else ""
 
 

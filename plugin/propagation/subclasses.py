@@ -36,6 +36,9 @@ def by_override(
     Raises:
         UnseenOperationError: no subclass implements the call.
     """
+    with torch._C.DisableTorchFunctionSubclass():
+        for tensor in tensors_in((args, kwargs)):
+            _note_alias(mode, tensor)
     for kind in kinds:
         with mode.seeing():
             result = kind.__torch_function__(function, kinds, args, kwargs)
@@ -54,6 +57,17 @@ def _note_wrapped(mode: FunctionalMode, result: Any) -> None:
     """Let a result that was given the type of a subclass, which is not seen, be the tensor that was computed last."""
     for computed, wrapped in zip(tensors_in(mode.unread), tensors_in(result), strict=False):
         base = wrapped._base if computed is not wrapped else None
-        is_alias = base is not None and base is (computed if computed._base is None else computed._base)
-        if is_alias and wrapped.shape == computed.shape and wrapped.stride() == computed.stride():
-            mode.pass_on(computed, wrapped)
+        if base is not None and base is (computed if computed._base is None else computed._base):
+            _pass_on(mode, computed, wrapped)
+
+
+def _note_alias(mode: FunctionalMode, tensor: Tensor) -> None:
+    """Let an argument that was given the type of a subclass, which is not seen, be the tensor that it was."""
+    node, base = tensor.grad_fn, tensor._base
+    if base is not None and node is not None and node.next_functions[0][0] is base.grad_fn:  # else, of a view of it
+        _pass_on(mode, base, tensor)
+
+
+def _pass_on(mode: FunctionalMode, source: Tensor, alias: Tensor) -> None:
+    if alias.shape == source.shape and alias.stride() == source.stride():
+        mode.pass_on(source, alias)

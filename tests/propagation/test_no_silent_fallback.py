@@ -6,54 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from support.helpers import Method, assert_same_maps, error_between
+from support.between import (
+    INPUTS,
+    LRP_METHODS,
+    METHODS,
+    RELU_METHODS,
+    Between,
+    Pointwise,
+    assert_refused,
+    assert_same_function,
+    maps,
+)
+from support.helpers import assert_same_maps, error_between
+from support.subclasses import Plain, Unwrapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
-from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
-from plugin.errors import InputTypeError, NoRuleError, UnseenOperationError
-
-Pointwise = Callable[[Tensor], Tensor]
-
-RELU_METHODS: dict[str, Method] = {
-    "guided": lambda model, inputs: GuidedBackprop(model).attribute(inputs, 1),
-    "deconvnet": lambda model, inputs: Deconvolution(model).attribute(inputs, 1),
-}
-LRP_METHODS: dict[str, Method] = {
-    "epsilon": lambda model, inputs: LRPTranspose(model, "epsilon").attribute(inputs, 1),
-    "attn_lrp": lambda model, inputs: LRPTranspose(model, "attn_lrp").attribute(inputs, 1),
-}
-METHODS = RELU_METHODS | LRP_METHODS
-
-
-class Between(nn.Module):
-    """A function between two linear layers."""
-
-    def __init__(self, function: Pointwise) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.last, self.function = nn.Linear(6, 6), nn.Linear(6, 3), function
-        self.table = nn.Parameter(torch.tensor([[0.3, 0.5], [-0.2, 1.5], [0.1, -0.4]]))
-        self.double().eval()
-
-    def forward(self, values: Tensor) -> Tensor:
-        result: Tensor = self.last(self.function(self.first(values)))
-        return result
-
-
-INPUTS = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def maps(function: Pointwise) -> dict[str, Tensor]:
-    return {name: method(Between(function), INPUTS) for name, method in METHODS.items()}
-
-
-def assert_refused(model: nn.Module, says: str, methods: dict[str, Method] = RELU_METHODS) -> None:
-    for method in methods.values():
-        with pytest.raises((UnseenOperationError, NoRuleError), match=says):
-            method(model, INPUTS)
-
+from plugin.attr import LRPTranspose
+from plugin.errors import InputTypeError
 
 # -- functions in other spellings --------------------------------------------------------------------------------------
 
@@ -132,9 +103,7 @@ SPELLINGS: list[tuple[str, Pointwise, Pointwise]] = [
 @pytest.mark.parametrize("row", SPELLINGS, ids=[name for name, *_ in SPELLINGS])
 def test_spellings_of_one_function_have_one_map(row) -> None:
     _, reference, function = row
-    network = Between(function)
-    torch.testing.assert_close(network(INPUTS), Between(reference)(INPUTS))
-    assert_same_maps(METHODS, network, INPUTS, maps(reference))
+    assert_same_function(reference, function)
 
 
 def test_a_number_may_be_added_to_a_gram_matrix() -> None:
@@ -290,19 +259,6 @@ def test_flex_attention_is_refused() -> None:
 
 
 # -- subclasses of tensors ---------------------------------------------------------------------------------------------
-
-
-class Plain(Tensor):
-    """Has nothing of its own."""
-
-
-class Unwrapping(Tensor):
-    """Returns plain tensors."""
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = super().__torch_function__(function, types, args, kwargs or {})
-        return result.as_subclass(Tensor) if isinstance(result, cls) else result
 
 
 class Positive(Tensor):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..calls import Call
+from ..calls import Call, first_by_position
 from ..kinds import POINTWISE_KINDS, Kind
 from ..moving import note_moved
 from . import attention, contractions, folding, linear, norms, products
@@ -46,6 +47,8 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
     row = call.operation
     if row is not None and row.identity:
         return mode.as_read(call)
+    args, kwargs = first_by_position(call.args, call.kwargs)
+    call = replace(call, args=args, kwargs=kwargs) if args is not call.args else call
     result = mode.as_it_is(call)
     source = call.signals[0]
     note = mode.note(source)
@@ -53,6 +56,8 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
         mode.note_squares(call, note.mixed, result)
     if (note.link is not None or note.moved_link is not None) and call.args and call.args[0] is source:
         note_moved(mode.notes, call.args, call.kwargs, call.function, result)
+    if row is not None and row.pads:
+        mode.note_padding(call, result)
     if row is not None and row.joins and call.args:
         mode.note_join(call, result)
     elif type(call.args[0] if call.args else None) in (list, tuple):
