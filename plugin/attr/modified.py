@@ -10,14 +10,16 @@ from ..captum_api import Neuron, Target, log_usage
 from ..errors import OptionError, OptionTypeError
 from ..inputs import Given
 from ..propagation import Activation, MaxPooling
+from ..propagation.activation import own_gradient
 from ..rules import SIGNAL_RULES, SignalRule
 from ._base import NeuronSignalAttribution, SignalAttribution
 
 
 def operations_of(rule: SignalRule) -> dict[type, Callable[[Any], Any]]:
-    """The operations that a rule computes; pooling with switches is autograd's own."""
+    """The operations that a rule computes; pooling with switches is autograd's own, and may be so with all else."""
     if rule.unpooling == "switches":
-        return {Activation: rule.activation}
+        is_gradient = rule.forward_mask and not rule.backward_relu
+        return {Activation: own_gradient if is_gradient else rule.activation}
     return {Activation: rule.activation, MaxPooling: rule.max_pooling}
 
 
@@ -82,7 +84,8 @@ class ModifiedBackprop(SignalAttribution):
             ModelOutputError: the model returns no tensor, and the target is no function.
             InputTypeError, InputValueError: an input is not floating point; it is empty or not finite.
             NoDependenceError: the output depends on no input (a ValueError).
-            UnseenOperationError: an activation escaped its rule (a RuntimeError).
+            UnseenOperationError: an activation escaped its rule (a RuntimeError); for "gradient", which needs none, a
+                function read a value that had been overwritten.
             NotSupportedError: with `create_graph`, see `LRPTranspose.attribute`.
 
         >>> import torch

@@ -1,6 +1,6 @@
 """Linear maps and their transposes: a convolution, a transposed convolution or a linear layer, as a rule needs it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -149,6 +149,32 @@ class Convolution:
         return spread.repeat_interleave(like.shape[1] // self.groups, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class SampledConvolution(Convolution):
+    """A convolution 1 wide of values that were read at computed places, some of them outside the input.
+
+    Attributes:
+        reached: 1 where a value was read from the input `(N, C, H, W)`, 0 where there was none.
+    """
+
+    reached: Tensor = field(kw_only=True)
+    # Compared by identity, as the places differ between calls.
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    @cached_property
+    def _whole(self) -> Convolution:
+        return Convolution(self.stride, self.padding, self.dilation, self.groups)
+
+    def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self._whole(value * self.reached, weight, bias)
+
+    def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return self._whole.transpose(signal, weight, like) * self.reached
+
+    def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return self._whole.spread(signal, weight, like) * self.reached
+
+
 def _each(matrix: Tensor, columns: Tensor) -> Tensor:
     """The product with each of N matrices `(N, rows, columns)`; `matmul` would rearrange them."""
     return torch.bmm(matrix.expand(columns.shape[0], -1, -1), columns)
@@ -243,6 +269,47 @@ class Contraction:
 
     def per_channel(self, values: Tensor, ndim: int) -> Tensor:
         return values if self.channel is None else values.view(-1, *(1,) * (ndim - 1 - self.channel))
+
+    def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return self.transpose(signal, torch.ones_like(weight), like)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseProduct:
+    """The product with a constant sparse matrix, whose weight is the vector of its stored entries.
+
+    Attributes:
+        indices: row and column of each entry `(2, entries)`.
+        size: outputs and inputs.
+        dimension: the dimension of x that is mapped; y has its outputs there.
+    """
+
+    indices: Tensor
+    size: tuple[int, int]
+    dimension: int
+
+    def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        product = self._along(self.indices, self.size, weight, value)
+        return product if bias is None else product + self.per_channel(bias, product.ndim)
+
+    def _along(self, indices: Tensor, size: tuple[int, int], weight: Tensor, tensor: Tensor) -> Tensor:
+        matrix = torch.sparse_coo_tensor(indices, weight, size, check_invariants=False)  # known to hold
+        columns = tensor.movedim(self.dimension, 0)
+        columns = columns.expand(size[1], *columns.shape[1:])  # one for all
+        product = torch.sparse.mm(matrix, columns.reshape(size[1], -1))
+        return product.view(-1, *columns.shape[1:]).movedim(0, self.dimension)
+
+    def channels(self, output: Tensor) -> int:
+        return output.shape[self.dimension]
+
+    def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        return self._along(self.indices.flip(0), (self.size[1], self.size[0]), weight, signal)
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        return weight * scale[self.indices[0]]
+
+    def per_channel(self, values: Tensor, ndim: int) -> Tensor:
+        return values.view(-1, *(1,) * (ndim - 1 - self.dimension))
 
     def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         return self.transpose(signal, torch.ones_like(weight), like)

@@ -37,6 +37,11 @@ class Activation:
         return self.function(value) if self.value is None else _Computed.apply(value, self.function, self.value)
 
 
+def own_gradient(operation: Activation) -> Tensor:
+    """The rule that leaves all operations their gradient, seen or not; that of a ReLU by hand is 0 at 0."""
+    return operation.run(operation.input)
+
+
 class _Computed(torch.autograd.Function):
     """f(x) forwards, from the value computed before; f'(x) backwards."""
 

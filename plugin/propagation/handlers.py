@@ -104,6 +104,9 @@ def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ..
     """A movement: the notes on values also hold for the moved values."""
     args, kwargs = first_by_position(args, kwargs)
     source = args[0] if args else None
+    if Activation not in mode.rules:
+        _straightened(mode, row, source)
+        return mode.plain(function, args, kwargs)
     if type(source) in (list, tuple) and (row.joins or len(mode.notes)):
         result, call = mode.plain(function, args, kwargs), mode.call_of(row, function, args, kwargs)
         if row.joins:
@@ -127,7 +130,7 @@ def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ..
         return result
     if note.link is not None or note.moved_link is not None:
         call = mode.call_of(row, function, args, kwargs)
-        if picks(call, mode.is_place) and Joined.of(note) is not None:
+        if not mode.is_gradient and picks(call, mode.is_place) and Joined.of(note) is not None:
             mode.refuse_choice(call)
         note_moved(mode.notes, args, kwargs, function, result)
     if note.mixed is not None:

@@ -1,5 +1,6 @@
 """A letter for each dimension of the tensors of a product, as in `torch.einsum`."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from ..kernels.tracing import untraced
 from .calls import Call
+from .kinds import Kind
 
 ALPHABET = "abcdefghijklmnopqrstuvw"
 
@@ -113,6 +115,26 @@ def sums_with(call: Call, tensor: Tensor) -> bool:
         for letter in index
     }
     return not own & others <= {*output}
+
+
+def own_entries(call: Call, tensor: Tensor) -> int:
+    """The number of entries of a factor that meet each set of the other signals' entries; 0 if it is not known."""
+    if call.operation is not None and call.operation.kind is Kind.PRODUCT:
+        index = ALPHABET[: max(signal.ndim for signal in call.signals)]
+        output, written = index, [(signal, index[len(index) - signal.ndim :]) for signal in call.signals]
+    elif (found := letters(call)) is not None:
+        output, written = found[2], list(zip(found[0], found[1], strict=True))
+    else:
+        return 0
+    others = {
+        (letter, size)
+        for one, index in written
+        if one is not tensor and any(one is signal for signal in call.signals)
+        for letter, size in zip(index, one.shape, strict=True)
+    }
+    (own,) = [index for one, index in written if one is tensor][:1] or [""]
+    sizes = zip(own, tensor.shape, strict=True)
+    return math.prod(size for letter, size in sizes if letter not in output or (letter, size) not in others)
 
 
 def mixed_entries(call: Call, result: Tensor) -> Tensor | None:

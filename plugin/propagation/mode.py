@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UnseenOperationError
 from ..observing import Observer, describe, running_module
-from .activation import Activation
+from .activation import Activation, own_gradient
 from .bypassing import is_of_function, is_of_parameters
 from .calls import Call
 from .handlers import HANDLERS
@@ -52,6 +52,8 @@ class Propagation(ReadingMode):
         on_enter: Observer | None = None,
         on_exit: Observer | None = None,
     ) -> None:
+        self.is_gradient = rules.get(Activation) is own_gradient
+        self.rectifies = self.rectifies and not self.is_gradient
         super().__init__(model, protected, on_enter, on_exit)
         self.rules = rules
         self.handled: set[Any] = set()
@@ -69,7 +71,7 @@ class Propagation(ReadingMode):
         """
         graph = Graph(output, ACTIVATION_NODES)
         graph.check_current(self.overwritten, self.began)
-        if Activation in self.rules:
+        if Activation in self.rules and not self.is_gradient:
             graph.check_all_listed(self.unlisted)
             graph.check_all_handled(self.handled, self.foreign, self.began)
 
@@ -110,7 +112,7 @@ class Propagation(ReadingMode):
             return
         name = ".".join(str(function).split(".")[:2]) if is_operator(function) else getattr(function, "__name__", "")
         place = f"{describe(self.model, running_module(self.model))} calls {name or function}"
-        if any(tensor.is_nested for tensor in results):
+        if not self.is_gradient and any(tensor.is_nested for tensor in results):
             raise UnseenOperationError(f"{place}, whose result is a nested tensor: pad its parts to one size instead")
         (self.foreign if foreign else self.unlisted).update(dict.fromkeys(nodes, place))
 

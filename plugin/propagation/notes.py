@@ -42,7 +42,8 @@ class Note:
         logits: the tensor that it is the log-softmax of.
         log_total_of: it is the logarithm of the sum of the exponentials of this tensor.
         softmax: it is the output of a softmax, possibly of one written by hand.
-        mixture: weights mixed constants to it: as a kernel, it is a weight; in any product, if a softmax mixed them.
+        mixture: weights mixed constants to it, so many for each set of weights; 0 for anything else. As a kernel or a
+            matrix it is a weight; in any product, if a softmax mixed them.
         attended: it is this product of exponentials and values; divided by their sum, it is attention.
     """
 
@@ -67,7 +68,7 @@ class Note:
     logits: Tensor | None = None
     log_total_of: Tensor | None = None
     softmax: bool = False
-    mixture: bool = False
+    mixture: int = 0
     attended: Call | None = None
 
 

@@ -28,10 +28,12 @@ class NotingMode(FunctionalMode):
     Attributes:
         notes: the notes on tensors.
         pointwise: reads pointwise calls.
+        rectifies: whether a rule depends on the sign of a signal.
+        is_gradient: every operation keeps its gradient, so that none has to be refused.
     """
 
-    # Whether a rule depends on the sign of a signal.
-    _rectifies = True
+    rectifies = True
+    is_gradient = False
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class NotingMode(FunctionalMode):
         self.notes = Notes()
         # The notes on a tensor, for reading and for writing.
         self.note, self.noted = self.notes.of, self.notes.add
-        self.pointwise = Pointwise(self.notes, turns=self._rectifies)
+        self.pointwise = Pointwise(self.notes, turns=self.rectifies)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -256,7 +256,7 @@ def _norms() -> Iterator[Operation]:
     yield from _parts("mse_loss l1_loss", activations=True)
     yield from _parts("cdist dist", activations=True)
     yield from _row("_cdist_forward", Kind.COMPOSITE, parts=parts.cdist, contains_activations=True)
-    yield from _row("_sparse_addmm", Kind.COMPOSITE, parts=parts.addmm)
+    yield from _row("_sparse_addmm", Kind.COMPOSITE, "addmm", homes=(torch.sparse,), parts=parts.addmm)
     yield from _parts("lp_pool1d lp_pool2d lp_pool3d", activations=True)
     yield from _parts("native_layer_norm native_group_norm", homes=(torch,))
     # None of them is pointwise, nor has an activation inside.

@@ -38,7 +38,7 @@ class ReadingMode(NotingMode):
             with self.seeing():
                 return reduce(torch.mul, entries)
         contracts = call.operation is not None and call.operation.kind is Kind.CONTRACTION
-        if contracts and self._rectifies:
+        if contracts and self.rectifies:
             self.check_masks(call)
         result = plain(call.function, call.args, call.kwargs)
         self._note_statistic(call, result)
@@ -48,7 +48,7 @@ class ReadingMode(NotingMode):
 
     def check_masks(self, call: Call) -> None:
         """Refuse a product of a signal with a matrix or a kernel that was computed from it by comparison."""
-        if self.pointwise.meets_own_mask(call):
+        if not self.is_gradient and self.pointwise.meets_own_mask(call):
             self.refuse_own_mask(call)
 
     def chosen(self, call: Call) -> Any:
@@ -119,7 +119,7 @@ class ReadingMode(NotingMode):
         reading = self.pointwise.read(call)
         if reading.link is None:
             name = call.name
-            if name in ("assignment", "index_put") and self._rectifies:
+            if name in ("assignment", "index_put") and self.rectifies:
                 self.warn_of_assignment(call)
             elif name == "mul" and any(map(self.pointwise.is_selected, call.given)):
                 self.check_masks(call)
@@ -217,7 +217,8 @@ class ReadingMode(NotingMode):
         """A pointwise call that is no activation."""
         kind = None if call.operation is None else call.operation.kind
         if (
-            kind in (Kind.ACTIVATION, Kind.POINTWISE)
+            not self.is_gradient
+            and kind in (Kind.ACTIVATION, Kind.POINTWISE)
             and call.name not in _LENGTHS
             and any(map(_is_complex, call.given))
         ):

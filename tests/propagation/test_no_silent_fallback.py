@@ -19,11 +19,10 @@ from support.between import (
 )
 from support.helpers import assert_same_maps, error_between
 from support.subclasses import Plain, Unwrapping
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
-from plugin.attr import LRPTranspose
 from plugin.errors import InputTypeError
 
 # -- functions in other spellings --------------------------------------------------------------------------------------
@@ -335,43 +334,3 @@ def test_inputs_of_other_forms_are_refused_with_what_to_pass(form) -> None:
     for method in METHODS.values():
         with pytest.raises(InputTypeError, match=rf"input 0 is .*{says}"):
             method(Between(F.relu), make())
-
-
-# -- experts -----------------------------------------------------------------------------------------------------------
-
-Mixing = Callable[[Tensor, Tensor, Tensor], Tensor]
-MIXTURES: dict[str, Mixing] = {
-    "a loop": lambda x, p, w: sum((p[:, i : i + 1] * (x @ w[i].T) for i in range(3)), torch.zeros(())),
-    "einsum": lambda x, p, w: torch.einsum("ne,eoi,ni->no", p, w, x),
-    "kernels by einsum": lambda x, p, w: torch.einsum("noi,ni->no", torch.einsum("ne,eoi->noi", p, w), x),
-    "kernels by matmul": lambda x, p, w: torch.bmm((p @ w.flatten(1)).view(-1, 5, 6), x[..., None])[..., 0],
-    "kernels by tensordot": lambda x, p, w: (torch.tensordot(p, w, 1) @ x[..., None])[..., 0],
-    "kernels by a sum": lambda x, p, w: ((p[:, :, None, None] * w).sum(1) @ x[..., None])[..., 0],
-    "inputs by an outer product": lambda x, p, w: torch.einsum("nei,eoi->no", torch.einsum("ne,ni->nei", p, x), w),
-    "a stack of results": lambda x, p, w: (p[..., None] * torch.stack([x @ one.T for one in w], 1)).sum(1),
-}
-
-
-class Experts(nn.Module):
-    """Linear experts mixed by a softmax, without biases."""
-
-    def __init__(self, mix: Mixing) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.gate, self.last = nn.Linear(6, 3, bias=False), nn.Linear(5, 4, bias=False)
-        self.experts, self.mix = nn.Parameter(torch.randn(3, 5, 6)), mix
-        self.double().eval()
-
-    def forward(self, values: Tensor) -> Tensor:
-        result: Tensor = self.last(F.relu(self.mix(values, self.gate(values).softmax(-1), self.experts)))
-        return result
-
-
-@pytest.mark.parametrize("name", MIXTURES)
-def test_a_softmax_that_mixes_experts_takes_no_relevance(name) -> None:
-    network = Experts(MIXTURES[name])
-    for preset in ("lrp_0", "attn_lrp", "cp_lrp"):
-        relevance = LRPTranspose(network, preset).attribute(INPUTS, 1)
-        torch.testing.assert_close(relevance.sum(1), network(INPUTS)[:, 1])
-        expected = LRPTranspose(Experts(MIXTURES["a loop"]), preset).attribute(INPUTS, 1)
-        assert error_between(relevance, expected) < 1e-9

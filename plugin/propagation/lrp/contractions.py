@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...kernels.linear import Contraction, MatrixProduct
+from ...kernels.linear import Contraction, MatrixProduct, SparseProduct
 from ..calls import Call
 from ..letters import ALPHABET, letters
 from .exponentials import note_attention
@@ -38,7 +38,7 @@ def contraction(mode: RelevancePropagation, call: Call) -> Any:
         layer = _summed(mode, call, shape, value, weight, {int(call.kwargs.get("dim", -1)) % len(shape)})
         return _in_proportion(mode, call) if layer is None else layer
     if any(tensor.layout is not torch.strided for tensor in call.given):
-        return _in_proportion(mode, call)
+        return _sparse(mode, call, value)
     written = letters(call)
     constants = [] if written is None else [tensor for tensor in written[0] if tensor is not value]
     if written is None or len(constants) + 1 != len(written[0]) or not constants:
@@ -53,6 +53,27 @@ def contraction(mode: RelevancePropagation, call: Call) -> Any:
         of_weight = "".join(dict.fromkeys(letter for index in rest for letter in index if letter in of_value + output))
         weight = torch.einsum(f"{','.join(rest)}->{of_weight}", *constants)
     return contracted(mode, call, (value, of_value), (weight, of_weight), output)
+
+
+def _sparse(mode: RelevancePropagation, call: Call, value: Tensor) -> Any:
+    """A product of a signal with a sparse matrix, or of a sparse signal with a matrix."""
+    if value.layout is not torch.strided:
+        with mode.seeing():
+            return call.run_with({id(value): value.to_dense()})
+    written = letters(call)
+    others = [] if written is None else [other for other in written[0] if other is not value]
+    if written is None or len(others) != 1 or others[0].ndim != 2:
+        return mode.unknown_operation(call)
+    (matrix,), (first, *_) = others, written[0]
+    dimension = value.ndim - 1 if first is value else max(value.ndim - 2, 0)
+
+    def entries() -> tuple[Tensor, Tensor]:
+        stored = (matrix.t() if first is value else matrix).to_sparse_coo().coalesce()
+        return stored.indices(), stored.values()
+
+    indices, weight = mode.cache.get(matrix, ("entries", first is value), entries)
+    rows, columns = matrix.shape[::-1] if first is value else matrix.shape
+    return linear_layer(mode, call, value, SparseProduct(indices, (rows, columns), dimension), weight, None)
 
 
 def contracted(

@@ -27,14 +27,15 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     if row is None or (row.kind in layers and isinstance(result, Tensor) and mode.note(result).produced):
         return  # a sum or a deformable convolution that is a linear layer
     weight, non_negative, softmax, carried, known = row.kind is not Kind.NORM, row.keeps_signs, True, False, False
-    mixture = row.kind in _MIXING
+    mixes, mixture = row.kind in _MIXING, 0
     for signal in call.signals:
         note = mode.note(signal)
         weight, softmax = weight and note.weight, softmax and note.softmax
-        mixture = mixture and (note.mixture or note.weight)
+        mixes, mixture = mixes and (note.mixture > 0 or note.weight), max(mixture, note.mixture)
         non_negative = non_negative and note.non_negative
         carried, known = carried or note.carrier is not None, known or note is not NOTHING
-    softmax, weight = softmax and (weight or mixture), weight or row.weight
+    mixture = mixture if mixes else 0
+    softmax, weight = softmax and (weight or mixture > 0), weight or row.weight
     if softmax and row.kind is Kind.PRODUCT and isinstance(result, Tensor):
         softmax = result.numel() == call.signals[0].numel()  # else it is spread over a kernel, as one of a mixture
     non_negative = row.non_negative or (non_negative and _keeps_signs(mode, call))
@@ -43,7 +44,7 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
             if tensor.requires_grad:
                 noted = mode.noted(tensor)
                 noted.weight, noted.softmax = noted.weight or weight, noted.softmax or softmax
-                noted.mixture = mixture
+                noted.mixture = mixture * max(1, tensor.numel() // max(signal.numel() for signal in call.signals))
                 noted.non_negative = noted.non_negative or non_negative
     if carried:
         carry_on(mode, call, result)

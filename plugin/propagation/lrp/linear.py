@@ -6,6 +6,7 @@ products are in `contractions`, and operations that are folded into a layer in `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...kernels.linear import Convolution, LinearMap, MatrixProduct
+from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct, SampledConvolution
 from ...kernels.pointwise import waits_for_launches
 from ..calls import Call
 from ..convolution import Size, convolution_of, per_dimension
@@ -84,8 +85,16 @@ def linear_layer(
     result = _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
     if note.weight:
         noted = mode.noted(result)
-        noted.mixture, noted.softmax = True, note.softmax and mixes
+        noted.mixture, noted.softmax = _count_mixed(linear, result), note.softmax and mixes
     return result
+
+
+def _count_mixed(linear: LinearMap, output: Tensor) -> int:
+    """The number of results for each vector that a layer reads."""
+    if not isinstance(linear, Contraction):
+        return linear.channels(output)
+    sizes = zip(output.shape, linear.output, strict=True)
+    return math.prod(size for size, letter in sizes if letter not in linear.value)
 
 
 def _record(mode: RelevancePropagation, layer: Produced, compute: Callable[[], Tensor]) -> Tensor:
@@ -199,8 +208,12 @@ def deformable_convolution(mode: RelevancePropagation, call: Call) -> Any:
     sampling = Call(call.operation, call.function, tuple(arguments.values()), {}, [value], [value])
     places = sampling.run()
     inherit(mode, sampling, places)
+    with torch.no_grad():
+        reached = sampling.run_with({id(value): torch.ones_like(value)}).ne(0).to(value.dtype)
     with mode.seeing():
-        return F.conv2d(places, weight.reshape(len(weight), -1, 1, 1), bias, groups=groups)
+        kernel = weight.reshape(len(weight), -1, 1, 1)
+    linear = SampledConvolution((1, 1), (0, 0), (1, 1), groups, reached=reached)
+    return linear_layer(mode, call, places, linear, kernel, bias, lambda: F.conv2d(places, kernel, bias, groups=groups))
 
 
 def matrix_product(
@@ -209,6 +222,10 @@ def matrix_product(
     """`F.linear`."""
     if is_signal(call, weight):
         return mode.bilinear(call, input, weight)
+    if weight.layout is not torch.strided:
+        with mode.seeing():
+            product = input @ weight.t()
+            return product if bias is None else product + bias
     return linear_layer(mode, call, input, MatrixProduct(), weight, bias)
 
 

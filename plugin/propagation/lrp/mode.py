@@ -69,7 +69,7 @@ class RelevancePropagation(RefusingMode):
 
     # Sums are not included: a layer needs its output for its share of the relevance.
     _really_in_place = frozenset({F.relu})
-    _rectifies = False
+    rectifies = False
 
     def __init__(
         self,

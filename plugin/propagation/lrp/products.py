@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..calls import Call
 from ..kinds import Kind
-from ..letters import sums_with
+from ..letters import own_entries, sums_with
 from ..tensors import hooked, tensors_in
 from .exponentials import by_total
 from .folding import fold_affine
@@ -44,14 +44,22 @@ def product(mode: RelevancePropagation, call: Call) -> Any:
         note.weight and (elementwise or not note.softmax or not sums_with(call, signal))
         for signal, note in zip(call.signals, notes, strict=True)
     ]
-    if not elementwise and not any(note.weight for note in notes):
-        weights = [note.mixture and note.softmax for note in notes]  # kernels that a softmax mixed
+    if not any(note.weight for note in notes):
+        weights = [
+            note.mixture > 0 and ((note.softmax and not elementwise) or _is_kernel(call, signal, note.mixture))
+            for signal, note in zip(call.signals, notes, strict=True)
+        ]
     if any(weights) and not all(weights):
         swap = {
             id(signal): signal.detach() for signal, is_weight in zip(call.signals, weights, strict=True) if is_weight
         }
         return call.run_with(swap)
     return shared(call)
+
+
+def _is_kernel(call: Call, mixture: Tensor, mixed: int) -> bool:
+    """Whether a factor is a matrix for each set of weights that mixed it, as a kernel is."""
+    return 1 < own_entries(call, mixture) <= mixed
 
 
 def is_nothing(mode: RelevancePropagation, call: Call) -> bool:
