@@ -30,7 +30,7 @@ def align(notes: Notes, operands: Sequence[Tensor], link_of: LinkOf) -> bool:
     ends = [chains.ancestors(operand, link_of)[-1] for operand in operands]
     links: list[tuple[Tensor, Link]] = []
     while not all(_is_same(ends[0], end) for end in ends[1:]):
-        below = [_below(notes, end, link_of) for end in ends]
+        below = [link_below(notes, end, link_of) for end in ends]
         if not any(below):
             return False
         links += [(end, link) for end, link in zip(ends, below, strict=True) if link is not None]
@@ -42,7 +42,7 @@ def align(notes: Notes, operands: Sequence[Tensor], link_of: LinkOf) -> bool:
     return True
 
 
-def _below(notes: Notes, tensor: Tensor, link_of: LinkOf) -> Link | None:
+def link_below(notes: Notes, tensor: Tensor, link_of: LinkOf) -> Link | None:
     """The way to a moved tensor from the one that the function was computed from, moved alike."""
     note = notes.of(tensor)
     moved, joined = note.moved_link, Joined.of(note)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..kernels.tracing import known_number
 from . import chains
-from .aligning import align, is_moved
+from .aligning import align, is_moved, link_below
 from .calls import Call
 from .chains import Link, Slot, Step
 from .kinds import Kind
@@ -85,6 +85,21 @@ class Ancestry:
         if kind is Kind.SUM and all(self._note(operand).moved_link is None for operand in operands):
             return None
         return chains.common_root(operands, self._link) if align(self._notes, operands, self._link) else None
+
+    def _bring_along(self, moved: Tensor) -> None:
+        """Link the latest activation, moved, to its moved input: numbers around it belong to one function."""
+        note = self._note(moved)
+        if note.link is not None or note.moved_link is None or not self._is_recent(note.moved_link.link):
+            return
+        tensor: Tensor | None = moved
+        while tensor is not None and (link := link_below(self._notes, tensor, self._link)) is not None:
+            if tensor is moved:
+                self._recent += [link.root] if link.root is not None else []
+            elif not link.affine or not link.numbers:
+                return
+            link.constant = not tensor.requires_grad
+            self._notes.add(tensor).link = link
+            tensor = link.root
 
     def _tail(self, tensor: Tensor) -> Link | None:
         """The activation that a tensor is, or is a multiple of."""

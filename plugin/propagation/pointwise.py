@@ -103,6 +103,8 @@ class Pointwise(Ancestry):
         kind = call.operation.kind if call.operation is not None else Kind.POINTWISE
         if not of_statistic and any(self._note(operand).statistic for operand in operands):
             return Reading(statistic=True)
+        if len(operands) == 1 and kind is not Kind.STEP:
+            self._bring_along(operands[0])
         root = self._common_root(operands, kind)
         # Complex numbers do not rise or fall.
         if root is None or root.is_complex() or not self._is_elementwise(call, kind, operands, root):

@@ -94,6 +94,11 @@ SPELLINGS: list[tuple[str, Pointwise, Pointwise]] = [
     ("asinh", torch.asinh, torch.arcsinh),
     ("alpha", lambda v: v + 0.25 * torch.tanh(v.flip(1)), lambda v: torch.add(v, torch.tanh(v.flip(1)), alpha=0.25)),
     ("sub, alpha", lambda v: v - 0.25 * torch.tanh(v.flip(1)), lambda v: v.sub(torch.tanh(v.flip(1)), alpha=0.25)),
+    ("a moved sigmoid among numbers", lambda v: v.sigmoid() * 2 - 0.5,
+     lambda v: torch.cat([part * 2 - 0.5 for part in v.sigmoid().chunk(2, 1)], 1)),
+    ("a moved tanh among numbers", lambda v: 0.5 * (1 + torch.tanh(0.5 * v)),
+     lambda v: (0.5 * (1 + torch.tanh(0.5 * v).view(-1, 3))).view_as(v)),
+    ("a moved ReLU6 among numbers", lambda v: F.relu6(v + 3) / 6, lambda v: (F.relu6(v + 3)[:, None] / 6).squeeze(1)),
     ("complex crelu", lambda v: torch.view_as_real(torch.complex(F.relu(v), F.relu(-v))).sum(-1),
      lambda v: torch.view_as_real(F.relu(v) + 1j * F.relu(-v)).sum(-1)),
 ]  # fmt: skip
