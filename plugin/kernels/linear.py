@@ -296,7 +296,7 @@ class SparseProduct:
         matrix = torch.sparse_coo_tensor(indices, weight, size, check_invariants=False)  # known to hold
         columns = tensor.movedim(self.dimension, 0)
         columns = columns.expand(size[1], *columns.shape[1:])  # one for all
-        product = torch.sparse.mm(matrix, columns.reshape(size[1], -1))
+        product: Tensor = torch.sparse.mm(matrix, columns.reshape(size[1], -1))
         return product.view(-1, *columns.shape[1:]).movedim(0, self.dimension)
 
     def channels(self, output: Tensor) -> int:

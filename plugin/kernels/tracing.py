@@ -57,6 +57,11 @@ def known_number(constant: Tensor) -> float | None:
     return None if bool(constant.any()) else 0.0
 
 
+def values_are_known() -> bool:
+    """Whether the values of the model's constants are known; in a recording they are not."""
+    return not is_tracing()
+
+
 def python_runs_again() -> bool:
     """Whether Python code that changes tensors past autograd runs at every call; in a recording it would run once."""
     return not is_tracing()

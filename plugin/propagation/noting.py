@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.tracing import is_tracing, untraced
+from ..kernels.tracing import untraced, values_are_known
 from ..observing import Observer
 from .calls import Call
 from .functional import FunctionalMode
@@ -98,7 +98,7 @@ class NotingMode(FunctionalMode):
 
     def note_squares(self, call: Call, mixed: Tensor, result: Any) -> None:
         """Note the entries of a Gram matrix that are left: sums of squares alone are statistics."""
-        if len(call.given) > 1 and is_tracing():
+        if len(call.given) > 1 and not values_are_known():
             return  # the values of a constant are not known
         with untraced(), torch.no_grad():
             left = tensors_in(call.run_with({id(call.signals[0]): mixed}))

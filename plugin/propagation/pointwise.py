@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from . import chains
 from .activation import Activation
-from .ancestry import Ancestry
 from .calls import Call
-from .chains import ROOT, Constant, Link, Shape, Slot, Step
-from .joining import FirstOf, Joined, Surrounded, Together, stack
+from .chains import ROOT, Link, Shape, Slot, Step
+from .joining import FirstOf, Joined
+from .joins import Joins
 from .kinds import Kind, Operation
-from .moving import Movement
 from .notes import Note, Notes
 from .operations import operation_of
 from .steps import CANONICAL, call_step, canonical_step
@@ -46,7 +45,7 @@ class Reading:
     remedy: str = ""
 
 
-class Pointwise(Ancestry):
+class Pointwise(Joins):
     """Reads the calls of a forward pass.
 
     Args:
@@ -127,34 +126,6 @@ class Pointwise(Ancestry):
         """The link of the entries of a table at these places."""
         return Link(places, self._whole(call, [places], places))
 
-    def read_join(self, call: Call) -> Link | None:
-        """The link of functions of one root that are put together, by `stack` or `cat`."""
-        operands = self._operands(call)
-        root = self._common_root(operands, Kind.MOVEMENT) if operands else None
-        if root is None or any(tensor.is_complex() for tensor in call.given):
-            return None
-        varying, functions = {id(operand) for operand in operands}, []
-        for tensor in call.given:
-            function: Slot | Constant | float | None = Constant(tensor, self.number)
-            if id(tensor) in varying:
-                function = Slot(chains.steps_to(tensor, root, self._link))
-            elif tensor.shape != root.shape:  # fewer entries than the root has could not stand beside each of them
-                function = self.number(tensor) if tensor.numel() >= root.numel() else None
-            if function is None or (isinstance(function, Slot) and tensor.shape != root.shape):
-                return None
-            functions.append(function)
-        shapes = tuple(tensor.shape for tensor in call.given)
-        together = Together(Movement(call.function, call.args[1:], call.kwargs), shapes)
-        return Link(root, Step(stack, (functions,), {}), join=together)
-
-    def read_padding(self, value: Tensor, widths: list[int], number: float, count: int) -> Link | None:
-        """The link of a tensor, or of functions that were put together, with numbers around it, if there are enough."""
-        joined = Joined.of(self._note(value))
-        functions, root = ((ROOT,), value) if joined is None else (joined.parts, joined.root)
-        if count < root.numel():
-            return None
-        return Link(root, Step(stack, ([*functions, number],), {}), join=Surrounded(widths, joined))
-
     def read_choice(self, call: Call) -> Reading | None:
         """A maximum, a sum or the like of functions of one root that were put together; None for any other call.
 
@@ -167,20 +138,13 @@ class Pointwise(Ancestry):
             return None
         combined = joined.combined(call)
         if not combined:
-            if self._turns and joined.mixes(call) and not self._is_rectified(joined):
+            if self._turns and joined.mixes(call) and not self.is_rectified(joined):
                 raise LookupError
             return None
         function, args, kwargs = joined.first_dim(call)
         self._notes.add(value).link = Link(joined.root, joined.stacked(combined), join=joined.link.join)
         whole = Call(call.operation, FirstOf(function), args, kwargs, call.signals, call.given)
         return self._activation(whole, Kind.POINTWISE, [value], joined.root, 1)
-
-    def _is_rectified(self, joined: Joined) -> bool:
-        """Whether zeros stand beside values that are not negative: they change no maximum."""
-        note = self._note(joined.root)
-        link = note.link if note.moved_link is None else note.moved_link.link
-        shape = None if link is None else chains.shape_of(link.step, joined.root.ndim)
-        return joined.parts == (ROOT, 0.0) and shape is not None and shape.non_negative
 
     def _is_elementwise(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> bool:
         """Whether the call combines its operands element by element, with constants that belong to the function."""

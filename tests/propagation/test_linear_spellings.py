@@ -132,11 +132,11 @@ def test_a_sparse_signal_meets_the_rule() -> None:
         def forward(self, nodes: Tensor) -> Tensor:
             return nodes.relu() @ self.weight.t()
 
-    models = []
-    for kind in (Sparse, Dense):
+    def network(kind: type[nn.Linear]) -> nn.Module:
         torch.manual_seed(0)
-        models.append(nn.Sequential(nn.Linear(5, 6), kind(6, 3)).double().eval())
-    assert_same_relevance(*models, NODES, COMPOSITES["z-plus"])
+        return nn.Sequential(nn.Linear(5, 6), kind(6, 3)).double().eval()
+
+    assert_same_relevance(network(Sparse), network(Dense), NODES, COMPOSITES["z-plus"])
 
 
 @pytest.mark.parametrize("name", ["smm", "hspmm"])
