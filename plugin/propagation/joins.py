@@ -20,7 +20,7 @@ class Joins(Ancestry):
         """The link of functions of one root that are put together, by `stack` or `cat`."""
         operands = self._operands(call)
         root = self._common_root(operands, Kind.MOVEMENT) if operands else None
-        if root is None or any(tensor.is_complex() for tensor in call.given):
+        if root is None or not root.numel() or any(tensor.is_complex() for tensor in call.given):
             return None
         varying, functions = {id(operand) for operand in operands}, []
         for tensor in call.given:
@@ -40,7 +40,7 @@ class Joins(Ancestry):
         """The link of a tensor, or of functions that were put together, with numbers around it, if there are enough."""
         joined = Joined.of(self._note(value))
         functions, root = ((ROOT,), value) if joined is None else (joined.parts, joined.root)
-        if count < root.numel():
+        if not 0 < root.numel() <= count:
             return None
         return Link(root, Step(stack, ([*functions, number],), {}), join=Surrounded(widths, joined))
 

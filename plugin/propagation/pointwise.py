@@ -134,7 +134,7 @@ class Pointwise(Joins):
         """
         (value,) = call.given
         joined = Joined.of(self._note(value))
-        if joined is None:
+        if joined is None or not value.numel():
             return None
         combined = joined.combined(call)
         if not combined:

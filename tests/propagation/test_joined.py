@@ -102,3 +102,14 @@ def test_a_rectified_map_may_be_padded_and_pooled() -> None:
     guided = {"guided": RELU_METHODS["guided"]}
     assert_same_maps(guided, network, INPUTS, maps(F.relu))
     RELU_METHODS["deconvnet"](network, INPUTS)  # is not refused; of equal values, the first is the maximum
+
+
+def test_there_may_be_no_values() -> None:
+    """Such as the boxes of an image in which nothing was found."""
+
+    def beside(v: Tensor) -> Tensor:
+        nothing = v[:0]
+        padded, joined = F.pad(nothing[..., None], (0, 1)), torch.stack([nothing, nothing.new_zeros(0, 6)])
+        return v.relu() + padded.amax(-1).sum(0) + F.max_pool1d(padded, 2)[..., 0].sum(0) + joined.amax(0).sum(0)
+
+    assert_same_function(F.relu, beside)

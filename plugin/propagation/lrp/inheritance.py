@@ -44,7 +44,8 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
             if tensor.requires_grad:
                 noted = mode.noted(tensor)
                 noted.weight, noted.softmax = noted.weight or weight, noted.softmax or softmax
-                noted.mixture = mixture * max(1, tensor.numel() // max(signal.numel() for signal in call.signals))
+                count = max(1, *(signal.numel() for signal in call.signals))
+                noted.mixture = mixture * max(1, tensor.numel() // count)
                 noted.non_negative = noted.non_negative or non_negative
     if carried:
         carry_on(mode, call, result)
