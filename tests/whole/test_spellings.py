@@ -1523,6 +1523,27 @@ def test_attention(row) -> None:
     assert_same_maps(METHODS, AttentionNet(row[1]).eval(), numbers(2, 5, 4), expected_of_attention())
 
 
+class ViewingHeads(nn.Module):
+    """Joins the heads by a view, which the order in memory of PyTorch's own result allows, or by a copy."""
+
+    def __init__(self, join: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.project, self.head, self.join = nn.Linear(4, 12), nn.Linear(4, 3), join
+        self.double()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        heads = self.project(tokens).view(2, 5, 3, 2, 2).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(*heads.unbind(0))
+        return self.head(self.join(attended.transpose(1, 2)).mean(1))
+
+
+def test_a_view_of_a_value_whose_order_in_memory_is_ours() -> None:
+    expected = maps(METHODS, ViewingHeads(lambda heads: heads.reshape(2, 5, 4)).eval(), numbers(2, 5, 4))
+    for join in (lambda heads: heads.view(2, 5, 4), lambda heads: torch.ops.aten.view.default(heads, [2, 5, 4])):
+        assert_same_maps(METHODS, ViewingHeads(join).eval(), numbers(2, 5, 4), expected)
+
+
 # -- computed kernels --------------------------------------------------------------------------------------------------
 
 MIXTURES: dict[str, Gated] = {

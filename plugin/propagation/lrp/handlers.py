@@ -49,7 +49,7 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
         return mode.as_read(call)
     args, kwargs = first_by_position(call.args, call.kwargs)
     call = replace(call, args=args, kwargs=kwargs) if args is not call.args else call
-    result = mode.as_it_is(call)
+    result = _rearranged(mode, call)
     source = call.signals[0]
     note = mode.note(source)
     if note.mixed is not None and len(call.signals) == 1:
@@ -65,6 +65,16 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
     elif (note.statistic or note.plain is not None) and len(call.signals) == 1:
         mode.move_statistic(call, note, result)
     return result
+
+
+def _rearranged(mode: RelevancePropagation, call: Call) -> Any:
+    try:
+        return mode.as_it_is(call)
+    except RuntimeError as error:
+        # Under a rule a value may lie in memory in another order than the network's own, of which it takes a view.
+        if call.name != "view" or "Use .reshape" not in str(error):
+            raise
+        return mode.plain(Tensor.reshape, call.args, call.kwargs)
 
 
 def _reduced(mode: RelevancePropagation, call: Call) -> Any:
