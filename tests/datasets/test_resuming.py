@@ -290,7 +290,7 @@ def test_only_chunks_that_are_there_are_asked_for(
         (tmp_path / "maps" / "finished" / "c" / str(block)).unlink()
     get = zarr.Array.__getitem__
 
-    def note(array: zarr.Array[Any], rows: slice) -> Any:
+    def note(array: "zarr.Array[Any]", rows: slice) -> Any:
         read.append((array.basename, rows))
         return get(array, rows)
 

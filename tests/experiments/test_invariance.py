@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -550,7 +551,7 @@ def test_solutions_are_drawn_with_the_path_between_them() -> None:
     assert isinstance(sheet, Image.Image)
     tiles = [sheet.crop((78 + 59 * index, 20, 134 + 59 * index, 76)).convert("L") for index in range(3)]
     for tile, code in zip(tiles, found.codes, strict=True):
-        shown = torch.tensor(list(tile.resize((4, 4), Image.Resampling.NEAREST).get_flattened_data())) / 255
+        shown = torch.from_numpy(np.array(tile.resize((4, 4), Image.Resampling.NEAREST))).flatten() / 255
         torch.testing.assert_close(shown, torch.tensor(code).clamp(0, 1), atol=1 / 255, rtol=0)
     drawn = maximising_set_figure({"trained": [found]}).data
     assert any(trace.name == "solutions, trained" and list(trace.y) == [found.modes] for trace in drawn)
