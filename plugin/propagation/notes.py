@@ -35,7 +35,7 @@ class Note:
         produced: the linear layer that computed it.
         moved: for a moved result of a layer: that result, and the movements.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
-        covered: 1 where the carrier leads to an input, 0 elsewhere; None if it does everywhere.
+        covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
         scaled: the two factors of which it is the product, one of them a weight of the model.
         owner: for a constant: the module whose parameter it is made from.

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugin.attr import LRPTranspose
+from plugin.rules import Composite, Flat, WSquare, ZBox
+from plugin.rules.presets import epsilon_gamma_box
 
 
 class Adding(Between):
@@ -83,3 +85,57 @@ def test_what_a_gradient_loses_is_in_the_ledger() -> None:
     ledger = LRPTranspose(model, "lrp_0", unknown="gradient").ledger(inputs, 1)
     assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, rel=1e-4)
     assert [entry.layer for entry in ledger if entry.rule == "-"] == ["exp in the Adding"]
+
+
+class Beside(nn.Module):
+    """A first layer that reads the input, and besides it another layer of the input."""
+
+    def __init__(self, joined: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.joined, self.inner, self.first = joined, nn.Linear(6, 6, bias=False), nn.LazyLinear(2, bias=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.first(self.joined(inputs, self.inner(inputs)))
+
+
+def padded_window(value: Tensor) -> Tensor:
+    return F.unfold(value.view(-1, 1, 2, 3), 3, padding=1).flatten(1)
+
+
+# Of each, the relevance that goes to zeros around it, as a share of all.
+JOINED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
+    "residual": (lambda x, y: x + y, 0),
+    "residual of a residual": (lambda x, y: x + (x + y), 0),
+    "residual, enlarged": (lambda x, y: (x + y) * 2, 0),
+    "difference": (lambda x, y: x - y, 0),
+    "negated": (lambda x, y: -(y - x), 0),
+    "residual, normalised": (lambda x, y: F.layer_norm(x + y, (6,)), 0),
+    "residual, then an activation": (lambda x, y: F.gelu(x + y), 0),
+    "residual, pooled": (lambda x, y: F.avg_pool1d(x + y, 2), 0),
+    "residual, windows with padding": (lambda x, y: padded_window(x + y), 26 / 54),
+    "beside each other": (lambda x, y: torch.cat([x, y], 1), 0),
+    "beside each other, then an activation": (lambda x, y: F.gelu(torch.cat([x, y], 1)), 0),
+}
+
+
+@pytest.mark.parametrize("preset", ["epsilon_plus_flat", "epsilon_gamma_box"])
+@pytest.mark.parametrize("name", JOINED)
+def test_a_first_layer_that_also_reads_other_layers_gives_everything_to_the_inputs(name, preset) -> None:
+    joined, share = JOINED[name]
+    torch.manual_seed(0)
+    model, inputs = Beside(joined).double(), torch.randn(3, 6, dtype=torch.float64)
+    model(inputs)
+    rules = epsilon_gamma_box(-3.0, 3.0) if preset == "epsilon_gamma_box" else preset
+    ledger = LRPTranspose(model, rules).ledger(inputs, 1)
+    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, abs=1e-10)
+    if preset == "epsilon_plus_flat":
+        assert ledger.absorbed == pytest.approx(share * ledger.output, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("rule", [Flat(), WSquare(), ZBox(-3.0, 3.0)], ids=str)
+def test_relevance_of_silent_units_is_in_the_ledger(rule) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    ledger = LRPTranspose(model, Composite(default=rule)).ledger(torch.randn(3, 6, dtype=torch.float64), 1)
+    assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, abs=1e-10)
+    assert abs(ledger.entries[0].to_stabiliser) > 0.01 * abs(ledger.output)

@@ -73,7 +73,7 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
             carriers = [_Chosen.apply(carrier, signals[0], call, position) for position in range(len(results))]
     if carriers is None or len(carriers) != len(results):
         return
-    covered = _covered(mode, call, signals)
+    covered = _covered(mode, call, signals, results)
     for position, (tensor, carrier) in enumerate(zip(results, carriers, strict=True)):
         noted = mode.noted(tensor)
         noted.carrier, noted.covered = carrier, None if covered is None else covered[position]
@@ -84,33 +84,70 @@ def _stretches(small: torch.Size, large: torch.Size) -> bool:
 
 
 def _through(mode: RelevancePropagation, call: Call, signals: list[Tensor], proportional: bool) -> list[Tensor]:
-    """The carriers after the operation has moved or mixed them, each share in proportion to its weight."""
-    swap = {id(s): torch.zeros_like(s) if (c := mode.note(s).carrier) is None else c for s in signals}
-    results = tensors_in(call.run_with(swap))
-    results = [tensor for tensor in results if tensor.requires_grad]
+    """The carriers after the operation has moved or mixed them.
+
+    A mixture gives each carrier a share in proportion to the size of its weight. All that arrives is shared: the part
+    that goes to layers has been taken away, by `covered`.
+    """
+    carriers = {id(s): torch.zeros_like(s) if (c := mode.note(s).carrier) is None else c for s in signals}
     if not proportional:
-        return results
+        return [tensor for tensor in tensors_in(call.run_with(carriers)) if tensor.requires_grad]
+    covers = {id(signal): _cover(mode, signal) for signal in signals}
+    weights = _mixed(call, covers)
+    shares = [torch.zeros_like(weight) for weight in weights]
+    for key, cover in covers.items():
+        if not carriers[key].requires_grad:
+            continue
+        alone = {other: torch.zeros_like(value) for other, value in covers.items()}
+        signs = _moved(call, alone | {key: cover})
+        mixed = tensors_in(call.run_with(alone | {key: carriers[key] * cover}))
+        mixed = [tensor for tensor in mixed if tensor.requires_grad]
+        shares = [
+            share + torch.where(sign < 0, -carrier, carrier)
+            for share, sign, carrier in zip(shares, signs, mixed, strict=False)
+        ]
+    return [share / _not_zero(weight) for share, weight in zip(shares, weights, strict=True)]
+
+
+def _cover(mode: RelevancePropagation, signal: Tensor) -> Tensor:
+    """The share that the carrier of a signal leads to the inputs."""
+    note = mode.note(signal)
+    if note.covered is not None:
+        return note.covered
+    return torch.zeros_like(signal) if note.carrier is None else torch.ones_like(signal)
+
+
+def _moved(call: Call, values: dict[int, Tensor]) -> list[Tensor]:
+    """A movement or a mixture of these values alone, without the constants that it adds."""
     with torch.no_grad():
-        totals = tensors_in(call.run_with({id(signal): torch.ones_like(signal) for signal in signals}))
-        nothing = tensors_in(call.run_with({id(signal): torch.zeros_like(signal) for signal in signals}))
-        weights = [total - none for total, none in zip(totals, nothing, strict=True) if total.is_floating_point()]
-        weights = [torch.where(weight == 0, torch.ones_like(weight), weight) for weight in weights]
-    return [result / weight for result, weight in zip(results, weights, strict=False)]
+        totals = tensors_in(call.run_with(dict(values)))
+        nothing = tensors_in(call.run_with({key: torch.zeros_like(value) for key, value in values.items()}))
+        return [total - none for total, none in zip(totals, nothing, strict=True) if total.is_floating_point()]
 
 
-def _covered(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> list[Tensor] | None:
-    """1 where the results' carriers lead to an input, 0 elsewhere; None if they do everywhere."""
+def _mixed(call: Call, values: dict[int, Tensor]) -> list[Tensor]:
+    """A mixture of values >= 0 of several signals, each by the size of its weight."""
+    alone = {key: torch.zeros_like(value) for key, value in values.items()}
+    parts = [_moved(call, alone | {key: value}) for key, value in values.items()]
+    return [sum(part.abs() for part in each) for each in zip(*parts, strict=True)]
+
+
+def _not_zero(weight: Tensor) -> Tensor:
+    return torch.where(weight == 0, torch.ones_like(weight), weight)
+
+
+def _covered(
+    mode: RelevancePropagation, call: Call, signals: list[Tensor], results: list[Tensor]
+) -> list[Tensor] | None:
+    """The share of each result that its carrier leads to an input, or to a constant; None if it is 1 everywhere."""
     notes = [mode.note(signal) for signal in signals]
     if all(note.carrier is not None and note.covered is None for note in notes):
         return None
-
-    def cover(signal: Tensor) -> Tensor:
-        note = mode.note(signal)
-        if note.covered is not None:
-            return note.covered
-        return torch.zeros_like(signal) if note.carrier is None else torch.ones_like(signal)
-
-    with torch.no_grad():
-        covers = {id(signal): cover(signal) for signal in signals}
-        constants = {id(t): torch.ones_like(t) for t in call.given if id(t) not in covers and t.is_floating_point()}
-        return tensors_in(call.run_with(covers | constants))
+    rest = {id(signal): 1 - _cover(mode, signal) for signal in signals}
+    kind = call.operation.kind if call.operation is not None else None
+    if len(signals) == 1 and kind in _UNCHANGED and call.name != "assignment":
+        return [1 - rest[id(signals[0])].expand(results[0].shape)]
+    if kind not in _PROPORTIONAL:
+        return [1 - part for part in _moved(call, rest)]
+    weights = _mixed(call, {key: torch.ones_like(value) for key, value in rest.items()})
+    return [1 - part / _not_zero(weight) for part, weight in zip(_mixed(call, rest), weights, strict=True)]

@@ -119,13 +119,8 @@ class LinearLayer(torch.autograd.Function):
     def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         value, output = ctx.saved_tensors
         below, relevance = ctx.record.pass_down(value, output, multiplier)
-        if relevance is not None and ctx.carried:
-            if ctx.covered is not None:  # the rest comes from layers
-                below, relevance = as_multiplier(value, relevance * (1 - ctx.covered)), relevance * ctx.covered
-            if ctx.record.account:
-                ctx.record.carried = float(relevance.double().sum())
-        elif relevance is not None:
-            below, relevance = as_multiplier(value, relevance), None
+        if relevance is not None:
+            below, relevance = _divided(ctx, value, relevance)
         return (
             None if below is None else below.to(value.dtype),
             None if relevance is None else relevance.to(value.dtype),
@@ -133,6 +128,21 @@ class LinearLayer(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _divided(ctx: Any, value: Tensor, relevance: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Relevance as a multiplier at the input and relevance at the carrier; the ledger gets what really went on."""
+    below = at_carrier = None
+    if ctx.carried:
+        at_carrier = relevance if ctx.covered is None else relevance * ctx.covered
+    if at_carrier is not relevance:
+        below = as_multiplier(value, relevance if at_carrier is None else relevance - at_carrier)
+    record: LayerRecord = ctx.record
+    if record.account:
+        passed = [at_carrier, None if below is None else value * below]
+        record.left = sum(per_example(part.double()) for part in passed if part is not None)
+        record.carried = 0.0 if at_carrier is None else float(at_carrier.double().sum())
+    return below, at_carrier
 
 
 def as_multiplier(value: Tensor, relevance: Tensor) -> Tensor:
