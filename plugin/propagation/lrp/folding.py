@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...kernels.linear import Convolution, LinearMap, MatrixProduct, Scaling
+from ...kernels.tracing import untraced
 from ..calls import Call
 from .linear import fold, linear_layer
 
@@ -75,8 +76,8 @@ def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor 
         return None
     if mode.owner_of(constants[0]) is None:
         return None  # none of the model's parameters or buffers, nor made from one
-    constant, before = constants[0].detach(), produced.record
-    channels = _per_output(before.linear, constant, value)
+    before = produced.record
+    channels = _per_output(before.linear, _of_one_example(mode, constants[0], before.linear, value), value)
     if channels is None or mode.is_kept(before) or len(call.args) + len(call.kwargs) != 2:
         return None
     sign = {"sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}.get(call.name, (1.0, 1.0))
@@ -111,7 +112,8 @@ def _fold_moved(
     if produced is None or constant.ndim == 0 or not constant.is_floating_point():
         return None
     linear, size = produced.record.linear, produced.record.linear.channels(before)
-    if constant.numel() != size:
+    once = _of_one_example(mode, constant, linear, before)
+    if once.numel() != size:
         return None
 
     def move(tensor: Tensor) -> Tensor:
@@ -119,15 +121,17 @@ def _fold_moved(
             tensor = movement.run_with({id(movement.signals[0]): tensor})
         return tensor
 
-    with torch.no_grad():
+    with untraced():  # a question of places, whatever the values are
         channels = linear.per_channel(torch.arange(size, device=constant.device), before.ndim)
         places = move(channels.expand(before.shape))
-        if torch.broadcast_shapes(places.shape, constant.shape) != places.shape:
+        if torch.broadcast_shapes(places.shape, once.shape) != places.shape:
             return None
-        own = constant.new_zeros(size)
-        own[places] = constant.detach().expand(places.shape)
-        if not torch.equal(own[places], constant.expand(places.shape)):
+        entries = torch.arange(size, device=constant.device).view(once.shape).expand(places.shape)
+        entry = torch.zeros_like(channels).flatten()
+        entry[places] = entries
+        if not torch.equal(entry[places], entries):
             return None
+    own = once.detach().flatten()[entry]
     aligned = linear.per_channel(own, before.ndim)
     mode.noted(aligned).owner = mode.owner_of(constant)
     with mode.seeing():
@@ -135,6 +139,16 @@ def _fold_moved(
         for movement in movements:
             folded = movement.run_with({id(movement.signals[0]): folded})
     return cast(Tensor, folded)
+
+
+def _of_one_example(mode: RelevancePropagation, constant: Tensor, linear: LinearMap, output: Tensor) -> Tensor:
+    """A constant that the model repeats for each example, such as a class token, as it is for a batch of one."""
+    is_parameter, constant, count = id(constant) in mode.parameters, constant.detach(), len(output)
+    if is_parameter or count == 1 or constant.numel() != count * linear.channels(output) or len(constant) != count:
+        return constant
+    with untraced():
+        alike = torch.equal(constant, constant[:1].expand_as(constant))
+    return constant[:1] if alike else constant
 
 
 def _per_output(linear: LinearMap, constant: Tensor, output: Tensor) -> Tensor | None:

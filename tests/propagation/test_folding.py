@@ -1,0 +1,66 @@
+"""A constant that is added to a layer is its bias, however it is spelled, moved or repeated for the examples."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.helpers import assert_close
+from torch import Tensor, nn
+
+from plugin.accelerate import compile as compiled
+from plugin.attr import LayerLRPTranspose, LRPTranspose
+
+REPEATED: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "as it is": lambda token, count: token,
+    "expanded": lambda token, count: token.expand(count, -1, -1),
+    "repeated": lambda token, count: token.repeat(count, 1, 1),
+    "concatenated": lambda token, count: torch.cat([token] * count),
+    "computed": lambda token, count: (token.expand(count, -1, -1) + 1) * 2,
+}
+
+
+class Token(nn.Module):
+    """A layer to which a token is added, which is the same for all examples; both may be moved before."""
+
+    def __init__(self, repeated: Callable[[Tensor, int], Tensor], moved: bool) -> None:
+        super().__init__()
+        self.layer, self.head, self.token = nn.Linear(6, 6), nn.Linear(6, 3), nn.Parameter(torch.randn(1, 1, 6))
+        self.repeated, self.moved = repeated, moved
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden, token = self.layer(inputs), self.repeated(self.token, len(inputs))
+        if self.moved:
+            hidden, token = hidden.transpose(1, 2), token.transpose(1, 2)
+        return self.head((hidden + token).flatten(1))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_constant_that_is_repeated_for_each_example_counts_as_for_one(name, moved) -> None:
+    torch.manual_seed(0)
+    model, inputs = Token(REPEATED[name], moved).double().eval(), torch.randn(3, 1, 6, dtype=torch.float64)
+    for preset in ("epsilon", "epsilon_plus", "epsilon_alpha2_beta1"):
+        for attribution in (LRPTranspose(model, preset), LayerLRPTranspose(model, model.layer, rules=preset)):
+            together = attribution.attribute(inputs, target=1)
+            alone = torch.cat([attribution.attribute(one, target=1) for one in inputs.split(1)])
+            assert_close(together, alone, 1e-12)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("name", ["as it is", "expanded"])
+def test_a_constant_that_is_added_to_a_layer_can_be_recorded(name, moved) -> None:
+    torch.manual_seed(0)
+    model, inputs = Token(REPEATED[name], moved).eval(), torch.randn(3, 1, 6)
+    attribution = LRPTranspose(model, "epsilon_plus")
+    recording = compiled(attribution, inputs, 1, mode="aten")
+    for parameter in model.parameters():
+        parameter.data *= 1.5
+    assert_close(recording.attribute(inputs, target=1), attribution.attribute(inputs, target=1))
+
+
+def test_a_parameter_with_as_many_rows_as_examples_is_no_bias() -> None:
+    torch.manual_seed(0)
+    model, inputs = Token(lambda token, count: token, moved=False).double(), torch.randn(3, 1, 6, dtype=torch.float64)
+    model.token.data = torch.ones(3, 1, 6, dtype=torch.float64)
+    ledger = LRPTranspose(model, "epsilon").ledger(inputs, 1)
+    assert [entry.layer for entry in ledger if entry.rule == "-"] == ["add in the Token"]
