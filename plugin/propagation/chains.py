@@ -88,6 +88,17 @@ class Step:
             self._key = False if None in parts else (self.function, *parts)
         return self._key or None
 
+    @property
+    def joins(self) -> bool:
+        """Whether it joins tensors, so that all of them have the size of the root's."""
+
+        def joined(argument: Any, inside: bool = False) -> bool:
+            if isinstance(argument, Slot):
+                return inside or any(step.joins for step in argument.steps)
+            return type(argument) in (tuple, list) and any(joined(entry, True) for entry in argument)
+
+        return any(joined(argument) for argument in (*self.args, *self.kwargs.values()))
+
     def without_shapes(self) -> "Step":
         """The same for a root of another shape, for steps that have a key."""
 

@@ -254,7 +254,7 @@ def _norms() -> Iterator[Operation]:
     yield from _parts("pairwise_distance", activations=True)
     yield from _parts("hypot", activations=True)
     yield from _parts("mse_loss l1_loss", activations=True)
-    yield from _parts("cdist dist", activations=True)
+    yield from _parts("cdist dist pdist", activations=True)
     yield from _row("_cdist_forward", Kind.COMPOSITE, parts=parts.cdist, contains_activations=True)
     yield from _row("_sparse_addmm", Kind.COMPOSITE, "addmm", homes=(torch.sparse,), parts=parts.addmm)
     yield from _parts("lp_pool1d lp_pool2d lp_pool3d", activations=True)

@@ -56,8 +56,9 @@ def slope_at_zero(function: Step, like: Tensor) -> Tensor | float:
 
 def _slope(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     with torch.enable_grad():
-        # A module may accept only one shape.
-        shape = like.shape if isinstance(function, Step) and function.function is run_module else (1,) * like.ndim
+        # A module may accept only one shape, and only tensors of one shape can be joined.
+        whole = isinstance(function, Step) and (function.function is run_module or function.joins)
+        shape = like.shape if whole else (1,) * like.ndim
         origin = like.new_zeros(shape, requires_grad=True)
         result = function(origin)
         if result.shape != origin.shape:

@@ -116,6 +116,12 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     return _length(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, keepdim=False)
 
 
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The distance of each row to each later row."""
+    rows, others = torch.triu_indices(len(input), len(input), 1, device=input.device)
+    return _length(input[rows] - input[others], p, keepdim=False)
+
+
 def dist(input: Tensor, other: Tensor, p: float = 2.0) -> Tensor:
     """The length of a difference, all of its entries in one row."""
     return _length((input - other).flatten(), p, keepdim=False)
@@ -124,7 +130,8 @@ def dist(input: Tensor, other: Tensor, p: float = 2.0) -> Tensor:
 def _length(difference: Tensor, p: float, keepdim: bool) -> Tensor:
     if difference.shape[-1] == 1 and p > 0:  # the length of a number is its magnitude, an activation
         return difference.abs() if keepdim else difference.abs().squeeze(-1)
-    with torch.no_grad():
+    # Out of the mode's sight: as a function of the difference, the weight would be a part of an activation.
+    with torch.no_grad(), torch._C.DisableTorchFunction():
         length = difference.norm(p, -1, keepdim=True)
         weight = difference.sign() * (difference.abs() / length.clamp_min(torch.finfo(length.dtype).tiny)).pow(p - 1)
     result: Tensor = (difference * weight).sum(-1, keepdim)
