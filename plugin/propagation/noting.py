@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..kernels.tracing import untraced, values_are_known
 from ..observing import Observer
 from .calls import Call
+from .chains import Slot, Step
 from .functional import FunctionalMode
 from .joining import Joined
 from .kinds import Operation
@@ -151,6 +152,8 @@ class NotingMode(FunctionalMode):
         root = None if link is None else link.root
         if link is not None and root is not None and root is not result:
             link.constant = not result.requires_grad
+            if not torch.is_grad_enabled():  # under the model's own no_grad: to hold the result constant
+                link.step = Step(Tensor.detach, (Slot((link.step,)),), {})
             self.noted(result).link = link
 
     def plainly(self, call: Call) -> Tensor:

@@ -177,6 +177,8 @@ class ReadingMode(NotingMode):
 
     def _note_plain(self, call: Call, result: Tensor) -> None:
         """Note the values of a result that count as no activation."""
+        if not result.requires_grad:
+            return
         count = len(call.signals)
         if count == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
             noted = self.noted(result)
