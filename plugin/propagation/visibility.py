@@ -37,7 +37,8 @@ RULED_NODES = frozenset(
 _CHECKPOINT = "CheckpointFunction"
 _UNSEEN = (
     "write it with torch.nn.functional, instead of in a scripted or compiled function, a torch.autograd.Function or "
-    'torch.func.vmap; or pass unknown="gradient" to use its gradient instead'
+    "torch.func.vmap; describe the operation or its module with plugin.operations.register; or pass "
+    'unknown="gradient" to use its gradient instead'
 )
 
 

@@ -340,7 +340,7 @@ COMPARISONS: list[tuple[str, Callable[[Tensor, Tensor], Tensor], Callable[[Tenso
     (
         "pairwise distance",
         F.pairwise_distance,
-        lambda a, b: (a - b + 1e-6).square().sum(1) / (a - b + 1e-6).norm(dim=1).detach(),
+        lambda a, b: (a - b + 1e-6).norm(dim=1),
     ),
 ]
 
