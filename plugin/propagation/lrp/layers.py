@@ -139,8 +139,8 @@ def _divided(ctx: Any, value: Tensor, relevance: Tensor) -> tuple[Tensor | None,
         below = as_multiplier(value, relevance if at_carrier is None else relevance - at_carrier)
     record: LayerRecord = ctx.record
     if record.account:
-        passed = [at_carrier, None if below is None else value * below]
-        record.left = sum(per_example(part.double()) for part in passed if part is not None)
+        passed = [part for part in (at_carrier, None if below is None else value * below) if part is not None]
+        record.left = torch.stack([per_example(part.double()) for part in passed]).sum(0)
         record.carried = 0.0 if at_carrier is None else float(at_carrier.double().sum())
     return below, at_carrier
 
