@@ -138,4 +138,6 @@ def test_relevance_of_silent_units_is_in_the_ledger(rule) -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)).double()
     ledger = LRPTranspose(model, Composite(default=rule)).ledger(torch.randn(3, 6, dtype=torch.float64), 1)
     assert ledger.input + ledger.absorbed == pytest.approx(ledger.output, abs=1e-10)
-    assert abs(ledger.entries[0].to_stabiliser) > 0.01 * abs(ledger.output)
+    (lost,) = (entry for entry in ledger if entry.rule == "-")
+    assert lost.layer == "inactive inputs of 2"
+    assert abs(lost.to_stabiliser) > 0.01 * abs(ledger.output)

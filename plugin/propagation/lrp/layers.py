@@ -32,6 +32,7 @@ class LayerRecord:
         account: whether the following attributes are recorded.
         entered, left, to_bias: the relevance of the last backward pass, per example `(N,)`.
         carried: the part of it that went on to carriers.
+        lost: the part of it that went to inner values of 0, where there is nothing to multiply.
     """
 
     name: str
@@ -52,6 +53,7 @@ class LayerRecord:
     left: Tensor | None = None
     to_bias: Tensor | None = None
     carried: float = 0.0
+    lost: float = 0.0
 
     def changed(
         self,
@@ -131,18 +133,17 @@ class LinearLayer(torch.autograd.Function):
 
 
 def _divided(ctx: Any, value: Tensor, relevance: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Relevance as a multiplier at the input and relevance at the carrier; the ledger gets what really went on."""
-    below = at_carrier = None
+    """Relevance as a multiplier at the input, and relevance at the carrier."""
+    record: LayerRecord = ctx.record
+    rest: Tensor | None = relevance
+    at_carrier = None
     if ctx.carried:
         at_carrier = relevance if ctx.covered is None else relevance * ctx.covered
-    if at_carrier is not relevance:
-        below = as_multiplier(value, relevance if at_carrier is None else relevance - at_carrier)
-    record: LayerRecord = ctx.record
+        rest = None if ctx.covered is None else relevance - at_carrier
     if record.account:
-        passed = [part for part in (at_carrier, None if below is None else value * below) if part is not None]
-        record.left = torch.stack([per_example(part.double()) for part in passed]).sum(0)
         record.carried = 0.0 if at_carrier is None else float(at_carrier.double().sum())
-    return below, at_carrier
+        record.lost = 0.0 if rest is None else float(rest[value == 0].double().sum())
+    return None if rest is None else as_multiplier(value, rest), at_carrier
 
 
 def as_multiplier(value: Tensor, relevance: Tensor) -> Tensor:

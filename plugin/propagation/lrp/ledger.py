@@ -116,6 +116,12 @@ def build_ledger(trail: Trail, leaves: Sequence[Tensor], carriers: Sequence[Tens
         for record in reversed(trail.modules)
         if record.entered is not None
     ]
+    # Flat, w^2 and z^B give to inactive units, too, which hand nothing down.
+    entries += [
+        Entry(f"inactive inputs of {_name(record)}", "-", record.lost, 0.0, 0.0, record.lost)
+        for record in reversed(trail.passed)
+        if record.lost
+    ]
     # Relevance that a first layer gives to zeros around a padded input, or to constants beside it, goes no further.
     sent = sum(record.carried for record in trail.passed) + sum(record.carried for record in trail.modules)
     lost = sent - carried
