@@ -108,10 +108,7 @@ def remainder(ledger: Ledger) -> str:
     flowing = max([abs(ledger.output), *(abs(entry.entered) for entry in ledger)])
     if abs(missing) <= 1e-3 * flowing:
         return text
-    return (
-        f"{text}; {missing:.5g} is in no entry: it ended between layers, as in a softmax, or where the rules flat, "
-        "w-square or box give relevance to units that are zero"
-    )
+    return f"{text}; {missing:.5g} is in no entry: it ended between layers, as in a softmax"
 
 
 def statement(ledger: Ledger, asked: Asked) -> str:
