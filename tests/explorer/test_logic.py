@@ -124,6 +124,11 @@ def test_sentences_render_nothing():
     assert sentence.endswith(".")
 
 
+@pytest.mark.parametrize("name", ["mine.pt", "zoo:Unet", "hf-hub:owner/name"])
+def test_sentences_begin_with_a_name_as_it_is(name):
+    assert markdown_sentence(f"{name} cannot be read").replace("\\", "").startswith(f"{name} cannot")
+
+
 LAYERS = {"conv": (8, 4, 4), "relu": (8, 4, 4), "pool": (8, 1, 1), "linear": (10,)}
 
 

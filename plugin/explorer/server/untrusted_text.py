@@ -10,9 +10,9 @@ def quoted(value: str, longest: int = 40) -> str:
 
 
 def markdown_sentence(text: object) -> str:
-    """A message, such as an exception, as one sentence. A file's name at its start stays as it is."""
+    """A message, such as an exception, as one sentence. The name of a file or network at its start stays as it is."""
     sentence = str(text).strip().rstrip(".") + "."
-    if not re.match(r"\S*[./]\S", sentence):
+    if not re.match(r"\S*[./:]\S", sentence):
         sentence = sentence[:1].upper() + sentence[1:]
     return escaped(sentence)
 
