@@ -65,7 +65,7 @@ def read_tensors(path: str | Path) -> Any:
     else:
         is_archive = zipfile.is_zipfile(source)
         exported = _weights_of_program(source) if is_archive else None
-        content = _pickled(source, source, is_archive) if exported is None else exported
+        content = _pickled(source, is_archive) if exported is None else exported
     for name, tensor in tensors_of(content):
         _check_tensor(source.name, name, tensor)
     return content
@@ -133,7 +133,7 @@ def _weights_of_program(source: Path) -> Any:
             _check_archive(source, inner)
     except zipfile.BadZipFile as error:
         raise _unreadable(source, type(error).__name__) from error
-    return _pickled(source, io.BytesIO(file), is_archive=True)
+    return _pickled(source, is_archive=True, inner=file)
 
 
 def _check_archive(source: Path, archive: zipfile.ZipFile) -> None:
@@ -160,17 +160,20 @@ def _check_archive(source: Path, archive: zipfile.ZipFile) -> None:
         raise ValueError(f"the checkpoint {source.name} asks for memory as no other does: {_REMEDY}")
 
 
-def _pickled(source: Path, file: Path | io.BytesIO, is_archive: bool) -> Any:
+def _pickled(source: Path, is_archive: bool, inner: bytes | None = None) -> Any:
+    """The content of a file of `torch.save`, or of one inside of it."""
+
+    def file() -> Any:
+        return source if inner is None else io.BytesIO(inner)
+
     try:
-        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(file) if is_archive else []
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(file()) if is_archive else []
         acting = next((name for name in unknown if _acts(name)), None)
         if acting is not None:
             raise _unreadable(source, f"it calls {acting}")
         # The list applies to the whole process: no other thread may take these classes for safe meanwhile.
         with _lock, torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
-            if isinstance(file, io.BytesIO):
-                file.seek(0)
-            return torch.load(file, "cpu", weights_only=True)
+            return torch.load(file(), "cpu", weights_only=True)
     except UnreadableCheckpoint:
         raise
     except Exception as error:  # parsers of damaged files raise errors of any type

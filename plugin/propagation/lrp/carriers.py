@@ -93,14 +93,14 @@ def _through(mode: RelevancePropagation, call: Call, signals: list[Tensor], prop
     if not proportional:
         return [tensor for tensor in tensors_in(call.run_with(carriers)) if tensor.requires_grad]
     covers = {id(signal): _cover(mode, signal) for signal in signals}
-    weights = _mixed(call, covers)
+    parts = _each_alone(call, covers)
+    weights = _sizes(parts)
     shares = [torch.zeros_like(weight) for weight in weights]
-    for key, cover in covers.items():
+    nothing = {key: torch.zeros_like(cover) for key, cover in covers.items()}
+    for key, signs in parts.items():
         if not carriers[key].requires_grad:
             continue
-        alone = {other: torch.zeros_like(value) for other, value in covers.items()}
-        signs = _moved(call, alone | {key: cover})
-        mixed = tensors_in(call.run_with(alone | {key: carriers[key] * cover}))
+        mixed = tensors_in(call.run_with(nothing | {key: carriers[key] * covers[key]}))
         mixed = [tensor for tensor in mixed if tensor.requires_grad]
         shares = [
             share + torch.where(sign < 0, -carrier, carrier)
@@ -125,11 +125,15 @@ def _moved(call: Call, values: dict[int, Tensor]) -> list[Tensor]:
         return [total - none for total, none in zip(totals, nothing, strict=True) if total.is_floating_point()]
 
 
-def _mixed(call: Call, values: dict[int, Tensor]) -> list[Tensor]:
-    """A mixture of values >= 0 of several signals, each by the size of its weight."""
-    alone = {key: torch.zeros_like(value) for key, value in values.items()}
-    parts = [_moved(call, alone | {key: value}) for key, value in values.items()]
-    return [sum(part.abs() for part in each) for each in zip(*parts, strict=True)]
+def _each_alone(call: Call, values: dict[int, Tensor]) -> dict[int, list[Tensor]]:
+    """A mixture of the values >= 0 of each signal, those of the others being 0."""
+    nothing = {key: torch.zeros_like(value) for key, value in values.items()}
+    return {key: _moved(call, nothing | {key: value}) for key, value in values.items()}
+
+
+def _sizes(parts: dict[int, list[Tensor]]) -> list[Tensor]:
+    """The same of all signals, each by the size of its weight."""
+    return [sum(part.abs() for part in each) for each in zip(*parts.values(), strict=True)]
 
 
 def _not_zero(weight: Tensor) -> Tensor:
@@ -149,5 +153,6 @@ def _covered(
         return [1 - rest[id(signals[0])].expand(results[0].shape)]
     if kind not in _PROPORTIONAL:
         return [1 - part for part in _moved(call, rest)]
-    weights = _mixed(call, {key: torch.ones_like(value) for key, value in rest.items()})
-    return [1 - part / _not_zero(weight) for part, weight in zip(_mixed(call, rest), weights, strict=True)]
+    parts = _sizes(_each_alone(call, rest))
+    weights = _sizes(_each_alone(call, {key: torch.ones_like(value) for key, value in rest.items()}))
+    return [1 - part / _not_zero(weight) for part, weight in zip(parts, weights, strict=True)]
