@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.graphs import FORMS, PRODUCTS, GraphConvolution
 from support.helpers import error_between
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,36 +74,9 @@ def test_places_outside_the_image_take_no_relevance(name, mask) -> None:
 
 # -- sparse matrices ---------------------------------------------------------------------------------------------------
 
-Multiply = Callable[[Tensor, Tensor], Tensor]
-NODES = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-PRODUCTS: dict[str, Multiply] = {
-    "sparse.mm": torch.sparse.mm,
-    "@": lambda a, x: a @ x,
-    "spmm": torch.spmm,
-    "addmm": lambda a, x: torch.addmm(x.new_zeros(7, x.shape[1]), a, x),
-    "sparse.addmm": lambda a, x: torch.sparse.addmm(x.new_zeros(7, x.shape[1]), a, x),
-    "mv": lambda a, x: torch.stack([torch.mv(a, column) for column in x.unbind(1)], 1),
-    "from the right": lambda a, x: (x.t() @ a.t()).t(),
-    "linear": lambda a, x: F.linear(x.t(), a).t(),
-}
-FORMS: dict[str, Callable[[Tensor], Tensor]] = {"coo": Tensor.to_sparse_coo, "csr": Tensor.to_sparse_csr}
-
-
-class Graph(nn.Module):
-    """Two graph convolutions; the product with the adjacency comes first."""
-
-    def __init__(self, multiply: Multiply, form: Callable[[Tensor], Tensor] | None = None) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.first, self.last, self.multiply = nn.Linear(5, 8), nn.Linear(8, 3), multiply
-        edges = torch.randn(7, 7) * (torch.rand(7, 7) < 0.5)
-        self.register_buffer("adjacency", edges if form is None else form(edges))
-        self.double().eval()
-
-    def forward(self, nodes: Tensor) -> Tensor:
-        hidden = F.relu(self.first(self.multiply(self.adjacency, nodes)))
-        logits: Tensor = self.last(self.multiply(self.adjacency, hidden))
-        return logits
+GRAPH = torch.Generator().manual_seed(1)
+NODES = torch.randn(7, 5, dtype=torch.float64, generator=GRAPH)
+EDGES = torch.randn(7, 7, dtype=torch.float64, generator=GRAPH) * (torch.rand(7, 7, generator=GRAPH) < 0.5)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
@@ -110,13 +84,13 @@ class Graph(nn.Module):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_a_sparse_matrix_has_the_rule_of_a_dense_one(product, form, name) -> None:
-    sparse = Graph(PRODUCTS[product], FORMS[form])
-    assert_same_relevance(sparse, Graph(torch.matmul), NODES, COMPOSITES[name])
+    sparse = GraphConvolution(PRODUCTS[product], FORMS[form](EDGES))
+    assert_same_relevance(sparse, GraphConvolution(torch.matmul, EDGES), NODES, COMPOSITES[name])
 
 
 def test_the_flat_rule_spreads_over_the_entries_that_a_sparse_matrix_stores() -> None:
-    layer = Graph(torch.sparse.mm, Tensor.to_sparse_coo)
-    layer.forward = lambda nodes: layer.multiply(layer.adjacency, nodes)  # type: ignore[method-assign]
+    layer = GraphConvolution(torch.sparse.mm, EDGES.to_sparse_coo())
+    layer.forward = lambda nodes: layer.product(layer.adjacency, nodes)  # type: ignore[method-assign]
     relevance = LRPTranspose(layer, Composite(default=Flat(0.0))).attribute(NODES, TARGET)
     stored = layer.adjacency.to_dense().ne(0).double()
     share = layer(NODES)[:, TARGET] / stored.sum(1)
@@ -141,8 +115,8 @@ def test_a_sparse_signal_meets_the_rule() -> None:
 
 @pytest.mark.parametrize("name", ["smm", "hspmm"])
 def test_other_products_with_sparse_matrices_are_refused_by_name(name) -> None:
-    model = Graph(lambda a, x: getattr(torch, name)(a, x).to_dense(), Tensor.to_sparse_coo)
-    with pytest.raises(NoRuleError, match=f"{name} in the Graph has no LRP rule"):
+    model = GraphConvolution(lambda a, x: getattr(torch, name)(a, x).to_dense(), EDGES.to_sparse_coo())
+    with pytest.raises(NoRuleError, match=f"{name} in the GraphConvolution has no LRP rule"):
         LRPTranspose(model).attribute(NODES, TARGET)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.graphs import FORMS, PRODUCTS, GraphConvolution
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -163,38 +164,14 @@ def test_phase_is_refused_with_its_name() -> None:
         LRPTranspose(Spectrogram(torch.angle)).attribute(WAVES, TARGET)
 
 
-PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "torch.sparse.mm": torch.sparse.mm,
-    "torch.spmm": torch.spmm,
-    "torch.mm": torch.mm,
-    "@": lambda adjacency, nodes: adjacency @ nodes,
-    "csr": lambda adjacency, nodes: adjacency.to_dense().to_sparse_csr() @ nodes,
-}
-
-
-class GraphConvolution(nn.Module):
-    """Two layers that mix the nodes `(6, 5)` of a graph by its adjacency, sparse or dense."""
-
-    def __init__(self, product: Callable[[Tensor, Tensor], Tensor], sparse: bool = True) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second, self.product = nn.Linear(5, 8), nn.Linear(8, 3), product
-        adjacency = torch.rand(6, 6).softmax(1)
-        self.register_buffer("adjacency", adjacency.to_sparse() if sparse else adjacency)
-        self.double().eval()
-
-    def forward(self, nodes: Tensor) -> Tensor:
-        hidden = F.relu(self.first(self.product(self.adjacency, nodes)))
-        logits: Tensor = self.second(self.product(self.adjacency, hidden))
-        return logits
-
-
 @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_sparse_adjacency(name) -> None:
+def test_sparse_adjacency(name, form) -> None:
+    adjacency = torch.rand((6, 6), generator=torch.Generator().manual_seed(2), dtype=torch.float64).softmax(1)
     nodes = torch.rand((6, 5), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    sparse = GraphConvolution(PRODUCTS[name])
-    reference = GraphConvolution(torch.matmul, sparse=False)
+    sparse = GraphConvolution(PRODUCTS[name], FORMS[form](adjacency))
+    reference = GraphConvolution(torch.matmul, adjacency)
     for method in (GuidedBackprop, Deconvolution, lambda model: LRPTranspose(model, "lrp_0")):
         expected = method(reference).attribute(nodes, TARGET)
         torch.testing.assert_close(method(sparse).attribute(nodes, TARGET), expected, rtol=1e-8, atol=1e-12)
