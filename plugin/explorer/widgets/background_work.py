@@ -14,6 +14,8 @@ from .page_state import key
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
+# Charts are drawn less often: at every look, the work would take twice as long, since it waits for its own charts.
+_DRAW_SECONDS = 1.5
 
 
 def work(
@@ -54,7 +56,9 @@ def work(
         ended = False
     if ended:
         return _drawn(job, draw)
-    _watch(name, job, draw)
+    _watch(name, job)
+    if draw:
+        _watch_charts(job, draw)
     return None
 
 
@@ -79,11 +83,14 @@ def forget_work(kept: str) -> None:
 
 
 @st.fragment(run_every=_POLL_SECONDS)
-def _watch(name: str, job: Job[T], draw: Callable[..., None] | None) -> None:
+def _watch(name: str, job: Job[T]) -> None:
     view = job.look()
     if not view.running:
         st.rerun()
     st.progress(view.progress, view.message or "Starting …")
     st.button("Stop", key=key(f"stop.{name}"), on_click=job.stop)
-    if draw:
-        draw(view)
+
+
+@st.fragment(run_every=_DRAW_SECONDS)
+def _watch_charts(job: Job[T], draw: Callable[..., None]) -> None:
+    draw(job.look())
