@@ -185,7 +185,7 @@ def ledger_bars(
             hovertemplate="%{customdata}<br>entered <b>%{x:.5g}</b><extra></extra>",
         )
     )
-    shown = [name if len(name) <= 30 else "… " + name[-29:] for name in layers]
+    shown = [_in_lines(name) for name in layers]
     figure.update_xaxes(title="relevance", zeroline=True, zerolinecolor="#444", automargin=True)
     figure.update_yaxes(
         tickvals=positions, ticktext=shown, range=[len(layers) - 0.5, -0.5], automargin=True, showgrid=False
@@ -197,6 +197,12 @@ def ledger_bars(
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "traceorder": "normal"},
     )
+
+
+def _in_lines(name: str, longest: int = 30) -> str:
+    """A name for an axis: a long one in two lines, each without its beginning where it is too long by itself."""
+    lines = [name] if len(name) <= longest else name.rsplit(" ", 1)
+    return "<br>".join(escape(line if len(line) <= longest else "… " + line[1 - longest :], quote=False) for line in lines)
 
 
 def ascent_curves(scores: Array, names: Sequence[str], ends: Array, label: str, height: int = 300) -> go.Figure:

@@ -186,6 +186,16 @@ def test_ledger_bars_cut_long_names_and_grow_with_their_number():
     assert figure.data[0].customdata[0] == "a" * 60
 
 
+def test_ledger_bars_show_a_line_of_several_words_whole_and_no_markup():
+    long = f"inactive inputs of {'a' * 40}"
+    figure = figures.ledger_bars(["inactive inputs of features.conv3", long, "<lambda>"], *[[1.0] * 3] * 3)
+    first, second, third = figure.layout.yaxis.ticktext
+    assert first == "inactive inputs of<br>features.conv3"
+    assert second == f"inactive inputs of<br>… {'a' * 29}"
+    assert third == "&lt;lambda&gt;"
+
+
+
 def test_score_curves_are_told_apart_without_colour():
     shares = np.linspace(0, 1, 3)
     figure = figures.score_curves(shares, {"deletion": [3, 1, 0], "insertion": [0, 2, 3]}, "logit")
