@@ -66,6 +66,7 @@ def linked_maps(
     opacity: float = 1.0,
     clip_percentile: float = 99.0,
     height: int = 380,
+    stacked: bool = False,
 ) -> go.Figure:
     """Maps of one size in a row, each on its own scale. To zoom one zooms all; hovering tells the values of all.
 
@@ -74,7 +75,8 @@ def linked_maps(
         images: drawn beneath each map; None, or an end before the last map, leaves it out.
         opacity: of the maps that have an image, 0 to 1.
         clip_percentile: percentile of the magnitudes at which the colours of each map end.
-        height: of the figure in pixels.
+        height: of the row in pixels, or of each map of a stack.
+        stacked: below each other, for narrow screens.
 
     Raises:
         ValueError: there is no map, they differ in size, or `signed_map` would refuse one.
@@ -89,7 +91,9 @@ def linked_maps(
     if len(shapes) != 1:
         raise ValueError(f"maps that are linked have one size, these have {sorted(shapes) or 'none'}")
     single = {name: np.asarray(values, dtype=np.float32) for name, values in maps.items()}
-    figure = map_grid([single], [images], opacity, clip_percentile, height)
+    rows = [{name: values} for name, values in single.items()] if stacked else [single]
+    beneath = [[image] for image in images] if stacked else [images]
+    figure = map_grid(rows, beneath, opacity, clip_percentile, height)
     for name, trace in zip(single, figure.select_traces({"type": "heatmap"}), strict=True):
         _tell_all(trace, name, single)
     for number in range(2, len(maps) + 1):

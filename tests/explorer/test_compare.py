@@ -1,11 +1,13 @@
 """The Compare page: A is what the pages show, B differs in one thing, and both stand in the link."""
 
 import io
+import json
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+import streamlit as st
 import torch
 from scipy.stats import spearmanr
 from support.simulator import maps, opened, png, programs, run, turn_to, widget
@@ -230,3 +232,12 @@ def test_attribute_page_leads_here_with_its_first_method():
     at = opened(methods="lrp-epsilon,gradient", target="5")
     (query,) = [link.proto.query_string for link in at.get("page_link") if link.proto.page == "compare"]
     assert query == "target=5&method=lrp-epsilon"
+
+
+@pytest.mark.parametrize(("browser", "stacked"), [("Android 15; Mobile Safari/537.36", True), ("X11; Linux", False)])
+def test_maps_stand_below_each_other_on_a_phone(browser, stacked, monkeypatch):
+    monkeypatch.setattr(type(st.context), "headers", property(lambda _: {"User-Agent": browser}))
+    at = opened("compare", image="cat")
+    (figure,) = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+    tops = {figure["layout"][name]["domain"][1] for name in ("yaxis", "yaxis2", "yaxis3")}
+    assert len(tops) == (3 if stacked else 1)

@@ -55,3 +55,17 @@ def test_linked_maps_share_their_axes_and_tell_all_values():
         figures.linked_maps({"A": ONE, "B": LARGE})
     with pytest.raises(ValueError, match="none"):
         figures.linked_maps({})
+
+
+def test_stacked_maps_stand_below_each_other_and_stay_linked():
+    maps = {"A": ONE, "B": OTHER, "B minus A": OTHER - ONE}
+    figure = figures.linked_maps(maps, [Image.new("RGB", (6, 4)), None], opacity=0.5, height=300, stacked=True)
+    assert figure.layout.height == 900
+    across = [figure.layout[name].domain for name in ("xaxis", "xaxis2", "xaxis3")]
+    down = [figure.layout[name].domain for name in ("yaxis", "yaxis2", "yaxis3")]
+    assert across == [(0, 1)] * 3
+    assert down[0][0] >= down[1][1] >= down[1][0] >= down[2][1]
+    assert figure.layout.xaxis3.matches == "x"
+    assert figure.layout.yaxis3.matches == "y"
+    drawn = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert [trace.opacity for trace in drawn] == [0.5, 1.0, 1.0]

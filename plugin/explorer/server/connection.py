@@ -31,6 +31,11 @@ def went_through_history() -> bool:
     return context is not None and context.is_history_navigation
 
 
+def comes_from_a_phone() -> bool:
+    """Whether the browser says that its screen is narrow, by the word for that in its name of itself."""
+    return "Mobi" in st.context.headers.get("User-Agent", "")
+
+
 def ask_no_more() -> None:
     """In a fragment that the browser asks for again and again: let it end that.
 

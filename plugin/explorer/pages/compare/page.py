@@ -13,6 +13,7 @@ from ...maps.comparisons import Comparison
 from ...maps.questions import Look
 from ...maps.reports import Added, Table
 from ...maps.shown_maps import Shown
+from ...server.connection import comes_from_a_phone
 from ...server.download_button import download_button
 from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import chart_options, controls, kept_results, open_strip, page_state
@@ -94,10 +95,11 @@ def _draw(settings: Settings, a: Shown, b: Shown) -> None:
     found = comparisons.compared(a, b)
     measures = comparisons.measures(found)
     maps = {"A": found.first, "B": found.second, comparisons.NAME: found.difference}
+    shown = figures.linked_maps(
+        maps, [a.visible, b.visible], settings.opacity, settings.percentile, _HEIGHT, stacked=comes_from_a_phone()
+    )
     st.plotly_chart(
-        chart_options.on_page(
-            figures.linked_maps(maps, [a.visible, b.visible], settings.opacity, settings.percentile, _HEIGHT)
-        ),
+        chart_options.on_page(shown),
         key=key("map.compare"),
         config=chart_options.MAP,
         alt=". ".join(
