@@ -202,7 +202,8 @@ def ledger_bars(
 def _in_lines(name: str, longest: int = 30) -> str:
     """A name for an axis: a long one in two lines, each without its beginning where it is too long by itself."""
     lines = [name] if len(name) <= longest else name.rsplit(" ", 1)
-    return "<br>".join(escape(line if len(line) <= longest else "… " + line[1 - longest :], quote=False) for line in lines)
+    fitting = [line if len(line) <= longest else "… " + line[1 - longest :] for line in lines]
+    return "<br>".join(escape(line, quote=False) for line in fitting)
 
 
 def ascent_curves(scores: Array, names: Sequence[str], ends: Array, label: str, height: int = 300) -> go.Figure:

@@ -195,7 +195,6 @@ def test_ledger_bars_show_a_line_of_several_words_whole_and_no_markup():
     assert third == "&lt;lambda&gt;"
 
 
-
 def test_score_curves_are_told_apart_without_colour():
     shares = np.linspace(0, 1, 3)
     figure = figures.score_curves(shares, {"deletion": [3, 1, 0], "insertion": [0, 2, 3]}, "logit")
