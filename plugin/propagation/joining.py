@@ -89,10 +89,16 @@ class FirstOf:
 
 @dataclass(frozen=True)
 class Together:
-    """`stack` or `cat` as a function of the functions that it joins; `shapes` are those of its operands."""
+    """`stack` or `cat` as a function of the functions that it joins.
+
+    Attributes:
+        shapes: those of its operands.
+        residual: the sum of the functions is a connection around an activation.
+    """
 
     move: Movement
     shapes: tuple[torch.Size, ...]
+    residual: bool
 
     def __call__(self, functions: list[Tensor]) -> Tensor:
         return self.move(
@@ -220,6 +226,10 @@ class Joined:
         given = call.args[place] if len(call.args) > place else call.kwargs["dim"]
         kwargs = {name: value for name, value in call.kwargs.items() if name not in ("keepdim", "dim")}
         return call.function, call.args[:place], kwargs | {"dim": 0 if isinstance(given, int) else [0]}
+
+    def is_residual(self, call: Call) -> bool:
+        """Whether a call adds the functions, and signal passes beside an activation."""
+        return call.name in _SUMS and isinstance(self.link.join, Together) and self.link.join.residual
 
     @untraced()
     def mixes(self, call: Call) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from . import chains
@@ -33,8 +35,15 @@ class Joins(Ancestry):
                 return None
             functions.append(function)
         shapes = tuple(tensor.shape for tensor in call.given)
-        together = Together(Movement(call.function, call.args[1:], call.kwargs), shapes)
+        movement = Movement(call.function, call.args[1:], call.kwargs)
+        together = Together(movement, shapes, self.is_residual(operands, root))
         return Link(root, Step(stack, (functions,), {}), join=together)
+
+    def is_residual(self, operands: Sequence[Tensor], root: Tensor) -> bool:
+        """Whether the sum of functions of one root is a connection around an activation: signal passes beside it."""
+        paths = [chains.links_to(operand, root, self._link) for operand in operands]
+        tails = [next((link for link in path if not link.affine), None) for path in paths]
+        return None in tails and all(tail is None or tail.complete for tail in tails)
 
     def read_padding(self, value: Tensor, widths: list[int], number: float, count: int) -> Link | None:
         """The link of a tensor, or of functions that were put together, with numbers around it, if there are enough."""

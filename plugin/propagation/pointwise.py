@@ -109,7 +109,7 @@ class Pointwise(Joins):
         if root is None or root.is_complex() or not self._is_elementwise(call, kind, operands, root):
             return Reading()
         times = sum(tensor is operands[0] for tensor in call.given)
-        if kind in _LINEAR and (len(operands) > 1 or times == 1) and not _divides(call, operands):
+        if kind in _LINEAR and (kind is Kind.SUM or len(operands) > 1 or times == 1) and not _divides(call, operands):
             reading = self._affine(call, kind, operands, root)
             if reading is not None:
                 return reading
@@ -141,10 +141,17 @@ class Pointwise(Joins):
             if self._turns and joined.mixes(call) and not self.is_rectified(joined):
                 raise LookupError
             return None
+        if joined.is_residual(call):
+            return None
         function, args, kwargs = joined.first_dim(call)
         self._notes.add(value).link = Link(joined.root, joined.stacked(combined), join=joined.link.join)
         whole = Call(call.operation, FirstOf(function), args, kwargs, call.signals, call.given)
         return self._activation(whole, Kind.POINTWISE, [value], joined.root, 1)
+
+    def divisor(self, call: Call) -> Tensor | None:
+        """The divisor of a quotient if it is another function of a tensor than a multiple; else None."""
+        other = None if call.name != "div" or call.kwargs.get("rounding_mode") else call.argument("other")
+        return other if isinstance(other, Tensor) and self._tail(other) is not None else None
 
     def _is_elementwise(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> bool:
         """Whether the call combines its operands element by element, with constants that belong to the function."""
@@ -181,7 +188,8 @@ class Pointwise(Joins):
             tail = self._tail(operand)
             # A number belongs to the activation that it multiplies; a tensor is a scale of the model.
             numbers = not any(tensor is not operand and (tensor.ndim or _is_of_model(tensor)) for tensor in call.given)
-            belongs = tail is not None and numbers and (not tail.complete or self._is_recent(tail))
+            doubled = kind is Kind.SUM and sum(tensor is operand for tensor in call.given) > 1
+            belongs = tail is not None and numbers and (not tail.complete or (not doubled and self._is_recent(tail)))
             if belongs and kind is not Kind.MOVEMENT and not self._is_multiple(call, kind, tail, operand):
                 return None
             link = self._link(operand)
@@ -196,10 +204,8 @@ class Pointwise(Joins):
         shifted = any(link.shifted for path in paths for link in path)
         if all(affine):
             return Reading(Link(root, self._whole(call, operands, root), affine=True, shifted=shifted))
-        tails = [next((link for link in path if not link.affine), None) for path in paths]
-        if call.name == "add" and any(affine) and all(tail is None or tail.complete for tail in tails):
-            # A residual connection around an activation: the signal passes beside it, too.
-            return Reading(Link(root, self._whole(call, operands, root), complete=True))
+        if call.name == "add" and self.is_residual(operands, root):
+            return Reading()
         return None
 
     def _is_multiple(self, call: Call, kind: Kind, tail: Link | None, operand: Tensor) -> bool:
@@ -215,19 +221,22 @@ class Pointwise(Joins):
         return shape is not None and shape.name in _HOMOGENEOUS and factor is not None and not factor.falls
 
     def _activation(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor, times: int) -> Reading:
-        row, begin = call.operation, root
+        row, near, begin = call.operation, root, root
         if kind is Kind.ACTIVATION and len(operands) == 1 and times == 1 and row is not None:
             step = self._whole(call, operands, root)
             return self._complete(row, root, step, row.weight)
         if len(operands) == 1:  # a multiple of an activation, or another function of one
-            begin = self._before_activation(root)
-        begin = chains.beginning(begin, self._link)
+            near = begin = self._before_activation(root)
+            nearest = self._canonical(near, chains.shape_of(self._whole(call, operands, near), near.ndim))
+            if nearest is not None:
+                return nearest
+            begin = chains.beginning(near, self._link)
         begin, step, shape = self._upright(call, operands, root, begin)
         canonical = self._canonical(begin, shape)
         if canonical is not None:
             return canonical
         remedy = self._remedy(call, kind, operands, shape, self._note(begin))
-        link = Link(begin, step, remedy=remedy)
+        link = Link(near, self._whole(call, operands, near), remedy=remedy)
         if shape is not None and shape.falls and self._turns:
             # As relu(-x) is ReLU of -x, any falling function is a rising function of -x.
             begin, step = -begin, Step(chains.same, (Slot((step, _NEGATIVE)),), {})

@@ -123,6 +123,9 @@ class ReadingMode(NotingMode):
                 self.warn_of_assignment(call)
             elif name == "mul" and any(map(self.pointwise.is_selected, call.given)):
                 self.check_masks(call)
+            elif self.rectifies and not reading.statistic and (divisor := self.pointwise.divisor(call)) is not None:
+                with self.seeing():  # a gate such as x / (1 + exp(-g)): the reciprocal completes its activation
+                    return call.argument("input") * divisor.reciprocal()
         return self._read(call, reading)
 
     def warn_of_assignment(self, call: Call) -> None:
