@@ -1,5 +1,6 @@
 """Linear maps and their transposes: a convolution, a transposed convolution or a linear layer, as a rule needs it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -106,6 +107,23 @@ class Convolution:
 
     def _is_pointwise(self, weight: Tensor) -> bool:
         return not self._is_padded and weight.shape[2:].numel() == 1
+
+    def around(self, zeros: Sequence[int]) -> "Convolution | None":
+        """The same map of the tensor that zeros were put around, so many as `F.pad` was told.
+
+        Returns:
+            None where there is none: of another dimension, fewer than none, or more at the begin than at the end.
+        """
+        dimensions = len(self.stride)
+        if self.transposed or any(zeros[2 * dimensions :]):
+            return None
+        last_first = (*zeros, *(0,) * (2 * dimensions))[: 2 * dimensions]
+        begins, ends = last_first[-2::-2], last_first[::-2]
+        extra = [e + end - begin for e, begin, end in zip(self.extra or (0,) * dimensions, begins, ends, strict=True)]
+        if min(*begins, *extra) < 0:
+            return None
+        padding = tuple(p + begin for p, begin in zip(self.padding, begins, strict=True))
+        return replace(self, padding=padding, extra=tuple(extra) if any(extra) else ())
 
     def channels(self, output: Tensor) -> int:
         return output.shape[1]

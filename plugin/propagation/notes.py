@@ -34,6 +34,7 @@ class Note:
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
         moved: for a moved result of a layer: that result, and the movements.
+        padded: the tensor that zeros were put around, and how many, as in `F.pad`.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
@@ -60,6 +61,7 @@ class Note:
     mixed: Tensor | None = None
     produced: Produced | None = None
     moved: tuple[Tensor, tuple[Call, ...]] | None = None
+    padded: tuple[Tensor, tuple[int, ...]] | None = None
     carrier: Tensor | None = None
     covered: Tensor | None = None
     folded: list[Tensor] | None = None
@@ -104,4 +106,4 @@ class Notes(TensorTable[Note]):
         """Drop the notes that only further computation needs: the forward pass is over."""
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
-            note.attended = note.selected_by = note.mixed = None
+            note.attended = note.selected_by = note.mixed = note.padded = None

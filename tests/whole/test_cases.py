@@ -230,11 +230,21 @@ AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
     "batch norm": nn.BatchNorm2d(3).double().eval(),
     "clone": lambda v: v.clone(),
 }
+
+
+def reflected_back(relevance: Tensor) -> Tensor:
+    """The sum at each pixel over all places that it was reflected to."""
+    size = [side - 2 for side in relevance.shape[2:]]
+    return gradient(
+        lambda v: F.pad(v, (1, 1, 1, 1), "reflect") * relevance, relevance.new_zeros(*relevance.shape[:2], *size)
+    )
+
+
 MOVED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "channel swap": (lambda v: v[:, [2, 1, 0]], lambda r: r[:, [2, 1, 0]]),
     "flip": (lambda v: v.flip(3), lambda r: r.flip(3)),
     "crop": (lambda v: v[..., 1:, 1:], lambda r: F.pad(r, (1, 0, 1, 0))),
-    "padding": (lambda v: F.pad(v, (1, 1, 1, 1)), lambda r: r[..., 1:-1, 1:-1]),
+    "reflection": (lambda v: F.pad(v, (1, 1, 1, 1), "reflect"), reflected_back),
     "nearest neighbours": (lambda v: F.interpolate(v, scale_factor=2), lambda r: 4 * F.avg_pool2d(r, 2)),
     "normalised, then flipped": (lambda v: ((v - MEAN) / DEVIATION).flip(3), lambda r: r.flip(3)),
 }
@@ -251,6 +261,17 @@ def test_the_first_layer_is_the_first_linear_one(name, rule) -> None:
     assert_close(LRPTranspose(network, composite).attribute(images, 1), expected, 1e-9)
     ledger = closed_ledger(LRPTranspose(network, composite), images)
     assert {entry.layer: entry.rule for entry in ledger}["first"] == str(rule)
+
+
+@pytest.mark.parametrize("rule", FIRST_RULES, ids=str)
+def test_zeros_in_place_of_pixels_are_padding(rule) -> None:
+    """Cropped and padded, an image has its size again; the zeros count as padding, and the lost pixels get nothing."""
+    network, images = Before(lambda v: F.pad(F.pad(v, [-1] * 4), [1] * 4)), numbers(2, 3, 7, 7)
+    composite = Composite(first=rule, default=Epsilon())
+    found = LRPTranspose(network, composite).attribute(images, 1)
+    padded = Before(nothing, padding=1)
+    inside = LRPTranspose(padded, composite).attribute(images[..., 1:-1, 1:-1], 1)
+    assert_close(found, F.pad(inside, [1] * 4), 1e-9)
 
 
 @pytest.mark.parametrize("kind", ["resize", "average pooling"])

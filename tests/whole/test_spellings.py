@@ -555,6 +555,50 @@ def gated(function: Callable[[Tensor, Tensor], Tensor]) -> Pointwise:
     return lambda v: function(*halves(v))
 
 
+# Of a multiple of v: the factor before an activation is none of its own.
+SCALED: list[tuple[str, str, Pointwise]] = [
+    ("relu", "F.relu", F.relu),
+    ("relu", "v * (v > 0)", lambda v: v * (v > 0)),
+    ("relu", "torch.where", lambda v: torch.where(v > 0, v, 0 * v)),
+    ("relu", "v.clamp(min=0)", lambda v: v.clamp(min=0)),
+    ("relu", "torch.maximum", lambda v: torch.maximum(v, zero(v))),
+    ("relu", "(v + |v|) / 2", lambda v: (v + v.abs()) / 2),
+    ("silu", "F.silu", F.silu),
+    ("silu", "v * sigmoid(v)", lambda v: v * torch.sigmoid(v)),
+    ("silu", "v / (1 + exp(-v))", lambda v: v / (1 + torch.exp(-v))),
+    ("gelu", "F.gelu", F.gelu),
+    ("gelu", "0.5 v (1 + erf)", lambda v: 0.5 * v * (1 + torch.erf(v / math.sqrt(2)))),
+    ("elu", "F.elu", F.elu),
+    ("elu", "where(v > 0, v, exp(v) - 1)", lambda v: torch.where(v > 0, v, torch.exp(v) - 1)),
+]
+doubled = partial(F.dropout, p=0.5, training=False)  # the same tensor
+# Twice the same signal: an affine function is no activation, and beside an activation signal passes, too.
+DOUBLED: dict[str, dict[str, Pointwise]] = {
+    "v": {
+        "2 v": lambda v: 2 * v,
+        "v + v": lambda v: v + v,
+        "v + F.dropout(v)": lambda v: v + doubled(v),
+        "sum([v, v])": lambda v: sum([v, v]),  # type: ignore[dict-item, return-value]
+        "stack([v, v]).sum(0)": lambda v: torch.stack([v, v]).sum(0),
+        "cat, then sum": lambda v: torch.cat([v, v], 1).unflatten(1, (2, 4)).sum(1),
+    },
+    "elu": {
+        "y + dropout(y)": lambda v: (lambda y: y + doubled(y))(F.elu(v)),
+        "sum([y, y])": lambda v: sum([F.elu(v)] * 2),  # type: ignore[dict-item, return-value]
+        "stack([y, y]).sum(0)": lambda v: torch.stack([F.elu(v)] * 2).sum(0),
+    },
+    "v + elu": {
+        "v + elu(v)": lambda v: v + F.elu(v),
+        "stack([v, elu(v)]).sum(0)": lambda v: torch.stack([v, F.elu(v)]).sum(0),
+        "cat, then sum": lambda v: torch.cat([v, F.elu(v)], 1).unflatten(1, (2, 4)).sum(1),
+    },
+    "v + elu, twice": {
+        "2 (v + elu(v))": lambda v: 2 * (v + F.elu(v)),
+        "y + y": lambda v: (lambda y: y + y)(v + F.elu(v)),
+        "(v + elu(v)) + (v + elu(v))": lambda v: (v + F.elu(v)) + (v + F.elu(v)),
+    },
+}
+
 # (what it is, the other spelling): the first of each name is the reference.
 COMBINATIONS: list[tuple[str, str, Pointwise]] = [
     ("glu", "F.glu(v, 1)", lambda v: F.glu(v, 1)),
@@ -574,6 +618,15 @@ COMBINATIONS: list[tuple[str, str, Pointwise]] = [
     ("crelu", "cat(clamp, clamp)", lambda v: torch.cat([v.clamp(min=0), (-v).clamp(min=0)], 1)),
     ("crelu", "relu of cat(v, -v)", lambda v: F.relu(torch.cat([v, -v], 1))),
     ("crelu", "cat(where, where)", lambda v: torch.cat([torch.where(v > 0, v, 0.0), torch.where(-v > 0, -v, 0.0)], 1)),
+    ("gate", "a * sigmoid(b)", gated(lambda a, b: a * torch.sigmoid(b))),
+    ("gate", "a / (1 + exp(-b))", gated(lambda a, b: a / (1 + torch.exp(-b)))),
+    ("gate", "a.div(exp(-b).add(1))", gated(lambda a, b: a.div(torch.exp(-b).add(1)))),
+    *((f"{name} of 2 v", spelling, (lambda f: lambda v: f(2 * v))(function)) for name, spelling, function in SCALED),
+    *(
+        (f"{name}, added to itself", spelling, function)
+        for name, spellings in DOUBLED.items()
+        for spelling, function in spellings.items()
+    ),
     ("maxout", "torch.maximum(a, b)", gated(torch.maximum)),
     ("maxout", "torch.where(a > b, a, b)", gated(lambda a, b: torch.where(a > b, a, b))),
     ("maxout", "torch.stack([a, b]).amax(0)", gated(lambda a, b: torch.stack([a, b]).amax(0))),
@@ -582,15 +635,20 @@ COMBINATIONS: list[tuple[str, str, Pointwise]] = [
 COMBINATION_REFERENCES = {name: function for name, _, function in reversed(COMBINATIONS)}
 
 
+def width(name: str) -> int:
+    """The number of channels of a combination."""
+    return 8 if name == "crelu" else 4 if " of " in name or "itself" in name else 2
+
+
 @cache
 def expected_of_combination(name: str) -> dict[str, Tensor]:
-    return maps(METHODS, OfTwo(COMBINATION_REFERENCES[name], 8 if name == "crelu" else 2).eval(), IMAGES)
+    return maps(METHODS, OfTwo(COMBINATION_REFERENCES[name], width(name)).eval(), IMAGES)
 
 
 @pytest.mark.parametrize("row", COMBINATIONS, ids=identify)
 def test_combinations(row) -> None:
     name, _, function = row
-    network = OfTwo(function, 8 if name == "crelu" else 2).eval()
+    network = OfTwo(function, width(name)).eval()
     assert_same_maps(METHODS, network, IMAGES, expected_of_combination(name))
 
 
@@ -761,6 +819,12 @@ CONVOLUTIONS: list[tuple[str, Convolved]] = [
         lambda v, m: F.conv_transpose2d(v, m.weight.flip(2, 3).transpose(0, 1), m.bias, padding=1),
     ),
     ("as a conv3d", lambda v, m: F.conv3d(v[:, :, None], m.weight[:, :, None], m.bias, padding=(0, 1, 1))[:, :, 0]),
+    ("F.pad before it", lambda v, m: F.conv2d(F.pad(v, (1, 1, 1, 1)), m.weight, m.bias)),
+    ("nn.ZeroPad2d before it", lambda v, m: F.conv2d(nn.ZeroPad2d(1)(v), m.weight, m.bias)),
+    ("F.pad before it, twice", lambda v, m: F.conv2d(F.pad(F.pad(v, (1, 0, 1, 1)), (0, 1)), m.weight, m.bias)),
+    ("F.pad of one side", lambda v, m: F.conv2d(F.pad(v, (0, 0, 1, 1)), m.weight, m.bias, padding=(0, 1))),
+    ("more of F.pad at the end", lambda v, m: F.conv2d(F.pad(v, (1, 2, 1, 2)), m.weight, m.bias)[..., :-1, :-1]),
+    ("deform_conv2d without offsets", lambda v, m: deform_conv2d(v, offsets(v), m.weight, m.bias, padding=1)),
 ]
 CONVOLUTION = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
 
@@ -768,15 +832,6 @@ CONVOLUTION = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
 def offsets(v: Tensor) -> Tensor:
     """Of a 3 x 3 kernel that reads where a convolution does."""
     return v.new_zeros(len(v), 18, *v.shape[2:])
-
-
-# Padding that is a layer's own is no input of it, padding by another operation is: rules that give relevance to zero
-# inputs (flat, w^2, z^B) differ, the others do not.
-PADDED: list[tuple[str, Convolved]] = [
-    ("F.pad", lambda v, m: F.conv2d(F.pad(v, (1, 1, 1, 1)), m.weight, m.bias)),
-    ("nn.ZeroPad2d", lambda v, m: F.conv2d(nn.ZeroPad2d(1)(v), m.weight, m.bias)),
-    ("deform_conv2d without offsets", lambda v, m: deform_conv2d(v, offsets(v), m.weight, m.bias, padding=1)),
-]
 
 
 class ConvolutionNet(nn.Module):
@@ -833,16 +888,6 @@ def test_rules_by_type_reach_the_layers_of_an_exported_network(rules) -> None:
     expected = by_lrp(network, IMAGES, rules)
     torch.testing.assert_close(by_lrp(exported, IMAGES, rules), expected, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(by_lrp(network, IMAGES, "epsilon"), expected, rtol=1e-3)
-
-
-@pytest.mark.parametrize("row", PADDED, ids=identify)
-def test_convolutions_with_padding_before_them(row) -> None:
-    methods = {
-        name: method
-        for name, method in LINEAR_METHODS.items()
-        if not any(rule in name for rule in ("flat", "box", "w^2", "z^B"))
-    }
-    assert_same_maps(methods, ConvolutionNet(row[1]).eval(), IMAGES, expected_of_convolution())
 
 
 # -- batch norm --------------------------------------------------------------------------------------------------------
@@ -946,6 +991,15 @@ BATCH_NORMS: list[tuple[str, Normalised]] = [
     ("view_as between, clone behind", lambda v, n: by_hand(v.view_as(v), n).clone()),
     ("checkpointed", lambda v, n: checkpoint(n, v, use_reentrant=False)),
 ]
+# Of a linear layer with the features last, for values `(N, C, T)`: the batch norm's channels are moved to their place.
+MOVED_BATCH_NORMS: list[tuple[str, Callable[[Tensor, nn.Linear, nn.BatchNorm1d], Tensor]]] = [
+    ("transposed", lambda v, m, n: n(m(v.mT).mT)),
+    ("one row for each position", lambda v, m, n: n(m(v.mT).flatten(0, 1)).unflatten(0, (len(v), -1)).mT),
+    ("einsum", lambda v, m, n: n(torch.einsum("nct,oc->not", v, m.weight) + m.bias[:, None])),
+    ("W @ x", lambda v, m, n: n(m.weight @ v + m.bias[:, None])),
+    ("tensordot", lambda v, m, n: n((torch.tensordot(v, m.weight, ([1], [1])) + m.bias).permute(0, 2, 1))),
+    ("transposed, by hand", lambda v, m, n: by_scale(m(v.mT).mT, n)),
+]
 CONVOLUTION_OF = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BATCH_NORM_OF = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -989,6 +1043,28 @@ def test_batch_norms(dimensions, row) -> None:
     inputs = numbers(2, 2, *[4] * dimensions)
     network = BatchNormNet(normalise, dimensions).eval()
     assert_same_maps(LINEAR_METHODS, network, inputs, expected_of_batch_norm(dimensions))
+
+
+class MovedBatchNormNet(nn.Module):
+    """Linear layer, batch norm, ReLU, twice, at each position; and a linear layer."""
+
+    def __init__(self, normalised: Callable[[Tensor, nn.Linear, nn.BatchNorm1d], Tensor]) -> None:
+        super().__init__()
+        same = BatchNormNet(lambda v, n: n(v), 0)
+        self.layers, self.norms, self.head, self.normalised = same.layers, same.norms, same.head, normalised
+
+    def forward(self, values: Tensor) -> Tensor:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            values = F.relu(self.normalised(values, layer, norm))
+        return self.head(values.mean(2))
+
+
+@pytest.mark.parametrize("row", MOVED_BATCH_NORMS, ids=identify)
+def test_batch_norms_of_moved_channels(row) -> None:
+    values = numbers(2, 2, 5)
+    as_convolution = MovedBatchNormNet(lambda v, m, n: n(F.conv1d(v, m.weight[..., None], m.bias))).eval()
+    network = MovedBatchNormNet(row[1]).eval()
+    assert_same_maps(LINEAR_METHODS, network, values, maps(LINEAR_METHODS, as_convolution, values))
 
 
 @pytest.mark.parametrize("row", BATCH_NORMS, ids=identify)

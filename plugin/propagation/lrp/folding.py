@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...kernels.linear import Convolution, LinearMap, MatrixProduct, Scaling
+from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct, Scaling
 from ...kernels.tracing import untraced
 from ..calls import Call
+from ..operations import operation_of
 from .linear import fold, linear_layer
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     produced = mode.note(input).produced
     if produced is None or not _scales_its_channels(produced.record.linear, input) or mode.is_kept(produced.record):
         scale, shift = mode.cache.get(parts[0], key, scale_and_shift, parts)
-        # As the first operation, it is an affine step: the first layer comes after it.
-        result = linear_layer(mode, call, input, Scaling(), scale, shift, partial(normalise, input.detach()), False)
-        carry_unchanged(mode, input, result)
+        result = _normalised_moved(mode, call, input, scale, shift)
+        if result is None:
+            # As the first operation, it is an affine step: the first layer comes after it.
+            result = linear_layer(mode, call, input, Scaling(), scale, shift, partial(normalise, input.detach()), False)
+            carry_unchanged(mode, input, result)
     else:
         before = produced.record
 
@@ -62,6 +65,27 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
         result = fold(mode, input, normalise, produced, record)
     several = row is not None and row.name.startswith("native")
     return (result, None, None) if several else result
+
+
+def _normalised_moved(
+    mode: RelevancePropagation, call: Call, input: Tensor, scale: Tensor, shift: Tensor
+) -> Tensor | None:
+    """A batch norm folded into a layer whose result was moved, as from `(N, T, C)` to `(N, C, T)`, if it can be."""
+    result: Tensor | None = input
+    for function, constant in ((torch.mul, scale), (torch.add, shift)):
+        moved = None if result is None else mode.note(result).moved
+        if result is None or moved is None or _is_kept(mode, moved[0]):
+            return None
+        constant = constant.view(-1, *(1,) * (input.ndim - 2))
+        mode.noted(constant).owner = mode.owner(call)
+        step = Call(operation_of(function), function, (result, constant), {}, [result], [result, constant])
+        result = _fold_moved(mode, step, constant, *moved)
+    return result
+
+
+def _is_kept(mode: RelevancePropagation, output: Tensor) -> bool:
+    produced = mode.note(output).produced
+    return produced is None or mode.is_kept(produced.record)
 
 
 def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor | None:
@@ -176,4 +200,6 @@ def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -
 
 def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
     """Whether a batch norm's channels (dimension 1) are the layer's output channels; for sequences they are not."""
+    if isinstance(linear, Contraction):
+        return linear.channel == 1
     return isinstance(linear, Convolution) or (isinstance(linear, MatrixProduct) and output.ndim == 2)

@@ -58,6 +58,7 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
         note_moved(mode.notes, call.args, call.kwargs, call.function, result)
     if row is not None and row.pads:
         mode.note_padding(call, result)
+        linear.note_zeros(mode, call, result)
     if row is not None and row.joins and call.args:
         mode.note_join(call, result)
     elif type(call.args[0] if call.args else None) in (list, tuple):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -161,6 +162,17 @@ def convolution(
     return _convolved(mode, call, input, linear, weight, bias)
 
 
+def note_zeros(mode: RelevancePropagation, call: Call, result: Tensor) -> None:
+    """Note the tensor that a call puts zeros around."""
+    arguments = call.bound()
+    source, zeros = arguments["input"], tuple(arguments["pad"])
+    if arguments.get("mode", "constant") == "constant" and not arguments.get("value") and min(zeros, default=0) >= 0:
+        if (padded := mode.note(source).padded) is not None:
+            source, before = padded
+            zeros = tuple(map(sum, zip_longest(zeros, before, fillvalue=0)))
+        mode.noted(result).padded = source, zeros
+
+
 def transposed_convolution(
     mode: RelevancePropagation,
     call: Call,
@@ -187,6 +199,9 @@ def _convolved(
     if input.ndim == weight.ndim - 1:
         with mode.seeing():
             return call.run_with({id(input): input.unsqueeze(0)}).squeeze(0)
+    if (padded := mode.note(input).padded) is not None and (around := linear.around(padded[1])) is not None:
+        # The rules count real inputs, whoever pads them.
+        input, linear = padded[0], around
     return linear_layer(mode, call, input, linear, weight, bias)
 
 
