@@ -167,7 +167,7 @@ def _elementwise(
     if reading is not None and reading.activation is not None:
         return mode.as_activation(None, reading, reading.activation)
     call = mode.call_of(row, function, args, kwargs)
-    if not call.signals and not any(map(mode.pointwise.varies, call.given)):
+    if not call.signals and not any(map(mode.pointwise.varies, call.given[:1] if row.first_only else call.given)):
         result = mode.plain(function, args, kwargs)
         return map_tensors(lambda t: t.detach() if t.requires_grad and t.grad_fn is not None else t, result)
     if len(call.given) == 1 and row.name in ("max", "min"):

@@ -561,6 +561,7 @@ SCALED: list[tuple[str, str, Pointwise]] = [
     ("relu", "v * (v > 0)", lambda v: v * (v > 0)),
     ("relu", "torch.where", lambda v: torch.where(v > 0, v, 0 * v)),
     ("relu", "v.clamp(min=0)", lambda v: v.clamp(min=0)),
+    ("relu", "torch.where, with a zero like v", lambda v: torch.where(v > 0, v, torch.zeros(()).to(v))),
     ("relu", "torch.maximum", lambda v: torch.maximum(v, zero(v))),
     ("relu", "(v + |v|) / 2", lambda v: (v + v.abs()) / 2),
     ("silu", "F.silu", F.silu),
