@@ -628,6 +628,13 @@ COMBINATIONS: list[tuple[str, str, Pointwise]] = [
         for name, spellings in DOUBLED.items()
         for spelling, function in spellings.items()
     ),
+    ("scale of channels", "v * s", lambda v: v * SLOPES),
+    ("scale of channels", "einsum", lambda v: torch.einsum("nchw,c->nchw", v, SLOPES.flatten())),
+    (
+        "scale of channels",
+        "einsum of a map",
+        lambda v: torch.einsum("whc,nchw->nchw", SLOPES.expand(4, 3, 3).permute(2, 1, 0), v),
+    ),
     ("maxout", "torch.maximum(a, b)", gated(torch.maximum)),
     ("maxout", "torch.where(a > b, a, b)", gated(lambda a, b: torch.where(a > b, a, b))),
     ("maxout", "torch.stack([a, b]).amax(0)", gated(lambda a, b: torch.stack([a, b]).amax(0))),

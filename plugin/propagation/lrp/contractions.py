@@ -86,6 +86,8 @@ def contracted(
 ) -> Any:
     """The linear layer of a product, from the letters of its tensors."""
     (x, of_x), (w, of_w) = value, weight
+    if compute is None and output == of_x and set(of_w) <= set(of_x):
+        return _scaled(mode, call, value, weight)
     kept, own = of_x[:-1], output[-1:]
     if x.ndim >= 2 and len(of_w) == 2 and output == kept + own and set(of_w) == {of_x[-1], own} and own not in of_x:
         matrix = w if of_w == own + of_x[-1] else mode.cache.get(mode.cache.constant(w), "transposed", w.t)
@@ -100,6 +102,16 @@ def contracted(
         return _in_proportion(mode, call)
     mixes = of_x[-1:] not in output
     return linear_layer(mode, call, x, Contraction(of_x, of_w, output), w, None, compute, mixes=mixes)
+
+
+def _scaled(mode: RelevancePropagation, call: Call, value: tuple[Tensor, str], weight: tuple[Tensor, str]) -> Any:
+    """A product that sums over nothing and moves nothing: the same as one entry by entry."""
+    (x, of_x), (w, of_w) = value, weight
+    order = sorted(range(w.ndim), key=lambda d: of_x.index(of_w[d]))
+    aligned = w.detach().permute(order).reshape([w.shape[of_w.index(one)] if one in of_w else 1 for one in of_x])
+    mode.noted(aligned).owner = mode.owner_of(w)
+    with mode.seeing():
+        return x * aligned
 
 
 def _in_proportion(mode: RelevancePropagation, call: Call) -> Any:
