@@ -1,5 +1,6 @@
 """The shipped GANs and classifiers: ten digits from sixteen seeds each, which all tests here look at."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def batch(am: CodeSpaceAM) -> Result:
 
 def test_a_batch_of_160_gives_the_single_runs(am: CodeSpaceAM, batch: Result) -> None:
     """Kernels round differently in batches of other sizes, and one comparison that falls out otherwise is a new run."""
-    for run in range(3, 160, 13):  # every digit, and seeds all over
+    for run in range(3, 160, 17):  # every digit, and another seed for each
         single = am.maximize([TARGETS[run]], seeds=[SEEDS[run]])
         torch.testing.assert_close(single.images[0], batch.images[run], atol=1e-4, rtol=0)
         torch.testing.assert_close(single.codes[0], batch.codes[run], atol=1e-4, rtol=0)
@@ -46,7 +47,8 @@ def test_a_batch_of_160_gives_the_single_runs(am: CodeSpaceAM, batch: Result) ->
 
 def test_another_network_reads_the_digits(name: str, batch: Result, real_data: Path) -> None:
     agreement, diversity = LEAST[name]
-    real = read("mnist", train=False, folder=real_data)
+    test = read("mnist", train=False, folder=real_data)
+    real = replace(test, images=test.images[:6000], labels=test.labels[:6000])
     card = scorecard(batch, load_classifier("mnist-judge"), real, baselines=["best_of_n"])
     assert card["reached"][OWN] >= 158 / 160
     assert card["median_steps"][OWN] <= 50
