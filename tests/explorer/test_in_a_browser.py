@@ -35,20 +35,23 @@ pytestmark = [
 ]
 
 
-def test_attribute_page(page, address, tmp_path):
-    page.goto(f"{address}attribute")
+def test_attribute_page(page, stranger, address, tmp_path):
+    page.goto(f"{address}attribute?opacity=0.6&view=red")
     settle(page)
     map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
     badges = page.get_by_text("Depends on the weights:")
     sync_api.expect(badges).to_have_count(3, timeout=PATIENCE_MS)  # unasked
     settle(page)
-    hover_and_download(page)
+    page.locator("[class*='st-key-attribute-map'] .plotly .nsewdrag").first.hover()
+    sync_api.expect(page.locator(".hoverlayer .hovertext").first).to_contain_text("row")
 
     pills = page.get_by_role("toolbar", name="Methods")
     until(page, pills.get_by_role("button", name="Guided Grad-CAM").click, url="methods=")
     map_titles(page, ["Gradient", "Deconvnet", "Guided backprop", "Guided Grad-CAM"])
     click_mark(page, "[class*='st-key-attribute-bars'] .bars .point path", 1, url="target=")
     choose(page, "Picture", "astronaut", url="image=astronaut")
+    check_files(page)
+    check_fresh_session(page, stranger)
 
     photograph = tmp_path / "photograph.jpg"
     models.sample_images()["coffee"].save(photograph)
@@ -57,14 +60,7 @@ def test_attribute_page(page, address, tmp_path):
         lambda: page.set_input_files(".st-key-attribute-file input[type=file]", photograph),
         url="picture=",
     )
-    page.get_by_text("Reproduce this view").click()
     sync_api.expect(page.get_by_text("photograph.jpg").first).to_be_attached()
-
-
-def hover_and_download(page):
-    page.locator("[class*='st-key-attribute-map'] .plotly .nsewdrag").first.hover()
-    sync_api.expect(page.locator(".hoverlayer .hovertext").first).to_contain_text("row")
-    check_files(page)
 
 
 def saved(page, kind):
@@ -111,27 +107,18 @@ def stranger(window):
     other.close()
 
 
-@pytest.mark.parametrize(
-    "link",
-    [
-        "attribute?network=model-c&image=coffee&methods=guided-backprop,gradient&target=3&opacity=0.6&view=red",
-        "deconvnet?network=mnist-classifier&image=digit-3&layer=body.relu2&neuron=5.3.3&unpooling=corner",
-        "lrp?image=rocket&target=0&preset=epsilon_plus&rules=features.conv1:flat",
-    ],
-)
-def test_link_in_a_fresh_session_gives_the_same_files(page, stranger, address, link):
-    page.goto(address + link)
-    check_files(page)
+def check_fresh_session(page, stranger):
+    """The address of a view gives the same address and the same files to whoever opens it elsewhere."""
     arrays = saved_arrays(page)
-    assert ("ledger_left" in arrays) == link.startswith("lrp")
-    assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
     again = stranger.new_page()
     again.goto(page.url)
     settle(again)
+    assert parse_qs(urlsplit(again.url).query) == parse_qs(urlsplit(page.url).query)
     same = saved_arrays(again)
     for name in arrays.keys() - {"settings"}:  # they tell the time that a map took
         np.testing.assert_array_equal(same[name], arrays[name])
     again.close()
+    return arrays
 
 
 def test_zoom_and_hover_of_a_comparison_are_linked(page, address):
@@ -241,7 +228,7 @@ def test_hostile_links_and_files_get_sentences(page, address, tmp_path):
     assert not (ROOT / "attacked").exists()
 
 
-def test_lrp_page(page, address):
+def test_lrp_page(page, stranger, address):
     page.goto(f"{address}attribute?target=3&image=coffee&methods=lrp-epsilon,lrp-epsilon-gamma-box")
     settle(page)
     map_titles(page, ["LRP epsilon", "LRP epsilon, gamma, box"])
@@ -255,7 +242,8 @@ def test_lrp_page(page, address):
 
     choose_in_table(page, row=8, column=1, option="flat", url="rules=features.conv1")
     assert "flat" in page.url
-    page.get_by_text("Reproduce this view").click()
+    check_files(page)
+    assert "ledger_left" in check_fresh_session(page, stranger)
     sync_api.expect(page.locator("[data-testid=stCode]").first).to_contain_text(f"{address}lrp?")
     until(page, page.get_by_role("button", name="Back to the preset").click, url=lambda url: "rules=" not in url)
     until(
@@ -266,30 +254,22 @@ def test_lrp_page(page, address):
     map_titles(page, ["LRP epsilon", "LRP epsilon, gamma, box"])
 
 
-def test_link_opens_the_same_view(page, address):
-    page.goto(
-        f"{address}attribute?network=model-c&explain=neuron&layer=features.relu3&view=colour&opacity=0.8&target=99"
-    )
+def test_deconvnet_page(page, stranger, address):
+    page.goto(f"{address}deconvnet?network=mnist-classifier&image=digit-3&layer=body.relu2&unpooling=corner")
     settle(page)
-    sync_api.expect(page.get_by_text("there is no target 99")).to_have_count(1)
-    sync_api.expect(page.get_by_role("spinbutton", name="Channel")).to_have_count(1)
-
-
-def test_deconvnet_page(page, address):
-    page.goto(f"{address}deconvnet?network=model-c")
-    settle(page)
-    expected = ["no picture", "", "Guided backprop", "Gradient", "centre", "corner", "uniform", "replicate"]
-    names = {"": "Deconvnet", "Guided backprop": "Guided backprop", "Gradient": "Gradient"}
-    pooled = [names.get(name, f"Deconvnet, {name}") for name in expected]
-    map_titles(page, pooled + pooled[:4])
+    rows = ["Deconvnet, no picture", "Deconvnet", "Guided backprop", "Gradient"]
+    map_titles(page, rows + [f"Deconvnet, {unpooling}" for unpooling in ("centre", "corner", "uniform", "replicate")])
     click_mark(page, "[class*='st-key-attribute-units'] .scatterlayer .trace:first-child .point", 5, url="neuron=5.")
     click_mark(
         page, "[class*='st-key-attribute-positions'] .scatterlayer .trace:first-child .point", 0, url="neuron=5.0.0"
     )
+    check_files(page)
+    assert "ledger_left" not in check_fresh_session(page, stranger)
 
     # The unit goes along to the other page, and back.
     until(page, page.get_by_role("link", name="Attribute this unit").click, url="explain=neuron")
     assert "neuron=5.0.0" in page.url
+    sync_api.expect(page.get_by_role("spinbutton", name="Channel")).to_have_count(1)
     map_titles(page, ["Gradient", "Deconvnet", "Guided backprop"])
     until(page, page.get_by_role("link", name="Reconstruct this unit").click, url="/deconvnet?")
     assert "neuron=5.0.0" in page.url
