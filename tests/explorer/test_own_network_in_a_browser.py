@@ -84,17 +84,6 @@ def test_page_by_its_address_is_always_drawn_on_a_slow_line(window, address, vie
     assert not fresh_loads(window, address, view, LOADS[view.name]).failures
 
 
-def test_view_is_kept_when_its_work_ends(page, address):
-    """The run that follows work is no step in the history, whatever address it was started from."""
-    page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&runs=2&steps=3&target=7")
-    settle(page)
-    page.get_by_role("button", name="Maximise with").click()
-    page.get_by_text("Reproduce this view").wait_for()
-    settle(page)
-    assert "target=7" in page.url
-    assert page.get_by_role("button", name="NPZ of the runs").is_visible()
-
-
 def test_page_offers_another_network_for_itself_alone(page, address):
     page.goto(f"{address}attribute?methods=gradient&target=5&image=coffee")
     settle(page)
