@@ -1075,6 +1075,16 @@ def test_batch_norms_of_moved_channels(row) -> None:
     assert_same_maps(LINEAR_METHODS, network, values, maps(LINEAR_METHODS, as_convolution, values))
 
 
+def test_batch_norms_of_repeated_values_are_layers_of_their_own() -> None:
+    def network(repeat: Pointwise) -> nn.Module:
+        return BatchNormNet(lambda v, n: n(repeat(v)), 2).eval()
+
+    images = numbers(2, 2, 4, 4)
+    expected = maps(LINEAR_METHODS, network(partial(F.interpolate, scale_factor=2)), images)
+    repeated = network(lambda v: v.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert_same_maps(LINEAR_METHODS, repeated, images, expected)
+
+
 @pytest.mark.parametrize("row", BATCH_NORMS, ids=identify)
 def test_batch_norms_belong_to_the_layer_before_them(row) -> None:
     images = numbers(2, 2, 4, 4)

@@ -74,8 +74,8 @@ def _normalised_moved(
     result: Tensor | None = input
     for function, constant in ((torch.mul, scale), (torch.add, shift)):
         moved = None if result is None else mode.note(result).moved
-        if result is None or moved is None or _is_kept(mode, moved[0]):
-            return None
+        if result is None or moved is None or moved[0].numel() != input.numel() or _is_kept(mode, moved[0]):
+            return None  # values that are repeated, as by an interpolation, are none of the layer's own
         constant = constant.view(-1, *(1,) * (input.ndim - 2))
         mode.noted(constant).owner = mode.owner(call)
         step = Call(operation_of(function), function, (result, constant), {}, [result], [result, constant])
