@@ -3,6 +3,8 @@ PYTHON ?= python3
 PORT ?= 8501
 VENV := .venv
 BIN := $(VENV)/bin
+# Compiled files are kept even where others are not: each process would compile all of them anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 # What is not measured after so many minutes is left out, the least important first.
 bench: MINUTES ?= 7
@@ -17,8 +19,6 @@ app: $(VENV)/.app
 	$(BIN)/python -m plugin.explorer --server.address 127.0.0.1 --server.port $(PORT)
 # Two processes, each with the files of tests it takes; `.venv/bin/python -m pytest` runs them one after the other. Sorted
 # by their number of tests, the long files of the browser would come last, and one process would wait for the other.
-# Compiled files of tests are kept even where others are not: each process would compile all of them anew.
-test: export PYTHONDONTWRITEBYTECODE :=
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 lint: install
@@ -50,8 +50,9 @@ $(VENV)/.app: pyproject.toml | $(BIN)/python
 	test -e $(VENV)/.installed || $(BIN)/python -m pip install --quiet --editable ".[app]"
 	touch $@
 
+# Each file is compiled when it is first imported: most of them never are, and all take longer than the rest of this.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@ $(VENV)/.app
 
 clean:
