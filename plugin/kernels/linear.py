@@ -112,7 +112,7 @@ class Convolution:
         """The same map of the tensor that zeros were put around, so many as `F.pad` was told.
 
         Returns:
-            None where there is none: of another dimension, fewer than none, or more at the begin than at the end.
+            None where there is none: of another dimension, fewer than none, or more at the beginning than at the end.
         """
         dimensions = len(self.stride)
         if self.transposed or any(zeros[2 * dimensions :]):

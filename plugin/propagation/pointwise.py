@@ -221,22 +221,24 @@ class Pointwise(Joins):
         return shape is not None and shape.name in _HOMOGENEOUS and factor is not None and not factor.falls
 
     def _activation(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor, times: int) -> Reading:
-        row, near, begin = call.operation, root, root
+        row, near = call.operation, root
         if kind is Kind.ACTIVATION and len(operands) == 1 and times == 1 and row is not None:
             step = self._whole(call, operands, root)
             return self._complete(row, root, step, row.weight)
         if len(operands) == 1:  # a multiple of an activation, or another function of one
-            near = begin = self._before_activation(root)
-            nearest = self._canonical(near, chains.shape_of(self._whole(call, operands, near), near.ndim))
-            if nearest is not None:
-                return nearest
+            near = self._before_activation(root)
+        begin, nearest = near, self._whole(call, operands, near)
+        if len(operands) == 1:
+            canonical = self._canonical(near, chains.shape_of(nearest, near.ndim))
+            if canonical is not None:
+                return canonical
             begin = chains.beginning(near, self._link)
         begin, step, shape = self._upright(call, operands, root, begin)
         canonical = self._canonical(begin, shape)
         if canonical is not None:
             return canonical
         remedy = self._remedy(call, kind, operands, shape, self._note(begin))
-        link = Link(near, self._whole(call, operands, near), remedy=remedy)
+        link = Link(near, nearest, remedy=remedy)
         if shape is not None and shape.falls and self._turns:
             # As relu(-x) is ReLU of -x, any falling function is a rising function of -x.
             begin, step = -begin, Step(chains.same, (Slot((step, _NEGATIVE)),), {})
