@@ -128,7 +128,7 @@ def check_fit(classifier: Classifier, data: "ImageSet") -> None:
         )
     try:
         with torch.inference_mode():
-            classifier(data.images[:1].float() / 255)
+            classifier(data.images[:1].to(next(classifier.parameters()).device).float() / 255)
     except RuntimeError as error:
         raise ValueError(f"the classifier does not take images {data.image_shape}: {error}") from error
 

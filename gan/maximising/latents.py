@@ -97,9 +97,9 @@ class LatentGenerator(nn.Module):
             )
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        """What the decoder makes of latents, which it gets in its own number type."""
+        """What the decoder makes of latents, which it gets in its own number type, where it computes."""
         own = next((weight for weight in self.decoder.parameters() if weight.is_floating_point()), latents)
-        images: Tensor = tensor_of(self.decoder(latents.to(own.dtype)))
+        images: Tensor = tensor_of(self.decoder(latents.to(own)))
         return images
 
     def latents(self, codes: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def dependent_module(first: RecordedWalk, second: RecordedWalk) -> nn.Module:
 def _handed_down(call: _Call) -> tuple[Tensor | None, ...]:
     """The signals that a module passes down for one fixed random signal at each of its results."""
     random = torch.Generator().manual_seed(0)
-    signals = [torch.randn(tensor.shape, generator=random).to(tensor) for tensor in call.returned]
+    signals = [torch.randn(tensor.shape, generator=random, device="cpu").to(tensor) for tensor in call.returned]
     if not call.received:
         return ()
     return torch.autograd.grad(call.returned, call.received, signals, allow_unused=True, retain_graph=True)

@@ -141,8 +141,8 @@ class DeconvNet:
     def _input(self, seed: int) -> Tensor:
         """A random input `(1, *input_shape)` of the right type and device; random, so that a dependence on it shows."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
-        like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
-        values = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(seed))
+        like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros((), device="cpu"))
+        values = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(seed), device="cpu")
         return values.to(like).requires_grad_()
 
     def _output(self, walk: Walk) -> Tensor:
@@ -198,7 +198,7 @@ class DeconvNet:
         other, other_leaf = RecordedWalk(self.model, self.layer, self._uses), self._input(seed=1)
         other.run(_image_free_operations(rule), other_leaf)
         output = walk.output()
-        seed = torch.randn(output.shape, generator=torch.Generator().manual_seed(2)).to(output)
+        seed = torch.randn(output.shape, generator=torch.Generator().manual_seed(2), device="cpu").to(output)
         (signal,) = torch.autograd.grad(output, leaf, seed, retain_graph=True)
         (other_signal,) = torch.autograd.grad(other.output(), other_leaf, seed, retain_graph=True)
         if agree(signal, other_signal):

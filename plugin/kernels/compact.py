@@ -135,8 +135,8 @@ class CompactSignal:
         """The signal at the pooled positions, by a mode of `plugin.kernels.unpooling`."""
         values, tables = self.values, []
         for dimension, (table, interval) in enumerate(zip(self.tables, windows, strict=True), start=1):
-            given = torch.tensor(table)
-            weights = torch.zeros(values.shape[dimension], interval.size, dtype=torch.float64)
+            given = torch.tensor(table, device="cpu")
+            weights = torch.zeros(values.shape[dimension], interval.size, dtype=torch.float64, device="cpu")
             weights.index_add_(0, given[given >= 0], selection(interval, mode)[given >= 0])
             columns = list(map(tuple, weights.T.tolist()))
             below, firsts = _classes(columns, (0.0,) * len(weights))
@@ -226,7 +226,7 @@ def _classes(signatures: Sequence[object], zero: object) -> tuple[Table, tuple[i
 
 def _membership(ranges: Sequence[range], indices: Sequence[int], dimension: int, like: Tensor) -> Tensor:
     """1 where an index is in an example's range, else 0; broadcasts along all but the first and one dimension."""
-    member = torch.tensor([[index in entry for index in indices] for entry in ranges])
+    member = torch.tensor([[index in entry for index in indices] for entry in ranges], device="cpu")
     shape = [len(ranges)] + [1] * (like.ndim - 1)
     shape[dimension] = len(indices)
     return member.view(shape).to(like)

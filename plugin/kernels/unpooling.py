@@ -67,7 +67,7 @@ SWITCH_FREE = tuple(_WEIGHTS)
 
 def selection(windows: Interval, mode: str) -> Tensor:
     """The matrix S `(windows, positions)` of one dimension, float64."""
-    distance = torch.arange(windows.size) - windows.first[:, None]
+    distance = torch.arange(windows.size, device="cpu") - windows.first[:, None]
     length = windows.length[:, None]
     t = distance.div(windows.dilation, rounding_mode="floor")
     covered = (distance % windows.dilation == 0) & (t >= 0) & (t < length)

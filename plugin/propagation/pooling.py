@@ -63,12 +63,14 @@ class MaxPooling:
 
 def regular(kernel: int, stride: int, padding: int, dilation: int, size: int, count: int) -> Windows:
     """`count` windows of one length at equal distances; in ceil mode the last ones reach beyond the input."""
-    return Windows(torch.arange(count) * stride - padding, torch.full((count,), kernel), dilation, size)
+    return Windows(
+        torch.arange(count, device="cpu") * stride - padding, torch.full((count,), kernel, device="cpu"), dilation, size
+    )
 
 
 def adaptive(size: int, count: int) -> Windows:
     """`count` windows that together cover the input: from floor(i * size / count) to ceil((i + 1) * size / count)."""
-    index = torch.arange(count)
+    index = torch.arange(count, device="cpu")
     first, stop = index * size // count, -(-(index + 1) * size // count)
     return Windows(first, stop - first, 1, size)
 

@@ -320,7 +320,8 @@ class ZBox(Rule):
 
     def __post_init__(self) -> None:
         _check(self, "epsilon")
-        if not bool((torch.as_tensor(self.low) <= 0).all() and (torch.as_tensor(self.high) >= 0).all()):
+        bounds = (self.low <= 0, self.high >= 0)
+        if not all(bool(each.all()) if isinstance(each, Tensor) else each for each in bounds):
             raise OptionError(f"low = {self.low}, high = {self.high}: they must enclose 0")
 
     def relevance(self, operation: LinearOperation, relevance: Tensor) -> Tensor:

@@ -291,6 +291,11 @@ def test_the_spherical_interpolation_turns_evenly() -> None:
     torch.testing.assert_close(paths[:, -1], second)
 
 
+def test_codes_of_another_device_are_interpolated_there() -> None:
+    first, second = torch.ones(2, 3, 4, device="meta")
+    assert spherical_interpolation(first, second, 5).device == first.device
+
+
 def sets_of(network: nn.Module, codes: Tensor, **options: Any) -> MaximisingSet:
     """The set that a maximiser with these solutions gives, in the codes of the identity."""
     images = torch.cat([random(20, 1, 4, 4, seed=1), -random(20, 1, 4, 4, seed=1)])  # of mean zero

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, Recipe, load, load_classifier, scorecard, train, train_classifier
 from gan.__main__ import main
+from gan.classifiers import CLASSIFIERS, check_fit
 from gan.data import read
 from plugin.models.checkpoints import load_weights
 
@@ -68,6 +69,11 @@ def test_training_on_the_device_that_is_named(tmp_path: Path) -> None:
     assert first["scores"] == second["scores"]
     metadata = train_classifier(tmp_path / "judge.safetensors", *digits, kind="judge", epochs=1, device="cpu")
     assert metadata["accuracy"] > 0.1
+
+
+def test_a_judge_is_tried_where_it_is() -> None:
+    judge = CLASSIFIERS["judge"]((1, 8, 8), tuple("0123456789"))
+    check_fit(judge.to("meta"), read("digits", train=True))
 
 
 @GPU

@@ -1,9 +1,12 @@
-"""Which device is chosen, and that networks are copied to it, not moved."""
+"""Which device is chosen; networks are copied to it, not moved; PyTorch's default device does not matter."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from plugin.attr import DeconvNet, GuidedBackprop, LRPTranspose, NeuronDeconvolution
 from plugin.devices import available, choose_device, on_device
 from plugin.errors import OptionError, OptionTypeError
 
@@ -55,3 +58,36 @@ def test_a_network_is_copied_where_it_is_wanted() -> None:
     assert copied is not network
     assert {value.device.type for value in copied.state_dict().values()} == {"meta"}
     assert {value.device.type for value in network.state_dict().values()} == {"cpu"}
+
+
+class Pooled(nn.Module):
+    """Operations whose readings need numbers of our own: a ReLU by hand, windows, joined values, an einsum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.pool, self.next = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2)
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.conv(images)
+        hidden = self.next(self.pool(hidden * (hidden > 0))).amax((2, 3))
+        hidden = torch.cat([hidden, hidden.flip(1)], 1)
+        return torch.einsum("ni,oi->no", hidden, self.last.weight) + self.last.bias
+
+
+CALLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "guided": lambda model, images: GuidedBackprop(model).attribute(images, 2),
+    "lrp": lambda model, images: LRPTranspose(model, "epsilon_gamma_box").attribute(images, 2),
+    "ledger": lambda model, images: torch.tensor(LRPTranspose(model, "epsilon").ledger(images, 2).input, device="cpu"),
+    "neuron": lambda model, images: NeuronDeconvolution(model, "conv").attribute(images, (1, 2, 2)),
+    "no image": lambda model, images: DeconvNet(model, "next", images.shape[1:], "uniform").reconstruct([(1, 0, 1), 3]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_default_device_of_pytorch_does_not_matter(name: str) -> None:
+    model, images = Pooled().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.device("meta"):  # who computes on a GPU may have made it the default; here it has no values
+        found = CALLS[name](model, images)
+    torch.testing.assert_close(found, CALLS[name](model, images))

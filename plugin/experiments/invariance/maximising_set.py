@@ -272,7 +272,7 @@ def spherical_interpolation(first: Tensor, second: Tensor, points: int) -> Tenso
     >>> path.norm(dim=-1).round(decimals=4)  # the length is kept
     tensor([[1., 1., 1.]])
     """
-    steps = torch.linspace(0, 1, points, dtype=torch.float64)
+    steps = torch.linspace(0, 1, points, dtype=torch.float64, device=first.device)
     one, other = first.double()[:, None], second.double()[:, None]
     cosine = F.cosine_similarity(one, other, dim=-1).clamp(-1, 1)
     angle = cosine.acos()
