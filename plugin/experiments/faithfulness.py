@@ -25,7 +25,7 @@ _REGIONS_PER_SIDE = 16
 
 @dataclass(frozen=True)
 class RemovalCurves:
-    """The score while regions of a picture are removed or put back, for N pictures.
+    """The score while regions of a picture are removed or put back, for N pictures, on the processor.
 
     Attributes:
         shares: of the regions that were removed or put back, from 0 to 1 `(steps + 1,)`.
@@ -153,10 +153,10 @@ def removal_curves(
         before_pass()
         some = parts[start : start + together]
         scores.append(score(torch.cat([without(*part) for part in some])).view(len(some), len(inputs)))
-    whole, nothing, *between = torch.cat(scores).split([1, 1] + [steps - 1] * (orders + 2))
+    whole, nothing, *between = torch.cat(scores).cpu().split([1, 1] + [steps - 1] * (orders + 2))
     deletion, *others = (torch.cat([whole, part, nothing]).T for part in between[:-1])
     return RemovalCurves(
-        torch.tensor(ends, dtype=whole.dtype, device=whole.device) / count,
+        torch.tensor(ends, dtype=whole.dtype) / count,
         deletion,
         torch.cat([nothing, between[-1], whole]).T,
         torch.stack(others),

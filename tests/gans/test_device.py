@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.gpu import GPU, on_gpu
 from torch import Tensor, nn
 
 from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, Recipe, load, load_classifier, scorecard, train, train_classifier
@@ -16,7 +17,6 @@ from gan.data import read
 from plugin.models.checkpoints import load_weights
 
 TINY = Recipe("mlp", {"hidden": (32, 32), "code_size": 6}, steps=6, batch_size=16, precision="float32")
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def network() -> nn.Sequential:
@@ -76,36 +76,36 @@ def test_a_judge_is_tried_where_it_is() -> None:
     check_fit(judge.to("meta"), read("digits", train=True))
 
 
-@GPU
+@on_gpu
 def test_training_goes_on_on_another_device(tmp_path: Path) -> None:
     digits = read("digits", train=True), read("digits", train=False)
-    train_classifier(tmp_path / "judge.safetensors", *digits, kind="judge", epochs=1, device="cuda")
-    judge = load_classifier(tmp_path / "judge.safetensors").cuda()
+    train_classifier(tmp_path / "judge.safetensors", *digits, kind="judge", epochs=1, device=GPU)
+    judge = load_classifier(tmp_path / "judge.safetensors").to(GPU)
     train(TINY, *digits, tmp_path / "cpu", device="cpu")
-    train(TINY, *digits, tmp_path / "cuda", judge, device="cuda")
+    train(TINY, *digits, tmp_path / "gpu", judge, device=GPU)
     weights = load_weights(tmp_path / "cpu" / "mlp.safetensors")
-    for name, value in load_weights(tmp_path / "cuda" / "mlp.safetensors").items():
+    for name, value in load_weights(tmp_path / "gpu" / "mlp.safetensors").items():
         torch.testing.assert_close(value, weights[name], atol=2e-2, rtol=0)
     state = tmp_path / "cpu" / "training.pt"
     longer = replace(TINY, steps=6)
     (tmp_path / "both").mkdir()
     (tmp_path / "both" / "training.pt").write_bytes(state.read_bytes())
-    assert train(longer, *digits, tmp_path / "both", device="cuda")["steps"] == 6
+    assert train(longer, *digits, tmp_path / "both", device=GPU)["steps"] == 6
 
 
-@GPU
+@on_gpu
 @pytest.mark.parametrize("name", MAXIMIZERS)
 def test_networks_are_copied_to_the_device(name: str) -> None:
     net = network()
-    found = MAXIMIZERS[name](net, net[1], device="cuda").maximize((1, 2, 2), runs=2, steps=4)
-    assert found.images.device.type == "cuda"
+    found = MAXIMIZERS[name](net, net[1], device=GPU).maximize((1, 2, 2), runs=2, steps=4)
+    assert found.images.device.type == GPU
     assert {value.device.type for value in net.parameters()} == {"cpu"}
     expected = MAXIMIZERS[name](net, net[1]).maximize((1, 2, 2), runs=2, steps=4)
     torch.testing.assert_close(found.images.cpu(), expected.images, atol=2e-2, rtol=0)
 
 
-@GPU
+@on_gpu
 def test_runs_on_a_gpu_are_judged_there() -> None:
-    am = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator, device="cuda")
+    am = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator, device=GPU)
     card = scorecard(am.maximize(3, runs=4), load_classifier("mnist-judge"), read("digits", False, size=28))
     assert card["agreement"]["maximised"] == 1

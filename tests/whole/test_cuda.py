@@ -1,4 +1,4 @@
-"""On a GPU: the same maps as on the CPU, nothing kept, no waiting; CUDA graphs. Skipped where there is none."""
+"""On a GPU: the same maps as on the CPU, nothing kept, no waiting; CUDA graphs."""
 
 import gc
 import warnings
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from support.families import build, picture
+from support.gpu import GPU as DEVICE
+from support.gpu import on_cuda, on_gpu
 from support.helpers import assert_close
 from support.recorded import ATTRIBUTIONS, images, network
 from torch import Tensor, nn
@@ -19,13 +21,12 @@ from plugin.attr import DeconvNet, GuidedBackprop, LayerLRPTranspose, LRPTranspo
 from plugin.attr.methods import METHODS
 from plugin.measuring.cases import full_precision
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = on_gpu
 
 NETWORKS = ("resnet18", "mobilenet_v2", "densenet121", "efficientnet_b0", "shufflenet_v2_x0_5", "swin_t", "vit_b_16")
 SIGNALS = ("guided-backprop", "deconvnet")
 # Between them all rules.
 PRESETS = ("lrp-0", "lrp-epsilon-plus-flat", "lrp-epsilon-gamma-box", "lrp-epsilon-alpha2-beta1", "lrp-attn-lrp")
-DEVICE = "cuda"
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +111,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
         assert distance(found.float(), expected) < most
 
 
+@on_cuda
 def test_autocast() -> None:
     model, image = build("resnet18").to(DEVICE), picture("resnet18").to(DEVICE)
     for method in ("guided-backprop", "lrp-epsilon-plus-flat"):
@@ -119,6 +121,7 @@ def test_autocast() -> None:
         assert distance(found.float(), expected) < 0.2
 
 
+@on_cuda
 @pytest.mark.parametrize("method", [*SIGNALS, "lrp-epsilon", "lrp-epsilon-plus-flat"])
 def test_nothing_is_kept_and_only_the_check_of_the_input_waits(method: str) -> None:
     """A call that waits for the GPU keeps the processor from running ahead."""
@@ -140,10 +143,12 @@ def test_nothing_is_kept_and_only_the_check_of_the_input_waits(method: str) -> N
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        ("guided", "inductor"),
+        pytest.param("guided", "inductor", marks=on_cuda),
         ("guided", "graph"),
         ("epsilon_gamma_box", "graph"),
-        *((name, "cudagraph") for name in ("deconvnet uniform", "layer", "epsilon_gamma_box")),
+        pytest.param("deconvnet uniform", "cudagraph", marks=on_cuda),
+        pytest.param("layer", "cudagraph", marks=on_cuda),
+        pytest.param("epsilon_gamma_box", "cudagraph", marks=on_cuda),
     ],
 )
 def test_compiled_maps(name: str, mode: str) -> None:
@@ -155,6 +160,7 @@ def test_compiled_maps(name: str, mode: str) -> None:
         assert_close(found, expected, 1e-9)
 
 
+@on_cuda
 @pytest.mark.parametrize(
     ("precision", "channels_last", "most"),
     [("float32", False, 1e-5), ("float32", True, 1e-5), ("tf32", False, 0.02), ("bfloat16", True, 0.05)],
@@ -179,7 +185,7 @@ def test_cuda_graph(precision: str, channels_last: bool, most: float) -> None:
 
 def test_inputs_of_another_device_are_refused() -> None:
     compiled = accelerate.compile(GuidedBackprop(network().to(DEVICE)), images(0).to(DEVICE), 0, mode="aten")
-    with pytest.raises(TypeError, match=r"on cuda:0, not torch.float32 on cpu"):
+    with pytest.raises(TypeError, match=f"on {DEVICE}:0, not torch.float32 on cpu"):
         compiled.attribute(images(0), 0)
 
 
