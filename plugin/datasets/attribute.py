@@ -110,7 +110,8 @@ def attribute_dataset(
     if not resume:
         _refuse_to_resume(str(out), share)
     pictures = open_source(source)
-    next(iter(pictures.records()))  # before a network is loaded
+    if next(iter(pictures.records()), None) is None:  # before a network is loaded
+        raise ValueError("the source holds no pictures: give another --data")
     arguments: dict[str, Any] = {"model": model, "method": method, "target": target, "checkpoint": checkpoint}
     arguments |= {"layer": layer, "dtype": dtype, "device": device}
     with _modes_kept(model):

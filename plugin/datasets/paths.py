@@ -72,7 +72,7 @@ def read(path: str) -> bytes:
     """The content of a file.
 
     Raises:
-        UnreadablePicture: it may not be read, or is a link to nothing.
+        UnreadablePicture: it may not be read, is a folder, or a link to nothing.
         OSError: it is gone, or the disk or network fails.
     """
     try:
@@ -83,9 +83,16 @@ def read(path: str) -> bytes:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM) or isinstance(error, PermissionError):
             raise UnreadablePicture("The file may not be read.") from error
-        if not is_url(path) and (os.path.islink(path) or error.errno == errno.ELOOP):
+        if not is_url(path) and _leads_nowhere(path, error):
             raise UnreadablePicture("The file is a link that leads nowhere.") from error
+        if isinstance(error, IsADirectoryError):
+            raise UnreadablePicture("It is a folder, and no file.") from error
         raise
+
+
+def _leads_nowhere(path: str, error: OSError) -> bool:
+    """Whether a file cannot be opened because it is a link to nothing; a disk may fail behind a link as well."""
+    return error.errno == errno.ELOOP or (error.errno in (errno.ENOENT, errno.ENOTDIR) and os.path.islink(path))
 
 
 def write(path: str, content: bytes) -> None:
@@ -173,8 +180,8 @@ def size_and_stamp(path: str) -> tuple[int, str]:
     if not is_url(path):
         try:
             found = os.stat(path)
-        except OSError:
-            if os.path.islink(path):
+        except OSError as error:
+            if _leads_nowhere(path, error):
                 return -1, ""
             raise
         return found.st_size, str(found.st_mtime_ns)
@@ -199,7 +206,8 @@ def expand(pattern: str) -> list[str]:
         names = system.glob(inner) if has_wildcard(inner) else [inner] if system.exists(inner) else []
         found = [system.unstrip_protocol(name) for name in names]
     elif has_wildcard(pattern) and not Path(pattern).exists():
-        found = [name for name in glob.iglob(pattern, recursive=True) if os.path.isfile(name) or os.path.islink(name)]
+        # A pattern with two `**` meets a file in several ways.
+        found = [name for name in set(glob.iglob(pattern, recursive=True)) if is_file(name)]
     else:
         found = [pattern] if Path(pattern).exists() else []
     if not found:
@@ -224,4 +232,19 @@ def visible_entries(folder: str) -> Iterator[os.DirEntry[str]]:
     """What a folder of this machine holds, without hidden names, in the order of the full names below it."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
-    yield from sorted(visible, key=lambda entry: entry.name + "/" if entry.is_dir() else entry.name)
+    yield from sorted(visible, key=lambda entry: entry.name + "/" if is_folder(entry) else entry.name)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file, or a link to one or to nothing: no folder, pipe or device."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))

@@ -15,6 +15,7 @@ MAX_FILE_BYTES = 256 * 2**20
 # A folder that holds one of these is a result, and none of its files is a picture.
 RESULT_MARKS = ("zarr.json", "_attribution.json")
 _COLUMNS = ("path", "label", "bytes", "modified")
+_ENCODING = "utf-8-sig"  # spreadsheets begin a file with a mark
 
 
 class _Files:
@@ -83,10 +84,10 @@ def _below(
     if identity in above:  # a link to a folder that it lies in
         return
     for entry in paths.visible_entries(folder):
-        if entry.is_dir():
+        if paths.is_folder(entry):
             if enters(entry.path) and not any((Path(entry.path) / mark).exists() for mark in RESULT_MARKS):
                 yield from _below(entry.path, f"{prefix}{entry.name}/", above | {identity}, enters)
-        elif entry.is_file() or entry.is_symlink():
+        elif paths.is_file(entry.path) if entry.is_symlink() else entry.is_file():
             yield Record(printable(prefix + entry.name), entry.path, *paths.size_and_stamp(entry.path))
 
 
@@ -128,18 +129,20 @@ class ListSource(_Files):
 
         Raises:
             FileNotFoundError: the first file, or the folder of another, is not there.
-            ValueError: the list is empty, or has no column `path`.
+            ValueError: the list is empty, has no column `path`, or holds another entry that cannot be.
         """
         is_empty = True
         for path, label, length, modified in self._rows():
+            if "\0" in path:
+                raise ValueError(f"{self.path} names a path with a zero byte, {printable(path)!r}: save it as UTF-8")
             place = path if paths.is_url(path) else paths.join(self.folder, path)
             if is_empty and not paths.exists(place):
                 raise _not_there(place, f"it is the first; a path counts from {self.folder}")
             is_empty = False
-            size = int(length or -1)
+            size = self._length(path, length)
             if not modified and not paths.is_url(place):
                 size, modified = _status(place)
-            yield Record(printable(path), place, size, modified, label or None)
+            yield Record(printable(path), place, size, printable(modified), printable(label) or None)
         if is_empty:
             raise ValueError(f"{self.path} names no pictures")
 
@@ -147,9 +150,21 @@ class ListSource(_Files):
         """The content; see `plugin.datasets.sources.Source`."""
         try:
             return super().read(record)
-        except FileNotFoundError as error:
-            _require_folder(record.place)
+        except OSError as error:
+            _require_gone(record.place, error)
             raise UnreadablePicture("The list names a file that is not there.") from error
+
+    def _length(self, path: str, text: str) -> int:
+        """What the list says of the size of a picture, -1 if it does not.
+
+        Raises:
+            ValueError: it is no size.
+        """
+        if text in ("", "-1"):
+            return -1
+        if not text.isdecimal() or int(text) >= 2**63:
+            raise ValueError(f"{self.path} names {text!r} as the bytes of {path}: give a whole number, or none")
+        return int(text)
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         """Path, label, bytes and modification time of each picture; what is not known is empty."""
@@ -164,29 +179,34 @@ class ListSource(_Files):
             # Past the columns stands an empty value, for those that the list does not have.
             chosen = itemgetter(*(columns.index(name) if name in columns else len(columns) for name in _COLUMNS))
             padding = [""] * (len(columns) + 1)
-            for values in filter(None, reader):
-                row = chosen(values[: len(columns)] + padding[len(values[: len(columns)]) :])
-                if not row[0]:
-                    raise ValueError(f"{self.path} names no path in line {reader.line_num}")
-                yield row
+            try:
+                for values in filter(None, reader):
+                    row = chosen(values[: len(columns)] + padding[len(values[: len(columns)]) :])
+                    if not row[0]:
+                        raise ValueError(f"{self.path} names no path in line {reader.line_num}")
+                    yield row
+            except csv.Error as error:
+                raise ValueError(f"{self.path} cannot be read in line {reader.line_num}: {error}") from error
 
     def _open(self) -> io.TextIOBase:
         if not paths.is_url(self.path):
-            return open(self.path, encoding="utf-8", errors="surrogateescape", newline="")
+            return open(self.path, encoding=_ENCODING, errors="surrogateescape", newline="")
         system, inner = paths.file_system(self.path)
-        return io.TextIOWrapper(system.open(inner, "rb"), encoding="utf-8", errors="surrogateescape", newline="")
+        return io.TextIOWrapper(system.open(inner, "rb"), encoding=_ENCODING, errors="surrogateescape", newline="")
 
 
 def _status(place: str) -> tuple[int, str]:
     try:
         return paths.size_and_stamp(place)
-    except FileNotFoundError:
-        _require_folder(place)
+    except OSError as error:
+        _require_gone(place, error)
         return -1, ""
 
 
-def _require_folder(place: str) -> None:
-    """Refuse to take a disk that is missing for a file that is."""
+def _require_gone(place: str, error: OSError) -> None:
+    """Refuse to take a disk that fails, or is missing, for a file that is not there."""
+    if not isinstance(error, FileNotFoundError) and error.errno != errno.ENAMETOOLONG:
+        raise error
     if not paths.has_folder(place):
         raise _not_there(place, "its folder is not there either")
 

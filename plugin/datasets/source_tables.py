@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -34,7 +35,7 @@ class ParquetSource:
         """The rows in the order of the files; see `plugin.datasets.sources.Source`."""
         for name, path in paths.named(self.pattern):
             file = _parquet_file(path)
-            column, labels = self._columns(path, file.schema_arrow.names)
+            column, labels = self._columns(path, file.schema_arrow)
             stamp = paths.size_and_stamp(path)[1]
             row = 0
             for group in range(file.num_row_groups):
@@ -44,12 +45,17 @@ class ParquetSource:
                     yield Record(f"{name}#{row}", (path, column, group, within, stamp), -1, stamp, label)
                     row += 1
 
-    def _columns(self, path: str, names: Sequence[str]) -> tuple[str, str]:
+    def _columns(self, path: str, schema: Any) -> tuple[str, str]:
         wanted = (self.column,) if self.column else _PICTURE_COLUMNS
-        column = next((name for name in wanted if name in names), None)
+        kinds = {field.name: field.type for field in schema}
+        column = next((name for name in wanted if name in kinds and _may_hold_pictures(kinds[name])), None)
         if column is None:
-            raise ValueError(f"{path} has no column {' or '.join(wanted)} with pictures, but {', '.join(names)}")
-        return column, next((name for name in _LABEL_COLUMNS if name in names), "")
+            found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+            raise ValueError(
+                f"{path} has no column {' or '.join(wanted)} with pictures, which are binary, but {found}: of paths "
+                "write a list (.csv)"
+            )
+        return column, next((name for name in _LABEL_COLUMNS if name in kinds), "")
 
     def read(self, record: Record) -> bytes:
         """The content; see `plugin.datasets.sources.Source`."""
@@ -57,12 +63,26 @@ class ParquetSource:
         return _picture_bytes(_row_group(path, column, group, stamp)[within].as_py())
 
 
+def _may_hold_pictures(kind: Any) -> bool:
+    """Whether a type of Arrow's is bytes, or a structure with a field for them or for a path."""
+    types = require("pyarrow.types", extra="datasets", purpose="a Parquet source")
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    if types.is_struct(kind):
+        return any(kind.get_field_index(name) >= 0 for name in ("bytes", "path"))
+    known = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary, types.is_null)
+    return any(is_kind(kind) for is_kind in known)
+
+
 def _parquet_file(path: str) -> Any:
+    pyarrow = require("pyarrow", extra="datasets", purpose="a Parquet source")
     parquet = require("pyarrow.parquet", extra="datasets", purpose="a Parquet source")
-    if not paths.is_url(path):
-        return parquet.ParquetFile(path)
-    system, inner = paths.file_system(path)
-    return parquet.ParquetFile(system.open(inner, "rb"))
+    try:
+        if not paths.is_url(path):
+            return parquet.ParquetFile(path)
+        system, inner = paths.file_system(path)
+        return parquet.ParquetFile(system.open(inner, "rb"))
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error
 
 
 @lru_cache(maxsize=2)  # rows are asked for in order
@@ -93,10 +113,11 @@ class TarSource:
         """The samples in the order of the files; see `plugin.datasets.sources.Source`."""
         for shard, path in paths.named(self.pattern):
             stamp = paths.size_and_stamp(path)[1]
-            with _open_binary(path) as file, _open_tar(path, file) as tar:
+            with _open_binary(path) as file, _tar_errors(path), tarfile.open(fileobj=file, mode="r:") as tar:
                 members = (member for member in tar if member.isfile() and not _is_hidden(member.name))
                 for key, sample in groupby(members, lambda member: _key(member.name)):
                     yield _sample(path, stamp, f"{shard}/{key}", tar, list(sample))
+                _require_end(tar, file)
 
     def read(self, record: Record) -> bytes:
         """The content; see `plugin.datasets.sources.Source`."""
@@ -130,11 +151,23 @@ def _open_binary(path: str) -> Any:
     return system.open(inner, "rb")
 
 
-def _open_tar(path: str, file: Any) -> tarfile.TarFile:
+@contextmanager
+def _tar_errors(path: str) -> Iterator[None]:
     try:
-        return tarfile.open(fileobj=file, mode="r:")
+        yield
     except tarfile.TarError as error:
         raise ValueError(f"{path} is no tar file that can be read: {error}") from error
+
+
+def _require_end(tar: tarfile.TarFile, file: Any) -> None:
+    """Refuse a tar file of which the rest cannot be read: Python takes any block that is no header for its end.
+
+    Raises:
+        tarfile.ReadError: it is cut off, or damaged in the middle.
+    """
+    file.seek(tar.offset)
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError(f"it is cut off or damaged after {tar.offset} bytes; copy it again")
 
 
 def _key(name: str) -> str:
@@ -159,8 +192,10 @@ class HuggingFaceSource:
     """
 
     def __init__(self, dataset: Any) -> None:
-        library = require("datasets", extra="huggingface", purpose="a Hugging Face data set")
-        if not isinstance(dataset, library.Dataset):
+        # Of objects from elsewhere the package has nothing to say.
+        is_known = any(kind.__module__.partition(".")[0] == "datasets" for kind in type(dataset).__mro__)
+        library = require("datasets", extra="huggingface", purpose="a Hugging Face data set") if is_known else None
+        if library is None or not isinstance(dataset, library.Dataset):
             raise ValueError(
                 f"a {type(dataset).__name__} is no source of pictures: pass a path, a URL or a datasets.Dataset"
             )

@@ -102,11 +102,30 @@ def test_linked_class_folders_are_followed_but_not_in_circles(tmp_path: Path) ->
     draw(tmp_path / "pictures" / "dog" / "2.png", 2)
     (tmp_path / "pictures" / "cat").symlink_to(tmp_path / "elsewhere" / "cats")
     (tmp_path / "pictures" / "dog" / "above").symlink_to(tmp_path / "pictures")
+    (tmp_path / "pictures" / "dog" / "itself").symlink_to("itself")
     (tmp_path / "pictures" / "dog" / "nothing.png").symlink_to(tmp_path / "gone.png")
     explain(tmp_path / "pictures", tmp_path / "maps")
     stored = arrays(tmp_path / "maps")
-    assert stored["file"].tolist() == ["cat/1.png", "dog/2.png", "dog/nothing.png"]
-    assert stored["error"].tolist() == ["", "", "The file is a link that leads nowhere."]
+    assert stored["file"].tolist() == ["cat/1.png", "dog/2.png", "dog/itself", "dog/nothing.png"]
+    assert stored["error"].tolist() == ["", "", *["The file is a link that leads nowhere."] * 2]
+
+
+def test_disk_that_fails_behind_a_link_is_no_link_to_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "1.png").symlink_to(folder / "cat" / "001.png")
+
+    read = Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path.parent.name == "links":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        explain(tmp_path / "links", tmp_path / "maps")
 
 
 def test_folder_that_cannot_be_listed_is_an_error(

@@ -206,7 +206,12 @@ def test_url_that_nothing_speaks_is_refused(url: str, folder: Path, tmp_path: Pa
         ("list.txt", "gone.png\n", "the list names a file that is not there, and it is the first; a path counts from"),
         ("list.csv", "file\na.png\n", "has no column `path`"),
         ("list.csv", "label,path\n\ncat\n", "names no path in line 3"),
+        ("list.csv", "path,bytes\nlist.csv,12.0\n", "list.csv names '12.0' as the bytes of list.csv"),
+        ("list.csv", "path\nlist.csv\n" + "x" * 200_000, "list.csv cannot be read in line 3: field larger"),
+        ("list.txt", "a\0.png\n", "names a path with a zero byte, .*: save it as UTF-8"),
         ("shard.tar", "no tar file at all" * 100, "is no tar file that can be read"),
+        ("shard.tar", "\0" * 10_240, "the source holds no pictures"),
+        ("rows.parquet", "no rows at all", "rows.parquet is no Parquet file that can be read"),
     ],
 )
 def test_sources_that_are_not_what_they_should_be(name: str, content: str, message: str, tmp_path: Path) -> None:
@@ -214,6 +219,52 @@ def test_sources_that_are_not_what_they_should_be(name: str, content: str, messa
     with pytest.raises((ValueError, OSError), match=message):
         explain(str(tmp_path / name), tmp_path / "maps")
     assert not (tmp_path / "maps").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut in a header", "cut in a picture", "header overwritten"])
+def test_a_tar_file_of_which_a_part_is_lost_is_refused(damage: str, folder: Path, tmp_path: Path) -> None:
+    content = write_tar(folder, tmp_path / "shard.tar").read_bytes()
+    with tarfile.open(tmp_path / "shard.tar") as tar:
+        at = tar.getmember("007.png").offset
+    damaged = {
+        "cut in a header": content[: at + 100],
+        "cut in a picture": content[: at + 600],
+        "header overwritten": content[:at] + b"?" * 512 + content[at + 512 :],
+    }
+    (tmp_path / "shard.tar").write_bytes(damaged[damage])
+    with pytest.raises(ValueError, match=r"shard.tar is no tar file that can be read: (it is cut off|unexpected end)"):
+        explain(str(tmp_path / "shard.tar"), tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
+def test_the_column_of_pictures_is_one_that_may_hold_them(folder: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = folder / "cat" / "001.png"
+    columns = {"image": ["cat/001.png"], "bytes": [path.read_bytes()]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    assert explain(str(tmp_path / "rows.parquet"), tmp_path / "maps")["error"].tolist() == [""]
+    parquet.write_table(pyarrow.table({"image": ["cat/001.png"]}), tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"no column image .*but image \(string\): of paths write a list"):
+        explain(str(tmp_path / "rows.parquet"), tmp_path / "other")
+
+
+def test_links_of_a_glob(folder: Path, tmp_path: Path) -> None:
+    (folder / "folder").symlink_to(folder / "cat")
+    (folder / "nothing").symlink_to(folder / "gone")
+    (folder / "picture").symlink_to(folder / "cat" / "001.png")
+    found = explain(str(folder / "*"), tmp_path / "maps")
+    assert found["file"].tolist() == ["nothing", "picture"]
+    assert found["error"].tolist() == ["The file is a link that leads nowhere.", ""]
+    found = explain(str(folder / "**" / "**" / "*.png"), tmp_path / "others")
+    assert len(found["file"]) == len(set(found["file"].tolist())) == 14
+
+
+def test_entries_of_a_list_that_are_no_files(folder: Path, tmp_path: Path) -> None:
+    names = ["pictures/cat/001.png", "pictures/dog", "x" * 5000]
+    (folder / "dog").mkdir()
+    (tmp_path / "list.txt").write_text("\n".join(names), encoding="utf-8-sig")  # with the mark of spreadsheets
+    found = explain(str(tmp_path / "list.txt"), tmp_path / "maps")
+    assert found["error"].tolist() == ["", "It is a folder, and no file.", "The list names a file that is not there."]
 
 
 def test_files_of_a_list_that_are_not_there_are_listed(folder: Path, tmp_path: Path, remote: str) -> None:
