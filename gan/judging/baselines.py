@@ -50,15 +50,15 @@ def best_of_real(result: Result, real: Tensor) -> Tensor:
     """For each run the largest value of its unit at any of the real images `(M, C, H, W)`: `(n,)`."""
     maximizer = result.maximizer
     units = Units(result.targets, len(result), maximizer.activations)
-    first = {repr(target): run for run, target in reversed([*enumerate(result.targets)])}
-    best = {target: torch.full((), -torch.inf) for target in first}
+    first = {key: run for run, key in reversed([*enumerate(units.keys)])}
+    best = {key: torch.full((), -torch.inf) for key in first}
     with evaluating(*maximizer.networks), torch.no_grad():
         for some in real.to(result.images).split(100):
             activations = maximizer.activations(some)
-            for target, run in first.items():
+            for key, run in first.items():
                 values = units.select(activations, torch.full((len(some),), run))
-                best[target] = torch.maximum(best[target].to(values), values.max())
-    return torch.stack([best[repr(target)] for target in result.targets])
+                best[key] = torch.maximum(best[key].to(values), values.max())
+    return torch.stack([best[key] for key in units.keys])
 
 
 def batch_speedup(result: Result) -> float:

@@ -7,7 +7,7 @@ random codes as the ascent cost forward passes, and ascent in pixel space.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -87,10 +87,11 @@ def scorecard(
         for measure in ("agreement", "judge_probability"):
             columns[REAL].pop(measure, None)
     _warn_of_a_weak_judge(columns[REAL])
-    if bench.units.classes is None:
+    others = ~bench.units.is_class
+    if bool(others.any()):
         best = best_of_real(result, bench.real)
         for name, column in columns.items():
-            column["beats_real"] = float((scores[name] >= best).float().mean())
+            column["beats_real"] = float((scores[name] >= best).cpu()[others].float().mean())
     if BEST in columns:
         for column in columns.values():
             column["gain"] = column["score"] / columns[BEST]["score"]
@@ -128,25 +129,26 @@ class _Bench:
         if self.units.classes is not None and self._read.head is None:
             raise ValueError(f"{self._read.name} is {self._read.shape} per image: a judge returns one row of classes")
         self._head = self._read.head or LOGITS
-        self.groups: dict[str, list[int]] = {}
-        for run, target in enumerate(map(repr, result.targets)):
-            self.groups.setdefault(target, []).append(run)
+        self.groups: dict[Hashable, list[int]] = {}
+        for run, key in enumerate(self.units.keys):
+            self.groups.setdefault(key, []).append(run)
         images, labels = images_and_labels(real, result.images.shape[1:])
         self.real, self.labels = images, labels
         self.held_out = torch.empty_like(result.images)
-        self.reference: dict[str, Tensor] = {}
-        for target, runs in self.groups.items():
+        self.reference: dict[Hashable, Tensor] = {}
+        for key, runs in self.groups.items():
             chosen = images
-            if labels is not None and self.units.classes is not None:
+            if labels is not None and self.units.classes is not None and self.units.is_class[runs[0]]:
                 chosen = images[labels == self.units.classes[runs[0]]]
             if len(chosen) < len(runs) + SPARE:
                 raise ValueError(
-                    f"{len(chosen)} real images for target {target} are too few: {len(runs) + SPARE} are needed"
+                    f"{len(chosen)} real images for target {result.targets[runs[0]]!r} are too few: "
+                    f"{len(runs) + SPARE} are needed"
                 )
             self.held_out[runs] = chosen[: len(runs)].to(self.held_out)
-            self.reference[target] = self.describe(chosen[len(runs) :].to(self.held_out))[0]
-        self.between = {target: diversity(found[:1000]) for target, found in self.reference.items()}
-        self.apart = {target: float(neighbour_distances(found).mean()) for target, found in self.reference.items()}
+            self.reference[key] = self.describe(chosen[len(runs) :].to(self.held_out))[0]
+        self.between = {key: diversity(found[:1000]) for key, found in self.reference.items()}
+        self.apart = {key: float(neighbour_distances(found).mean()) for key, found in self.reference.items()}
 
     def describe(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The judge's features `(n, k)` and outputs `(n, classes)`."""
@@ -164,26 +166,27 @@ class _Bench:
         """What can be said of one image per run; means over the targets."""
         features, outputs = self.describe(images)
         found: dict[str, list[float]] = {}
-        for target, runs in self.groups.items():
-            for name, value in self._measure_group(features[runs], target).items():
+        for key, runs in self.groups.items():
+            for name, value in self._measure_group(features[runs], key).items():
                 found.setdefault(name, []).append(value)
         values = {name: sum(numbers) / len(numbers) for name, numbers in found.items() if not math.isnan(sum(numbers))}
         values["least_distinct"] = min(found["distinct"])
         values["score"] = float(scores.mean())
         if self.units.classes is not None:
-            classes = self.units.classes.to(outputs.device)
+            outputs = outputs[self.units.is_class.to(outputs.device)]
+            classes = self.units.classes[self.units.is_class].to(outputs.device)
             chances = class_probabilities(self._head, outputs, classes)
             first = outputs.argmax(dim=1) == classes if outputs.shape[1] > 1 else chances > 0.5
             values["agreement"] = float(first.float().mean())
             values["judge_probability"] = float(chances.mean())
         return values
 
-    def _measure_group(self, features: Tensor, target: str) -> dict[str, float]:
-        reference = self.reference[target]
+    def _measure_group(self, features: Tensor, key: Hashable) -> dict[str, float]:
+        reference = self.reference[key]
         distances, which = nearest(features, reference)
         return {
-            "diversity": diversity(features) / self.between[target],
-            "distance": float(distances.mean()) / self.apart[target],
+            "diversity": diversity(features) / self.between[key],
+            "distance": float(distances.mean()) / self.apart[key],
             "precision": precision(features, reference),
             "distinct": float(len(which.unique())),
         }
@@ -193,4 +196,5 @@ class _Bench:
         if result.stop_at is None:
             return {}
         steps = float(result.steps_taken.float().quantile(0.5))
-        return {"reached": float(result.reached.float().mean()), "median_steps": steps}
+        able = ~torch.as_tensor(result.stop_at).isnan().expand(len(result))  # runs with something to reach
+        return {"reached": float(result.reached[able].float().mean()), "median_steps": steps}

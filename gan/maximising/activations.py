@@ -17,17 +17,14 @@ from plugin.heads import HEADS, LOG_SOFTMAX, LOGITS, find_head
 from plugin.observing import ModuleTrace, describe, find_layer
 
 from .held_noise import Held
+from .separate_rows import ONE_BY_ONE, UNFIT, beside_another, reason_of, refuse_mixed_rows, takes_one
 
 Transform: TypeAlias = Callable[[Tensor], Tensor]
 
 # Under these names networks return what they are for, beside other things.
 _NAMES = ("logits", "sample", "out")
-# By how much rounding may change numbers, as a share of the largest, also in half precision.
-_ROUNDING = 2e-3
 # Layers that PyTorch has a kernel for as a whole.
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-# What a network may raise that does not take its inputs.
-UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
 
 class Called(nn.Module):
@@ -136,6 +133,7 @@ class Activations:
     Attributes:
         shape: of the activations of one image.
         head: one of `HEADS` where the activations are classes, else None.
+        pair: activations of two images that differ `(2, *shape)`.
 
     Raises:
         ValueError: the images do not fit, there is no such layer or head.
@@ -168,7 +166,8 @@ class Activations:
             # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
             with self._held.watching(classifier, name_of(classifier)):
                 found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
-            refuse_mixed_rows(lambda images: self._run(images)[0], _beside_another(example.detach()), self.name)
+            pair = beside_another(example.detach())
+            self.pair = refuse_mixed_rows(lambda images: self._run(images)[0], pair, self.name)
             self.shape = tuple(found.shape[1:])
             classes = self.layer is None and len(self.shape) == 1
             self.head = (head or find_head(found) or _logits_in_doubt()) if classes else None
@@ -318,57 +317,6 @@ class _NotReachedError(ValueError):
 
 class _NoRowsError(ValueError):
     """What the classifier returns has not one row of numbers per image."""
-
-
-# A remedy for a network that treats its rows together.
-ONE_BY_ONE = "pass lambda batch: torch.cat([network(row) for row in batch.split(1)])"
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of an error, or its name."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def takes_one(call: Callable[[], object]) -> bool:
-    """Whether a call with a batch of one row works."""
-    try:
-        call()
-    except UNFIT:
-        return False
-    return True
-
-
-def refuse_mixed_rows(network: Callable[[Tensor], Any], pair: Tensor, name: str) -> None:
-    """Raise where the result for one row depends on the row beside it: runs would not be each on its own.
-
-    Args:
-        network: of rows to results.
-        pair: two rows that differ, `(2, ...)`.
-        name: of the results, for the message.
-
-    Raises:
-        ValueError: it depends, or a batch of another size is not taken.
-    """
-    with torch.no_grad():
-        beside = network(pair)
-        # In a batch of the same size, so that nothing but the other row differs.
-        alone = torch.stack([network(row.expand_as(pair).contiguous())[n] for n, row in enumerate(pair.split(1))])
-    off, size = (values.abs().nan_to_num(0.0, 0.0, 0.0).amax() for values in (beside - alone, alone))
-    if off > _ROUNDING * size:
-        raise ValueError(
-            f"{name} depends for one row of a batch on the others, by up to {float(off):.3g}: look for statistics of "
-            "the batch (batch norm without running ones, softmax or normalisation along the first axis), or "
-            f"{ONE_BY_ONE}"
-        )
-    with torch.no_grad():
-        if not takes_one(lambda: network(pair[:1])):
-            raise ValueError(f"{name} comes for two rows and not for one: trace or export the network for any number")
-
-
-def _beside_another(image: Tensor) -> Tensor:
-    """An image `(1, C, H, W)`, and below it one that differs everywhere `(2, C, H, W)`."""
-    other = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
-    return torch.cat([image, (image + other) / 2])
 
 
 def tensor_of(output: Any) -> Any:

@@ -48,7 +48,7 @@ class AscentSettings:
     """How an ascent runs; the arguments of `ActivationMaximizer.maximize`.
 
     Attributes:
-        stop_at: for all runs, or one for each `(n,)`.
+        stop_at: for all runs, or one for each `(n,)`, NaN where there is nothing to reach.
     """
 
     steps: int
@@ -92,14 +92,14 @@ class Ascent:
         self.tried = tried
         self.codes, self.images = codes.clone(), torch.empty(0)
         self.scores: list[Tensor] = []
-        self.probabilities = torch.zeros(runs) if units.classes is not None else None
+        self.probabilities = torch.full((runs,), torch.nan) if units.classes is not None else None
         self.steps_taken, self.reached = torch.zeros(runs, dtype=torch.int64), torch.zeros(runs, dtype=torch.bool)
         self.silent_steps, self.opened = (torch.zeros(runs, dtype=torch.int64) for _ in range(2))
         self.features: Tensor | None = None
         self.step = 0
         self._active, self._trial = torch.arange(runs), codes.clone()
         # A class is found by the choice of a start: its runs need no leaps.
-        leaps = maximizer.leaps and units.classes is None
+        leaps = ~units.is_class if maximizer.leaps else torch.zeros(runs, dtype=torch.bool)
         self._climb = maximizer.climb(codes.clone(), maximizer.learning_rate, maximizer.rows, leaps)
 
     @property
@@ -175,12 +175,14 @@ class Ascent:
                 "see result.silent, give more candidates=, or init= images that it answers",
                 stacklevel=4,
             )
-        missed = ~self.reached & ~self.silent
-        if self.settings.stop_at is None or not bool(missed.any()):
+        if self.settings.stop_at is None:
             return
-        values = self._reached_by().cpu()
-        wanted = torch.as_tensor(self.settings.stop_at)
-        shown = f"{float(wanted):g}" if wanted.ndim == 0 else f"{float(wanted.min()):.3g} to {float(wanted.max()):.3g}"
+        wanted = torch.as_tensor(self.settings.stop_at).expand(len(self.reached))
+        missed = ~self.reached & ~self.silent & ~wanted.isnan()
+        if not bool(missed.any()):
+            return
+        values, least, most = self._reached_by().cpu(), float(wanted[missed].min()), float(wanted[missed].max())
+        shown = f"{least:g}" if least == most else f"{least:.3g} to {most:.3g}"
         remedy = 'stop_at="data"' if self.probabilities is not None else "another target"
         warnings.warn(
             f"{int(missed.sum())} of {len(missed)} runs did not reach stop_at={shown} in "
@@ -192,7 +194,7 @@ class Ascent:
     def _evaluate(self, codes: Tensor, runs: Tensor) -> Evaluation:
         """Of codes `(m, ...)`, one per run of `runs` `(m,)`."""
         images, score, probability, features = self._blocks(self._evaluate_block, codes, runs)
-        value = self.units.climbed(score)
+        value = self.units.climbed(score, runs)
         if features is not None:
             value = value - self.settings.repulsion * self._likeness(features, runs)
         return Evaluation(images, score.detach(), probability, value)
@@ -217,7 +219,7 @@ class Ascent:
             (values,) = self._blocks(
                 lambda some, which: [select(self.maximizer.activations(some), which)], images, runs
             )
-            return self.units.climbed(values)
+            return self.units.climbed(values, runs)
 
         randoms = [self.randoms[run] for run in runs.tolist()]
         if not found.images.requires_grad:
@@ -268,7 +270,8 @@ class Ascent:
                     f"a unit of {self.maximizer.activations.name} is NaN or infinite at its first image: check the "
                     "classifier's weights and the transform"
                 )
-            if found.probability is not None and not bool(found.probability.isfinite().all()):
+            others = ~self.units.is_class.to(score.device)  # runs that have no probability
+            if found.probability is not None and not bool((found.probability.isfinite() | others).all()):
                 raise ValueError(
                     f"a probability is NaN at its first image, as another class of "
                     f"{self.maximizer.activations.name} is NaN or infinite: check the classifier's weights"
@@ -293,7 +296,10 @@ class Ascent:
 
     def _reached_by(self) -> Tensor:
         """What is compared with `stop_at`: probabilities of classes, values of other units `(n,)`."""
-        return self.scores[-1] if self.probabilities is None else self.probabilities
+        if self.probabilities is None:
+            return self.scores[-1]
+        values = self.scores[-1].to(self.probabilities)
+        return torch.where(self.units.is_class.to(values.device), self.probabilities, values)
 
     def _done(self) -> Tensor:
         """Which of the active runs are to be frozen `(m,)`."""
@@ -306,10 +312,8 @@ class Ascent:
         if self.features is None:
             self.features = torch.zeros(len(self.codes), live.shape[1]).to(live)
         self.features[runs] = live.detach()
-        targets = self.units.targets
-        same = torch.tensor(
-            [[a != b and targets[a] == targets[b] for b in range(len(targets))] for a in runs.tolist()]
-        ).to(live)
+        keys = self.units.keys
+        same = torch.tensor([[a != b and keys[a] == keys[b] for b in range(len(keys))] for a in runs.tolist()]).to(live)
         return ((live @ self.features.T) * same).sum(1) / same.sum(1).clamp(min=1)
 
     def _blocks(self, function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:

@@ -21,12 +21,19 @@ def like_rows(values: Tensor, codes: Tensor) -> Tensor:
 class Climb:
     """The value and the slope at the code of each active run, and the size of its next step along the slope.
 
+    Args:
+        codes: where the runs begin `(m, ...)`.
+        size: of the first step.
+        rows: of a block.
+        leaps: which runs look elsewhere once they are stuck `(m,)`.
+
     Attributes:
         leaping: the runs `(m,)` that are stuck, and look elsewhere in their next step; every other step they do not.
     """
 
-    def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: bool = False) -> None:
-        self.codes, self.slope, self.rows, self.first, self.leaps = codes, torch.zeros_like(codes), rows, size, leaps
+    def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: Tensor) -> None:
+        self.codes, self.slope, self.rows, self.first = codes, torch.zeros_like(codes), rows, size
+        self.leaps = leaps.to(codes.device)
         self.value = torch.full((len(codes),), -torch.inf).to(codes)
         self.norm = torch.zeros_like(self.value)
         # Where a run starts counts as a step that went well.
@@ -40,8 +47,7 @@ class Climb:
             # A leap says nothing of the slope here. Where it went well the run begins anew.
             leapt = torch.where(better, torch.full_like(size, self.first), self.size)
             self.size = torch.where(self.leaping, leapt, size)
-            if self.leaps:
-                self.leaping = ~self.leaping & (self.size < _STUCK * self.first)
+            self.leaping = self.leaps & ~self.leaping & (self.size < _STUCK * self.first)
         rows = like_rows(better, codes)
         self.codes, self.slope = torch.where(rows, codes, self.codes), torch.where(rows, slope, self.slope)
         self.value = torch.where(better, value, self.value)
@@ -49,9 +55,10 @@ class Climb:
 
     def keep(self, rows: Tensor) -> None:
         """Forget the other runs."""
-        self.codes, self.slope, self.value, self.norm, self.size, self.leaping = (
-            values[rows] for values in (self.codes, self.slope, self.value, self.norm, self.size, self.leaping)
+        self.codes, self.slope, self.value, self.norm = (
+            values[rows] for values in (self.codes, self.slope, self.value, self.norm)
         )
+        self.size, self.leaps, self.leaping = (values[rows] for values in (self.size, self.leaps, self.leaping))
 
     def stepped(self) -> Tensor:
         """The codes one step further; a step has as many root mean square units as its size."""
@@ -73,7 +80,7 @@ class Climb:
 class AdamClimb(Climb):
     """Steps by Adam (Kingma and Ba 2015), for values that differ at random from step to step: no step is refused."""
 
-    def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: bool = False) -> None:
+    def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: Tensor) -> None:
         super().__init__(codes, size, rows, leaps)
         self.size = torch.full_like(self.value, size)
         self.mean, self.squares, self.count = torch.zeros_like(codes), torch.zeros_like(codes), 0

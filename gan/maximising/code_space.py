@@ -114,12 +114,29 @@ class CodeSpaceAM(ActivationMaximizer):
         starts where it comes nearest. For another unit more codes are drawn only while it gives all of
         them one value: it is silent.
         """
-        searching = units.classes is not None and self.candidates > 1
-        most = _PATIENCE * self.candidates if self.candidates > 1 else 1
-        count, drawing, total = len(randoms), torch.arange(len(randoms)), 0
-        codes = torch.zeros(count, *self.code_shape).to(self.like)
-        highest, tried = torch.full((count,), -torch.inf).to(codes), torch.zeros(count, dtype=torch.int64)
-        lowest, clear = -highest, self._reachable(units, clear.to(codes)) if searching else clear.to(codes)
+        codes = torch.zeros(len(randoms), *self.code_shape).to(self.like)
+        tried = torch.zeros(len(randoms), dtype=torch.int64)
+        searching = units.is_class & (self.candidates > 1)
+        if bool(searching.any()):
+            clear = self._reachable(units, clear.to(codes))
+        for runs, searches in ((searching, True), (~searching, False)):
+            self._search(units, randoms, clear.to(codes), runs.nonzero().flatten(), searches, codes, tried)
+        return codes, tried
+
+    def _search(
+        self,
+        units: Units,
+        randoms: list[torch.Generator],
+        clear: Tensor,
+        drawing: Tensor,
+        searching: bool,
+        codes: Tensor,
+        tried: Tensor,
+    ) -> None:
+        """Find starts for some runs `drawing`; write them to `codes` `(n, ...)` and how many there were to `tried`."""
+        most, total = _PATIENCE * self.candidates if self.candidates > 1 else 1, 0
+        highest = torch.full((len(codes),), -torch.inf).to(codes)
+        lowest = -highest
         while len(drawing) and total < most:
             at_once = min(1 + total // self.candidates, most - total) if searching else self.candidates
             drawn = random_codes((at_once, *self.code_shape), [randoms[run] for run in drawing], self.like)
@@ -135,7 +152,6 @@ class CodeSpaceAM(ActivationMaximizer):
             tried[drawing] = total
             on = highest < clear if searching else highest <= lowest
             drawing = drawing[on[drawing].cpu()]
-        return codes, tried
 
     def _reachable(self, units: Units, clear: Tensor) -> Tensor:
         """The leads `(n,)`, but none that hardly any random image has; these images are always the same.

@@ -11,18 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .activations import (
-    ONE_BY_ONE,
-    UNFIT,
-    as_module,
-    evaluating,
-    name_of,
-    reason_of,
-    refuse_mixed_rows,
-    takes_one,
-    tensor_of,
-)
+from .activations import as_module, evaluating, name_of, tensor_of
 from .held_noise import Held
+from .separate_rows import ONE_BY_ONE, UNFIT, reason_of, refuse_mixed_rows, takes_one
 
 Range = tuple[float, float]
 UNIT: Range = (0.0, 1.0)

@@ -1,5 +1,6 @@
 """What activation maximisation in code space and in pixel space share: targets, runs, seeds, the loop's two forms."""
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -85,7 +86,8 @@ class ActivationMaximizer:
             seeds: one per run, instead.
             steps: the most that are made.
             stop_at: a run that reaches it is frozen. Of classes it is a probability, 0.99 by default; of other units a
-                value of the unit, by default none: they make all steps. A list has one per run. "data" is what `real`
+                value of the unit, by default none: they make all steps. A list has one per run, None of another
+                unit for none. "data" is what `real`
                 images reach: of a class the median probability of those that belong to it, of other units the largest
                 value.
             least_steps: no run is frozen before so many steps. As a run for a class starts clearly in it, it may reach
@@ -231,13 +233,17 @@ class ActivationMaximizer:
         if real is not None:
             raise ValueError(f'real= is for stop_at="data", and stop_at={stop_at}: leave one of them out')
         if stop_at is None:
-            return self.stop_at if units.classes is not None else None
-        values = torch.as_tensor(stop_at, dtype=torch.float32)
+            if self.stop_at is None or units.classes is None or bool(units.is_class.all()):
+                return self.stop_at if units.classes is not None else None
+            return torch.where(units.is_class, self.stop_at, torch.nan)
+        given = [math.nan if value is None else value for value in stop_at] if isinstance(stop_at, list) else stop_at
+        values = torch.as_tensor(given, dtype=torch.float32)
         if values.ndim and values.shape != (count,):
             raise ValueError(f"stop_at has {len(values)} values for {count} runs: give one, or one per run")
-        if units.classes is not None and not bool(((values > 0) & (values <= 1)).all()):
+        if not bool(((values > 0) & (values <= 1) | ~units.is_class).all()):
             raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
-        if not bool(values.isfinite().all()):
+        # In a list, NaN stands for none.
+        if not bool(values.isfinite().all() if values.ndim == 0 else (values.isfinite() | values.isnan()).all()):
             raise ValueError(f"stop_at={stop_at}: give finite values of the unit, or None")
         return values if values.ndim else float(stop_at)  # type: ignore[arg-type]
 
@@ -315,7 +321,8 @@ def _refuse_repeated(units: Units, seeds: list[int], init: Tensor | None) -> Non
     if init is not None:
         return
     seen = set()
-    for run in zip(map(repr, units.targets), seeds, strict=True):
+    for key, target, seed in zip(units.keys, units.targets, seeds, strict=True):
+        run = key, seed % 2**64  # as a random generator takes it
         if run in seen:
-            raise ValueError(f"seed {run[1]} is given twice for target {run[0]}: both runs would be the same")
+            raise ValueError(f"seed {seed} is given twice for target {target!r}: both runs would be the same")
         seen.add(run)

@@ -27,18 +27,22 @@ def reached_by_data(units: Units, activations: Activations, images: Tensor, labe
     like = next(activations.classifier.parameters(), torch.zeros(())).device
     with evaluating(activations.classifier), torch.no_grad():
         found = [activations(some.to(like)) for some in images.split(100)]
+    reached = [
+        torch.empty(0) if is_class else _largest(units, found, run) for run, is_class in enumerate(units.is_class)
+    ]
     if units.classes is None or units.head is None:
-        return torch.stack([_largest(units, found, run) for run in range(len(units.targets))])
+        return torch.stack(reached)
     chances = probabilities(units.head, torch.cat(found)).cpu()
     if labels is None:
         labels = chances.argmax(dim=1) if chances.shape[1] > 1 else 1 - (chances[:, 0] > 0.5).long()
-    medians = []
-    for unit in units.classes.tolist():
+    for run, unit in enumerate(units.classes.tolist()):
+        if unit < 0:
+            continue
         own = chances[labels.cpu() == unit, unit]
         if not len(own):
             raise ValueError(f'stop_at="data": none of the {len(images)} real images belongs to class {unit}')
-        medians.append(own.quantile(0.5))
-    return torch.stack(medians)
+        reached[run] = own.quantile(0.5)
+    return torch.stack([value.to(chances) for value in reached])
 
 
 def _largest(units: Units, found: list[Tensor], run: int) -> Tensor:

@@ -25,7 +25,7 @@ class Result:
         codes: what they were made of `(n, d)`, or `(n, ...)` as the generator takes them; of `PixelAM` the images.
         scores: the units' values at each step `(steps, n)`; a frozen run repeats its last one. The last row belongs
             to `images`.
-        probabilities: of the classes, at `images` `(n,)`; None where no classes are maximised.
+        probabilities: of the classes, at `images` `(n,)`, NaN of other units; None where no classes are maximised.
         steps_taken: how many steps each run was evaluated at until it was frozen `(n,)`.
         reached: which runs reached `stop_at` `(n,)`.
         tried: of how many random codes the one was chosen that each run started from `(n,)`.
@@ -33,7 +33,8 @@ class Result:
         opened: at how many steps each run found its unit silent, and followed the slope before its ReLU `(n,)`.
         targets: one per run.
         seeds: one per run.
-        stop_at: what a run had to reach, or one value per run `(n,)`; None if there was nothing to reach.
+        stop_at: what a run had to reach, or one value per run `(n,)`, NaN of those with nothing to reach; None if there
+            was nothing to reach.
         step: how many steps were made.
         maximizer: what made it; None of a result that was loaded without one.
 

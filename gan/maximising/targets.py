@@ -8,7 +8,8 @@ depend on how large the maps are. A callable maps activations `(N, ...)` to one 
 
 import operator
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from plugin import heads
 
 from .activations import Activations
 from .objectives import names_channels
+from .separate_rows import refuse_mixed_rows
 
 # Layers whose rows are channels.
 _OF_SIGNALS = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
@@ -26,6 +28,7 @@ _OF_SIGNALS = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
 Index: TypeAlias = tuple[int | slice, ...]
 Unit: TypeAlias = int | Index | Callable[[Tensor], Tensor]
 Target: TypeAlias = Unit | Sequence[Unit] | Tensor | np.ndarray[Any, Any]
+Reader: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class Units:
@@ -38,11 +41,13 @@ class Units:
 
     Attributes:
         targets: one per run, as given, but ints from 0 on.
-        classes: the class of each run `(runs,)`, None unless every run maximises a class.
+        keys: equal for runs of one unit.
+        is_class: which runs maximise a class `(runs,)`.
+        classes: the class of each run `(runs,)`, -1 of a run for another unit; None if no run maximises a class.
 
     Raises:
         TypeError: a target is none of these.
-        ValueError: there is no such unit, or the numbers of targets and runs differ.
+        ValueError: there is no such unit, the numbers of targets and runs differ, or a function mixes rows.
     """
 
     def __init__(self, target: Target, runs: int, activations: Activations) -> None:
@@ -56,15 +61,30 @@ class Units:
             entry if callable(entry) or index is None else index if isinstance(entry, tuple) else _first(index)
             for entry, index in zip(self.targets, indices, strict=True)
         ]
-        plain = [index for index in indices if index is not None and all(isinstance(part, int) for part in index)]
-        self._function = self.targets[0] if callable(target) else None
-        self._indices: Tensor | None = None
-        if len(plain) == runs and len({len(index) for index in plain}) == 1:
-            self._indices = torch.tensor(plain)
-        self._separate = indices
+        self.keys = [key_of(entry) for entry in self.targets]
         self.head = activations.head
-        self.classes = self._indices[:, 0] if self.head is not None and self._indices is not None else None
+        self._plain = [() if index is None or slice in map(type, index) else index for index in indices]
+        classes = torch.tensor([index[0] if self.head is not None and index else -1 for index in self._plain])
+        self.is_class = classes >= 0
+        self.classes = classes if bool(self.is_class.any()) else None
+        self._readers = self._find_readers(indices)
         self._warn_of_positions()
+
+    def _find_readers(self, indices: Sequence[Index | None]) -> list[tuple[Tensor, Reader]]:
+        """Which runs' units `(runs,)` a function reads from activations `(m, ...)` and runs `(m,)`: `(m,)`.
+
+        Each reads a whole block, of which the rows of other units are left: what it gives for a row is rounded in the
+        same way whichever units the others have.
+        """
+        readers: dict[Hashable, Reader] = {}  # by the number of axes of a plain index, or by a unit
+        for index, plain, unit, key in zip(indices, self._plain, self.targets, self.keys, strict=True):
+            if plain and len(plain) not in readers:
+                same = [other if len(other) == len(plain) else (0,) * len(plain) for other in self._plain]
+                readers[len(plain)] = partial(_at, torch.tensor(same))
+            elif not plain and key not in readers:
+                readers[key] = partial(_mean_of, index) if index is not None else self._reader_of(unit)
+        own = [len(plain) if plain else key for plain, key in zip(self._plain, self.keys, strict=True)]
+        return [(torch.tensor([one == key for one in own]), reader) for key, reader in readers.items()]
 
     def select(self, activations: Tensor, runs: Tensor) -> Tensor:
         """The values `(m,)` of the units of some runs.
@@ -73,47 +93,55 @@ class Units:
             activations: `(m, ...)`, one row per value.
             runs: which run's unit is read in each row `(m,)`.
         """
-        if callable(self._function):
-            return self._call(self._function, activations)
-        if self._indices is not None:
-            rows = torch.arange(len(runs), device=activations.device)
-            chosen = self._indices.to(activations.device)[runs.to(activations.device)]
-            values = activations[(rows, *chosen.unbind(1))]
-            return values if values.ndim == 1 else values.flatten(1).mean(dim=1)
-        separate = []
-        for row, run in enumerate(runs.tolist()):
-            index, unit = self._separate[run], self.targets[run]
-            separate.append(
-                self._call(unit, activations[row : row + 1])
-                if callable(unit)
-                else activations[row][index].mean().reshape(1)
-            )
-        return torch.cat(separate)
+        (_, read), *others = self._readers
+        values = read(activations, runs)
+        for owns, read in others:
+            values = torch.where(owns[runs.cpu()].to(values.device), read(activations, runs), values)
+        return values
+
+    def _reader_of(self, unit: Any) -> Reader:
+        """A function of the caller's.
+
+        Raises:
+            ValueError: it returns something else than one value for each row, or mixes rows.
+        """
+        name = f"the target {getattr(unit, '__name__', type(unit).__name__)}"
+        refuse_mixed_rows(lambda rows: self._call(unit, rows), self._activations.pair, name)
+        return lambda activations, _: self._call(unit, activations)
 
     def leads(self, activations: Tensor, runs: Tensor) -> Tensor:
         """By how much a class leads the best other class `(m,)` (`heads.leads`); of other units the values."""
         if self.classes is None or self.head is None:
             return self.select(activations, runs)
-        return heads.leads(self.head, activations, self._classes_of(runs, activations))
+        leads = heads.leads(self.head, activations, self._classes_of(runs, activations))
+        return leads if bool(self.is_class.all()) else self._of_classes(leads, self.select(activations, runs), runs)
 
     def first_leads(self, activations: Tensor) -> Tensor:
         """By how much the most probable class leads the others `(m,)`."""
         assert self.head is not None
         return heads.leads(self.head, activations, activations.argmax(dim=1))
 
-    def climbed(self, values: Tensor) -> Tensor:
-        """What is climbed `(m,)` for the units' values: of classes log odds or logits, else the values."""
-        return values if self.classes is None or self.head is None else heads.climbed(self.head, values)
+    def climbed(self, values: Tensor, runs: Tensor) -> Tensor:
+        """What is climbed `(m,)` for the values of some runs' units: of classes log odds or logits, else the values."""
+        if self.classes is None or self.head is None:
+            return values
+        return self._of_classes(heads.climbed(self.head, values), values, runs)
 
     def probabilities(self, activations: Tensor, runs: Tensor) -> Tensor | None:
-        """The classes' probabilities `(m,)`, whatever the classifier's head is; None without classes."""
+        """The classes' probabilities `(m,)`, whatever the head is, NaN of other units; None without classes."""
         if self.classes is None or self.head is None:
             return None
-        return class_probabilities(self.head, activations.detach(), self._classes_of(runs, activations))
+        found = class_probabilities(self.head, activations.detach(), self._classes_of(runs, activations))
+        return self._of_classes(found, torch.full_like(found, torch.nan), runs)
+
+    def _of_classes(self, values: Tensor, others: Tensor, runs: Tensor) -> Tensor:
+        """Values `(m,)` where a run maximises a class, and others elsewhere."""
+        return torch.where(self.is_class[runs.cpu()].to(values.device), values, others)
 
     def _classes_of(self, runs: Tensor, activations: Tensor) -> Tensor:
+        """The class of each of some runs, 0 of those for another unit."""
         assert self.classes is not None
-        return self.classes.to(activations.device)[runs.to(activations.device)]
+        return self.classes.clamp(min=0).to(activations.device)[runs.to(activations.device)]
 
     def _warn_of_positions(self) -> None:
         """An int is an index into the first axis: where that looks like positions, say so."""
@@ -163,6 +191,27 @@ class Units:
                 f"so the first index is 0 to {shape[0] - 1}"
             )
         return tuple(part if isinstance(part, slice) else part % size for part, size in zip(index, shape, strict=False))
+
+
+def key_of(unit: Unit) -> Hashable:
+    """What is equal for equal units; a function is the same one only as its own class says."""
+    if isinstance(unit, tuple):
+        return tuple((part.start, part.stop, part.step) if isinstance(part, slice) else part for part in unit)
+    return unit if isinstance(unit, Hashable) else id(unit)
+
+
+def _at(indices: Tensor, activations: Tensor, runs: Tensor) -> Tensor:
+    """What each run's index names, of `indices` `(runs, axes)`, in the mean over its positions `(m,)`."""
+    rows = torch.arange(len(runs), device=activations.device)
+    chosen = indices.to(activations.device)[runs.to(activations.device)]
+    values = activations[(rows, *chosen.unbind(1))]
+    return values if values.ndim == 1 else values.flatten(1).mean(dim=1)
+
+
+def _mean_of(index: Index, activations: Tensor, runs: Tensor) -> Tensor:
+    """The mean over what an index with slices names `(m,)`."""
+    values: Tensor = activations[(slice(None), *index)]
+    return values.flatten(1).mean(dim=1)
 
 
 def _first(index: Index) -> Unit:
