@@ -57,7 +57,8 @@ def require_writable(path: str | Path) -> None:
         OSError: `path` is a folder, a file stands in its way, or its folder may not be written to.
     """
     target = Path(path)
-    above = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    absolute = target.absolute()
+    above = next((parent for parent in absolute.parents if os.path.lexists(parent)), absolute)  # the root has none
     found = errno.EISDIR if target.is_dir() else None if above.is_dir() else errno.ENOTDIR
     if found is None and not os.access(above, os.W_OK | os.X_OK):
         found = errno.EACCES

@@ -88,7 +88,8 @@ def pixel_ascent(result: Result) -> Result:
     """Ascent in pixel space for the same targets, seeds and steps."""
     own = result.maximizer
     channels, height, width = result.images.shape[1:]
-    pixel = PixelAM(own.classifier, (channels, height, width), own.activations.layer, own.activations.transform)
+    shape, read = (channels, height, width), own.activations
+    pixel = PixelAM(own.classifier, shape, read.layer, read.transform, head=read.head)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pixel.maximize(result.targets, seeds=result.seeds, steps=len(result.scores), stop_at=result.stop_at)

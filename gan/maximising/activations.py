@@ -23,6 +23,8 @@ Transform: TypeAlias = Callable[[Tensor], Tensor]
 
 # Under these names networks return what they are for, beside other things.
 _NAMES = ("logits", "sample", "out")
+# The types of real numbers that networks compute with.
+TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # Layers that PyTorch has a kernel for as a whole.
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 
@@ -157,7 +159,8 @@ class Activations:
         self._channels_last = True
         types = dict.fromkeys(value.dtype for value in classifier.parameters() if value.is_floating_point())
         # Where there are several, as with batch norm in float32, one of them is that of the images.
-        self._types: list[torch.dtype | None] = [*types] if len(types) == 1 else [None, *types]
+        # A function does not say which it takes.
+        self._types: list[torch.dtype | None] = [*types] if len(types) == 1 else [None, *(types or TYPES)]
         self._type = self._types[0]
         self._held = Held(example.device)
         # Without a graph PyTorch computes these at once, and none of the layers inside runs.

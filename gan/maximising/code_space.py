@@ -7,7 +7,6 @@ from: the ascent makes the classifier certain and leaves the digit unreadable. S
 codes, takes the best, and climbs a few steps from there, under a prior (`gan.maximising.priors`).
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from .activations import Activations, Transform, evaluating, layer_in, placed
 from .batching import in_blocks, rows_of_block
 from .climbing import like_rows
 from .generated import Generated, Range
-from .maximizer import ActivationMaximizer, random_codes
+from .maximizer import ActivationMaximizer, positive, random_codes, whole
 from .priors import Prior, prior_of
 from .targets import Units
 
@@ -89,17 +88,16 @@ class CodeSpaceAM(ActivationMaximizer):
             ValueError: the generator's images do not fit the classifier, there is no such layer, prior or head, the
                 length of codes is not known, or a number is out of range.
         """
-        if candidates < 1:
+        if whole("candidates", candidates) < 1:
             raise ValueError(f"candidates={candidates}: at least one starting code per run is needed")
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
         self.classifier, self.generator = placed(classifier, device), placed(generator, device)
         self.networks = (self.generator, self.classifier)
         self.generated = Generated(
             self.generator, code_size, image_range, self.like, getattr(generator, "code_size", None)
         )
         self.code_shape, self.image_shape = self.generated.code_shape, self.generated.image_shape
-        self.prior, self.candidates, self.learning_rate = prior_of(prior), candidates, learning_rate
+        self.prior, self.candidates = prior_of(prior), candidates
+        self.learning_rate = positive("learning_rate", learning_rate)
         self.noisy = self.prior.noisy
         self.rows = rows_of_block(self.image_shape, self.like.device)
         self.exact = exact

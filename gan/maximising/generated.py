@@ -4,6 +4,8 @@ A generator takes codes `(N, d)`, `(N, d, 1, 1)` as in PyTorch's DCGAN tutorial,
 pixels in [0, 1], in [-1, 1] (a tanh) or in [0, 255]. Which shape fits is tried, which range holds is measured.
 """
 
+import itertools
+import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .activations import as_module, evaluating, name_of, tensor_of
+from .activations import TYPES, as_module, evaluating, name_of, tensor_of
 from .held_noise import Held
 from .separate_rows import ONE_BY_ONE, UNFIT, reason_of, refuse_mixed_rows, takes_one
 
@@ -59,7 +61,9 @@ class Generated:
         self.name = name_of(self.generator)
         self._held = Held(like.device)
         types = [value.dtype for value in self.generator.parameters() if value.is_floating_point()]
-        self._like, self._type = like, types[0] if types else like.dtype
+        # A function does not say which numbers it takes.
+        self._like, self._types = like, types[:1] or [like.dtype, *(kind for kind in TYPES if kind != like.dtype)]
+        self._type = self._types[0]
         sizes = _sizes(code_size if code_size is not None else own_size, self.name)
         with self._held.watching(self.generator, self.name):
             self.code_shape, self.example = self._try(sizes)
@@ -67,11 +71,8 @@ class Generated:
         self.image_shape = tuple(self.example.shape[1:])
         self.image_range: Range | None = UNIT
         if image_range is not None:
-            low, high = image_range
-            if not low < high:
-                raise ValueError(f"image_range={image_range}: give the generator's black and white, such as (-1, 1)")
-            self.image_range = float(low), float(high)
-            self._warn_of_clipping(float(low), float(high))
+            self.image_range = _checked_range(image_range)
+            self._warn_of_clipping(*self.image_range)
         else:
             self.image_range = self._measure()
         self.example = self._scaled(self.example)
@@ -93,9 +94,13 @@ class Generated:
         return (images if self.image_range == UNIT else (images - low) / (high - low)).clamp(0, 1)
 
     def _try(self, shapes: list[tuple[int, ...]]) -> tuple[tuple[int, ...], Tensor]:
-        """The first shape of codes that the generator takes, and the image `(1, C, H, W)` of the code 0."""
+        """The first shape of codes that the generator takes, and the image `(1, C, H, W)` of the code 0.
+
+        The type of their numbers is found as well.
+        """
         problem: Exception | None = None
-        for shape in shapes:
+        for kind, shape in itertools.product(self._types, shapes):
+            self._type = kind
             with evaluating(self.generator), torch.no_grad():
                 try:
                     # Of two codes: a generator that drops or mixes up rows is found out.
@@ -165,6 +170,20 @@ class Generated:
             stacklevel=4,
         )
         return found
+
+
+def _checked_range(image_range: Range) -> Range:
+    """
+    Raises:
+        ValueError: it is not two finite numbers, the smaller one first.
+    """
+    try:
+        low, high = map(float, image_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"image_range={image_range}: give the generator's black and white, such as (-1, 1)")
+    return low, high
 
 
 def _sizes(size: object, name: str) -> list[tuple[int, ...]]:

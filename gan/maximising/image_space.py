@@ -6,7 +6,6 @@ x(s) is an image written in a space (`gan.maximising.spaces`), t a random view o
 is that of `CodeSpaceAM`, with Adam's steps: a value that depends on the view says nothing of a single step.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from .activations import Activations, Transform, layer_in, placed
 from .batching import rows_of_large
 from .climbing import AdamClimb
-from .maximizer import ActivationMaximizer, check_shape, random_codes
+from .maximizer import ActivationMaximizer, check_shape, positive, random_codes
 from .spaces import Maco, Shape, Space, space_of
 from .targets import Units
 from .views import LUCID, MACO, WIDE, Views
@@ -84,9 +83,8 @@ class ImageSpaceAM(ActivationMaximizer):
         self.image_shape, self.code_shape = tuple(image_shape), self.space.code_shape
         self.input_size, self.transform = input_size or (image_shape[1], image_shape[2]), transform
         self.views = views if views is not None else views_of(self.space, self.image_shape)
-        self.learning_rate = self.space.learning_rate if learning_rate is None else learning_rate
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
+        own_rate = self.space.learning_rate if learning_rate is None else learning_rate
+        self.learning_rate = positive("learning_rate", own_rate)
         self.rows = rows_of_large(self.like.device)
         self.exact = exact
         self._refuse_other_space()

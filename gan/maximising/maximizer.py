@@ -206,7 +206,12 @@ class ActivationMaximizer:
         real: Reals | None,
     ) -> Ascent:
         """Everything that can be refused is refused here, before the first step."""
-        count = self._count(target, runs, seeds, init)
+        init = None if init is None else self._checked(init)
+        try:
+            seeds = None if seeds is None else [*seeds]
+        except TypeError as error:
+            raise TypeError(f"seeds={seeds!r}: give one whole number for each run") from error
+        count = self._count(target, None if runs is None else whole("runs", runs), seeds, init)
         if seeds is None:
             seeds = range(whole("seed", seed), whole("seed", seed) + count)
         numbers = [whole("a seed", number) for number in seeds]
@@ -218,7 +223,7 @@ class ActivationMaximizer:
         if init is None:
             codes, tried = self.start(units, randoms, _clear(wanted, count, of_data=isinstance(stop_at, str)))
         else:
-            codes, tried = self._checked(init), torch.ones(count, dtype=torch.int64)
+            codes, tried = init, torch.ones(count, dtype=torch.int64)
         return Ascent(self, units, codes, tried, numbers, randoms, settings)
 
     def _wanted(
@@ -236,7 +241,9 @@ class ActivationMaximizer:
             if self.stop_at is None or units.classes is None or bool(units.is_class.all()):
                 return self.stop_at if units.classes is not None else None
             return torch.where(units.is_class, self.stop_at, torch.nan)
-        given = [math.nan if value is None else value for value in stop_at] if isinstance(stop_at, list) else stop_at
+        given = stop_at
+        if isinstance(stop_at, (list, tuple)):
+            given = [math.nan if value is None else value for value in stop_at]
         values = torch.as_tensor(given, dtype=torch.float32)
         if values.ndim and values.shape != (count,):
             raise ValueError(f"stop_at has {len(values)} values for {count} runs: give one, or one per run")
@@ -249,7 +256,7 @@ class ActivationMaximizer:
 
     def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
         """How many runs are asked for."""
-        if runs is not None and whole("runs", runs) < 1:
+        if runs is not None and runs < 1:
             raise ValueError(f"runs={runs}: at least one run is needed")
         asked = {
             "runs": runs,
@@ -291,6 +298,22 @@ def whole(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError as error:
         raise TypeError(f"{name}={value!r}: give a whole number") from error
+
+
+def positive(name: str, value: Any) -> float:
+    """A number above 0.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is 0, negative, infinite or NaN.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}={value!r}: give a number") from error
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name}={value}: it must be above 0, and finite")
+    return number
 
 
 def check_shape(name: str, shape: Sequence[int], axes: Sequence[str]) -> None:

@@ -89,8 +89,10 @@ def direction(vector: "Tensor | np.ndarray[Any, Any] | Sequence[float]", cosine_
             elsewhere gain less (Olah et al. 2017).
 
     Raises:
-        ValueError: the vector is 0, or holds NaN or infinite numbers.
+        ValueError: the vector is 0, or holds NaN or infinite numbers, or the power is negative or infinite.
     """
+    if not 0 <= cosine_power < math.inf:
+        raise ValueError(f"cosine_power={cosine_power}: give a finite number, 0 for none")
     found = torch.as_tensor(vector).detach().flatten().float()
     if not bool(found.isfinite().all()) or not bool(found.any()):
         raise ValueError("a direction is 0, or holds NaN or infinite numbers: give one that points somewhere")

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .activations import Activations, Transform, layer_in, placed
 from .batching import rows_of_block
-from .maximizer import ActivationMaximizer, check_shape, random_codes
+from .maximizer import ActivationMaximizer, check_shape, positive, random_codes
 from .targets import Units
 
 
@@ -74,13 +74,11 @@ class PixelAM(ActivationMaximizer):
         for name, number in numbers.items():
             if not 0 <= number < math.inf:
                 raise ValueError(f"{name}={number}: it must not be negative, and finite")
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"learning_rate={learning_rate}: it must be above 0, and finite")
         check_shape("image_shape", image_shape, ("channels", "height", "width"))
         self.classifier = placed(classifier, device)
         self.networks = (self.classifier,)
         self.code_shape = self.image_shape = tuple(image_shape)
-        self.learning_rate = learning_rate
+        self.learning_rate = positive("learning_rate", learning_rate)
         self.decay, self.variation, self.jitter, self.contrast = decay, variation, jitter, contrast
         self.rows = rows_of_block(image_shape, self.like.device)
         self.exact = exact

@@ -502,6 +502,8 @@ def test_the_callers_grad_mode_does_not_matter(am: CodeSpaceAM) -> None:
         ({"target": 0, "repulsion": -1.0}, "repulsion=-1.0"),
         ({"target": 0, "repulsion": math.nan}, "repulsion=nan"),
         ({"target": 0, "init": torch.zeros(2, 5)}, r"init has shape \(2, 5\): codes are \(runs, 6\)"),
+        ({"target": 0, "runs": 2, "stop_at": [None, 0.5]}, r"stop_at=\[None, 0.5\]: of a class it is a probability"),
+        ({"target": 0, "init": 3.0}, r"init has shape \(\): codes are \(runs, 6\)"),
         ({"target": 0, "init": torch.full((2, 6), math.nan)}, "init holds NaN"),
         ({"target": lambda logits: logits}, r"returned \(\d+, 4\) for \d+ images"),
     ],

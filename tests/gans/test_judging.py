@@ -147,6 +147,18 @@ def test_units_of_layers_are_judged_without_classes(real: tuple[Tensor, Tensor])
     assert card["beats_real"][REAL] == 0.0  # the best real image is not among those held out
 
 
+def test_the_pixel_baseline_reads_the_outputs_as_the_runs_do(real: tuple[Tensor, Tensor]) -> None:
+    network = brighter_half(1.0)
+
+    def by_hand(images: Tensor) -> Tensor:
+        """Sigmoids, which nothing tells from logits."""
+        return 1 / (1 + (-1 - network(images)).exp())
+
+    result = CodeSpaceAM(by_hand, Stripes(), head="sigmoid").maximize(1, runs=4, steps=20)
+    card = scorecard(result, brighter_half(0.2), real, baselines=[PIXEL])
+    assert card["reached"] == {OWN: 1.0, PIXEL: 1.0}
+
+
 def test_real_images_come_in_several_forms(real: tuple[Tensor, Tensor]) -> None:
     result = CodeSpaceAM(brighter_half(1.0), Stripes()).maximize(1, runs=4, steps=5)
     rounded = (real[0] * 255).round() / 255

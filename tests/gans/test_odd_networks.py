@@ -231,11 +231,36 @@ def test_weights_that_were_made_in_inference_mode() -> None:
         ({"steps": 3.5}, "steps=3.5: give a whole number"),
         ({"seeds": [0.2, 0.7, 0.9]}, "a seed=0.2: give a whole number"),
         ({"runs": "3"}, "runs='3': give a whole number"),
+        ({"seeds": 3}, "seeds=3: give one whole number for each run"),
     ],
 )
 def test_numbers_that_are_not_whole_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         CodeSpaceAM(classifier(), Drawing()).maximize(1, **{**RUNS, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"candidates": 1.5}, "candidates=1.5: give a whole number"),
+        ({"learning_rate": None}, "learning_rate=None: give a number"),
+        ({"image_range": (0, torch.inf)}, r"image_range=\(0, inf\): give the generator's black and white"),
+        ({"image_range": (-1, 0, 1)}, r"image_range=\(-1, 0, 1\): give the generator's black and white"),
+    ],
+)
+def test_options_of_another_kind_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        CodeSpaceAM(classifier(), Drawing(), **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:.*did not reach stop_at")
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_functions_of_networks_of_other_number_types_are_given_theirs(kind: torch.dtype) -> None:
+    networks = classifier().to(kind), Drawing().to(kind)
+    expected = CodeSpaceAM(*networks).maximize(1, runs=2, steps=3)
+    given = CodeSpaceAM(lambda images: networks[0](images), lambda codes: networks[1](codes), code_size=6)
+    found = given.maximize(1, runs=2, steps=3)
+    torch.testing.assert_close(found.images.float(), expected.images.float())
 
 
 def test_what_would_not_be_heeded_is_refused() -> None:
@@ -299,7 +324,13 @@ def test_objectives_that_mean_nothing_are_refused() -> None:
     for wrong in (lambda: channel(1) * channel(2), lambda: "2" * channel(1), lambda: channel(1.5)):  # type: ignore
         with pytest.raises(TypeError, match=r"give a number|cannot be interpreted as an integer"):
             wrong()
-    for useless in (lambda: channel(1) / 0, lambda: torch.nan * channel(1), lambda: direction(np.zeros(3))):
+    useless_ones = (
+        lambda: channel(1) / 0,
+        lambda: torch.nan * channel(1),
+        lambda: direction(np.zeros(3)),
+        lambda: direction([1.0], cosine_power=-1),
+    )
+    for useless in useless_ones:
         with pytest.raises(ValueError, match=r"another number|a finite number|points somewhere"):
             useless()
 

@@ -128,8 +128,9 @@ def test_a_file_that_cannot_be_is_refused_before_the_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.gif").mkdir()
     (tmp_path / "m.png").mkdir()
-    assert main([*command, "m.gif" if command[-1] == "--gif" else "m.png"]) == 2
-    assert "cannot be written (Is a directory): give another name" in capsys.readouterr().err
+    for name in ("m.gif",) if command[-1] == "--gif" else ("m.png", "/"):
+        assert main([*command, name]) == 2
+        assert "cannot be written (Is a directory): give another name" in capsys.readouterr().err
 
 
 def test_a_classifier_measures_on_the_classes_that_it_learns(tmp_path: Path) -> None:
