@@ -136,6 +136,7 @@ class Activations:
         shape: of the activations of one image.
         head: one of `HEADS` where the activations are classes, else None.
         pair: activations of two images that differ `(2, *shape)`.
+        held: the context of its forward passes.
 
     Raises:
         ValueError: the images do not fit, there is no such layer or head.
@@ -162,12 +163,12 @@ class Activations:
         # A function does not say which it takes.
         self._types: list[torch.dtype | None] = [*types] if len(types) == 1 else [None, *(types or TYPES)]
         self._type = self._types[0]
-        self._held = Held(example.device)
+        self.held = Held(example.device)
         # Without a graph PyTorch computes these at once, and none of the layers inside runs.
         self._fuses = any(isinstance(module, _FUSED) for module in classifier.modules())
         with evaluating(classifier):
             # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
-            with self._held.watching(classifier, name_of(classifier)):
+            with self.held.watching(classifier, name_of(classifier)):
                 found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
             pair = beside_another(example.detach())
             self.pair = refuse_mixed_rows(lambda images: self._run(images)[0], pair, self.name)
@@ -190,7 +191,7 @@ class Activations:
         if self.layer is not None:
             found = self._run(images)[0]
             return found
-        with self._held:
+        with self.held:
             found = tensor_of(self.classifier(self.prepare(images)))
         return found
 
@@ -272,7 +273,7 @@ class Activations:
         weighted: list[nn.Module] = []
         output = None
         try:
-            with self._held, ModuleTrace(enter, leave):
+            with self.held, ModuleTrace(enter, leave):
                 output = self.classifier(self.prepare(images))
         except _Reached:
             pass

@@ -4,6 +4,9 @@ Kernels choose by the shape of a batch in which order they add. What a network s
 its last digits between batches of 1, 16 and 160, and an ascent, which asks again and again which of two values is
 larger, makes whole steps of them. In blocks of one size the same kernels run on the same shapes, always. The price is
 that a single small image is computed as often as fill a block; where nobody compares runs, blocks need not be filled.
+
+Some kernels round a row by its place in the batch, too: a linear layer from 50 to 10 numbers in one way in even rows
+and in another in odd ones. Networks with such a layer are computed one image at a time.
 """
 
 import math
@@ -30,6 +33,25 @@ def rows_of_block(image_shape: Sequence[int], device: torch.device) -> int | Non
 def rows_of_large(device: torch.device) -> int:
     """How many images make a block where each of them takes long: a single run must not pay for many."""
     return 1 if device.type == "cpu" else LARGE_ELSEWHERE
+
+
+def depends_on_place(function: Callable[[Tensor], Tensor], batch: Tensor) -> bool:
+    """Whether what a function gives for a row, or its slope there, changes with the row's place in the batch.
+
+    Args:
+        function: of batches, with a graph.
+        batch: rows that differ `(n, ...)`.
+    """
+    found: list[list[Tensor]] = []
+    for rows in (batch, batch.roll(1, 0)):
+        inputs = rows.detach().requires_grad_()
+        values = function(inputs)
+        weights = torch.randn(values.shape[1:], generator=torch.Generator().manual_seed(0)).to(values)
+        slopes = []
+        if values.requires_grad:
+            slopes = [*torch.autograd.grad((values * weights).sum(), inputs, allow_unused=True)]
+        found.append([part.detach().nan_to_num() for part in (values, *slopes) if part is not None])
+    return not all(torch.equal(first.roll(1, 0), second) for first, second in zip(*found, strict=True))
 
 
 def in_blocks(

@@ -103,6 +103,11 @@ class CodeSpaceAM(ActivationMaximizer):
         self.exact = exact
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, transform, self.generated.example, head)
+        self.settle_rows()
+
+    @property
+    def draws(self) -> bool:
+        return super().draws or self.generated.held.draws
 
     def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
         """For a class the first code that is clearly of it, for another unit the best; and how many there were.

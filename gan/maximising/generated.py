@@ -41,6 +41,7 @@ class Generated:
         code_shape: of one code.
         image_shape: (C, H, W).
         image_range: the values that become 0 and 1; None where images are used as they are.
+        held: the context of its forward passes.
 
     Raises:
         ValueError: the length of codes is not known or does not fit, or what is made are no images.
@@ -59,13 +60,13 @@ class Generated:
     ) -> None:
         self.generator = as_module(generator)
         self.name = name_of(self.generator)
-        self._held = Held(like.device)
+        self.held = Held(like.device)
         types = [value.dtype for value in self.generator.parameters() if value.is_floating_point()]
         # A function does not say which numbers it takes.
         self._like, self._types = like, types[:1] or [like.dtype, *(kind for kind in TYPES if kind != like.dtype)]
         self._type = self._types[0]
         sizes = _sizes(code_size if code_size is not None else own_size, self.name)
-        with self._held.watching(self.generator, self.name):
+        with self.held.watching(self.generator, self.name):
             self.code_shape, self.example = self._try(sizes)
         self._refuse_mixed_rows()
         self.image_shape = tuple(self.example.shape[1:])
@@ -82,7 +83,7 @@ class Generated:
         return self._scaled(self._draw(codes))
 
     def _draw(self, codes: Tensor) -> Tensor:
-        with self._held:
+        with self.held:
             images: Tensor = tensor_of(self.generator(codes.to(self._type)))
         return images
 

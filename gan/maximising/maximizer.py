@@ -12,9 +12,9 @@ from torch.nn.parameter import is_lazy
 from plugin.seeds import random_generator
 
 from ..reals import Reals, images_and_labels
-from .activations import Activations
+from .activations import Activations, evaluating
 from .ascent import Ascent, AscentSettings
-from .batching import in_blocks
+from .batching import ON_CPU, depends_on_place, in_blocks
 from .climbing import Climb
 from .reached import reached_by_data
 from .results import Result
@@ -190,6 +190,21 @@ class ActivationMaximizer:
     def blocks(self, function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:
         """What a function of batches gives, computed in blocks (`gan.maximising.batching`)."""
         return in_blocks(function, *batches, rows=self.rows, filled=self.exact)
+
+    def settle_rows(self) -> None:
+        """Compute images one by one where the networks' kernels round a row by its place in a block."""
+        # Elsewhere kernels may add in another order each time, and a block saves too much; noise is told of.
+        if not self.exact or self.rows == 1 or self.like.device.type != "cpu" or self.draws:
+            return
+        with evaluating(*self.networks):
+            codes = random_codes((self.rows or ON_CPU, *self.code_shape), [random_generator(0)], self.like)[0]
+            if depends_on_place(lambda some: self.activations(self.render(some)), codes):
+                self.rows = 1
+
+    @property
+    def draws(self) -> bool:
+        """Whether a network draws random numbers in its forward pass (`gan.maximising.held_noise`)."""
+        return self.activations.held.draws
 
     @torch.inference_mode(False)
     def _prepare(

@@ -85,6 +85,7 @@ class PixelAM(ActivationMaximizer):
         example = torch.full((1, *image_shape), 0.5).to(self.like)
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, transform, example, head)
+        self.settle_rows()
 
     def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
         noise = random_codes(self.code_shape, randoms, self.like)

@@ -85,6 +85,22 @@ def test_statistics_of_the_batch_are_refused_with_a_remedy_that_works() -> None:
     assert_unchanged(before, networks[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*did not reach stop_at")
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("width", "classes"), [(50, 10), (63, 5), (5, 16)])
+def test_the_place_of_a_run_in_a_batch_does_not_count(width: int, classes: int, kind: torch.dtype) -> None:
+    """Kernels of linear layers of these sizes round rows by their place in the batch."""
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, classes)
+    network, drawing = nn.Sequential(*layers).to(kind).eval(), generator().to(kind)
+    for am in (CodeSpaceAM(network, drawing, code_size=6), PixelAM(network, SHAPE)):
+        batch = am.maximize(1, runs=6, steps=8)
+        for run in range(6):
+            single = am.maximize(1, runs=1, seed=run, steps=8)
+            assert torch.equal(single.images[0], batch.images[run])
+            assert torch.equal(single.scores[:, 0], batch.scores[:, run])
+
+
 @pytest.mark.parametrize(
     ("size", "told"), [(1, "takes one .* at a time .*pass lambda batch"), (2, "for two .* not for")]
 )
