@@ -1,7 +1,7 @@
 """Folders of pictures as they lie on disks: in class folders or not, in splits or not, of any format."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,8 +112,25 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 def _pictures(root: Path) -> list[Path]:
     """The files below a folder whose names end like a picture's; none that is hidden, as macOS's `._a.png`."""
-    found = (path for path in root.rglob("*") if path.suffix.lower() in PICTURES)
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
+    return sorted(path for path in _visible_files(root, frozenset()) if path.suffix.lower() in PICTURES)
+
+
+def _visible_files(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """The files below a folder, also behind links to folders; `above` are those that it lies in, by device and number.
+
+    Class folders are often links to those of a larger data set.
+    """
+    status = folder.stat()
+    identity = status.st_dev, status.st_ino
+    if identity in above:  # a link to a folder that it lies in
+        return
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _visible_files(path, above | {identity})
+        else:
+            yield path
 
 
 def _class(root: Path, file: Path) -> str:

@@ -1,6 +1,8 @@
 """Training of the classifiers in `gan.classifiers`: reproducible from a seed, and resumable within an epoch."""
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from tqdm import tqdm
 
 from plugin.devices import choose_device
 from plugin.files import require_writable
-from plugin.models.checkpoints import save_checkpoint
+from plugin.models.checkpoints import read_metadata, save_checkpoint
 from plugin.models.training_runs import Checkpoints, TrainingFile
 from plugin.seeds import global_states, random_generator, seeded, set_global_states
 from plugin.statistics import accuracy
@@ -69,7 +71,7 @@ def train_classifier(
 
     Raises:
         ValueError: the images have no labels, the two splits differ in shape or classes, a number is out of range, or
-            an unfinished training of this name has other settings or images.
+            a training of this name, finished or not, has other settings or images.
         FloatingPointError: the training diverged; the last checkpoint stays.
         OSError: a file cannot be written, as on a full disk; the last checkpoint stays.
 
@@ -96,22 +98,24 @@ def train_classifier(
     if kind not in CLASSIFIERS:
         raise ValueError(f"unknown classifier {kind!r}: choose one of {', '.join(CLASSIFIERS)}")
     require_writable(path)
+    metadata: dict[str, Any] = {
+        "architecture": kind,
+        "image_shape": train.image_shape,
+        "classes": train.classes,
+        "data": train.name,
+        "images": train.sha256(),
+        "seed": seed,
+        "epochs": epochs,
+        "mirror": mirror,
+    }
+    _refuse_another(Path(path), metadata)
     place = choose_device(device)
     with seeded(seed, place):  # dropout draws from the global generators
         trainer = ClassifierTrainer(unfinished(path), train, kind, epochs, seed, place, mirror)
         trainer.resume()
         trainer.run()
     classifier = trainer.classifier
-    metadata: dict[str, Any] = {
-        "architecture": kind,
-        "image_shape": train.image_shape,
-        "classes": train.classes,
-        "data": train.name,
-        "seed": seed,
-        "epochs": epochs,
-        "mirror": mirror,
-        "torch": torch.__version__,
-    }
+    metadata["torch"] = torch.__version__
     state = {
         name: value.half().float() if value.is_floating_point() else value
         for name, value in classifier.state_dict().items()
@@ -122,6 +126,29 @@ def train_classifier(
     save_checkpoint(path, classifier, metadata)
     trainer.file.path.unlink(missing_ok=True)
     return metadata
+
+
+def _refuse_another(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Keep the classifier of another training from being replaced.
+
+    Raises:
+        ValueError: the file is one, or something else.
+    """
+    if not path.exists():
+        return
+    try:
+        stored = read_metadata(path)
+    except Exception as error:  # whatever its parser meets in a file of another kind
+        raise ValueError(f"{path} is there, and no classifier ({type(error).__name__}): give another folder") from error
+    now = json.loads(json.dumps(metadata))
+    images = now.pop("images")
+    # What a version before this one did not store is not known to differ.
+    other = [name for name, value in now.items() if name in {"architecture", *stored} and stored.get(name) != value]
+    if other:
+        told = ", ".join(f"{name}={stored.get(name)!r} instead of {now[name]!r}" for name in other)
+        raise ValueError(f"{path} is of another training, with {told}: give its settings, or another folder")
+    if stored.get("images", images) != images:
+        raise ValueError(f"{path} is of a training with other images: give these, or another folder")
 
 
 def unfinished(path: str | Path) -> Path:
@@ -154,7 +181,11 @@ class ClassifierTrainer:
         self.optimizer = torch.optim.AdamW(
             self.classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=device.type != "mps"
         )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 2e-3, total_steps=self.steps, pct_start=0.2)
+        # PyTorch divides by the number of steps that the rate rises after the first one, which is 0 of 5.
+        rise = 0.2 if self.steps != 5 else 0.4
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, 2e-3, total_steps=self.steps, pct_start=rise
+        )
 
     def resume(self) -> None:
         """Go on where the training of the file stopped, if there is one.

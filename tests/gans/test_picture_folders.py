@@ -39,6 +39,22 @@ def test_hidden_files_are_left_out_and_broken_ones_told(tmp_path: Path) -> None:
         assert len(read(tmp_path, train=True)) == 1
 
 
+def test_class_folders_may_be_links_but_not_in_circles(tmp_path: Path) -> None:
+    for value, name in enumerate(("ant", "bee", "cat")):
+        picture(tmp_path / "all" / name / "0.png", value)
+    (tmp_path / "some").mkdir()
+    for name in ("ant", "cat"):
+        (tmp_path / "some" / name).symlink_to(tmp_path / "all" / name)
+    (tmp_path / "all" / "ant" / "above").symlink_to(tmp_path / "all")
+    found = read(tmp_path / "some", train=True)
+    assert (found.classes, len(found)) == (("ant", "ant/above/bee", "ant/above/cat", "cat"), 4)
+    (tmp_path / "all" / "ant" / "above").unlink()
+    (tmp_path / "all" / "ant" / "itself.png").symlink_to("itself.png")
+    with pytest.warns(UserWarning, match="1 of 3 pictures are left out"):
+        found = read(tmp_path / "some", train=True)
+    assert (found.classes, len(found)) == (("ant", "cat"), 2)
+
+
 @pytest.mark.parametrize("test", ["test", "val", "validation"])
 def test_both_splits_have_the_classes_of_the_training(test: str, tmp_path: Path) -> None:
     for value, name in enumerate(("ant", "bee", "cat")):

@@ -133,6 +133,34 @@ def test_a_file_that_cannot_be_is_refused_before_the_work(
         assert "cannot be written (Is a directory): give another name" in capsys.readouterr().err
 
 
+def test_the_classifier_of_another_training_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "judge.safetensors"
+    train_classifier(path, noise(), noise(), "judge", epochs=1)
+    content = path.read_bytes()
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"epochs": 2}, "with epochs=1 instead of 2: give its settings, or another folder"),
+        ({"seed": 3}, "with seed=0 instead of 3"),
+        ({"mirror": True}, "with mirror=False instead of True"),
+        ({"kind": "classifier"}, "with architecture='judge' instead of 'classifier'"),
+        ({"train": noise(side=12), "test": noise(side=12)}, r"with image_shape=\[1, 8, 8\] instead of \[1, 12, 12\]"),
+        ({"train": noise(seed=1)}, "is of a training with other images"),
+    ]
+    for settings, message in others:
+        with pytest.raises(ValueError, match=message):
+            train_classifier(path, **{"train": noise(), "test": noise(), "kind": "judge", "epochs": 1, **settings})
+    (tmp_path / "notes.safetensors").write_text("remember the milk")
+    with pytest.raises(ValueError, match="is there, and no classifier"):
+        train_classifier(tmp_path / "notes.safetensors", noise(), noise())
+    assert path.read_bytes() == content
+    train_classifier(path, noise(), noise(), "judge", epochs=1)
+    assert path.read_bytes() == content
+
+
+def test_few_images_are_learnt_in_any_number_of_steps(tmp_path: Path) -> None:
+    for epochs in range(1, 8):  # of one step each
+        train_classifier(tmp_path / f"{epochs}.safetensors", noise(), noise(), "judge", epochs=epochs)
+
+
 def test_a_classifier_measures_on_the_classes_that_it_learns(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"of 2 classes, those to measure on .* of 3: give two splits"):
         train_classifier(tmp_path / "c.safetensors", noise(), noise(classes=("a", "b", "c")))
