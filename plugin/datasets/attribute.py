@@ -101,14 +101,16 @@ def attribute_dataset(
     >>> report.maps, report.left
     (1, 0)
     """
-    sink = _open_sink(str(out), keep)  # before a network is downloaded and a folder is listed
-    rows = block_rows or (batch_size if isinstance(sink, ZarrSink) else max(_PARQUET_ROWS, batch_size))
+    out = paths.of_this_machine(str(out))
+    sink = _open_sink(out, keep)  # before a network is downloaded and a folder is listed
+    usual = batch_size if isinstance(sink, ZarrSink) else max(_PARQUET_ROWS, batch_size)
+    rows = usual if block_rows is None else block_rows
     _check_numbers(batch_size=batch_size, workers=workers, block_rows=rows, actors=1 if actors is None else actors)
     limit, share = ErrorLimit(max_errors), _share(engine)
     if actors is not None and engine != "ray":
         raise ValueError(f"actors = {actors} is of the engine ray: choose it, or leave actors out")
     if not resume:
-        _refuse_to_resume(str(out), share)
+        _refuse_to_resume(out, share)
     pictures = open_source(source)
     if next(iter(pictures.records()), None) is None:  # before a network is loaded
         raise ValueError("the source holds no pictures: give another --data")
@@ -120,7 +122,7 @@ def attribute_dataset(
         if target == "label":
             labels = Labels(pictures.records(), explain.model.classes, explain.row_shapes["logits"][0])
         blocks = sink.begin(Plan(explain.settings, _about(explain, source), explain.row_shapes, rows), pictures)
-        title = Path(str(out)).name if progress and share.rank == 0 else ""
+        title = Path(out).name if progress and share.rank == 0 else ""
         shown: Progress = progress if callable(progress) else title
         chosen: LocalEngine | RayEngine = LocalEngine(explain, batch_size, workers, shown)
         if engine == "ray":
@@ -222,6 +224,7 @@ def _open_sink(out: str, keep: str) -> Sink:
 def _about(explain: Explain, source: Any) -> dict[str, Any]:
     source = source.folder if isinstance(source, FolderSource) else source
     is_path = isinstance(source, str | Path)
+    source = paths.of_this_machine(str(source)) if is_path else source
     is_local = is_path and not paths.is_url(source)
     return {
         "classes": list(explain.model.classes),

@@ -15,12 +15,19 @@ from .records import UnreadablePicture
 
 # Packages below fsspec whose errors are no OSError.
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure")
+# How the URLs of files of this machine begin.
+_LOCAL = ("file://", "local://")
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "modified", "created")
 
 
 def is_url(path: str | Path) -> bool:
     """Whether a path is for fsspec."""
     return "://" in str(path)
+
+
+def of_this_machine(path: str) -> str:
+    """A path as it is, a URL of a local file as a path: fsspec would write it neither as a whole nor durably."""
+    return next((path.removeprefix(start) for start in _LOCAL if path.startswith(start)), path)
 
 
 def file_system(url: str) -> tuple[Any, str]:

@@ -33,7 +33,7 @@ def open_source(source: Any) -> Source:
         return source
     if not isinstance(source, str | Path):
         return HuggingFaceSource(source)
-    text = str(source)
+    text = paths.of_this_machine(str(source))
     if text.startswith("hf:"):
         return HuggingFaceSource.by_name(text)
     if HuggingFaceSource.is_saved(text):

@@ -308,9 +308,13 @@ def _create_if_missing(path: str, plan: Plan, records: Sequence[Record]) -> bool
 
 def _create_local(path: Path, plan: Plan, records: Sequence[Record]) -> bool:
     partial = _partial(path, uuid.uuid4().hex)
-    _create(partial, plan, records)
-    for entry in (*partial.rglob("*"), partial):
-        _to_disk(entry)
+    try:
+        _create(partial, plan, records)
+        for entry in (*partial.rglob("*"), partial):
+            _to_disk(entry)
+    except BaseException:  # as on a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     try:
         os.rename(partial, path)
         _to_disk(path.parent)

@@ -312,6 +312,7 @@ def test_other_files_are_refused(change: Callable[[Path], None], message, folder
         ({"target": "label"}, "the folder cat is called like none of the 5 classes"),
         ({"dtype": "int8"}, "unknown dtype 'int8'"),
         ({"batch_size": 0}, "batch_size = 0"),
+        ({"block_rows": 0}, "block_rows = 0"),
         ({"method": "guided-grad-cam"}, "needs a layer"),
         ({"layer": "conv2"}, "takes no layer"),
         ({"model": "no-such-network"}, "unknown network"),

@@ -255,7 +255,11 @@ def test_full_disk_loses_nothing(out: str, folder: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "fsync", fill_up)
     explain(folder, tmp_path / "unbroken" / out)
-    room = calls // 4
+    whole, calls, room = calls, 0, 2
+    with pytest.raises(OSError, match="No space left on device"):
+        explain(folder, tmp_path / "begun" / out)
+    assert not [*(tmp_path / "begun").glob(".*")]
+    room = whole // 4
     for _ in range(2):
         calls = 0
         with pytest.raises(OSError, match="No space left on device") as raised:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.picture_folders import CLASSES, arrays, draw, fill, network
+from support.picture_folders import CLASSES, arrays, content, draw, fill, network
 
 from plugin.datasets import Explain, Record, attribute_dataset
 from plugin.datasets.labels import Labels
@@ -157,6 +157,16 @@ def test_hugging_face_data_set(folder: Path, tmp_path: Path) -> None:
     labelled = explain(dataset, tmp_path / "labelled", "label")
     good = labelled["error"] == ""
     assert set(labelled["target"][good].tolist()) == {CLASSES.index("truck"), CLASSES.index("tabby cat")}
+
+
+@pytest.mark.parametrize("name", ["maps.zarr", "maps.parquet"])
+def test_urls_of_local_files_are_their_paths(name: str, folder: Path, tmp_path: Path) -> None:
+    out, options = tmp_path / "there" / name, {"batch_size": 5, "progress": False}
+    attribute_dataset(network(), "gradient", folder, tmp_path / name, **options)  # type: ignore[arg-type]
+    for found in (0, 12):
+        report = attribute_dataset(network(), "gradient", folder.as_uri(), f"file://{out}", **options)  # type: ignore[arg-type]
+        assert (report.path, report.found) == (out, found)
+    assert content(out) == content(tmp_path / name)
 
 
 def test_a_source_of_ones_own(tmp_path: Path) -> None:
