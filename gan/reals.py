@@ -30,7 +30,8 @@ def images_and_labels(real: Reals, image_shape: Sequence[int] | None = None) -> 
         image_shape: (C, H, W) that they must have.
 
     Raises:
-        ValueError: another shape, values outside [0, 1], NaN, labels that are no numbers of classes, or no images.
+        ValueError: another shape, values outside [0, 1], NaN, whole numbers that are 0 and 1, labels that are no numbers
+            of classes, or no images.
         TypeError: none of these forms.
     """
     with torch.random.fork_rng(devices=[]):  # a loader draws from the caller's random state
@@ -73,6 +74,10 @@ def _scaled(images: Tensor) -> Tensor:
     if images.ndim != 4 or not len(images):
         raise ValueError(f"real images have shape {tuple(images.shape)}: they are (M, C, H, W), with M above 0")
     if images.dtype == torch.uint8:
+        if int(images.max()) == 1:
+            raise ValueError(
+                "real images are whole numbers of which the largest is 1: give them as floats, or times 255"
+            )
         return images.float() / 255
     images = images.float() if images.dtype != torch.float64 else images
     low, high = float(images.min()), float(images.max())

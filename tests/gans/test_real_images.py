@@ -69,6 +69,11 @@ def test_images_without_labels_and_palettes() -> None:
 @pytest.mark.parametrize(
     ("real", "kind", "message"),
     [
+        (
+            torch.eye(4, dtype=torch.uint8).view(1, 1, 4, 4),
+            ValueError,
+            "the largest is 1: give them as floats, or times 255",
+        ),
         ((IMAGES, ["cat"] * 6), ValueError, "labels such as 'cat': give the number of each one's class"),
         (Examples([(image, "cat") for image in IMAGES]), ValueError, "labels such as 'cat'"),
         ((IMAGES, torch.eye(6)), ValueError, r"labels of shape \(6, 6\): .* such as labels\.argmax\(1\)"),
