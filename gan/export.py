@@ -35,8 +35,10 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
         gap: pixels between them, white.
 
     Raises:
-        ValueError: another shape, or no images.
+        ValueError: another shape, whole numbers of another type, no images, or no column.
     """
+    if (columns is not None and columns < 1) or gap < 0:
+        raise ValueError(f"columns={columns} and gap={gap}: give at least one column, and no negative gap")
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(f"a grid needs images (n, 1 or 3, H, W), not {tuple(images.shape)}")
     columns = columns or math.ceil(math.sqrt(len(images)))
@@ -51,8 +53,14 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """Images in [0, 1], or as they are in uint8, as uint8 on the processor."""
+    """Images in [0, 1], or as they are in uint8, as uint8 on the processor.
+
+    Raises:
+        ValueError: they are whole numbers of another type, of which all above 0 would be white.
+    """
     images = images.detach().cpu()
+    if not images.is_floating_point() and images.dtype not in (torch.uint8, torch.bool):
+        raise ValueError(f"images are of {images.dtype}: give numbers in [0, 1], or uint8")
     return images if images.dtype == torch.uint8 else (images.float().clamp(0, 1) * 255).round().byte()
 
 

@@ -30,8 +30,8 @@ def images_and_labels(real: Reals, image_shape: Sequence[int] | None = None) -> 
         image_shape: (C, H, W) that they must have.
 
     Raises:
-        ValueError: another shape, values outside [0, 1], NaN, whole numbers that are 0 and 1, labels that are no numbers
-            of classes, or no images.
+        ValueError: another shape, values outside [0, 1], NaN, whole numbers of which the largest is 1, labels that are
+            no numbers of classes, or no images.
         TypeError: none of these forms.
     """
     with torch.random.fork_rng(devices=[]):  # a loader draws from the caller's random state

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, scorecard
 from gan.__main__ import main
 from gan.data import ImageSet
-from gan.export import save_gif, save_grid
+from gan.export import grid, save_gif, save_grid
 from gan.maximising import Result
 from gan.reals import images_and_labels
 
@@ -26,6 +26,22 @@ from gan.reals import images_and_labels
 def test_a_grid_is_what_its_name_says(ending: str, found: str, tmp_path: Path) -> None:
     with Image.open(save_grid(torch.rand(4, 1, 8, 8), tmp_path / f"m.{ending}")) as picture:
         assert picture.format == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (torch.ones(2, 1, 4, 4, dtype=torch.int64) * 90,),
+            r"images are of torch\.int64: give numbers in \[0, 1\], or uint8",
+        ),
+        ((torch.rand(2, 1, 4, 4), -1), "columns=-1 and gap=2: give at least one column"),
+        ((torch.rand(2, 1, 4, 4), 2, 8, -3), "columns=2 and gap=-3: .* no negative gap"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        grid(*arguments)
 
 
 @pytest.mark.parametrize("command", [["maximize", "--target", "0"], ["sample"]])
