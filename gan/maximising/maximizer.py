@@ -11,12 +11,12 @@ from torch.nn.parameter import is_lazy
 
 from plugin.seeds import random_generator
 
-from ..reals import Reals, images_and_labels
+from ..reals import Reals
 from .activations import Activations, evaluating
 from .ascent import Ascent, AscentSettings
 from .batching import ON_CPU, depends_on_place, in_blocks
 from .climbing import Climb
-from .reached import reached_by_data
+from .reached import wanted_by
 from .results import Result
 from .targets import Target, Units, entries, several
 
@@ -232,7 +232,7 @@ class ActivationMaximizer:
         numbers = [whole("a seed", number) for number in seeds]
         units = Units(target, count, self.activations)
         _refuse_repeated(units, numbers, init)
-        wanted = self._wanted(units, stop_at, real)
+        wanted = wanted_by(units, self, stop_at, real)
         settings = AscentSettings(whole("steps", steps), wanted, whole("least_steps", least_steps), float(repulsion))
         randoms = [random_generator(number) for number in numbers]
         if init is None:
@@ -240,34 +240,6 @@ class ActivationMaximizer:
         else:
             codes, tried = init, torch.ones(count, dtype=torch.int64)
         return Ascent(self, units, codes, tried, numbers, randoms, settings)
-
-    def _wanted(
-        self, units: Units, stop_at: float | Sequence[float] | Tensor | str | None, real: Reals | None
-    ) -> float | Tensor | None:
-        """What runs have to reach: for all, or for each `(n,)`."""
-        count = len(units.targets)
-        if isinstance(stop_at, str):
-            if stop_at != "data" or real is None:
-                raise ValueError(f'stop_at={stop_at!r}: give a number, or "data" together with real=, the images')
-            return reached_by_data(units, self.activations, *images_and_labels(real, self.image_shape))
-        if real is not None:
-            raise ValueError(f'real= is for stop_at="data", and stop_at={stop_at}: leave one of them out')
-        if stop_at is None:
-            if self.stop_at is None or units.classes is None or bool(units.is_class.all()):
-                return self.stop_at if units.classes is not None else None
-            return torch.where(units.is_class, self.stop_at, torch.nan)
-        given = stop_at
-        if isinstance(stop_at, (list, tuple)):
-            given = [math.nan if value is None else value for value in stop_at]
-        values = torch.as_tensor(given, dtype=torch.float32)
-        if values.ndim and values.shape != (count,):
-            raise ValueError(f"stop_at has {len(values)} values for {count} runs: give one, or one per run")
-        if not bool(((values > 0) & (values <= 1) | ~units.is_class).all()):
-            raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
-        # In a list, NaN stands for none.
-        if not bool(values.isfinite().all() if values.ndim == 0 else (values.isfinite() | values.isnan()).all()):
-            raise ValueError(f"stop_at={stop_at}: give finite values of the unit, or None")
-        return values if values.ndim else float(stop_at)  # type: ignore[arg-type]
 
     def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
         """How many runs are asked for."""

@@ -1,12 +1,62 @@
-"""What real data reach: the value at which a run is as good as they are."""
+"""What runs have to reach: what is given, or the value at which a run is as good as real data are."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from plugin.heads import probabilities
 
+from ..reals import Reals, images_and_labels
 from .activations import Activations, evaluating
 from .targets import Units
+
+if TYPE_CHECKING:
+    from .maximizer import ActivationMaximizer
+
+
+def wanted_by(
+    units: Units,
+    maximizer: "ActivationMaximizer",
+    stop_at: float | Sequence[float] | Tensor | str | None,
+    real: Reals | None,
+) -> float | Tensor | None:
+    """What runs have to reach: for all, or for each `(n,)`; see `ActivationMaximizer.maximize`.
+
+    Args:
+        units: of the runs.
+        maximizer: of the runs, whose default counts where nothing is given.
+        stop_at: what is given.
+        real: images for "data".
+
+    Raises:
+        ValueError: it cannot be reached, or contradicts `real`.
+    """
+    count = len(units.targets)
+    if isinstance(stop_at, str):
+        if stop_at != "data" or real is None:
+            raise ValueError(f'stop_at={stop_at!r}: give a number, or "data" together with real=, the images')
+        return reached_by_data(units, maximizer.activations, *images_and_labels(real, maximizer.image_shape))
+    if real is not None:
+        raise ValueError(f'real= is for stop_at="data", and stop_at={stop_at}: leave one of them out')
+    if stop_at is None:
+        if maximizer.stop_at is None or units.classes is None or bool(units.is_class.all()):
+            return maximizer.stop_at if units.classes is not None else None
+        return torch.where(units.is_class, maximizer.stop_at, torch.nan)
+    given = stop_at
+    if isinstance(stop_at, (list, tuple)):
+        given = [math.nan if value is None else value for value in stop_at]
+    values = torch.as_tensor(given, dtype=torch.float32)
+    if values.ndim and values.shape != (count,):
+        raise ValueError(f"stop_at has {len(values)} values for {count} runs: give one, or one per run")
+    if not bool(((values > 0) & (values <= 1) | ~units.is_class).all()):
+        raise ValueError(f"stop_at={stop_at}: of a class it is a probability, above 0 and at most 1")
+    # In a list, NaN stands for none.
+    if not bool(values.isfinite().all() if values.ndim == 0 else (values.isfinite() | values.isnan()).all()):
+        raise ValueError(f"stop_at={stop_at}: give finite values of the unit, or None")
+    return values if values.ndim else float(stop_at)  # type: ignore[arg-type]
 
 
 def reached_by_data(units: Units, activations: Activations, images: Tensor, labels: Tensor | None) -> Tensor:
