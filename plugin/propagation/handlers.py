@@ -15,13 +15,14 @@ from .convolution import parse_convolution
 from .joining import Joined, picks
 from .kinds import POINTWISE_KINDS, Kind, Operation
 from .moving import note_moved
+from .noting import first_tensor
 from .pooling import parse_pooling
 from .tensors import map_tensors, tensors_in
 
 if TYPE_CHECKING:
     from .mode import Propagation
 
-_ORDER = torch.contiguous_format
+_CHANNELS_LAST = {4: (torch.channels_last,), 5: (torch.channels_last_3d,)}
 # Operations that find positions from values.
 _PLACES = frozenset({"nonzero", "argwhere", "argmax", "argmin", "argsort", "one_hot"})
 # Sums that may multiply an operand with a number.
@@ -69,17 +70,19 @@ def _max_pooling(
 
 
 def _batch_norm(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The call, unchanged. PyTorch's gradient on a CPU is wrong for one example whose signal is permuted."""
-    if not mode.follows_batch_norm:
-        value = row.argument(args, kwargs, "input")
-        mode.follows_batch_norm = value.is_cpu and value.shape[0] == 1
-    return mode.plain(function, args, kwargs)
+    """The call, unchanged; its signal is returned in the memory order of its input.
 
-
-def _straightened(mode: Propagation, row: Operation, source: Any) -> None:
-    """Return the signal of a permuted tensor in the memory order of the forward pass."""
-    if mode.follows_batch_norm and row.permutes and isinstance(source, Tensor) and source.requires_grad:
-        source.register_hook(lambda signal: None if signal is None else signal.clone(memory_format=_ORDER))
+    PyTorch's gradient on a CPU is wrong if both lie in one piece, but in different orders: it reads one in the order of
+    the other. This happens where strides leave the order open, as for one example, or for images one pixel high.
+    """
+    result = mode.plain(function, args, kwargs)
+    value, output = row.argument(args, kwargs, "input"), first_tensor(result)
+    if value.is_cpu and output.requires_grad:
+        orders = (torch.contiguous_format, *_CHANNELS_LAST.get(value.ndim, ()))
+        order = next((order for order in orders if value.is_contiguous(memory_format=order)), None)
+        if order is not None:
+            output.register_hook(lambda signal: signal.contiguous(memory_format=order))
+    return result
 
 
 def _composite(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -105,7 +108,6 @@ def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ..
     args, kwargs = first_by_position(args, kwargs)
     source = args[0] if args else None
     if Activation not in mode.rules:
-        _straightened(mode, row, source)
         return mode.plain(function, args, kwargs)
     if type(source) in (list, tuple) and (row.joins or len(mode.notes)):
         result, call = mode.plain(function, args, kwargs), mode.call_of(row, function, args, kwargs)
@@ -114,7 +116,6 @@ def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ..
         else:
             mode.joined(call, result)
         return result
-    _straightened(mode, row, source)
     note = mode.notes.get(source) if isinstance(source, Tensor) else None
     if row.identity and isinstance(source, Tensor) and (source.requires_grad or note is not None):
         return _elementwise(mode, row, function, args, kwargs)

@@ -85,7 +85,6 @@ class Operation:
         keeps_order: if the shape stays the same, it moves nothing.
         joins: it puts a sequence of tensors together.
         pads: it puts numbers around the values, unless it repeats these.
-        permutes: it changes the order of the dimensions.
         identity: it changes no value; only the type or the place in memory.
         training: the argument that makes it random, or dependent on the rest of the batch, with its default.
         statistics: the arguments that it overwrites if `training` is true.
@@ -114,7 +113,6 @@ class Operation:
     identity: bool = False
     joins: bool = False
     pads: bool = False
-    permutes: bool = False
     keeps_order: bool = False
     training: tuple[str, bool] | None = None
     statistics: tuple[str, ...] = ()

@@ -39,7 +39,6 @@ class Propagation(ReadingMode):
 
     Attributes:
         handled: the autograd nodes of all activations that a rule was applied to.
-        follows_batch_norm: a batch norm has run on one example, see `handlers`.
         foreign: the autograd nodes of other libraries' operators without a row, and the place of their call.
         unlisted: the same for PyTorch's own operations.
     """
@@ -60,7 +59,6 @@ class Propagation(ReadingMode):
         self.foreign: dict[Any, str] = {}
         self.unlisted: dict[Any, str] = {}
         self._warned: set[nn.Module] = set()
-        self.follows_batch_norm = False
 
     def check(self, output: Tensor) -> None:
         """Refuse to explain a tensor of this forward pass if something on the way to it was not seen.

@@ -68,8 +68,7 @@ def _structure() -> Iterator[Operation]:
     yield from _row("empty empty_like new_empty empty_strided scalar_tensor tensor as_tensor new_tensor arange "
                     "linspace eye rand randn rand_like randn_like randint randperm argmax argmin argsort item one_hot "
                     "tolist numpy bincount nonzero argwhere unique", Kind.CREATION)
-    yield from _row("permute transpose swapaxes swapdims movedim moveaxis t T mT mH H", Kind.MOVEMENT, keeps_signs=True,
-                    permutes=True)
+    yield from _row("permute transpose swapaxes swapdims movedim moveaxis t T mT mH H", Kind.MOVEMENT, keeps_signs=True)
     yield from _row("view reshape flatten unflatten squeeze unsqueeze expand broadcast_to ravel view_copy _unsafe_view",
                     Kind.MOVEMENT, keeps_signs=True, keeps_order=True)
     yield from _row("view_as reshape_as expand_as", Kind.MOVEMENT, keeps_signs=True, keeps_order=True, first_only=True)

@@ -807,6 +807,35 @@ def test_batch_norm_hands_down_a_transposed_signal(examples, frozen) -> None:
     assert_close(LRPTranspose(network, "lrp_0").attribute(images, 1), images * by_hand(F.relu), 1e-9)
 
 
+class Reordered(nn.Module):
+    """A batch norm whose input and whose result are copied to memory in some order of their dimensions."""
+
+    def __init__(self, received: str, returned: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.scales, self.received, self.returned = nn.BatchNorm2d(2), numbers(9), received, returned
+        self.norm.running_var.uniform_(0.5, 2)
+        nn.init.normal_(self.norm.weight)
+        self.double().eval()
+
+    def forward(self, images: Tensor, by_hand: bool = False) -> Tensor:
+        images = torch.einsum(f"nchw->{self.received}", images).contiguous()
+        images = torch.einsum(f"{self.received}->nchw", images)
+        normal = images * (self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()).view(-1, 1, 1)
+        normal = normal if by_hand else self.norm(images)
+        flat = torch.einsum(f"nchw->{self.returned}", normal).contiguous().flatten(1)
+        return (flat * self.scales[: flat.shape[1]]).sum(1)
+
+
+@pytest.mark.parametrize("orders", [("nchw", "nhwc"), ("nhwc", "nchw")], ids="-".join)
+@pytest.mark.parametrize("size", [(1, 2, 2, 2), (2, 2, 1, 3), (2, 2, 3, 1)], ids=str)
+def test_batch_norm_reads_a_signal_in_another_order_of_memory(size, orders) -> None:
+    network, images = Reordered(*orders), numbers(*size)
+    expected = gradient(lambda v: network(v, by_hand=True), images)
+    for method in (GuidedBackprop(network), Deconvolution(network)):
+        assert_close(method.attribute(images), expected, 1e-9)
+
+
 # -- recurrent layers --------------------------------------------------------------------------------------------------
 
 
