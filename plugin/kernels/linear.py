@@ -1,5 +1,6 @@
 """Linear maps and their transposes: a convolution, a transposed convolution or a linear layer, as a rule needs it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -249,26 +250,35 @@ class Scaling:
 class Contraction:
     """Any product with a constant tensor, as `torch.einsum` writes it: one letter for each dimension.
 
+    The output channels are the entries of those dimensions of y that W has: outputs, also for each of several groups.
+
     Attributes:
         value, weight, output: the letters of x, W and y.
-        channel: the dimension of y with W's outputs; None if there is none, or several.
+        size: W's shape.
     """
 
     value: str
     weight: str
     output: str
+    size: tuple[int, ...]
 
     @cached_property
-    def channel(self) -> int | None:
-        own = [letter for letter in self.output if letter in self.weight and letter not in self.value]
-        return self.output.index(own[0]) if len(own) == 1 else None
+    def dimensions(self) -> tuple[int, ...]:
+        """The dimensions of y with the output channels."""
+        return tuple(d for d, letter in enumerate(self.output) if letter in self.weight)
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """The shape of a tensor with one entry per output channel that broadcasts over y."""
+        sizes = dict(zip(self.weight, self.size, strict=True))
+        return [sizes.get(letter, 1) for letter in self.output]
 
     def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product = torch.einsum(f"{self.value},{self.weight}->{self.output}", value, weight)
         return product if bias is None else product + self.per_channel(bias, product.ndim)
 
     def channels(self, output: Tensor) -> int:
-        return 1 if self.channel is None else output.shape[self.channel]
+        return math.prod(self._sizes)
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         reached = [letter for letter in self.value if letter in self.output or letter in self.weight]
@@ -280,13 +290,13 @@ class Contraction:
         return passed.expand_as(like)
 
     def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
-        if self.channel is None:
-            return weight * scale
-        dimension = self.weight.index(self.output[self.channel])
-        return weight * scale.view(-1, *(1,) * (weight.ndim - 1 - dimension))
+        own = "".join(self.output[d] for d in self.dimensions)
+        return torch.einsum(
+            f"{self.weight},{own}->{self.weight}", weight, scale.view([self._sizes[d] for d in self.dimensions])
+        )
 
     def per_channel(self, values: Tensor, ndim: int) -> Tensor:
-        return values if self.channel is None else values.view(-1, *(1,) * (ndim - 1 - self.channel))
+        return values.view(self._sizes)
 
     def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         return self.transpose(signal, torch.ones_like(weight), like)

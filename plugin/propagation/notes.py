@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor, nn
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .calls import Call
     from .lrp.linear import Produced
     from .moving import Moved
+
+
+# Calls, each with the position of the result that is meant.
+Movements: TypeAlias = "tuple[tuple[Call, int], ...]"
 
 
 class Note:
@@ -33,7 +37,8 @@ class Note:
         statistic: it is a sum of squares, magnitudes or exponentials.
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
-        moved: for a moved result of a layer: that result, and the movements.
+        moved: for a moved result of a layer, or of several: that result, and the movements.
+        together: the call of `cat` or `stack` that put it together from results of layers, possibly moved.
         padded: the tensor that zeros were put around, and how many, as in `F.pad`.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
@@ -60,7 +65,8 @@ class Note:
     statistic: bool = False
     mixed: Tensor | None = None
     produced: Produced | None = None
-    moved: tuple[Tensor, tuple[Call, ...]] | None = None
+    moved: tuple[Tensor, Movements] | None = None
+    together: Call | None = None
     padded: tuple[Tensor, tuple[int, ...]] | None = None
     carrier: Tensor | None = None
     covered: Tensor | None = None
@@ -106,4 +112,4 @@ class Notes(TensorTable[Note]):
         """Drop the notes that only further computation needs: the forward pass is over."""
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
-            note.attended = note.selected_by = note.mixed = note.padded = None
+            note.attended = note.selected_by = note.mixed = note.padded = note.together = None

@@ -92,8 +92,9 @@ def _structure() -> Iterator[Operation]:
     yield from _row("view_as_real view_as_complex real imag complex conj conj_physical resolve_conj resolve_neg "
                     "fftshift ifftshift", Kind.MOVEMENT, homes=(*_HOMES, torch.fft))
     yield from _row("to type_as", Kind.MOVEMENT, keeps_signs=True, identity=True, first_only=True)
-    yield from _row("cat concat concatenate stack hstack vstack dstack column_stack row_stack", Kind.MOVEMENT,
-                    keeps_signs=True, adds_constants=True, joins=True)
+    joining: dict[str, Any] = {"keeps_signs": True, "adds_constants": True, "joins": True}
+    yield from _row("cat concat concatenate stack", Kind.MOVEMENT, arguments="tensors dim", **joining)
+    yield from _row("hstack vstack dstack column_stack row_stack", Kind.MOVEMENT, **joining)
     padding: dict[str, Any] = {"keeps_signs": True, "adds_constants": True, "pads": True}
     yield from _row("pad", Kind.MOVEMENT, arguments="input pad mode value", **padding)
     yield from _row("constant_pad_nd", Kind.MOVEMENT, arguments="input pad value", **padding)

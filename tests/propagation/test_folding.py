@@ -64,3 +64,28 @@ def test_a_parameter_with_as_many_rows_as_examples_is_no_bias() -> None:
     model.token.data = torch.ones(3, 1, 6, dtype=torch.float64)
     ledger = LRPTranspose(model, "epsilon").ledger(inputs, 1)
     assert [entry.layer for entry in ledger if entry.rule == "-"] == ["add in the Token"]
+
+
+BESIDE: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros around": lambda values: nn.functional.pad(values, (1, 1)),
+    "ones around": lambda values: nn.functional.pad(values, (1, 1), value=1.0),
+    "zeros before": lambda values: torch.cat([torch.zeros_like(values[..., :1]), values], -1),
+    "a constant behind": lambda values: torch.cat([values, torch.full_like(values[..., :1], 2.0)], -1),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_constant_that_also_meets_numbers_beside_a_layer_is_no_bias(name, channels) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer, self.shift = nn.Conv1d(2, channels, 2), nn.Parameter(torch.randn(channels, 1))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return (BESIDE[name](self.layer(inputs)) + self.shift).flatten(1).pow(2).sum(1)
+
+    model, inputs = Padded().double().eval(), torch.randn(2, 2, 4, dtype=torch.float64)
+    ledger = LRPTranspose(model, "lrp_0").ledger(inputs)
+    torch.testing.assert_close(ledger.input + ledger.absorbed, model(inputs).sum().item())

@@ -5,7 +5,7 @@ backprop, deconvnet, every preset of LRP, and the ledger. The references are che
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -1007,7 +1007,37 @@ MOVED_BATCH_NORMS: list[tuple[str, Callable[[Tensor, nn.Linear, nn.BatchNorm1d],
     ("W @ x", lambda v, m, n: n(m.weight @ v + m.bias[:, None])),
     ("tensordot", lambda v, m, n: n((torch.tensordot(v, m.weight, ([1], [1])) + m.bias).permute(0, 2, 1))),
     ("transposed, by hand", lambda v, m, n: by_scale(m(v.mT).mT, n)),
+    ("cropped", lambda v, m, n: n(F.conv1d(F.pad(v, (0, 2)), m.weight[..., None], m.bias)[..., :-2])),
+    (
+        "cropped, by hand",
+        lambda v, m, n: by_scale(F.conv1d(F.pad(v, (0, 2)), m.weight[..., None], m.bias)[..., :-2], n),
+    ),
+    (
+        "every second position",
+        lambda v, m, n: n(F.conv1d(v.repeat_interleave(2, 2), m.weight[..., None], m.bias)[..., ::2]),
+    ),
+    ("cat of positions", lambda v, m, n: n(torch.cat([m(part.mT).mT for part in v.tensor_split(2, 2)], 2))),
+    ("cat of channels", lambda v, m, n: n(torch.cat(convolved_in_parts(v, m), 1))),
+    ("stack of channels", lambda v, m, n: n(torch.stack(convolved_in_parts(v, m), 1).flatten(1, 2))),
+    ("stack of channels, by hand", lambda v, m, n: by_scale(torch.stack(convolved_in_parts(v, m), 1).flatten(1, 2), n)),
+    ("stack of examples", lambda v, m, n: n(torch.stack([m(one.mT).mT for one in v]))),
+    ("in chunks", lambda v, m, n: normalised_in_parts(m(v.mT).mT.chunk(2, 1), n)),
+    ("in chunks of one channel", lambda v, m, n: normalised_in_parts(m(v.mT).mT.split(1, 1), n)),
 ]
+
+
+def convolved_in_parts(v: Tensor, m: nn.Linear) -> list[Tensor]:
+    """The outputs of two convolutions, each with half of the channels."""
+    return [F.conv1d(v, w[..., None], b) for w, b in zip(m.weight.chunk(2), m.bias.chunk(2), strict=True)]
+
+
+def normalised_in_parts(chunks: Sequence[Tensor], n: nn.BatchNorm1d) -> Tensor:
+    """Batch norm of groups of channels, each by its part of the statistics."""
+    statistics = (n.running_mean, n.running_var, n.weight, n.bias)
+    parts = zip(*(statistic.chunk(len(chunks)) for statistic in statistics), strict=True)
+    return torch.cat([F.batch_norm(chunk, *part) for chunk, part in zip(chunks, parts, strict=True)], 1)
+
+
 CONVOLUTION_OF = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BATCH_NORM_OF = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -1073,6 +1103,55 @@ def test_batch_norms_of_moved_channels(row) -> None:
     as_convolution = MovedBatchNormNet(lambda v, m, n: n(F.conv1d(v, m.weight[..., None], m.bias))).eval()
     network = MovedBatchNormNet(row[1]).eval()
     assert_same_maps(LINEAR_METHODS, network, values, maps(LINEAR_METHODS, as_convolution, values))
+
+
+Grouped = Callable[[Tensor, nn.Conv1d], Tensor]
+
+
+def of_groups(v: Tensor, m: nn.Conv1d) -> Tensor:
+    """A convolution in two groups without its bias, with a dimension for the groups `(N, G, O, T)`."""
+    windows, weight = v.unflatten(1, (2, -1)).unfold(-1, 2, 1), m.weight.unflatten(0, (2, -1))
+    return torch.einsum("ngctk,gock->ngot", windows, weight)
+
+
+def each_group(v: Tensor, m: nn.Conv1d) -> list[Tensor]:
+    parts = zip(v.chunk(2, 1), m.weight.chunk(2), m.bias.chunk(2), strict=True)
+    return [F.conv1d(*part) for part in parts]
+
+
+GROUPED: list[tuple[str, Grouped]] = [
+    ("einsum", lambda v, m: of_groups(v, m).flatten(1, 2) + m.bias[:, None]),
+    ("einsum, bias of two dimensions", lambda v, m: (of_groups(v, m) + m.bias.view(2, 2, 1)).flatten(1, 2)),
+    ("einsum, groups last", lambda v, m: (of_groups(v, m).permute(0, 3, 1, 2) + m.bias.view(2, 2)).flatten(2).mT),
+    ("cat", lambda v, m: torch.cat(each_group(v, m), 1)),
+    ("stack", lambda v, m: torch.stack(each_group(v, m), 1).flatten(1, 2)),
+    ("cat, then + b", lambda v, m: torch.cat([F.conv1d(part, w) for part, w in zip(
+        v.chunk(2, 1), m.weight.chunk(2), strict=True)], 1) + m.bias[:, None]),
+]  # fmt: skip
+
+
+class GroupedNet(nn.Module):
+    """Convolution in two groups, possibly batch norm, ReLU, twice; and a linear layer."""
+
+    def __init__(self, compute: Grouped, normalised: bool) -> None:
+        super().__init__()
+        same = BatchNormNet(lambda v, n: n(v), 1)
+        self.layers = nn.ModuleList([nn.Conv1d(size, 4, 2, groups=2, dtype=torch.float64) for size in (2, 4)])
+        self.norms, self.head, self.compute, self.normalised = same.norms, same.head, compute, normalised
+
+    def forward(self, values: Tensor) -> Tensor:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            values = self.compute(values, layer)
+            values = F.relu(norm(values) if self.normalised else values)
+        return self.head(values.mean(2))
+
+
+@pytest.mark.parametrize("normalised", [False, True], ids=["alone", "batch norm"])
+@pytest.mark.parametrize("row", GROUPED, ids=identify)
+def test_convolutions_in_groups(row, normalised) -> None:
+    values = numbers(2, 2, 5)
+    expected = maps(LINEAR_METHODS, GroupedNet(lambda v, m: m(v), normalised).eval(), values)
+    assert_same_maps(LINEAR_METHODS, GroupedNet(row[1], normalised).eval(), values, expected)
 
 
 def test_batch_norms_of_repeated_values_are_layers_of_their_own() -> None:

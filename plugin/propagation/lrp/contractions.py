@@ -92,16 +92,21 @@ def contracted(
     if x.ndim >= 2 and len(of_w) == 2 and output == kept + own and set(of_w) == {of_x[-1], own} and own not in of_x:
         matrix = w if of_w == own + of_x[-1] else mode.cache.get(mode.cache.constant(w), "transposed", w.t)
         return linear_layer(mode, call, x, MatrixProduct(), matrix, None, compute)
-    # A dimension of size 1 that is only broadcast belongs to neither tensor.
-    stretched = [d for d, letter in enumerate(of_w) if w.shape[d] == 1 and letter in of_x]
+    # A dimension of size 1 that is only broadcast belongs to neither tensor; a weight repeated along one of x is one.
+    sizes = dict(zip(of_x, x.shape, strict=True))
+    stretched = [
+        d
+        for d, letter in enumerate(of_w)
+        if letter in sizes and (w.shape[d] == 1 or (w.stride(d) == 0 and w.shape[d] == sizes[letter]))
+    ]
     for d in reversed(stretched):
-        w, of_w = w.squeeze(d), of_w[:d] + of_w[d + 1 :]
+        w, of_w = w.select(d, 0), of_w[:d] + of_w[d + 1 :]
     if any(x.shape[d] == 1 and letter in of_w for d, letter in enumerate(of_x)) and not all(
         w.shape[of_w.index(letter)] == 1 for d, letter in enumerate(of_x) if x.shape[d] == 1 and letter in of_w
     ):
         return _in_proportion(mode, call)
     mixes = of_x[-1:] not in output
-    return linear_layer(mode, call, x, Contraction(of_x, of_w, output), w, None, compute, mixes=mixes)
+    return linear_layer(mode, call, x, Contraction(of_x, of_w, output, tuple(w.shape)), w, None, compute, mixes=mixes)
 
 
 def _scaled(mode: RelevancePropagation, call: Call, value: tuple[Tensor, str], weight: tuple[Tensor, str]) -> Any:

@@ -5,6 +5,7 @@ A constant that is added to a linear layer, one number for each output channel, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,9 +15,12 @@ from torch.nn import functional as F
 
 from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct, Scaling
 from ...kernels.tracing import untraced
-from ..calls import Call
+from ..calls import Call, with_tensors
+from ..kinds import Kind
+from ..notes import Movements
 from ..operations import operation_of
-from .linear import fold, linear_layer
+from ..tensors import tensors_in
+from .linear import Produced, fold, linear_layer
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -45,7 +49,7 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     produced = mode.note(input).produced
     if produced is None or not _scales_its_channels(produced.record.linear, input) or mode.is_kept(produced.record):
         scale, shift = mode.cache.get(parts[0], key, scale_and_shift, parts)
-        result = _normalised_moved(mode, call, input, scale, shift)
+        result = _normalised(mode, call, input, scale, shift)
         if result is None:
             # As the first operation, it is an affine step: the first layer comes after it.
             result = linear_layer(mode, call, input, Scaling(), scale, shift, partial(normalise, input.detach()), False)
@@ -67,108 +71,181 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     return (result, None, None) if several else result
 
 
-def _normalised_moved(
-    mode: RelevancePropagation, call: Call, input: Tensor, scale: Tensor, shift: Tensor
-) -> Tensor | None:
-    """A batch norm folded into a layer whose result was moved, as from `(N, T, C)` to `(N, C, T)`, if it can be."""
+def _normalised(mode: RelevancePropagation, call: Call, input: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
+    """A batch norm folded into the layers whose results were moved or joined, as from `(N, T, C)` to `(N, C, T)`."""
     result: Tensor | None = input
     for function, constant in ((torch.mul, scale), (torch.add, shift)):
-        moved = None if result is None else mode.note(result).moved
-        if result is None or moved is None or moved[0].numel() != input.numel() or _is_kept(mode, moved[0]):
-            return None  # values that are repeated, as by an interpolation, are none of the layer's own
-        constant = constant.view(-1, *(1,) * (input.ndim - 2))
-        mode.noted(constant).owner = mode.owner(call)
-        step = Call(operation_of(function), function, (result, constant), {}, [result], [result, constant])
-        result = _fold_moved(mode, step, constant, *moved)
+        if result is not None:
+            constant = constant.view(-1, *(1,) * (input.ndim - 2))
+            mode.noted(constant).owner = mode.owner(call)
+            step = Call(operation_of(function), function, (result, constant), {}, [result], [result, constant])
+            result = fold_affine(mode, step)
     return result
 
 
-def _is_kept(mode: RelevancePropagation, output: Tensor) -> bool:
-    produced = mode.note(output).produced
-    return produced is None or mode.is_kept(produced.record)
-
-
-def fold_affine(mode: RelevancePropagation, call: Call, scales: bool) -> Tensor | None:
-    """A sum or a product with one constant per channel, folded into the layer; None for any other call."""
+def fold_affine(mode: RelevancePropagation, call: Call) -> Tensor | None:
+    """A sum or a product with one constant per channel, folded into the layers before it; None for any other call."""
     (value,) = call.signals
-    note = mode.note(value)
-    produced = note.produced
     constants = [tensor for tensor in call.given if tensor is not value]
-    if note.moved is not None and len(constants) == 1:
-        return _fold_moved(mode, call, constants[0], *note.moved)
-    if produced is None or len(constants) != 1 or not set(call.kwargs) <= {"other", "input"}:
+    if len(constants) != 1 or not set(call.kwargs) <= {"other", "input"} or len(call.args) + len(call.kwargs) != 2:
         return None
     if mode.owner_of(constants[0]) is None:
         return None  # none of the model's parameters or buffers, nor made from one
+    folding = _folding(mode, call)
+    return None if folding is None else folding()
+
+
+def _folding(mode: RelevancePropagation, call: Call) -> Callable[[], Tensor] | None:
+    """Computes a sum or a product with a constant inside the layers before it; None if it is no part of these."""
+    (value,) = call.signals
+    (constant,) = (tensor for tensor in call.given if tensor is not value)
+    note = mode.note(value)
+    if note.produced is not None:
+        return _into_layer(mode, call, value, constant, note.produced)
+    if (note.moved is None and note.together is None) or constant.ndim == 0 or not constant.is_floating_point():
+        return None
+    before = value if note.moved is None else note.moved[0]
+    produced = mode.note(before).produced
+    size = before.numel() if produced is None else produced.record.linear.channels(before)
+    once = _of_one_example(mode, constant, size, before)
+    if once.numel() > size or torch.broadcast_shapes(value.shape, once.shape) != value.shape:
+        return None
+    with untraced():  # a question of places, whatever the values are
+        entries = torch.arange(once.numel(), device=value.device).view(once.shape).expand(value.shape)
+    return _into_layers(mode, call, once, value, entries)
+
+
+def _into_layers(
+    mode: RelevancePropagation, call: Call, constant: Tensor, value: Tensor, entries: Tensor
+) -> Callable[[], Tensor] | None:
+    """Into the layers whose results were moved or joined to a value; `entries` of the constant meet its positions.
+
+    An entry below 0 tells that the constant meets none of this value.
+    """
+    note = mode.note(value)
+    if note.produced is not None:
+        linear = note.produced.record.linear
+        own = _moved_back(constant, entries, linear, linear.channels(value))
+        return None if own is None else _instead(mode, call, value, linear.per_channel(own, value.ndim))
+    if note.moved is not None:
+        return _into_moved(mode, call, constant, entries, *note.moved)
+    if note.together is None or constant.numel() == 1:  # a number that meets several layers is no bias of each
+        return None
+    return _into_several(mode, call, constant, entries, note.together)
+
+
+def _into_layer(
+    mode: RelevancePropagation, call: Call, value: Tensor, constant: Tensor, produced: Produced
+) -> Callable[[], Tensor] | None:
     before = produced.record
-    channels = _per_output(before.linear, _of_one_example(mode, constants[0], before.linear, value), value)
-    if channels is None or mode.is_kept(before) or len(call.args) + len(call.kwargs) != 2:
+    size = before.linear.channels(value)
+    channels = _per_output(before.linear, _of_one_example(mode, constant, size, value), value)
+    if channels is None or mode.is_kept(before):
         return None
     sign = {"sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}.get(call.name, (1.0, 1.0))
-    if call.name == "sub" and (call.args[0] if call.args else call.kwargs.get("input")) is constants[0]:
+    if call.name == "sub" and (call.args[0] if call.args else call.kwargs.get("input")) is constant:
         sign = (-1.0, 1.0)
 
     def folded() -> tuple[Tensor, Tensor | None]:
-        if not scales:
+        if call.operation is not None and call.operation.kind is Kind.SUM:
             shift = sign[1] * channels
             weight = before.weight if sign[0] == 1 else -before.weight
             return weight, shift if before.bias is None else sign[0] * before.bias + shift
         scale = channels.reciprocal() if call.name == "div" else channels
-        size = before.linear.channels(value)
-        return before.linear.scale_outputs(before.weight, scale.expand(size)), (
-            None if before.bias is None else before.bias * scale
-        )
+        return before.linear.scale_outputs(before.weight, scale), (None if before.bias is None else before.bias * scale)
 
-    if id(constants[0]) in mode.parameters:
-        others = [constants[0], *([] if before.bias is None else [before.bias])]
-        weight, bias = mode.cache.get(before.weight, (call.name, sign, id(constants[0])), folded, others)
-    else:  # computed in the forward pass: nothing to keep
-        weight, bias = folded()
-    record = before.changed(weight, bias, partial(mode.cache.get, weight))
-    return fold(mode, value, lambda output: call.run_with({id(value): output}), produced, record)
+    def run() -> Tensor:
+        if id(constant) in mode.parameters:
+            others = [constant, *([] if before.bias is None else [before.bias])]
+            weight, bias = mode.cache.get(before.weight, (call.name, sign, id(constant)), folded, others)
+        else:  # computed in the forward pass: nothing to keep
+            weight, bias = folded()
+        record = before.changed(weight, bias, partial(mode.cache.get, weight))
+        return fold(mode, value, lambda output: call.run_with({id(value): output}), produced, record)
+
+    return run
 
 
-def _fold_moved(
-    mode: RelevancePropagation, call: Call, constant: Tensor, before: Tensor, movements: tuple[Call, ...]
-) -> Tensor | None:
-    """Fold into a layer whose result was moved: moved back, the constant has one number per channel."""
-    produced = mode.note(before).produced
-    if produced is None or constant.ndim == 0 or not constant.is_floating_point():
-        return None
-    linear, size = produced.record.linear, produced.record.linear.channels(before)
-    once = _of_one_example(mode, constant, linear, before)
-    if once.numel() != size:
-        return None
+def _instead(mode: RelevancePropagation, call: Call, value: Tensor, own: Tensor) -> Callable[[], Tensor] | None:
+    """The same operation on another value and its own constant, made from the constant of the call."""
+    (signal,) = call.signals
+    (constant,) = (tensor for tensor in call.given if tensor is not signal)
+    mode.noted(own).owner = mode.owner_of(constant)
+    args, kwargs = with_tensors(call.args, call.kwargs, {id(signal): value, id(constant): own})
+    return _folding(mode, Call(call.operation, call.function, args, kwargs, [value], [value, own]))
 
+
+def _into_moved(
+    mode: RelevancePropagation, call: Call, constant: Tensor, entries: Tensor, before: Tensor, movements: Movements
+) -> Callable[[], Tensor] | None:
     def move(tensor: Tensor) -> Tensor:
-        for movement in movements:
-            tensor = movement.run_with({id(movement.signals[0]): tensor})
+        for movement, position in movements:
+            tensor = tensors_in(movement.run_with({id(movement.signals[0]): tensor}))[position]
         return tensor
 
-    with untraced():  # a question of places, whatever the values are
-        channels = linear.per_channel(torch.arange(size, device=constant.device), before.ndim)
-        places = move(channels.expand(before.shape))
-        if torch.broadcast_shapes(places.shape, once.shape) != places.shape:
+    with untraced():
+        index = torch.arange(1.0, before.numel() + 1, dtype=torch.float64, device=before.device).view(before.shape)
+        moved = move(index)
+        if not _is_of_one(moved, move(-index)):
             return None
-        entries = torch.arange(size, device=constant.device).view(once.shape).expand(places.shape)
-        entry = torch.zeros_like(channels).flatten()
-        entry[places] = entries
-        if not torch.equal(entry[places], entries):
-            return None
-    own = once.detach().flatten()[entry]
-    aligned = linear.per_channel(own, before.ndim)
-    mode.noted(aligned).owner = mode.owner_of(constant)
-    with mode.seeing():
-        folded = call.run_with({id(call.signals[0]): before, id(constant): aligned})
-        for movement in movements:
-            folded = movement.run_with({id(movement.signals[0]): folded})
-    return cast(Tensor, folded)
+        own = entries.new_full((before.numel(),), -1)
+        own[moved.long().flatten() - 1] = entries.flatten()
+    folding = _into_layers(mode, call, constant, before, own.view(before.shape))
+
+    if folding is None:
+        return None
+
+    def run() -> Tensor:
+        folded = folding()
+        with mode.seeing():
+            return move(folded)
+
+    return run
 
 
-def _of_one_example(mode: RelevancePropagation, constant: Tensor, linear: LinearMap, output: Tensor) -> Tensor:
+def _is_of_one(moved: Tensor, negative: Tensor) -> bool:
+    """Whether each moved value is one of a layer's, and no other is the same: no number beside them, none repeated."""
+    if bool((moved + negative).any()) or not bool(moved.all()):
+        return False
+    reached = torch.zeros(int(moved.max()) + 1, dtype=torch.bool, device=moved.device)
+    reached[moved.long()] = True
+    return int(reached.sum()) == moved.numel()
+
+
+def _into_several(
+    mode: RelevancePropagation, call: Call, constant: Tensor, entries: Tensor, joining: Call
+) -> Callable[[], Tensor] | None:
+    """Into the layers whose results were put together by `cat` or `stack`."""
+    arguments = joining.bound()
+    parts, dim = list(arguments["tensors"]), arguments.get("dim", 0)
+    own = entries.unbind(dim) if joining.name == "stack" else entries.split([part.shape[dim] for part in parts], dim)
+    foldings = [_into_layers(mode, call, constant, part, each) for part, each in zip(parts, own, strict=True)]
+
+    def run() -> Tensor:
+        folded = [folding() for folding in foldings if folding is not None]
+        with mode.seeing():
+            return cast(Tensor, joining.function(folded, dim))
+
+    return run if all(foldings) else None
+
+
+def _moved_back(constant: Tensor, entries: Tensor, linear: LinearMap, size: int) -> Tensor | None:
+    """A constant with one number per output channel; None if there is none, or one number for several channels."""
+    with untraced():
+        channels = linear.per_channel(torch.arange(size, device=entries.device), entries.ndim).expand(entries.shape)
+        channels, entries = channels[entries >= 0], entries[entries >= 0]
+        entry = entries.new_zeros(size)
+        entry[channels] = entries
+        is_number = constant.numel() == 1 and len(channels.unique()) > 1
+        if is_number or not torch.equal(entry[channels], entries):
+            return None
+    return constant.detach().flatten()[entry]
+
+
+def _of_one_example(mode: RelevancePropagation, constant: Tensor, size: int, output: Tensor) -> Tensor:
     """A constant that the model repeats for each example, such as a class token, as it is for a batch of one."""
     is_parameter, constant, count = id(constant) in mode.parameters, constant.detach(), len(output)
-    if is_parameter or count == 1 or constant.numel() != count * linear.channels(output) or len(constant) != count:
+    if is_parameter or count == 1 or constant.numel() != count * size or len(constant) != count:
         return constant
     with untraced():
         alike = torch.equal(constant, constant[:1].expand_as(constant))
@@ -183,11 +260,9 @@ def _per_output(linear: LinearMap, constant: Tensor, output: Tensor) -> Tensor |
     shape = linear.per_channel(constant.new_zeros(size), output.ndim).shape
     aligned = (1,) * (output.ndim - len(shape)) + tuple(shape)
     own = (1,) * (output.ndim - constant.ndim) + tuple(constant.shape)
-    if constant.numel() not in (1, size) or any(a != b and b != 1 for a, b in zip(aligned, own, strict=True)):
+    if any(a != b and b != 1 for a, b in zip(aligned, own, strict=True)) or (constant.numel() == 1 and size > 1):
         return None
-    if constant.numel() == 1 and size > 1:
-        return None
-    return constant.reshape(-1)
+    return constant.view(own).expand(aligned).reshape(-1)
 
 
 def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -> None:
@@ -201,5 +276,5 @@ def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -
 def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
     """Whether a batch norm's channels (dimension 1) are the layer's output channels; for sequences they are not."""
     if isinstance(linear, Contraction):
-        return linear.channel == 1
+        return linear.dimensions == (1,)
     return isinstance(linear, Convolution) or (isinstance(linear, MatrixProduct) and output.ndim == 2)

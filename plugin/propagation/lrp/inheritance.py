@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 # What mixes constants further.
+_JOINING = frozenset({"cat", "concat", "concatenate", "stack"})
 _MIXING = frozenset({Kind.MOVEMENT, Kind.SUM, Kind.LINEAR, Kind.PRODUCT, Kind.QUOTIENT, Kind.DROPOUT})
 
 
@@ -56,16 +57,23 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
 def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """Note the layer before an operation that changes nothing; for one that moves values, the way back to the layer."""
     signal, note = call.signals[0], mode.note(call.signals[0])
-    moved = note.moved or ((signal, ()) if note.produced is not None else None)
-    if moved is None or not isinstance(result, Tensor) or result is signal:
+    if call.name in _JOINING and len(call.signals) == len(call.given) > 1:
+        notes = [mode.note(part) for part in call.signals]
+        if all(part.produced or part.moved or part.together for part in notes):
+            mode.noted(result).together = call
         return
-    if any(other is not signal for other in call.signals) or result.dtype != signal.dtype:
+    moved = note.moved or ((signal, ()) if note.produced or note.together else None)
+    if moved is None or result is signal or any(other is not signal for other in call.signals):
         return
-    noted = mode.noted(result)
-    if note.produced is not None and result.shape == signal.shape and _keeps_places(call):
-        noted.produced = note.produced
-    elif call.operation is not None and call.operation.kind is Kind.MOVEMENT:
-        noted.moved = (moved[0], (*moved[1], call))
+    moves = call.operation is not None and call.operation.kind is Kind.MOVEMENT
+    for position, tensor in enumerate(tensors_in(result)):
+        if tensor.dtype != signal.dtype:
+            continue
+        noted = mode.noted(tensor)
+        if note.produced is not None and tensor.shape == signal.shape and _keeps_places(call):
+            noted.produced = note.produced
+        elif moves:
+            noted.moved = (moved[0], (*moved[1], (call, position)))
 
 
 def _keeps_signs(mode: RelevancePropagation, call: Call) -> bool:

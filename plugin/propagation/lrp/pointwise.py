@@ -68,7 +68,7 @@ def otherwise(mode: RelevancePropagation, call: Call) -> Any:
     if not call.signals or length or kind in (Kind.MOVEMENT, Kind.MASK):
         return mode.as_it_is(call)
     if kind is Kind.SUM:
-        folded = folding.fold_affine(mode, call, scales=False) if len(call.signals) == 1 else None
+        folded = folding.fold_affine(mode, call) if len(call.signals) == 1 else None
         return mode.as_it_is(call) if folded is None else folded
     if kind is Kind.PRODUCT:
         return products.product(mode, call)

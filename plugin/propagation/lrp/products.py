@@ -83,7 +83,7 @@ def _scaled(mode: RelevancePropagation, call: Call) -> Any:
     """One factor is constant."""
     (signal,) = call.signals
     if call.operation is not None and call.operation.kind is Kind.PRODUCT:
-        folded = fold_affine(mode, call, scales=True)
+        folded = fold_affine(mode, call)
         if folded is not None:
             return folded
     result = call.run()
@@ -103,7 +103,7 @@ def quotient(mode: RelevancePropagation, call: Call) -> Any:
     """a / b."""
     dividend, divisor = call.argument("input"), call.argument("other")
     if not any(divisor is signal for signal in call.signals):
-        folded = fold_affine(mode, call, scales=True) if len(call.signals) == 1 and call.name == "div" else None
+        folded = fold_affine(mode, call) if len(call.signals) == 1 and call.name == "div" else None
         return call.run() if folded is None else folded
     if (attention := by_total(mode, call)) is not None:
         return attention
