@@ -86,6 +86,17 @@ def factors(call: Call) -> list[Tensor] | None:
     return written[0]
 
 
+def summed(call: Call) -> Tensor | None:
+    """The result of a product of one factor alone, as a sum and a permutation; None for any other."""
+    written = letters(call) if call.name == "einsum" else None
+    if written is None or len(written[0]) != 1 or len(set(written[1][0])) < len(written[1][0]):
+        return None
+    ((value,), (index,), output) = written
+    left_out = [d for d, letter in enumerate(index) if letter not in output]
+    kept = [letter for letter in index if letter in output]
+    return (value.sum(left_out) if left_out else value).permute([kept.index(letter) for letter in output])
+
+
 def is_squared(call: Call) -> bool:
     """Whether each entry of a product is a sum of squares: it multiplies a tensor with itself, entry by entry."""
     if len(call.signals) != 2 or not _is_same(*call.signals):

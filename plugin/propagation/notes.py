@@ -43,7 +43,7 @@ class Note:
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
-        scaled: the two factors of which it is the product, one of them a weight of the model.
+        scaled: the two factors of which it is the product, or a view of that, one of them a weight of the model.
         owner: for a constant: the module whose parameter it is made from.
         logits: the tensor that it is the log-softmax of.
         log_total_of: it is the logarithm of the sum of the exponentials of this tensor.

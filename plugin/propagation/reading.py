@@ -19,7 +19,7 @@ from .activation import Activation
 from .calls import Call
 from .joining import is_of_one
 from .kinds import Kind
-from .letters import factors, is_squared, mixed_entries
+from .letters import factors, is_squared, mixed_entries, summed
 from .moving import note_moved
 from .noting import NotingMode, first_tensor
 from .pointwise import Reading
@@ -38,6 +38,10 @@ class ReadingMode(NotingMode):
             with self.seeing():
                 return reduce(torch.mul, entries)
         contracts = call.operation is not None and call.operation.kind is Kind.CONTRACTION
+        if contracts and len(call.given) == 1:
+            with self.seeing():
+                if (total := summed(call)) is not None:
+                    return total
         if contracts and self.rectifies:
             self.check_masks(call)
         result = plain(call.function, call.args, call.kwargs)

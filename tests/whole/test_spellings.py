@@ -749,6 +749,15 @@ LINEAR_LAYERS: list[tuple[str, Layer]] = [
     ("vecdot", lambda v, m: torch.linalg.vecdot(v[:, None], m.weight) + m.bias),
     ("(v * W).sum(-1) + b", lambda v, m: (v[:, None] * m.weight).sum(-1) + m.bias),
     ("(W * v).sum(2) + b", lambda v, m: torch.mul(m.weight, v.unsqueeze(1)).sum(dim=2) + m.bias),
+    (
+        "(v * W).sum(-1, keepdim=True) + b",
+        lambda v, m: ((v[:, None] * m.weight).sum(-1, True) + m.bias[:, None])[..., 0],
+    ),
+    ("(v * n W).mean(-1) + b", lambda v, m: (v[:, None] * (v.shape[1] * m.weight)).mean(-1) + m.bias),
+    (
+        "(v * W).flatten(2).sum(2) + b",
+        lambda v, m: (v[:, None, :, None] * m.weight[..., None]).flatten(2).sum(2) + m.bias,
+    ),
     ("F.bilinear, 1 on the right", lambda v, m: F.bilinear(v, v.new_ones(len(v), 1), m.weight[..., None], m.bias)),
     ("F.bilinear, 1 on the left", lambda v, m: F.bilinear(v.new_ones(len(v), 1), v, m.weight[:, None], m.bias)),
     ("F.conv1d of one position", lambda v, m: F.conv1d(v[..., None], m.weight[..., None], m.bias)[..., 0]),
@@ -820,6 +829,7 @@ CONVOLUTIONS: list[tuple[str, Convolved]] = [
     ("aten.conv2d.default", lambda v, m: aten.conv2d.default(v, m.weight, m.bias, [1, 1], [1, 1])),
     ("aten.convolution.default", lambda v, m: aten.convolution.default(v, m.weight, m.bias, *CONVOLUTION)),  # type: ignore[has-type]
     ("then + b", lambda v, m: F.conv2d(v, m.weight, padding=1) + m.bias[:, None, None]),
+    ("of an einsum of one", lambda v, m: F.conv2d(torch.einsum("knchw->nchw", v[None]), m.weight, m.bias, padding=1)),
     ("then + b in place", lambda v, m: F.conv2d(v, m.weight, padding=1).add_(m.bias.view(1, -1, 1, 1))),
     ("one example at a time", lambda v, m: torch.stack([F.conv2d(one, m.weight, m.bias, padding=1) for one in v])),
     (

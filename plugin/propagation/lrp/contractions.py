@@ -5,6 +5,7 @@ Each dimension of a product has a letter, as in `torch.einsum`. One signal and c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -125,18 +126,55 @@ def _in_proportion(mode: RelevancePropagation, call: Call) -> Any:
 
 
 def summed_product(mode: RelevancePropagation, call: Call) -> Any:
-    """`(x * W).sum(...)` for a weight W of the model, as a linear layer; None for any other sum."""
-    scaled = mode.note(call.signals[0]).scaled if len(call.signals) == 1 else None
-    if scaled is None or call.name != "sum":
+    """`(x * W).sum(...)` for a weight W of the model, or its mean, as a linear layer; None for any other sum."""
+    scaled = mode.note(call.signals[0]).scaled if len(call.signals) == 1 and call.name in ("sum", "mean") else None
+    if scaled is None or len(call.args) > 3 or not set(call.kwargs) <= {"dim", "keepdim", "input"}:
         return None
     product, (value, weight) = call.signals[0], scaled
     given = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
     dims = {int(d) % product.ndim for d in ([given] if isinstance(given, int) else given or range(product.ndim))}
-    if call.kwargs.get("keepdim") or len(call.args) > 2 or product.ndim > len(ALPHABET):
+    shape = torch.broadcast_shapes(value.shape, weight.shape)
+    groups = _merged(shape, product.shape)
+    if groups is None or len(shape) > len(ALPHABET):
         return None
+    rest = [product.shape[d] for d in range(product.ndim) if d not in dims]
+    summed = {d for dim in dims for d in groups[dim]}
+    if not _mixes(shape, weight, summed) or [shape[d] for d in range(len(shape)) if d not in summed] != rest:
+        return None
+    if call.args[2:] == (True,) or call.kwargs.get("keepdim"):
+        with mode.seeing():
+            total = getattr(product, call.name)(sorted(dims))
+            return total.view([1 if d in dims else size for d, size in enumerate(product.shape)])
+    if call.name == "mean":
+        owner, weight = mode.owner_of(weight), weight.detach() / math.prod(product.shape[d] for d in dims)
+        mode.noted(weight).owner = owner
     # The weight identifies the layer.
     whole = Call(call.operation, call.function, call.args, call.kwargs, call.signals, [*call.given, weight])
-    return _summed(mode, whole, product.shape, value, weight, dims)
+    return _summed(mode, whole, shape, value, weight, summed)
+
+
+def _merged(shape: torch.Size, into: torch.Size) -> list[list[int]] | None:
+    """For each dimension of a view, those that were merged to it; None for a view of any other form."""
+    groups: list[list[int]] = []
+    position = 0
+    for size in into:
+        group = list(range(position, min(position + 1, len(shape))))
+        while group and math.prod(shape[d] for d in group) < size and group[-1] + 1 < len(shape):
+            group.append(group[-1] + 1)
+        if math.prod(shape[d] for d in group) != size:
+            return None
+        groups.append(group)
+        position += len(group)
+    if groups and shape[position:].numel() == 1:
+        groups[-1] += range(position, len(shape))
+        return groups
+    return None
+
+
+def _mixes(shape: torch.Size, weight: Tensor, dims: set[int]) -> bool:
+    """Whether a product that is broadcast to a shape, and then summed, has several weights in a sum."""
+    shift = len(shape) - weight.ndim
+    return any(d >= shift and weight.shape[d - shift] == shape[d] for d in dims)
 
 
 def _summed(

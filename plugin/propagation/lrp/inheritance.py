@@ -25,7 +25,8 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """Copy the notes on the operands to the result, where they hold."""
     row = call.operation
     layers = (Kind.LINEAR, Kind.SAMPLING)
-    if row is None or (row.kind in layers and isinstance(result, Tensor) and mode.note(result).produced):
+    of_layer = isinstance(result, Tensor) and (mode.note(result).produced or mode.note(result).moved)
+    if row is None or (row.kind in layers and of_layer):
         return  # a sum or a deformable convolution that is a linear layer
     weight, non_negative, softmax, carried, known = row.kind is not Kind.NORM, row.keeps_signs, True, False, False
     mixes, mixture = row.kind in _MIXING, 0
@@ -50,6 +51,8 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
                 noted.non_negative = noted.non_negative or non_negative
     if carried:
         carry_on(mode, call, result)
+    if row.keeps_order and isinstance(result, Tensor) and (scaled := mode.note(call.signals[0]).scaled) is not None:
+        mode.noted(result).scaled = scaled
     if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and known and not row.own:
         _inherit_layer(mode, call, result)
 
