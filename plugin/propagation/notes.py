@@ -35,6 +35,7 @@ class Note:
         plain: computes the same by operations that have their own gradient, none of which counts as an activation.
             Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
+        mean_of: it holds means of this tensor.
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
         moved: for a moved result of a layer, or of several: that result, and the movements.
@@ -63,6 +64,7 @@ class Note:
     selected_by: Tensor | None = None
     plain: Callable[[], Tensor] | None = None
     statistic: bool = False
+    mean_of: Tensor | None = None
     mixed: Tensor | None = None
     produced: Produced | None = None
     moved: tuple[Tensor, Movements] | None = None
@@ -113,3 +115,4 @@ class Notes(TensorTable[Note]):
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
+            note.mean_of = None

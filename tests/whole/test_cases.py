@@ -229,6 +229,13 @@ AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
     "channel by channel": channel_by_channel,
     "batch norm": nn.BatchNorm2d(3).double().eval(),
     "clone": lambda v: v.clone(),
+    "instance norm": lambda v: F.instance_norm(v, eps=0.1),
+    "centred": lambda v: v - v.mean((2, 3))[..., None, None],
+    "standardised": lambda v: (v - v.mean((1, 2, 3), keepdim=True)) / (v.std((1, 2, 3), keepdim=True) + 1e-3),
+    "var_mean": lambda v: (lambda s, m: (v - m) * torch.rsqrt(s + 0.1))(*torch.var_mean(v, (2, 3), keepdim=True)),
+    "divided by its length": lambda v: v / v.norm(dim=1, keepdim=True),
+    "divided by its maximum": lambda v: v / v.detach().amax((1, 2, 3), keepdim=True),
+    "scaled by its sigmoid": lambda v: v * torch.sigmoid(v),
 }
 
 
@@ -246,6 +253,8 @@ MOVED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] 
     "crop": (lambda v: v[..., 1:, 1:], lambda r: F.pad(r, (1, 0, 1, 0))),
     "reflection": (lambda v: F.pad(v, (1, 1, 1, 1), "reflect"), reflected_back),
     "nearest neighbours": (lambda v: F.interpolate(v, scale_factor=2), lambda r: 4 * F.avg_pool2d(r, 2)),
+    "larger of two halves": (lambda v: torch.maximum(*v.flip(1).repeat(1, 1, 2, 1).chunk(2, 2)), lambda r: r.flip(1)),
+    "largest of one": (lambda v: v.flip(3)[:, None].max(1).values, lambda r: r.flip(3)),
     "normalised, then flipped": (lambda v: ((v - MEAN) / DEVIATION).flip(3), lambda r: r.flip(3)),
 }
 

@@ -39,44 +39,63 @@ class _Chosen(torch.autograd.Function):
     """The carrier of the values that an operation chose: relevance goes to the chosen."""
 
     @staticmethod
-    def forward(ctx: Any, carrier: Tensor, signal: Tensor, call: Call, position: int) -> Tensor:
-        ctx.save_for_backward(signal)
-        ctx.call, ctx.position = call, position
-        return torch.zeros_like(tensors_in(call.run_with({id(signal): signal.detach()}))[position])
+    def forward(ctx: Any, call: Call, signals: list[Tensor], position: int, *carriers: Tensor) -> Tensor:
+        ctx.save_for_backward(*signals)
+        ctx.call, ctx.keys, ctx.position = call, [id(signal) for signal in signals], position
+        held = {id(signal): signal.detach() for signal in signals}
+        return torch.zeros_like(tensors_in(call.run_with(held))[position])
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
-        (signal,) = ctx.saved_tensors
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
-            value = signal.detach().requires_grad_()
-            result = tensors_in(ctx.call.run_with({id(signal): value}))[ctx.position]
-        return torch.autograd.grad(result, value, relevance)[0], None, None, None
+            values = {
+                key: signal.detach().requires_grad_() for key, signal in zip(ctx.keys, ctx.saved_tensors, strict=True)
+            }
+            result = tensors_in(ctx.call.run_with(values))[ctx.position]
+        return None, None, None, *torch.autograd.grad(result, list(values.values()), relevance)
 
 
 def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """Give the results of an operation the carriers to which their relevance passes on."""
     kind = call.operation.kind if call.operation is not None else None
     results = [tensor for tensor in tensors_in(result) if tensor.requires_grad]
-    signals = list({id(signal): signal for signal in call.signals}.values())
     if kind is None or not results:
         return
+    signals = _weighed(mode, call, list({id(signal): signal for signal in call.signals}.values()))
+    chooses = kind in _CHOICES and (kind is not Kind.MASK or len(signals) > 1 or len(call.given) == 1)
     carriers: list[Tensor] | None = None
-    if len(signals) == 1 and kind in _UNCHANGED and call.name != "assignment":
+    if chooses and call.name != "assignment":
+        own = [mode.note(signal) for signal in signals]
+        parts = [note.carrier for note in own if note.carrier is not None]
+        if len(parts) == len(own) and (len(own) == 1 or all(note.covered is None for note in own)):
+            carriers = [_Chosen.apply(call, signals, position, *parts) for position in range(len(results))]
+    elif len(signals) == 1 and kind in _UNCHANGED and call.name != "assignment":
         carrier, shape = mode.note(signals[0]).carrier, results[0].shape
         if carrier is not None and len(results) == 1 and _stretches(carrier.shape, shape):
             carriers = [carrier if carrier.shape == shape else carrier.expand(shape)]
     elif kind is Kind.MOVEMENT or kind in _PROPORTIONAL or call.name == "assignment":
         carriers = _through(mode, call, signals, proportional=kind in _PROPORTIONAL)
-    elif kind in _CHOICES and len(signals) == 1:
-        carrier = mode.note(signals[0]).carrier
-        if carrier is not None:
-            carriers = [_Chosen.apply(carrier, signals[0], call, position) for position in range(len(results))]
     if carriers is None or len(carriers) != len(results):
         return
     covered = _covered(mode, call, signals, results)
     for position, (tensor, carrier) in enumerate(zip(results, carriers, strict=True)):
         noted = mode.noted(tensor)
         noted.carrier, noted.covered = carrier, None if covered is None else covered[position]
+
+
+def _weighed(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> list[Tensor]:
+    """The signal that is centred, or that statistics and other weights divide or multiply; else all signals.
+
+    So a norm written by hand is one step, as PyTorch's own.
+    """
+    kind = call.operation.kind if call.operation is not None else None
+    if kind in (Kind.PRODUCT, Kind.QUOTIENT):
+        rest = [signal for signal in signals if not (mode.note(signal).weight or mode.note(signal).statistic)]
+    elif kind is Kind.SUM and len(signals) == 2:
+        rest = [s for s in signals if all(mode.note(s).mean_of is not other for other in signals)]
+    else:
+        return signals
+    return rest if len(rest) == 1 else signals
 
 
 def _stretches(small: torch.Size, large: torch.Size) -> bool:

@@ -50,11 +50,21 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
                 noted.mixture = mixture * max(1, tensor.numel() // count)
                 noted.non_negative = noted.non_negative or non_negative
     if carried:
+        _note_mean(mode, call, result)
         carry_on(mode, call, result)
     if row.keeps_order and isinstance(result, Tensor) and (scaled := mode.note(call.signals[0]).scaled) is not None:
         mode.noted(result).scaled = scaled
     if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and known and not row.own:
         _inherit_layer(mode, call, result)
+
+
+def _note_mean(mode: RelevancePropagation, call: Call, result: Any) -> None:
+    """Note the tensor that means were taken of, possibly moved since: without them it is centred."""
+    value, moves = call.signals[0], call.operation is not None and call.operation.kind is Kind.MOVEMENT
+    source = mode.note(value).mean_of if moves else value
+    if call.name in ("mean", "var_mean", "std_mean") or (moves and source is not None):
+        for tensor in tensors_in(result)[-1:]:
+            mode.noted(tensor).mean_of = source
 
 
 def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
