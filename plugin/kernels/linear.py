@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -169,29 +169,34 @@ class Convolution:
 
 
 @dataclass(frozen=True, eq=False)
-class SampledConvolution(Convolution):
-    """A convolution 1 wide of values that were read at computed places, some of them outside the input.
+class Reaching:
+    """A linear map of values beside which zeros stand that are no input, such as padding.
 
     Attributes:
-        reached: 1 where a value was read from the input `(N, C, H, W)`, 0 where there was none.
+        linear: the map of all of them.
+        reached: False at these zeros; broadcasts over x.
     """
 
-    reached: Tensor = field(kw_only=True)
-    # Compared by identity, as the places differ between calls.
-    __eq__, __hash__ = object.__eq__, object.__hash__
-
-    @cached_property
-    def _whole(self) -> Convolution:
-        return Convolution(self.stride, self.padding, self.dilation, self.groups)
+    linear: LinearMap
+    reached: Tensor
 
     def __call__(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self._whole(value * self.reached, weight, bias)
+        return self.linear(value * self.reached, weight, bias)
+
+    def channels(self, output: Tensor) -> int:
+        return self.linear.channels(output)
 
     def transpose(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
-        return self._whole.transpose(signal, weight, like) * self.reached
+        return self.linear.transpose(signal, weight, like) * self.reached
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        return self.linear.scale_outputs(weight, scale)
+
+    def per_channel(self, values: Tensor, ndim: int) -> Tensor:
+        return self.linear.per_channel(values, ndim)
 
     def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
-        return self._whole.spread(signal, weight, like) * self.reached
+        return self.linear.spread(signal, weight, like) * self.reached
 
 
 def _each(matrix: Tensor, columns: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from .chains import IDENTITY, Link
@@ -14,7 +15,7 @@ from .tensors import TensorTable
 if TYPE_CHECKING:
     from .calls import Call
     from .lrp.linear import Produced
-    from .moving import Moved
+    from .moving import Moved, Movement
 
 
 # Calls, each with the position of the result that is meant.
@@ -41,6 +42,7 @@ class Note:
         moved: for a moved result of a layer, or of several: that result, and the movements.
         together: the call of `cat` or `stack` that put it together from results of layers, possibly moved.
         padded: the tensor that zeros were put around, and how many, as in `F.pad`.
+        beside: for values beside which zeros were put: the shape before, and the padding and movements since.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
@@ -70,6 +72,7 @@ class Note:
     moved: tuple[Tensor, Movements] | None = None
     together: Call | None = None
     padded: tuple[Tensor, tuple[int, ...]] | None = None
+    beside: tuple[torch.Size, Movement] | None = None
     carrier: Tensor | None = None
     covered: Tensor | None = None
     folded: list[Tensor] | None = None
@@ -115,4 +118,4 @@ class Notes(TensorTable[Note]):
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
-            note.mean_of = None
+            note.mean_of = note.beside = None

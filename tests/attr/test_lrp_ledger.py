@@ -102,7 +102,7 @@ def padded_window(value: Tensor) -> Tensor:
     return F.unfold(value.view(-1, 1, 2, 3), 3, padding=1).flatten(1)
 
 
-# Of each, the relevance that goes to zeros around it, as a share of all.
+# Of each, the relevance that goes to zeros beside it, as a share of all: none to padding.
 JOINED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "residual": (lambda x, y: x + y, 0),
     "residual of a residual": (lambda x, y: x + (x + y), 0),
@@ -112,7 +112,8 @@ JOINED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "residual, normalised": (lambda x, y: F.layer_norm(x + y, (6,)), 0),
     "residual, then an activation": (lambda x, y: F.gelu(x + y), 0),
     "residual, pooled": (lambda x, y: F.avg_pool1d(x + y, 2), 0),
-    "residual, windows with padding": (lambda x, y: padded_window(x + y), 26 / 54),
+    "residual, windows with padding": (lambda x, y: padded_window(x + y), 0),
+    "residual beside zeros": (lambda x, y: torch.cat([x + y, torch.zeros_like(x)], 1), 1 / 2),
     "beside each other": (lambda x, y: torch.cat([x, y], 1), 0),
     "beside each other, then an activation": (lambda x, y: F.gelu(torch.cat([x, y], 1)), 0),
 }

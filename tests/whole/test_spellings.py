@@ -841,10 +841,36 @@ CONVOLUTIONS: list[tuple[str, Convolved]] = [
     ("nn.ZeroPad2d before it", lambda v, m: F.conv2d(nn.ZeroPad2d(1)(v), m.weight, m.bias)),
     ("F.pad before it, twice", lambda v, m: F.conv2d(F.pad(F.pad(v, (1, 0, 1, 1)), (0, 1)), m.weight, m.bias)),
     ("F.pad of one side", lambda v, m: F.conv2d(F.pad(v, (0, 0, 1, 1)), m.weight, m.bias, padding=(0, 1))),
+    ("more of F.pad, cropped before it", lambda v, m: F.conv2d(F.pad(v, (2, 2, 1, 1))[..., 1:-1], m.weight, m.bias)),
+    (
+        "F.pad before a transposed one",
+        lambda v, m: F.conv_transpose2d(F.pad(v, [1] * 4), m.weight.flip(2, 3).transpose(0, 1), m.bias, padding=2),
+    ),
     ("more of F.pad at the end", lambda v, m: F.conv2d(F.pad(v, (1, 2, 1, 2)), m.weight, m.bias)[..., :-1, :-1]),
     ("deform_conv2d without offsets", lambda v, m: deform_conv2d(v, offsets(v), m.weight, m.bias, padding=1)),
 ]
+# Of a module of one's own they are no convolutions, by whose type a composite might select them.
+PRODUCTS_OF_WINDOWS: list[tuple[str, Convolved]] = [
+    (
+        "F.unfold, matmul",
+        lambda v, m: (m.weight.flatten(1) @ F.unfold(v, 3, padding=1) + m.bias[:, None]).view(len(v), 4, *v.shape[2:]),
+    ),
+    (
+        "F.unfold, F.linear",
+        lambda v, m: F.linear(F.unfold(v, 3, 1, 1).mT, m.weight.flatten(1), m.bias).mT.unflatten(2, v.shape[2:]),
+    ),
+    ("windows, einsum", lambda v, m: torch.einsum("nchwij,ocij->nohw", windows(v), m.weight) + m.bias[:, None, None]),
+    (
+        "windows, tensordot",
+        lambda v, m: (torch.tensordot(windows(v), m.weight, ([1, 4, 5], [1, 2, 3])) + m.bias).movedim(3, 1),
+    ),
+]
 CONVOLUTION = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+
+
+def windows(v: Tensor) -> Tensor:
+    """Of a 3 x 3 kernel with padding 1 `(N, C, H, W, 3, 3)`."""
+    return F.pad(v, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)
 
 
 def offsets(v: Tensor) -> Tensor:
@@ -870,7 +896,7 @@ def expected_of_convolution() -> dict[str, Tensor]:
     return maps(LINEAR_METHODS, ConvolutionNet(lambda v, m: m(v)).eval(), IMAGES)
 
 
-@pytest.mark.parametrize("row", CONVOLUTIONS, ids=identify)
+@pytest.mark.parametrize("row", [*CONVOLUTIONS, *PRODUCTS_OF_WINDOWS], ids=identify)
 def test_convolutions(row) -> None:
     network = ConvolutionNet(row[1]).eval()
     assert_same_maps(LINEAR_METHODS, network, IMAGES, expected_of_convolution())

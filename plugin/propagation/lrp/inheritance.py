@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..calls import Call
+from ..calls import Call, first_by_position
 from ..kinds import Kind
+from ..moving import Movement
 from ..notes import NOTHING
 from ..tensors import tensors_in
 from .carriers import carry_on
@@ -54,8 +56,10 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
         carry_on(mode, call, result)
     if row.keeps_order and isinstance(result, Tensor) and (scaled := mode.note(call.signals[0]).scaled) is not None:
         mode.noted(result).scaled = scaled
-    if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and known and not row.own:
-        _inherit_layer(mode, call, result)
+    if row.kind in (Kind.DROPOUT, Kind.MOVEMENT) and not row.own:
+        if known:
+            _inherit_layer(mode, call, result)
+        _inherit_zeros(mode, call, result)
 
 
 def _note_mean(mode: RelevancePropagation, call: Call, result: Any) -> None:
@@ -87,6 +91,30 @@ def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
             noted.produced = note.produced
         elif moves:
             noted.moved = (moved[0], (*moved[1], (call, position)))
+
+
+def _inherit_zeros(mode: RelevancePropagation, call: Call, result: Any) -> None:
+    """Note the zeros that a call puts beside values, or moves with them."""
+    signal, beside = call.signals[0], mode.note(call.signals[0]).beside
+    if (beside is None and not _puts_zeros(call)) or len(call.signals) > 1 or (call.operation and call.operation.joins):
+        return
+    shape, before = (signal.shape, None) if beside is None else beside
+    args, kwargs = first_by_position(call.args, call.kwargs)
+    if args[0] is not signal or (call.name == "as_strided" and not signal.is_contiguous()):
+        return
+    for position, tensor in enumerate(tensors_in(result)):
+        mode.noted(tensor).beside = shape, Movement(call.function, args[1:], kwargs, position, before)
+
+
+def _puts_zeros(call: Call) -> bool:
+    """Whether a call puts zeros around values: padding by zeros, also of the windows that `F.unfold` reads."""
+    if call.operation is not None and call.operation.pads:
+        arguments = call.bound()
+        return arguments.get("mode", "constant") == "constant" and not arguments.get("value")
+    if call.function is not F.unfold and call.name != "im2col":  # Tensor.unfold pads nothing
+        return False
+    padding = call.args[3] if len(call.args) > 3 else call.kwargs.get("padding", 0)
+    return any(padding) if isinstance(padding, (tuple, list)) else bool(padding)
 
 
 def _keeps_signs(mode: RelevancePropagation, call: Call) -> bool:

@@ -1,6 +1,6 @@
 """Records of the forward pass of LRP for its backward pass: layers with their rules, and absorptions of relevance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import OptionError
-from ...kernels.linear import LinearMap, MatrixProduct
+from ...kernels.linear import LinearMap, MatrixProduct, Reaching
 from ...rules.terms import LinearOperation, Rule, Term, pass_down, per_example
 from ..backward import backward
 from .quotients import Quotients
@@ -25,6 +25,7 @@ class LayerRecord:
         linear: its map; `weight` and `bias` are as used, with a following batch norm folded in.
         reads_input: the input is an input of the model.
         non_negative: the input is known to have no negative entry.
+        reached: computes a mask that is False where zeros stand beside the input, such as padding that was moved.
         rectified: the output is max(W x + b, 0), with the ReLU that follows as part of the layer.
         rule: set when the forward pass is over and positions are known.
         terms: the rule's terms, kept where several backward passes follow (`repeated`).
@@ -43,6 +44,7 @@ class LayerRecord:
     reads_input: bool
     non_negative: bool
     cached: Callable[..., Tensor]
+    reached: Callable[[], Tensor] | None = None
     rectified: bool = False
     rule: Rule | None = None
     terms: Sequence[Term] | None = None
@@ -63,8 +65,9 @@ class LayerRecord:
         rectified: bool = False,
     ) -> "LayerRecord":
         """The same layer with the next operation folded in: a batch norm in weight and bias, or a ReLU."""
+        reads_input, non_negative, reached = self.reads_input, self.non_negative, self.reached
         return LayerRecord(
-            self.name, self.module, self.linear, weight, bias, self.reads_input, self.non_negative, cached, rectified
+            self.name, self.module, self.linear, weight, bias, reads_input, non_negative, cached, reached, rectified
         )
 
     def pass_down(self, value: Tensor, output: Tensor, multiplier: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -75,9 +78,10 @@ class LayerRecord:
         if value.dtype in _HALF or output.dtype in _HALF:  # they differ under autocast
             value, output, multiplier, weight = value.float(), output.float(), multiplier.float(), weight.float()
             bias = None if bias is None else bias.float()
-        operation = LinearOperation(
-            self.linear, value, output, weight, bias, self.non_negative, self.rectified, self.cached
-        )
+        linear, cached = self.linear, self.cached
+        if self.reached is not None and not self.rule.proportional:
+            linear, cached = Reaching(linear, self.reached()), _computed
+        operation = LinearOperation(linear, value, output, weight, bias, self.non_negative, self.rectified, cached)
         terms = self.terms
         if terms is None and self.rule.proportional:
             terms = tuple(self.rule.terms(operation))
@@ -96,6 +100,11 @@ class LayerRecord:
                 raise RuntimeError(f"rule {self.rule} of layer {self.name!r} returned neither m nor R")
             self.left, self.to_bias = per_example(below.double()), passage.to_bias
         return passage.multiplier, passage.relevance
+
+
+def _computed(key: Hashable, compute: Callable[[], Tensor], others: Sequence[Tensor] = ()) -> Tensor:
+    """What a rule derives from a map that is another one at each call: nothing to keep."""
+    return compute()
 
 
 class LinearLayer(torch.autograd.Function):

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct, SampledConvolution
+from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct
 from ...kernels.pointwise import waits_for_launches
+from ...kernels.tracing import untraced
 from ..calls import Call
 from ..convolution import Size, convolution_of, per_dimension
+from ..moving import Movement
 from .inheritance import inherit
 from .layers import LayerRecord, LinearLayer
 
@@ -54,6 +56,7 @@ def linear_layer(
     compute: Callable[[], Tensor] | None = None,
     begins: bool = True,
     mixes: bool = True,
+    reached: Callable[[], Tensor] | None = None,
 ) -> Tensor:
     """Run a linear layer.
 
@@ -65,6 +68,7 @@ def linear_layer(
         compute: computes y; the call itself if there is none.
         begins: it may be the first layer, if only affine steps stand before it.
         mixes: it sums over the last dimension of x: a softmax mixes constants.
+        reached: see `LayerRecord`; by default, padding before the movements of x is not reached.
     """
     mode.pointwise.forget()
     owner = mode.parameters.get(id(weight))
@@ -82,12 +86,19 @@ def linear_layer(
         reads_input=begins and note.carrier is not None,
         non_negative=note.non_negative,
         cached=partial(mode.cache.get, weight),
+        reached=reached or (None if note.beside is None else partial(_reached, *note.beside, value.device)),
     )
     result = _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
     if note.weight:
         noted = mode.noted(result)
         noted.mixture, noted.softmax = _count_mixed(linear, result), note.softmax and mixes
     return result
+
+
+def _reached(shape: torch.Size, move: Movement, device: torch.device) -> Tensor:
+    """Where values stand, between zeros that were put around them before a movement."""
+    with untraced(), torch.no_grad():
+        return move(torch.ones(shape, device=device)).ne(0)
 
 
 def _count_mixed(linear: LinearMap, output: Tensor) -> int:
@@ -224,11 +235,12 @@ def deformable_convolution(mode: RelevancePropagation, call: Call) -> Any:
     places = sampling.run()
     inherit(mode, sampling, places)
     with torch.no_grad():
-        reached = sampling.run_with({id(value): torch.ones_like(value)}).ne(0).to(value.dtype)
+        reached = sampling.run_with({id(value): torch.ones_like(value)}).ne(0)
     with mode.seeing():
         kernel = weight.reshape(len(weight), -1, 1, 1)
-    linear = SampledConvolution((1, 1), (0, 0), (1, 1), groups, reached=reached)
-    return linear_layer(mode, call, places, linear, kernel, bias, lambda: F.conv2d(places, kernel, bias, groups=groups))
+    linear = Convolution((1, 1), (0, 0), (1, 1), groups)
+    return linear_layer(mode, call, places, linear, kernel, bias,
+                        lambda: F.conv2d(places, kernel, bias, groups=groups), reached=lambda: reached)  # fmt: skip
 
 
 def matrix_product(
