@@ -79,11 +79,27 @@ def _einsum_letters(equation: str, operands: Sequence[Any]) -> tuple[list[Tensor
 
 
 def factors(call: Call) -> list[Tensor] | None:
-    """The factors of a product that sums over nothing and moves nothing, entry by entry; None for any other."""
+    """The factors of a product that sums over nothing and moves nothing, in shapes to multiply them; None for others.
+
+    One factor has all dimensions of the result, and signals alone have fewer.
+    """
     written = letters(call) if call.name == "einsum" else None
-    if written is None or any(index != written[2] or len(set(index)) < len(index) for index in written[1]):
+    if written is None or any(len(set(index)) < len(index) for index in written[1]):
         return None
-    return written[0]
+    tensors, indices, output = written
+    places = [[output.find(letter) for letter in index] for index in indices]
+    if output not in indices or any(-1 in place or place != sorted(place) for place in places):
+        return None
+    if len(call.signals) < len(tensors) and any(index != output for index in indices):
+        return None  # a product with a constant may be a linear layer
+    missing = [[d for d in range(len(output)) if d not in place] for place in places]
+    return [_unsqueezed(tensor, dims) for tensor, dims in zip(tensors, missing, strict=True)]
+
+
+def _unsqueezed(tensor: Tensor, dims: Sequence[int]) -> Tensor:
+    for d in dims:
+        tensor = tensor.unsqueeze(d)
+    return tensor
 
 
 def summed(call: Call) -> Tensor | None:

@@ -34,12 +34,11 @@ class ReadingMode(NotingMode):
         result = self.chosen(call)
         if result is not None:
             return result
-        if (entries := factors(call)) is not None:
-            with self.seeing():
-                return reduce(torch.mul, entries)
         contracts = call.operation is not None and call.operation.kind is Kind.CONTRACTION
-        if contracts and len(call.given) == 1:
+        if call.name == "einsum":
             with self.seeing():
+                if (entries := factors(call)) is not None:
+                    return reduce(torch.mul, entries)
                 if (total := summed(call)) is not None:
                     return total
         if contracts and self.rectifies:

@@ -235,6 +235,8 @@ AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
     "var_mean": lambda v: (lambda s, m: (v - m) * torch.rsqrt(s + 0.1))(*torch.var_mean(v, (2, 3), keepdim=True)),
     "divided by its length": lambda v: v / v.norm(dim=1, keepdim=True),
     "divided by its maximum": lambda v: v / v.detach().amax((1, 2, 3), keepdim=True),
+    "scaled by a gate, einsum": lambda v: torch.einsum("nchw,nc->nchw", v, torch.sigmoid(v.mean((2, 3)))),
+    "cubed": lambda v: v * v * v,
     "scaled by its sigmoid": lambda v: v * torch.sigmoid(v),
 }
 

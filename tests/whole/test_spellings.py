@@ -1057,6 +1057,7 @@ MOVED_BATCH_NORMS: list[tuple[str, Callable[[Tensor, nn.Linear, nn.BatchNorm1d],
     ("stack of channels", lambda v, m, n: n(torch.stack(convolved_in_parts(v, m), 1).flatten(1, 2))),
     ("stack of channels, by hand", lambda v, m, n: by_scale(torch.stack(convolved_in_parts(v, m), 1).flatten(1, 2), n)),
     ("stack of examples", lambda v, m, n: n(torch.stack([m(one.mT).mT for one in v]))),
+    ("beside nothing", lambda v, m, n: torch.cat([n(m(v.mT).mT), n(m(v.mT).mT[..., 5:])], 2)),
     ("in chunks", lambda v, m, n: normalised_in_parts(m(v.mT).mT.chunk(2, 1), n)),
     ("in chunks of one channel", lambda v, m, n: normalised_in_parts(m(v.mT).mT.split(1, 1), n)),
 ]

@@ -84,11 +84,14 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
 
 
 def _weighed(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> list[Tensor]:
-    """The signal that is centred, or that statistics and other weights divide or multiply; else all signals.
+    """One of functions of one tensor; the signal that is centred, or that weights divide or multiply; else all signals.
 
     So a norm written by hand is one step, as PyTorch's own.
     """
     kind = call.operation.kind if call.operation is not None else None
+    notes = [mode.note(signal) for signal in signals]
+    if kind in _UNCHANGED and all(note.carrier is notes[0].carrier and note.covered is None for note in notes):
+        return signals[:1]  # functions of one tensor
     if kind in (Kind.PRODUCT, Kind.QUOTIENT):
         rest = [signal for signal in signals if not (mode.note(signal).weight or mode.note(signal).statistic)]
     elif kind is Kind.SUM and len(signals) == 2:

@@ -186,7 +186,7 @@ def _into_moved(
     with untraced():
         index = torch.arange(1.0, before.numel() + 1, dtype=torch.float64, device=before.device).view(before.shape)
         moved = move(index)
-        if not _is_of_one(moved, move(-index)):
+        if not _is_of_one(moved, move(-index), before.numel()):
             return None
         own = entries.new_full((before.numel(),), -1)
         own[moved.long().flatten() - 1] = entries.flatten()
@@ -203,11 +203,11 @@ def _into_moved(
     return run
 
 
-def _is_of_one(moved: Tensor, negative: Tensor) -> bool:
-    """Whether each moved value is one of a layer's, and no other is the same: no number beside them, none repeated."""
+def _is_of_one(moved: Tensor, negative: Tensor, count: int) -> bool:
+    """Whether each moved value is another one of a layer's `count`: no number beside them, and none repeated."""
     if bool((moved + negative).any()) or not bool(moved.all()):
         return False
-    reached = torch.zeros(int(moved.max()) + 1, dtype=torch.bool, device=moved.device)
+    reached = torch.zeros(count + 1, dtype=torch.bool, device=moved.device)
     reached[moved.long()] = True
     return int(reached.sum()) == moved.numel()
 
