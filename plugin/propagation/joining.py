@@ -158,13 +158,16 @@ class Joined:
 
     @cached_property
     def places(self) -> tuple[Tensor, Tensor]:
-        """For each entry: which of the functions it is a value of, and the position in the root."""
+        """For each entry: which of the functions it is a value of, and the position in the root; -1 for neither."""
         count = self.root.numel()
         with untraced():
-            index = torch.arange(count).view(self.root.shape)
-            joined = self.put_together([index + part * count for part in range(len(self.parts))])
-            part = joined // count
-            return part, torch.where(self.is_number[part], -1, joined % count)
+            index = torch.arange(1, count + 1, dtype=torch.float64).view(self.root.shape)
+            functions = [index + part * count for part in range(len(self.parts))]
+            joined, negative = self.put_together(functions), self.put_together([-function for function in functions])
+            # A number that a movement has put beside them, as padding does, does not change its sign.
+            joined = torch.where(joined == -negative, joined, 0.0).long() - 1
+            part = torch.where(joined < 0, -1, joined // count)
+            return part, torch.where((part < 0) | self.is_number[part], -1, joined % count)
 
     def put_together(self, functions: list[Tensor]) -> Tensor:
         """The functions' values, joined and moved."""
@@ -189,7 +192,7 @@ class Joined:
         lines = part.sort(dim)[0].movedim(dim, -1).flatten(0, -2)
         alike = bool(((position == last) | (position < 0)).all()) and bool((lines == lines[0]).all())
         combined: list[int] = lines[0].tolist() if alike and self.is_whole(last) else []
-        return combined if len(set(combined)) > 1 else []
+        return combined if len(set(combined)) > 1 and min(combined) >= 0 else []
 
     def is_whole(self, position: Tensor) -> bool:
         """Whether positions are those of the root, in order."""

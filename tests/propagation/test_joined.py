@@ -84,6 +84,8 @@ POOLED: dict[str, Pointwise] = {
     "of a small map": lambda v: F.max_pool2d(F.pad(v.view(4, 2, 1, 3), (1, 2, 1, 1)), 2).flatten(1)[:, :6],
     "sorted": lambda v: F.pad(v, (3, 3)).sort(1)[0][:, 3:9],
     "softmax of several": lambda v: F.pad(v, (0, 6)).softmax(1)[:, :6],
+    "low numbers beside two functions": lambda v: F.pad(both(v), (2, 2), value=-1e30).unfold(1, 2, 2).amax(-1)[:, 1:7],
+    "a number that could be a place": lambda v: F.pad(both(v), (2, 2), value=7.0).unfold(1, 2, 2).amin(-1)[:, 1:7],
 }
 
 
