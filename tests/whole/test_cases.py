@@ -15,6 +15,7 @@ from support.recurrent import CELLS, RECURRENT, Activate, Recurrent, gru_cell, l
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
+from torchvision.ops import FrozenBatchNorm2d
 
 from plugin.attr import Deconvolution, GuidedBackprop, LayerLRPTranspose, LRPTranspose
 from plugin.rules import Composite, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
@@ -228,6 +229,7 @@ AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
     "2 x - 1": lambda v: 2 * v - 1,
     "channel by channel": channel_by_channel,
     "batch norm": nn.BatchNorm2d(3).double().eval(),
+    "frozen batch norm": FrozenBatchNorm2d(3).double().eval(),
     "clone": lambda v: v.clone(),
     "instance norm": lambda v: F.instance_norm(v, eps=0.1),
     "centred": lambda v: v - v.mean((2, 3))[..., None, None],

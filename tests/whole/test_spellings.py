@@ -1120,6 +1120,15 @@ def test_batch_norms(dimensions, row) -> None:
     assert_same_maps(LINEAR_METHODS, network, inputs, expected_of_batch_norm(dimensions))
 
 
+@pytest.mark.parametrize("row", BATCH_NORMS, ids=identify)
+def test_batch_norms_behind_an_activation(row) -> None:
+    """A linear layer of its own."""
+    inputs = numbers(2, 2, 4, 4)
+    expected = maps(LINEAR_METHODS, BatchNormNet(lambda v, n: v + n(F.elu(v)), 2).eval(), inputs)
+    network = BatchNormNet(lambda v, n: v + row[1](F.elu(v), n), 2).eval()
+    assert_same_maps(LINEAR_METHODS, network, inputs, expected)
+
+
 class MovedBatchNormNet(nn.Module):
     """Linear layer, batch norm, ReLU, twice, at each position; and a linear layer."""
 

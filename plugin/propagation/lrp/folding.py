@@ -73,18 +73,24 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
 
 def _normalised(mode: RelevancePropagation, call: Call, input: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
     """A batch norm folded into the layers whose results were moved or joined, as from `(N, T, C)` to `(N, C, T)`."""
-    result: Tensor | None = input
+    result = input
     for function, constant in ((torch.mul, scale), (torch.add, shift)):
-        if result is not None:
-            constant = constant.view(-1, *(1,) * (input.ndim - 2))
-            mode.noted(constant).owner = mode.owner(call)
-            step = Call(operation_of(function), function, (result, constant), {}, [result], [result, constant])
-            result = fold_affine(mode, step)
+        constant = constant.view(-1, *(1,) * (input.ndim - 2))
+        mode.noted(constant).owner = mode.owner(call)
+        folding = _folding(
+            mode, Call(operation_of(function), function, (result, constant), {}, [result], [result, constant])
+        )
+        if folding is None:
+            return None
+        result = folding()
     return result
 
 
 def fold_affine(mode: RelevancePropagation, call: Call) -> Tensor | None:
-    """A sum or a product with one constant per channel, folded into the layers before it; None for any other call."""
+    """A sum or a product with one constant per channel, folded into the layers before it; None for any other call.
+
+    As the first step of a batch norm written by hand, behind anything else, it is a linear layer of its own.
+    """
     (value,) = call.signals
     constants = [tensor for tensor in call.given if tensor is not value]
     if len(constants) != 1 or not set(call.kwargs) <= {"other", "input"} or len(call.args) + len(call.kwargs) != 2:
@@ -92,7 +98,40 @@ def fold_affine(mode: RelevancePropagation, call: Call) -> Tensor | None:
     if mode.owner_of(constants[0]) is None:
         return None  # none of the model's parameters or buffers, nor made from one
     folding = _folding(mode, call)
-    return None if folding is None else folding()
+    return _begun(mode, call, value, constants[0]) if folding is None else folding()
+
+
+def _begun(mode: RelevancePropagation, call: Call, value: Tensor, constant: Tensor) -> Tensor | None:
+    """A scale or a shift from a module that keeps running statistics, as a batch norm of its own; None for others."""
+    owner = mode.owner_of(constant)
+    statistics = [getattr(owner, name, None) for name in ("running_mean", "running_var")]
+    if not all(isinstance(statistic, Tensor) for statistic in statistics) or not 1 < value.ndim >= constant.ndim > 0:
+        return None
+    aligned = constant.detach().view((1,) * (value.ndim - constant.ndim) + tuple(constant.shape))
+    dims = [d for d, size in enumerate(aligned.shape) if size > 1] or [1]
+    if len(dims) > 1 or aligned.shape[dims[0]] != value.shape[dims[0]]:
+        return None
+    if dims != [1]:
+        own = aligned.movedim(dims[0], 1)
+        mode.noted(own).owner = owner
+        with mode.seeing():
+            moved = call.run_with({id(value): value.movedim(dims[0], 1), id(constant): own})
+            return cast(Tensor, moved.movedim(1, dims[0]))
+    signs, ones = _signs(call, constant), torch.ones_like(aligned.flatten())
+    if call.operation is not None and call.operation.kind is Kind.SUM:
+        scale, shift = signs[0] * ones, signs[1] * aligned.flatten()
+    else:
+        scale, shift = aligned.flatten().reciprocal() if call.name == "div" else aligned.flatten(), None
+    result = linear_layer(mode, call, value, Scaling(), scale, shift, lambda: call.run().detach(), begins=False)
+    carry_unchanged(mode, value, result)
+    return result
+
+
+def _signs(call: Call, constant: Tensor) -> tuple[float, float]:
+    """Those of the value and of the constant in a sum or a difference."""
+    if call.name == "sub" and (call.args[0] if call.args else call.kwargs.get("input")) is constant:
+        return -1.0, 1.0
+    return {"sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}.get(call.name, (1.0, 1.0))
 
 
 def _folding(mode: RelevancePropagation, call: Call) -> Callable[[], Tensor] | None:
@@ -142,9 +181,7 @@ def _into_layer(
     channels = _per_output(before.linear, _of_one_example(mode, constant, size, value), value)
     if channels is None or mode.is_kept(before):
         return None
-    sign = {"sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}.get(call.name, (1.0, 1.0))
-    if call.name == "sub" and (call.args[0] if call.args else call.kwargs.get("input")) is constant:
-        sign = (-1.0, 1.0)
+    sign = _signs(call, constant)
 
     def folded() -> tuple[Tensor, Tensor | None]:
         if call.operation is not None and call.operation.kind is Kind.SUM:
