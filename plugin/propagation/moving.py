@@ -73,3 +73,10 @@ def note_moved(notes: Notes, args: tuple[Any, ...], kwargs: dict[str, Any], func
         return
     for position, tensor in enumerate(tensors_in(result)):
         notes.add(tensor).moved_link = Moved(link, Movement(function, args[1:], kwargs, position, before))
+
+
+@untraced()
+def reached(shape: torch.Size, move: Movement, device: torch.device) -> Tensor:
+    """Where values of a shape stand after a movement, between zeros that it has put around them."""
+    with torch.no_grad():
+        return move(torch.ones(shape, device=device)).ne(0)

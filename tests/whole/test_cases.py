@@ -287,17 +287,21 @@ def test_zeros_in_place_of_pixels_are_padding(rule) -> None:
     assert_close(found, F.pad(inside, [1] * 4), 1e-9)
 
 
-@pytest.mark.parametrize("kind", ["resize", "average pooling"])
+@pytest.mark.parametrize("kind", ["resize", "average pooling", "with padding", "padding before it", "windows"])
 def test_relevance_passes_through_resizing_in_proportion_to_its_weights(kind) -> None:
     resize = {
         "resize": lambda v: F.interpolate(v, (8, 9), mode="bilinear", align_corners=False),
         "average pooling": lambda v: F.avg_pool2d(v, 2),
+        "with padding": lambda v: F.avg_pool2d(v, 3, 2, 1),
+        "padding before it": lambda v: F.avg_pool2d(F.pad(v, [1] * 4), 3, 2),
+        "windows": lambda v: F.pad(v, [1] * 4).unfold(2, 3, 2).unfold(3, 3, 2).mean((4, 5)),
     }[kind]
     network, images = Before(resize), numbers(2, 3, 12, 12).abs()
     composite = Composite(first=Flat(), default=Epsilon())
     at_layer = LRPTranspose(Body(network), composite).attribute(resize(images), 1)
-    # Each resized pixel hands its relevance to those that it was made of, by the weights that made it.
-    expected = gradient(lambda v: resize(v) * at_layer, images)
+    # Each resized pixel hands its relevance to those that it was made of, by the weights that made it; none to padding.
+    weight = resize(torch.ones_like(images))
+    expected = gradient(lambda v: resize(v) / weight * at_layer, images)
     assert_close(LRPTranspose(network, composite).attribute(images, 1), expected, 1e-9)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..calls import Call
 from ..kinds import Kind
+from ..moving import reached
 from ..tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _through(mode: RelevancePropagation, call: Call, signals: list[Tensor], prop
     carriers = {id(s): torch.zeros_like(s) if (c := mode.note(s).carrier) is None else c for s in signals}
     if not proportional:
         return [tensor for tensor in tensors_in(call.run_with(carriers)) if tensor.requires_grad]
-    covers = {id(signal): _cover(mode, signal) for signal in signals}
+    covers = {id(signal): _real_cover(mode, signal) for signal in signals}
     parts = _each_alone(call, covers)
     weights = _sizes(parts)
     shares = [torch.zeros_like(weight) for weight in weights]
@@ -137,6 +138,12 @@ def _cover(mode: RelevancePropagation, signal: Tensor) -> Tensor:
     if note.covered is not None:
         return note.covered
     return torch.zeros_like(signal) if note.carrier is None else torch.ones_like(signal)
+
+
+def _real_cover(mode: RelevancePropagation, signal: Tensor) -> Tensor:
+    """The same without padding: what is put beside values takes no share."""
+    note, cover = mode.note(signal), _cover(mode, signal)
+    return cover if note.beside is None else cover * reached(*note.beside, signal.device)
 
 
 def _moved(call: Call, values: dict[int, Tensor]) -> list[Tensor]:

@@ -108,8 +108,9 @@ def _begun(mode: RelevancePropagation, call: Call, value: Tensor, constant: Tens
     if not all(isinstance(statistic, Tensor) for statistic in statistics) or not 1 < value.ndim >= constant.ndim > 0:
         return None
     aligned = constant.detach().view((1,) * (value.ndim - constant.ndim) + tuple(constant.shape))
-    dims = [d for d, size in enumerate(aligned.shape) if size > 1] or [1]
-    if len(dims) > 1 or aligned.shape[dims[0]] != value.shape[dims[0]]:
+    dims = [d for d, size in enumerate(aligned.shape) if size > 1]
+    dims = dims or [d for d, size in enumerate(value.shape) if size == 1][:1]  # of one channel
+    if len(dims) != 1 or aligned.shape[dims[0]] != value.shape[dims[0]]:
         return None
     if dims != [1]:
         own = aligned.movedim(dims[0], 1)

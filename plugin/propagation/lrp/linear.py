@@ -19,10 +19,9 @@ from torch.nn import functional as F
 
 from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct
 from ...kernels.pointwise import waits_for_launches
-from ...kernels.tracing import untraced
 from ..calls import Call
 from ..convolution import Size, convolution_of, per_dimension
-from ..moving import Movement
+from ..moving import reached as values_in
 from .inheritance import inherit
 from .layers import LayerRecord, LinearLayer
 
@@ -86,19 +85,13 @@ def linear_layer(
         reads_input=begins and note.carrier is not None,
         non_negative=note.non_negative,
         cached=partial(mode.cache.get, weight),
-        reached=reached or (None if note.beside is None else partial(_reached, *note.beside, value.device)),
+        reached=reached or (None if note.beside is None else partial(values_in, *note.beside, value.device)),
     )
     result = _record(mode, Produced(record, value, note.carrier, note.covered), compute or call.run)
     if note.weight:
         noted = mode.noted(result)
         noted.mixture, noted.softmax = _count_mixed(linear, result), note.softmax and mixes
     return result
-
-
-def _reached(shape: torch.Size, move: Movement, device: torch.device) -> Tensor:
-    """Where values stand, between zeros that were put around them before a movement."""
-    with untraced(), torch.no_grad():
-        return move(torch.ones(shape, device=device)).ne(0)
 
 
 def _count_mixed(linear: LinearMap, output: Tensor) -> int:
