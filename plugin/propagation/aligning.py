@@ -27,19 +27,52 @@ _MOVING = frozenset(
 
 def align(notes: Notes, operands: Sequence[Tensor], link_of: LinkOf) -> bool:
     """Link operands to one tensor, if they are functions of the same values, moved alike; whether they are."""
-    ends = [chains.ancestors(operand, link_of)[-1] for operand in operands]
-    links: list[tuple[Tensor, Link]] = []
-    while not all(_is_same(ends[0], end) for end in ends[1:]):
-        below = [link_below(notes, end, link_of) for end in ends]
-        if not any(below):
-            return False
-        links += [(end, link) for end, link in zip(ends, below, strict=True) if link is not None]
-        ends = [end if link is None or link.root is None else link.root for end, link in zip(ends, below, strict=True)]
-    links += [(end, Link(ends[0], IDENTITY, affine=True)) for end in ends if end is not ends[0]]
-    for end, link in links:
-        link.constant = not end.requires_grad
-        notes.add(end).link = link
-    return True
+    first, *others = (_Way(notes, chains.ancestors(operand, link_of)[-1], link_of) for operand in operands)
+    steps = 0
+    while (end := first.after(steps)) is not None:
+        places = [other.place_of(end) for other in others]
+        if None not in places:
+            for way, place in zip((first, *others), (steps, *places), strict=True):
+                way.lead_to(end, place or 0)
+            return True
+        steps += 1
+    return False
+
+
+class _Way:
+    """The tensors that a moved function was computed from, moved alike, the last one first; each found on request."""
+
+    def __init__(self, notes: Notes, end: Tensor, link_of: LinkOf) -> None:
+        self._notes, self._link_of = notes, link_of
+        self._ends, self._links = [end], list[Link]()
+
+    def after(self, steps: int) -> Tensor | None:
+        """The tensor that is so many steps back, if there is one."""
+        while len(self._ends) <= steps:
+            link = link_below(self._notes, self._ends[-1], self._link_of)
+            if link is None or link.root is None:
+                return None
+            self._links.append(link)
+            self._ends.append(link.root)
+        return self._ends[steps]
+
+    def place_of(self, tensor: Tensor) -> int | None:
+        """The number of steps back to a tensor, if the way leads there."""
+        steps = 0
+        while (end := self.after(steps)) is not None:
+            if _is_same(end, tensor):
+                return steps
+            steps += 1
+        return None
+
+    def lead_to(self, tensor: Tensor, steps: int) -> None:
+        """Link the tensors on the way, and the last of them to the tensor that it is the same as."""
+        links = list(zip(self._ends, self._links[:steps], strict=False))
+        if self._ends[steps] is not tensor:
+            links.append((self._ends[steps], Link(tensor, IDENTITY, affine=True)))
+        for end, link in links:
+            link.constant = not end.requires_grad
+            self._notes.add(end).link = link
 
 
 def link_below(notes: Notes, tensor: Tensor, link_of: LinkOf) -> Link | None:

@@ -593,6 +593,12 @@ DOUBLED: dict[str, dict[str, Pointwise]] = {
         "stack([v, elu(v)]).sum(0)": lambda v: torch.stack([v, F.elu(v)]).sum(0),
         "cat, then sum": lambda v: torch.cat([v, F.elu(v)], 1).unflatten(1, (2, 4)).sum(1),
     },
+    "elu(v) + relu(elu(v))": {
+        "y + relu(y)": lambda v: (lambda y: y + F.relu(y))(F.elu(v)),
+        "stack([y, relu(y)]).sum(0)": lambda v: (lambda y: torch.stack([y, F.relu(y)]).sum(0))(F.elu(v)),
+        "cat of moved, then sum": lambda v: (lambda y: torch.cat([y[None], F.relu(y)[None]]).sum(0))(F.elu(v)),
+        "moved, then a sum": lambda v: (lambda y: (y.mT + F.relu(y).mT).mT)(F.elu(v)),
+    },
     "v + elu, twice": {
         "2 (v + elu(v))": lambda v: 2 * (v + F.elu(v)),
         "y + y": lambda v: (lambda y: y + y)(v + F.elu(v)),
