@@ -14,6 +14,7 @@ import torch
 from support.helpers import Method, assert_same_maps, error_between
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import FrozenBatchNorm2d, deform_conv2d
 
@@ -929,6 +930,34 @@ def test_convolutions_whose_kernel_a_module_of_ones_own_holds(row) -> None:
     for name in ("first", "second", "head"):
         setattr(network, name, OwnLayer(getattr(network, name)))
     assert_same_maps(LINEAR_METHODS, network, IMAGES, expected_of_convolution())
+
+
+class Symmetric(nn.Module):
+    """A parametrisation of one's own."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.triu() + weight.triu(1).mT
+
+
+PARAMETRISED: dict[str, Callable[[nn.Module], Any]] = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "one's own": lambda layer: parametrize.register_parametrization(layer, "weight", Symmetric()),
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.3),
+}
+
+
+@pytest.mark.parametrize("rules", [Composite([("second", AlphaBeta(2, 1))]), BY_TYPE, "epsilon_plus_flat"], ids=str)
+@pytest.mark.parametrize("name", PARAMETRISED)
+def test_a_layer_whose_weight_is_computed_has_its_own_name(name, rules) -> None:
+    network, plain = (ConvolutionNet(lambda v, m: m(v)) for _ in range(2))
+    for layer in ("first", "second"):
+        PARAMETRISED[name](getattr(network, layer))
+        network.eval()(IMAGES)
+        getattr(plain, layer).weight.data = getattr(network, layer).weight.detach().clone()
+    expected = passages(plain.eval(), IMAGES, rules)
+    assert [layer for layer, _ in expected] == ["head", "second", "first"]
+    assert_same_passages(passages(network, IMAGES, rules), expected)
 
 
 @pytest.mark.parametrize("rules", [BY_TYPE, "epsilon_plus_flat", "epsilon_gamma_box"], ids=str)

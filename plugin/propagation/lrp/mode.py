@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
 from ...observing import Observer, running_module
 from ...rules.composite import Composite
@@ -96,8 +97,8 @@ class RelevancePropagation(RefusingMode):
         self._constants: dict[Any, bool] = {}
         self.names = {module: name for name, module in model.named_modules()}
         self.parameters = {
-            id(tensor): module
-            for module in self.names
+            id(tensor): _parametrised(model, name) or module
+            for module, name in self.names.items()
             for table in (module._parameters, module._buffers)
             for tensor in table.values()
         }
@@ -296,3 +297,10 @@ class RelevancePropagation(RefusingMode):
             for signal in call.signals
         }
         return first_tensor(call.run_with(swap))
+
+
+def _parametrised(model: nn.Module, name: str) -> nn.Module | None:
+    """The module whose weight a parametrisation of this name computes; None for any other module."""
+    before, parametrises, _ = f".{name}.".partition(".parametrizations.")
+    module = model.get_submodule(before[1:]) if parametrises else None
+    return module if module is not None and is_parametrized(module) else None
