@@ -296,7 +296,13 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
             groups = [[propagation.found_at(tensor) for tensor in capture.dependent_tensors()] for capture in captures]
             places = [place for group in groups for several in group for place in several]
             # The explained values are a place, too: they have relevance even if no layer has any.
-            carriers = [propagation.carrier(place) for place in places]
+            # Relevance at the carrier of a folded result arrives at the carrier of the tensor itself, too.
+            carriers = [
+                propagation.carrier(place) if place is several[0] else None
+                for group in groups
+                for several in group
+                for place in several
+            ]
             found = iter(relevance_at([*places, selected], [*carriers, None], selected))
             results = [
                 tuple(torch.stack([next(found) for _ in several]).sum(0) for several in group) for group in groups

@@ -89,3 +89,45 @@ def test_a_constant_that_also_meets_numbers_beside_a_layer_is_no_bias(name, chan
     model, inputs = Padded().double().eval(), torch.randn(2, 2, 4, dtype=torch.float64)
     ledger = LRPTranspose(model, "lrp_0").ledger(inputs)
     torch.testing.assert_close(ledger.input + ledger.absorbed, model(inputs).sum().item())
+
+
+class Moved(nn.Module):
+    """A convolution whose result a module of its own returns in another order, and a batch norm behind it."""
+
+    def __init__(self, move: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.moved, self.norm, self.head = (
+            nn.Conv1d(2, 4, 2), nn.Identity(), nn.BatchNorm1d(4), nn.Linear(4, 3),
+        )  # fmt: skip
+        self.move = move
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.norm(self.moved(self.move(self.layer(inputs)))).relu().mean(2))
+
+
+MOVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "not": lambda values: values,
+    "rolled": lambda values: values.roll(1, 2),
+    "cropped": lambda values: values[..., 1:],
+    "joined": lambda values: torch.cat([values[:, :2], values[:, 2:]], 1),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_the_relevance_of_a_moved_result_is_found_in_the_results_folded_into_its_layer(name) -> None:
+    model, inputs = Moved(MOVES[name]).double().eval(), torch.randn(2, 2, 5, dtype=torch.float64)
+    at_layer, at_moved = (LayerLRPTranspose(model, layer).attribute(inputs, 1) for layer in (model.layer, model.moved))
+    assert at_moved.any()
+    assert_close(at_moved.sum(), at_layer.sum(), 1e-12)
+
+
+@pytest.mark.parametrize("rules", ["epsilon_plus_flat", "epsilon_gamma_box"])
+def test_relevance_that_passes_a_first_batch_norm_is_counted_once(rules) -> None:
+    layers = nn.BatchNorm1d(2), nn.ReLU(), nn.Conv1d(2, 4, 2), nn.Flatten(), nn.Linear(16, 3)
+    torch.manual_seed(0)
+    model, inputs = nn.Sequential(*layers).double().eval(), torch.randn(2, 2, 5, dtype=torch.float64)
+    at_input = LRPTranspose(model, rules).attribute(inputs, 1)
+    for layer in model[:2]:
+        assert_close(LayerLRPTranspose(model, layer, rules=rules).attribute(inputs, 1).sum(), at_input.sum(), 1e-12)

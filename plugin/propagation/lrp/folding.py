@@ -5,7 +5,7 @@ A constant that is added to a linear layer, one number for each output channel, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,7 @@ from ..kinds import Kind
 from ..notes import Movements
 from ..operations import operation_of
 from ..tensors import tensors_in
-from .linear import Produced, fold, linear_layer
+from .linear import Produced, fold, linear_layer, note_folded
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -168,10 +168,10 @@ def _into_layers(
         own = _moved_back(constant, entries, linear, linear.channels(value))
         return None if own is None else _instead(mode, call, value, linear.per_channel(own, value.ndim))
     if note.moved is not None:
-        return _into_moved(mode, call, constant, entries, *note.moved)
+        return _into_moved(mode, call, constant, value, entries, *note.moved)
     if note.together is None or constant.numel() == 1:  # a number that meets several layers is no bias of each
         return None
-    return _into_several(mode, call, constant, entries, note.together)
+    return _into_several(mode, call, constant, value, entries, note.together)
 
 
 def _into_layer(
@@ -214,29 +214,39 @@ def _instead(mode: RelevancePropagation, call: Call, value: Tensor, own: Tensor)
 
 
 def _into_moved(
-    mode: RelevancePropagation, call: Call, constant: Tensor, entries: Tensor, before: Tensor, movements: Movements
+    mode: RelevancePropagation,
+    call: Call,
+    constant: Tensor,
+    value: Tensor,
+    entries: Tensor,
+    before: Tensor,
+    movements: Movements,
 ) -> Callable[[], Tensor] | None:
-    def move(tensor: Tensor) -> Tensor:
+    def moves(tensor: Tensor) -> Iterator[Tensor]:
         for movement, position in movements:
             tensor = tensors_in(movement.run_with({id(movement.signals[0]): tensor}))[position]
-        return tensor
+            yield tensor
 
     with untraced():
         index = torch.arange(1.0, before.numel() + 1, dtype=torch.float64, device=before.device).view(before.shape)
-        moved = move(index)
-        if not _is_of_one(moved, move(-index), before.numel()):
+        *_, moved = moves(index)
+        *_, negative = moves(-index)
+        if not _is_of_one(moved, negative, before.numel()):
             return None
         own = entries.new_full((before.numel(),), -1)
         own[moved.long().flatten() - 1] = entries.flatten()
     folding = _into_layers(mode, call, constant, before, own.view(before.shape))
-
     if folding is None:
         return None
 
     def run() -> Tensor:
         folded = folding()
         with mode.seeing():
-            return move(folded)
+            results = list(moves(folded))
+        passed = [*(movement.signals[0] for movement, _ in movements[1:]), value]
+        for earlier, result in zip(passed, results, strict=True):
+            note_folded(mode, earlier, result)
+        return results[-1]
 
     return run
 
@@ -251,20 +261,36 @@ def _is_of_one(moved: Tensor, negative: Tensor, count: int) -> bool:
 
 
 def _into_several(
-    mode: RelevancePropagation, call: Call, constant: Tensor, entries: Tensor, joining: Call
+    mode: RelevancePropagation, call: Call, constant: Tensor, value: Tensor, entries: Tensor, joining: Call
 ) -> Callable[[], Tensor] | None:
     """Into the layers whose results were put together by `cat` or `stack`."""
     arguments = joining.bound()
     parts, dim = list(arguments["tensors"]), arguments.get("dim", 0)
     own = entries.unbind(dim) if joining.name == "stack" else entries.split([part.shape[dim] for part in parts], dim)
+    if _are_repeated(mode, parts):
+        return None
     foldings = [_into_layers(mode, call, constant, part, each) for part, each in zip(parts, own, strict=True)]
 
     def run() -> Tensor:
         folded = [folding() for folding in foldings if folding is not None]
         with mode.seeing():
-            return cast(Tensor, joining.function(folded, dim))
+            result: Tensor = joining.function(folded, dim)
+        note_folded(mode, value, result)
+        return result
 
     return run if all(foldings) else None
+
+
+def _are_repeated(mode: RelevancePropagation, parts: Sequence[Tensor]) -> bool:
+    """Whether values of one layer stand in several parts: they would be none of the layer's own."""
+    counts: dict[int, int] = {}
+    for part in parts:
+        note = mode.note(part)
+        before = part if note.moved is None else note.moved[0]
+        counts[id(before)] = counts.get(id(before), 0) + part.numel()
+        if counts[id(before)] > before.numel():
+            return True
+    return False
 
 
 def _moved_back(constant: Tensor, entries: Tensor, linear: LinearMap, size: int) -> Tensor | None:

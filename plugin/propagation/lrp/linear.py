@@ -131,12 +131,17 @@ def fold(
     mode.trail.supersede(layer.record, record)
     folded = Produced(record, layer.value, layer.carrier, layer.covered)
     output = _record(mode, folded, partial(compute, value.detach()))
+    note_folded(mode, value, output)
+    return output
+
+
+def note_folded(mode: RelevancePropagation, value: Tensor, result: Tensor) -> None:
+    """Note the result of an operation that holds the relevance of a value, as it is a part of the layer before it."""
     if mode.observed:
         note = mode.noted(value)
         if note.folded is None:
             note.folded = []
-        note.folded.append(output)
-    return output
+        note.folded.append(result)
 
 
 # -- convolutions and matrix products ----------------------------------------------------------------------------------
