@@ -44,6 +44,7 @@ class Note:
         padded: the tensor that zeros were put around, and how many, as in `F.pad`.
         beside: for values beside which zeros were put: the shape before, and the padding and movements since.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
+        function_of: the carrier to which relevance passes unchanged from here, of a tensor that this is a function of.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
         scaled: the two factors of which it is the product, or a view of that, one of them a weight of the model.
@@ -74,6 +75,7 @@ class Note:
     padded: tuple[Tensor, tuple[int, ...]] | None = None
     beside: tuple[torch.Size, Movement] | None = None
     carrier: Tensor | None = None
+    function_of: Tensor | None = None
     covered: Tensor | None = None
     folded: list[Tensor] | None = None
     scaled: tuple[Tensor, Tensor] | None = None

@@ -131,3 +131,25 @@ def test_relevance_that_passes_a_first_batch_norm_is_counted_once(rules) -> None
     at_input = LRPTranspose(model, rules).attribute(inputs, 1)
     for layer in model[:2]:
         assert_close(LayerLRPTranspose(model, layer, rules=rules).attribute(inputs, 1).sum(), at_input.sum(), 1e-12)
+
+
+class Branches(nn.Module):
+    """Two first layers, one of them behind a module that passes relevance unchanged."""
+
+    def __init__(self, before: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.before, self.one, self.other = before, nn.Conv1d(2, 3, 2), nn.Conv1d(2, 3, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (self.one(self.before(inputs)) + self.other(inputs)).relu().mean(2)
+
+
+@pytest.mark.parametrize("before", [nn.ReLU(), nn.BatchNorm1d(2), nn.LayerNorm(5)], ids=lambda one: type(one).__name__)
+def test_relevance_before_the_first_layers_belongs_to_its_branch(before) -> None:
+    model, inputs = Branches(before).double().eval(), torch.randn(2, 2, 5, dtype=torch.float64)
+    (passed,) = [
+        entry.left for entry in LRPTranspose(model, "epsilon_plus_flat").ledger(inputs, 1) if entry.layer == "one"
+    ]
+    found = LayerLRPTranspose(model, model.before, rules="epsilon_plus_flat").attribute(inputs, 1)
+    torch.testing.assert_close(float(found.sum()), float(passed))

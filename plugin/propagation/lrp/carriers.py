@@ -73,7 +73,7 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
     elif len(signals) == 1 and kind in _UNCHANGED and call.name != "assignment":
         carrier, shape = mode.note(signals[0]).carrier, results[0].shape
         if carrier is not None and len(results) == 1 and _stretches(carrier.shape, shape):
-            carriers = [carrier if carrier.shape == shape else carrier.expand(shape)]
+            carriers = [carrier.expand(shape)]  # an alias: it takes the relevance of this result alone
     elif kind is Kind.MOVEMENT or kind in _PROPORTIONAL or call.name == "assignment":
         carriers = _through(mode, call, signals, proportional=kind in _PROPORTIONAL)
     if carriers is None or len(carriers) != len(results):
@@ -82,6 +82,13 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
     for position, (tensor, carrier) in enumerate(zip(results, carriers, strict=True)):
         noted = mode.noted(tensor)
         noted.carrier, noted.covered = carrier, None if covered is None else covered[position]
+        noted.function_of = _origin(mode, signals[0]) if kind in _UNCHANGED and len(signals) == 1 else None
+
+
+def _origin(mode: RelevancePropagation, signal: Tensor) -> Tensor | None:
+    """The carrier of the tensor that a signal is a function of, such as its own."""
+    note = mode.note(signal)
+    return note.carrier if note.function_of is None else note.function_of
 
 
 def _weighed(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> list[Tensor]:
@@ -90,8 +97,8 @@ def _weighed(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> l
     So a norm written by hand is one step, as PyTorch's own.
     """
     kind = call.operation.kind if call.operation is not None else None
-    notes = [mode.note(signal) for signal in signals]
-    if kind in _UNCHANGED and all(note.carrier is notes[0].carrier and note.covered is None for note in notes):
+    first, whole = _origin(mode, signals[0]), all(mode.note(signal).covered is None for signal in signals)
+    if kind in _UNCHANGED and whole and all(_origin(mode, signal) is first for signal in signals):
         return signals[:1]  # functions of one tensor
     if kind in (Kind.PRODUCT, Kind.QUOTIENT):
         rest = [signal for signal in signals if not (mode.note(signal).weight or mode.note(signal).statistic)]

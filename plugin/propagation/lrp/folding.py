@@ -334,7 +334,8 @@ def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -
     note = mode.note(value)
     if note.carrier is not None:
         noted = mode.noted(result)
-        noted.carrier, noted.covered = note.carrier, note.covered
+        noted.carrier, noted.covered = note.carrier.view_as(note.carrier), note.covered
+        noted.function_of = note.carrier if note.function_of is None else note.function_of
 
 
 def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
