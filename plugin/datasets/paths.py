@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,13 +80,15 @@ def read(path: str) -> bytes:
     """The content of a file.
 
     Raises:
-        UnreadablePicture: it may not be read, is a folder, or a link to nothing.
+        UnreadablePicture: it may not be read, is a folder, a device or a pipe, or a link to one of these or to nothing.
         OSError: it is gone, or the disk or network fails.
     """
     try:
         if is_url(path):
             system, inner = file_system(path)
             return bytes(system.cat_file(inner))
+        if not stat.S_ISREG(kind := os.stat(path).st_mode) and not stat.S_ISDIR(kind):
+            raise UnreadablePicture("It is a device or a pipe, and no file.")  # either may never end
         return Path(path).read_bytes()
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM) or isinstance(error, PermissionError):
@@ -253,5 +256,5 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_file(path: str) -> bool:
-    """Whether there is a file, or a link to one or to nothing: no folder, pipe or device."""
-    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
+    """Whether there is a file, or a link to anything but a folder."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.isdir(path))

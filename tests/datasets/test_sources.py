@@ -262,9 +262,11 @@ def test_links_of_a_glob(folder: Path, tmp_path: Path) -> None:
     (folder / "folder").symlink_to(folder / "cat")
     (folder / "nothing").symlink_to(folder / "gone")
     (folder / "picture").symlink_to(folder / "cat" / "001.png")
+    (folder / "zeros").symlink_to("/dev/zero")  # which never ends
     found = explain(str(folder / "*"), tmp_path / "maps")
-    assert found["file"].tolist() == ["nothing", "picture"]
-    assert found["error"].tolist() == ["The file is a link that leads nowhere.", ""]
+    assert found["file"].tolist() == ["nothing", "picture", "zeros"]
+    expected = ["The file is a link that leads nowhere.", "", "It is a device or a pipe, and no file."]
+    assert found["error"].tolist() == expected
     found = explain(str(folder / "**" / "**" / "*.png"), tmp_path / "others")
     assert len(found["file"]) == len(set(found["file"].tolist())) == 14
 

@@ -276,6 +276,33 @@ def test_the_first_layer_is_the_first_linear_one(name, rule) -> None:
     assert {entry.layer: entry.rule for entry in ledger}["first"] == str(rule)
 
 
+LARGEST: dict[str, Callable[[Tensor], Tensor]] = {
+    "amax": lambda v: v.unflatten(3, (7, 4)).amax(4),
+    "max": lambda v: v.unflatten(3, (7, 4)).max(4).values,
+    "topk": lambda v: v.unflatten(3, (7, 4)).topk(1)[0][..., 0],
+    "max_pool2d": lambda v: F.max_pool2d(v, (1, 4)),
+}
+
+
+def read_at_the_largest(values: Tensor) -> Tensor:
+    windows = values.unflatten(3, (7, 4))
+    return windows.gather(4, windows.argmax(4, keepdim=True))[..., 0]
+
+
+@pytest.mark.parametrize("rule", FIRST_RULES, ids=str)
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_largest_of_an_image_and_a_layer_takes_its_relevance(name, rule) -> None:
+    """The image's share and the layer's are those of the chosen values, as if these were read by their places."""
+    layer = nn.Conv2d(3, 3, 3, padding=1).double()
+    layer.weight.data, layer.bias.data = numbers(3, 3, 3, 3, seed=1), numbers(3, seed=2)
+    images, maps = numbers(2, 3, 7, 28), []
+    for choose in (LARGEST[name], read_at_the_largest):
+        network = Before(lambda v, choose=choose: choose(v + F.pad(layer(v)[..., 1:], (1, 0))))
+        network.layer = layer
+        maps.append(LRPTranspose(network, Composite(first=rule, default=Epsilon())).attribute(images, 1))
+    assert_close(*maps, 1e-9)
+
+
 @pytest.mark.parametrize("rule", FIRST_RULES, ids=str)
 def test_zeros_in_place_of_pixels_are_padding(rule) -> None:
     """Cropped and padded, an image has its size again; the zeros count as padding, and the lost pixels get nothing."""

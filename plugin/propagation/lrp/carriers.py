@@ -63,9 +63,8 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
     if kind is None or not results:
         return
     signals = _weighed(mode, call, list({id(signal): signal for signal in call.signals}.values()))
-    chooses = kind in _CHOICES and (kind is not Kind.MASK or len(signals) > 1 or len(call.given) == 1)
     carriers: list[Tensor] | None = None
-    if chooses and call.name != "assignment":
+    if _chooses(call, signals):
         own = [mode.note(signal) for signal in signals]
         parts = [note.carrier for note in own if note.carrier is not None]
         if len(parts) == len(own) and (len(own) == 1 or all(note.covered is None for note in own)):
@@ -83,6 +82,14 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
         noted = mode.noted(tensor)
         noted.carrier, noted.covered = carrier, None if covered is None else covered[position]
         noted.function_of = _origin(mode, signals[0]) if kind in _UNCHANGED and len(signals) == 1 else None
+
+
+def _chooses(call: Call, signals: list[Tensor]) -> bool:
+    """Whether each result is one of the values; of a mask and a constant the values stay where they are."""
+    if call.operation is None or call.name == "assignment":
+        return False
+    kind = call.operation.kind
+    return kind in _CHOICES and (kind is not Kind.MASK or len(signals) > 1 or len(call.given) == 1)
 
 
 def _origin(mode: RelevancePropagation, signal: Tensor) -> Tensor | None:
@@ -161,6 +168,17 @@ def _moved(call: Call, values: dict[int, Tensor]) -> list[Tensor]:
         return [total - none for total, none in zip(totals, nothing, strict=True) if total.is_floating_point()]
 
 
+def _at_chosen(call: Call, signals: dict[int, Tensor], values: dict[int, Tensor]) -> list[Tensor]:
+    """Values at the places that a call chooses by its signals."""
+    with torch.enable_grad():
+        held = {key: signal.detach().requires_grad_() for key, signal in signals.items()}
+        results = [result for result in tensors_in(call.run_with(held)) if result.requires_grad]
+        # The gradient is linear in what it is given: its own gradient is what the values become.
+        given = [torch.zeros_like(result).requires_grad_() for result in results]
+        passed = torch.autograd.grad(results, list(held.values()), given, create_graph=True)
+        return list(torch.autograd.grad(passed, given, [values[key].expand_as(held[key]) for key in held]))
+
+
 def _each_alone(call: Call, values: dict[int, Tensor]) -> dict[int, list[Tensor]]:
     """A mixture of the values >= 0 of each signal, those of the others being 0."""
     nothing = {key: torch.zeros_like(value) for key, value in values.items()}
@@ -185,6 +203,8 @@ def _covered(
         return None
     rest = {id(signal): 1 - _cover(mode, signal) for signal in signals}
     kind = call.operation.kind if call.operation is not None else None
+    if _chooses(call, signals):
+        return [1 - part for part in _at_chosen(call, {id(signal): signal for signal in signals}, rest)]
     if len(signals) == 1 and kind in _UNCHANGED and call.name != "assignment":
         return [1 - rest[id(signals[0])].expand(results[0].shape)]
     if kind not in _PROPORTIONAL:
