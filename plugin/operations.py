@@ -35,8 +35,7 @@ operator, in place and with `out=`.
   the signal.
 * **Batch norm in eval mode**: PyTorch's own gradient of it is wrong on a CPU for one example, or for images one pixel
   high or wide, if input and signal lie in memory in different orders, as behind `flatten(2).transpose(1, 2)` (seen in
-  2.14). The methods here, "gradient" among them, are right;
-  `captum.attr.Saliency` is not.
+  2.14). The methods here, "gradient" among them, are right; `captum.attr.Saliency` is not.
 * **An operation of your own** gets a row by `plugin.operations.register` ([lrp.md](lrp.md#operations-of-your-own)).
 """
 

@@ -47,6 +47,7 @@ class Note:
         function_of: the carrier to which relevance passes unchanged from here, of a tensor that this is a function of.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
+        factors: the two signals of which it is the product, as far as no activation was read.
         scaled: the two factors of which it is the product, or a view of that, one of them a weight of the model.
         owner: for a constant: the module whose parameter it is made from.
         logits: the tensor that it is the log-softmax of.
@@ -78,6 +79,7 @@ class Note:
     function_of: Tensor | None = None
     covered: Tensor | None = None
     folded: list[Tensor] | None = None
+    factors: tuple[Tensor, Tensor] | None = None
     scaled: tuple[Tensor, Tensor] | None = None
     owner: nn.Module | None = None
     logits: Tensor | None = None
@@ -120,4 +122,4 @@ class Notes(TensorTable[Note]):
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
-            note.mean_of = note.beside = None
+            note.mean_of = note.beside = note.factors = None

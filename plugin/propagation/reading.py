@@ -124,12 +124,29 @@ class ReadingMode(NotingMode):
             name = call.name
             if name in ("assignment", "index_put") and self.rectifies:
                 self.warn_of_assignment(call)
+            elif name == "mul" and self.rectifies and (regrouped := self._regrouped(call)) is not None:
+                return regrouped
             elif name == "mul" and any(map(self.pointwise.is_selected, call.given)):
                 self.check_masks(call)
             elif self.rectifies and not reading.statistic and (divisor := self.pointwise.divisor(call)) is not None:
                 with self.seeing():  # a gate such as x / (1 + exp(-g)): the reciprocal completes its activation
                     return call.argument("input") * divisor.reciprocal()
         return self._read(call, reading)
+
+    def _regrouped(self, call: Call) -> Any:
+        """`(a * v) * sigmoid(v)` as `a * (v * sigmoid(v))`, which has an activation; None for any other product."""
+        if len(call.given) != 2:
+            return None
+        for product, last in (call.given, call.given[::-1]):
+            factors = self.note(product).factors or ()
+            for factor, other in (factors, factors[::-1]) if factors else ():
+                given = [factor, last]
+                signals = [tensor for tensor in given if tensor.requires_grad]
+                inner = Call(call.operation, torch.mul, (factor, last), {}, signals, given)
+                if self.pointwise.read(inner).activation is not None:
+                    with self.seeing():
+                        return other * (factor * last)
+        return None
 
     def warn_of_assignment(self, call: Call) -> None:
         """Warn of a masked assignment: it may be an activation, which takes more calls than are read here."""
@@ -186,6 +203,8 @@ class ReadingMode(NotingMode):
         if not result.requires_grad:
             return
         count = len(call.signals)
+        if count == len(call.given) == 2 and call.name == "mul":
+            self.noted(result).factors = call.signals[0], call.signals[1]
         if count == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
             noted = self.noted(result)
             noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
