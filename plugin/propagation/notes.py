@@ -49,6 +49,7 @@ class Note:
         folded: results of operations folded into the layer that computed it.
         factors: the two signals of which it is the product, as far as no activation was read.
         scaled: the two factors of which it is the product, or a view of that, one of them a weight of the model.
+        averaged: the call that computed it, for a mean of such a product.
         owner: for a constant: the module whose parameter it is made from.
         logits: the tensor that it is the log-softmax of.
         log_total_of: it is the logarithm of the sum of the exponentials of this tensor.
@@ -81,6 +82,7 @@ class Note:
     folded: list[Tensor] | None = None
     factors: tuple[Tensor, Tensor] | None = None
     scaled: tuple[Tensor, Tensor] | None = None
+    averaged: Call | None = None
     owner: nn.Module | None = None
     logits: Tensor | None = None
     log_total_of: Tensor | None = None
@@ -122,4 +124,4 @@ class Notes(TensorTable[Note]):
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
-            note.mean_of = note.beside = note.factors = None
+            note.mean_of = note.beside = note.factors = note.averaged = None

@@ -150,7 +150,28 @@ def summed_product(mode: RelevancePropagation, call: Call) -> Any:
         mode.noted(weight).owner = owner
     # The weight identifies the layer.
     whole = Call(call.operation, call.function, call.args, call.kwargs, call.signals, [*call.given, weight])
-    return _summed(mode, whole, shape, value, weight, summed)
+    result = _summed(mode, whole, shape, value, weight, summed)
+    if call.name == "mean" and isinstance(result, Tensor):
+        mode.noted(result).averaged = call
+    return result
+
+
+def centred(mode: RelevancePropagation, call: Call) -> Any:
+    """`y - y.mean(...)` for a product y with a weight: the mean is a step of a norm, and no layer; None for others."""
+    if call.name != "sub" or len(call.signals) != 2 or call.kwargs:
+        return None
+    value, mean = call.signals
+    moved = mode.note(mean).moved
+    averaged = mode.note(mean if moved is None else moved[0]).averaged
+    if averaged is None or averaged.signals[0] is not value:
+        return None
+    note = mode.note(value)
+    scaled, note.scaled = note.scaled, None
+    try:
+        with mode.seeing():
+            return value - averaged.run().reshape(mean.shape)
+    finally:
+        note.scaled = scaled
 
 
 def _merged(shape: torch.Size, into: torch.Size) -> list[list[int]] | None:

@@ -28,6 +28,8 @@ def _pointwise(mode: RelevancePropagation, call: Call) -> Any:
     kind = None if call.operation is None else call.operation.kind
     if kind is Kind.PRODUCT and products.is_nothing(mode, call):
         return call.run().detach()
+    if kind is Kind.SUM and (difference := contractions.centred(mode, call)) is not None:
+        return difference
     if call.operation is not None and kind in (Kind.ACTIVATION, Kind.POINTWISE):
         reading = mode.pointwise.read_activation(call.operation, call.function, call.args, call.kwargs)
         if reading is not None and reading.activation is not None:
