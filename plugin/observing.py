@@ -82,7 +82,13 @@ class ModuleTrace:
 
 
 class LayerCapture:
-    """Captures the input or output of a layer; if the layer is used several times, the last use counts."""
+    """Captures the input or output of a layer; if the layer is used several times, the last use counts.
+
+    Attributes:
+        then: called with each value that is captured.
+    """
+
+    then: Callable[[Any], None] | None = None
 
     def __init__(self, model: nn.Module, layer: nn.Module, at_input: bool) -> None:
         self.model, self.layer, self.at_input = model, layer, at_input
@@ -90,11 +96,16 @@ class LayerCapture:
 
     def on_enter(self, module: nn.Module, args: Any) -> None:
         if self.at_input and module is self.layer:
-            self.value = args
+            self._capture(args)
 
     def on_exit(self, module: nn.Module, output: Any) -> None:
         if not self.at_input and module is self.layer:
-            self.value = output
+            self._capture(output)
+
+    def _capture(self, value: Any) -> None:
+        self.value = value
+        if self.then is not None:
+            self.then(value)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The captured tensors.

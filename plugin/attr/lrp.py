@@ -22,7 +22,7 @@ from ..captum_api import (
 from ..errors import InputValueError, LayerError, OptionError
 from ..inputs import Inputs, as_tuple
 from ..observing import LayerCapture, LayerCaptures, describe, find_layer
-from ..propagation.lrp import Ledger, build_ledger, descend
+from ..propagation.lrp import Ledger, begin_at, build_ledger, descend
 from ..rules.composite import Composite
 from ._base import explaining
 from ._batches import in_batches
@@ -289,6 +289,8 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         captures = [LayerCapture(self.model, layer, attribute_to_layer_input) for layer in layers]
         with explaining(self.model, as_tuple(inputs), additional):
             propagation = self._propagation(additional, LayerCaptures(captures))
+            for capture in captures:
+                capture.then = partial(begin_at, propagation)
             _, _, selected = self._forward(
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )

@@ -3,6 +3,7 @@
 from ..visibility import Refusal
 from .cache import WeightCache
 from .checking import Check, LayerRule, rules_of
+from .inheritance import begin_at
 from .layers import descend
 from .ledger import Entry, Ledger, build_ledger
 from .mode import RelevancePropagation
@@ -15,6 +16,7 @@ __all__ = [
     "Refusal",
     "RelevancePropagation",
     "WeightCache",
+    "begin_at",
     "build_ledger",
     "descend",
     "rules_of",

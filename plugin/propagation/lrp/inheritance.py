@@ -62,6 +62,14 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
         _inherit_zeros(mode, call, result)
 
 
+def begin_at(mode: RelevancePropagation, value: Any) -> None:
+    """Compute the rest from the tensors of a value, whose relevance is asked for, and not from those before them."""
+    for tensor in tensors_in(value):
+        note = mode.notes.get(tensor)
+        if note is not None:
+            note.link = note.moved_link = note.scaled = note.attended = None
+
+
 def _note_mean(mode: RelevancePropagation, call: Call, result: Any) -> None:
     """Note the tensor that means were taken of, possibly moved since: without them it is centred."""
     value, moves = call.signals[0], call.operation is not None and call.operation.kind is Kind.MOVEMENT
