@@ -230,6 +230,8 @@ AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
     "channel by channel": channel_by_channel,
     "batch norm": nn.BatchNorm2d(3).double().eval(),
     "frozen batch norm": FrozenBatchNorm2d(3).double().eval(),
+    "two batch norms": nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3)).double().eval(),
+    "batch norm, frozen one": nn.Sequential(nn.BatchNorm2d(3), FrozenBatchNorm2d(3)).double().eval(),
     "clone": lambda v: v.clone(),
     "instance norm": lambda v: F.instance_norm(v, eps=0.1),
     "centred": lambda v: v - v.mean((2, 3))[..., None, None],
@@ -295,12 +297,14 @@ def test_the_largest_of_an_image_and_a_layer_takes_its_relevance(name, rule) -> 
     """The image's share and the layer's are those of the chosen values, as if these were read by their places."""
     layer = nn.Conv2d(3, 3, 3, padding=1).double()
     layer.weight.data, layer.bias.data = numbers(3, 3, 3, 3, seed=1), numbers(3, seed=2)
-    images, maps = numbers(2, 3, 7, 28), []
-    for choose in (LARGEST[name], read_at_the_largest):
-        network = Before(lambda v, choose=choose: choose(v + F.pad(layer(v)[..., 1:], (1, 0))))
+
+    def found(choose: Callable[[Tensor], Tensor]) -> Tensor:
+        network = Before(lambda v: choose(v + F.pad(layer(v)[..., 1:], (1, 0))))
         network.layer = layer
-        maps.append(LRPTranspose(network, Composite(first=rule, default=Epsilon())).attribute(images, 1))
-    assert_close(*maps, 1e-9)
+        composite = Composite(first=rule, default=Epsilon())
+        return LRPTranspose(network, composite).attribute(numbers(2, 3, 7, 28), 1)
+
+    assert_close(found(LARGEST[name]), found(read_at_the_largest), 1e-9)
 
 
 @pytest.mark.parametrize("rule", FIRST_RULES, ids=str)

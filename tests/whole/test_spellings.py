@@ -1163,11 +1163,12 @@ def test_batch_norms(dimensions, row) -> None:
 
 @pytest.mark.parametrize("row", BATCH_NORMS, ids=identify)
 def test_batch_norms_behind_an_activation(row) -> None:
-    """A linear layer of its own."""
-    inputs = numbers(2, 2, 4, 4)
-    expected = maps(LINEAR_METHODS, BatchNormNet(lambda v, n: v + n(F.elu(v)), 2).eval(), inputs)
-    network = BatchNormNet(lambda v, n: v + row[1](F.elu(v), n), 2).eval()
-    assert_same_maps(LINEAR_METHODS, network, inputs, expected)
+    """A linear layer of its own, also where one follows another."""
+    inputs, normalise = numbers(2, 2, 4, 4), row[1]
+    for once in (lambda v, n, f: v + f(F.elu(v), n), lambda v, n, f: v + f(n(F.elu(v)), n)):
+        expected = maps(LINEAR_METHODS, BatchNormNet(lambda v, n, g=once: g(v, n, lambda u, m: m(u)), 2).eval(), inputs)
+        network = BatchNormNet(lambda v, n, g=once: g(v, n, normalise), 2).eval()
+        assert_same_maps(LINEAR_METHODS, network, inputs, expected)
 
 
 class MovedBatchNormNet(nn.Module):

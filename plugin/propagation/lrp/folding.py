@@ -20,7 +20,7 @@ from ..kinds import Kind
 from ..notes import Movements
 from ..operations import operation_of
 from ..tensors import tensors_in
-from .linear import Produced, fold, linear_layer, note_folded
+from .linear import Produced, carry_unchanged, fold, linear_layer, note_folded
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -329,17 +329,8 @@ def _per_output(linear: LinearMap, constant: Tensor, output: Tensor) -> Tensor |
     return constant.view(own).expand(aligned).reshape(-1)
 
 
-def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -> None:
-    """Pass relevance that a first layer gives to zeros through an affine step on one tensor unchanged."""
-    note = mode.note(value)
-    if note.carrier is not None:
-        noted = mode.noted(result)
-        noted.carrier, noted.covered = note.carrier.view_as(note.carrier), note.covered
-        noted.function_of = note.carrier if note.function_of is None else note.function_of
-
-
 def _scales_its_channels(linear: LinearMap, output: Tensor) -> bool:
     """Whether a batch norm's channels (dimension 1) are the layer's output channels; for sequences they are not."""
     if isinstance(linear, Contraction):
         return linear.dimensions == (1,)
-    return isinstance(linear, Convolution) or (isinstance(linear, MatrixProduct) and output.ndim == 2)
+    return isinstance(linear, Convolution | Scaling) or (isinstance(linear, MatrixProduct) and output.ndim == 2)

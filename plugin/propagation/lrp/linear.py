@@ -132,7 +132,17 @@ def fold(
     folded = Produced(record, layer.value, layer.carrier, layer.covered)
     output = _record(mode, folded, partial(compute, value.detach()))
     note_folded(mode, value, output)
+    carry_unchanged(mode, value, output)  # of a batch norm before the first layer
     return output
+
+
+def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -> None:
+    """Pass relevance that a first layer gives to zeros through an affine step on one tensor unchanged."""
+    note = mode.note(value)
+    if note.carrier is not None:
+        noted = mode.noted(result)
+        noted.carrier, noted.covered = note.carrier.view_as(note.carrier), note.covered
+        noted.function_of = note.carrier if note.function_of is None else note.function_of
 
 
 def note_folded(mode: RelevancePropagation, value: Tensor, result: Tensor) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ...errors import AttributionError, OptionError, OptionTypeError
 from ...observing import describe
 from ..whole import apart, gradients, run_module, signals_in
-from .folding import carry_unchanged
 from .layers import as_multiplier
+from .linear import carry_unchanged
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
