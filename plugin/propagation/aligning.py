@@ -30,10 +30,15 @@ def align(notes: Notes, operands: Sequence[Tensor], link_of: LinkOf) -> bool:
     first, *others = (_Way(notes, chains.ancestors(operand, link_of)[-1], link_of) for operand in operands)
     steps = 0
     while (end := first.after(steps)) is not None:
-        places = [other.place_of(end) for other in others]
-        if None not in places:
-            for way, place in zip((first, *others), (steps, *places), strict=True):
-                way.lead_to(end, place or 0)
+        places = [steps]
+        for other in others:
+            place = other.place_of(end)
+            if place is None:  # most operands have nothing in common, and the first one tells
+                break
+            places.append(place)
+        else:
+            for way, place in zip((first, *others), places, strict=True):
+                way.lead_to(end, place)
             return True
         steps += 1
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,7 @@ from .tensors import map_tensors, tensors_in
 if TYPE_CHECKING:
     from .mode import Propagation
 
-_CHANNELS_LAST = {4: (torch.channels_last,), 5: (torch.channels_last_3d,)}
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 # Operations that find positions from values.
 _PLACES = frozenset({"nonzero", "argwhere", "argmax", "argmin", "argsort", "one_hot"})
 # Sums that may multiply an operand with a number.
@@ -76,12 +77,12 @@ def _batch_norm(mode: Propagation, row: Operation, function: Any, args: tuple[An
     the other. This happens where strides leave the order open, as for one example, or for images one pixel high.
     """
     result = mode.plain(function, args, kwargs)
-    value, output = row.argument(args, kwargs, "input"), first_tensor(result)
+    value, output = args[0] if args else kwargs["input"], first_tensor(result)
     if value.is_cpu and output.requires_grad:
-        orders = (torch.contiguous_format, *_CHANNELS_LAST.get(value.ndim, ()))
-        order = next((order for order in orders if value.is_contiguous(memory_format=order)), None)
-        if order is not None:
-            output.register_hook(lambda signal: signal.contiguous(memory_format=order))
+        if value.is_contiguous():
+            output.register_hook(Tensor.contiguous)
+        elif (order := _CHANNELS_LAST.get(value.ndim)) and value.is_contiguous(memory_format=order):
+            output.register_hook(partial(Tensor.contiguous, memory_format=order))
     return result
 
 
