@@ -4,6 +4,7 @@ Relevance is conserved: the relevance at the inputs plus the part that biases an
 output. Rules are given by name (`plugin.rules.presets`) or as a `Composite`; the default is LRP-epsilon, as in Captum.
 """
 
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -289,8 +290,8 @@ class LayerLRPTranspose(LayerAttribution, RelevanceAttribution):
         captures = [LayerCapture(self.model, layer, attribute_to_layer_input) for layer in layers]
         with explaining(self.model, as_tuple(inputs), additional):
             propagation = self._propagation(additional, LayerCaptures(captures))
-            for capture in captures:
-                capture.then = partial(begin_at, propagation)
+            for capture in captures:  # which the propagation refers to: a cycle would outlive the call
+                capture.then = partial(begin_at, weakref.proxy(propagation))
             _, _, selected = self._forward(
                 propagation, as_tuple(inputs), additional, partial(select_target, target=target)
             )

@@ -742,6 +742,17 @@ LINEAR_LAYERS: list[tuple[str, Layer]] = [
     ),
     ("v @ W.T + b", lambda v, m: v @ m.weight.T + m.bias),
     ("b + v @ W.T", lambda v, m: m.bias + v @ m.weight.T),
+    ("v @ W.T + b.expand", lambda v, m: v @ m.weight.T + m.bias.expand(len(v), -1)),
+    (
+        "v @ W.T + b.unsqueeze(0).expand_as",
+        lambda v, m: (lambda y: y + m.bias.unsqueeze(0).expand_as(y))(v @ m.weight.T),
+    ),
+    ("v @ W.T + b.repeat", lambda v, m: v @ m.weight.T + m.bias.repeat(len(v), 1)),
+    ("v @ W.T + b * ones", lambda v, m: (lambda y: y + m.bias * torch.ones_like(y))(v @ m.weight.T)),
+    (
+        "baddbmm of an expanded b",
+        lambda v, m: torch.baddbmm(m.bias.expand(1, len(v), -1), v[None], m.weight.T[None])[0],
+    ),
     ("(v @ W.T).add_(b)", lambda v, m: (v @ m.weight.T).add_(m.bias)),
     ("torch.add(mm, b)", lambda v, m: torch.add(input=torch.mm(v, m.weight.T), other=m.bias)),
     ("v @ W.T - (-b)", lambda v, m: v @ m.weight.T - (-m.bias)),
@@ -1011,6 +1022,11 @@ def by_scale(v: Tensor, n: BatchNorm) -> Tensor:
     return v * scale + shift
 
 
+def by_expanded_scale(v: Tensor, n: BatchNorm) -> Tensor:
+    scale, shift = scale_and_shift(v, n)
+    return v * scale.expand_as(v) + shift.repeat(len(v), *[1] * (v.ndim - 1)).expand_as(v)
+
+
 def by_scale_in_place(v: Tensor, n: BatchNorm) -> Tensor:
     scale, shift = scale_and_shift(v, n)
     v *= scale
@@ -1062,6 +1078,7 @@ BATCH_NORMS: list[tuple[str, Normalised]] = [
     ("(v - mean) / std * w + b", by_hand),
     ("w * ((v - mean) * rsqrt) + b", by_rsqrt),
     ("v * scale + shift", by_scale),
+    ("v * scale.expand_as(v) + shift.expand_as(v)", by_expanded_scale),
     ("v *= scale; v += shift", by_scale_in_place),
     ("addcmul(shift, v, scale)", by_addcmul),
     ("identity between", lambda v, n: n(nn.Identity()(v))),

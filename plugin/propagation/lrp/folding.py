@@ -107,7 +107,8 @@ def _begun(mode: RelevancePropagation, call: Call, value: Tensor, constant: Tens
     statistics = [getattr(owner, name, None) for name in ("running_mean", "running_var")]
     if not all(isinstance(statistic, Tensor) for statistic in statistics) or not 1 < value.ndim >= constant.ndim > 0:
         return None
-    aligned = constant.detach().view((1,) * (value.ndim - constant.ndim) + tuple(constant.shape))
+    once = _once(mode, constant, cast(Tensor, statistics[0]).numel())
+    aligned = once.view((1,) * (value.ndim - once.ndim) + tuple(once.shape))
     dims = [d for d, size in enumerate(aligned.shape) if size > 1]
     dims = dims or [d for d, size in enumerate(value.shape) if size == 1][:1]  # of one channel
     if len(dims) != 1 or aligned.shape[dims[0]] != value.shape[dims[0]]:
@@ -147,7 +148,7 @@ def _folding(mode: RelevancePropagation, call: Call) -> Callable[[], Tensor] | N
     before = value if note.moved is None else note.moved[0]
     produced = mode.note(before).produced
     size = before.numel() if produced is None else produced.record.linear.channels(before)
-    once = _of_one_example(mode, constant, size, before)
+    once = _once(mode, constant, size)
     if once.numel() > size or torch.broadcast_shapes(value.shape, once.shape) != value.shape:
         return None
     with untraced():  # a question of places, whatever the values are
@@ -179,7 +180,7 @@ def _into_layer(
 ) -> Callable[[], Tensor] | None:
     before = produced.record
     size = before.linear.channels(value)
-    channels = _per_output(before.linear, _of_one_example(mode, constant, size, value), value)
+    channels = _per_output(before.linear, _once(mode, constant, size), value)
     if channels is None or mode.is_kept(before):
         return None
     sign = _signs(call, constant)
@@ -306,14 +307,23 @@ def _moved_back(constant: Tensor, entries: Tensor, linear: LinearMap, size: int)
     return constant.detach().flatten()[entry]
 
 
-def _of_one_example(mode: RelevancePropagation, constant: Tensor, size: int, output: Tensor) -> Tensor:
-    """A constant that the model repeats for each example, such as a class token, as it is for a batch of one."""
-    is_parameter, constant, count = id(constant) in mode.parameters, constant.detach(), len(output)
-    if is_parameter or count == 1 or constant.numel() != count * size or len(constant) != count:
-        return constant
-    with untraced():
-        alike = torch.equal(constant, constant[:1].expand_as(constant))
-    return constant[:1] if alike else constant
+def _once(mode: RelevancePropagation, constant: Tensor, size: int) -> Tensor:
+    """A constant without its repetitions: a bias expanded to the output, a class token for each example.
+
+    Args:
+        mode: the propagation.
+        constant: of the model.
+        size: how many numbers are left at least.
+    """
+    is_parameter, constant = id(constant) in mode.parameters, constant.detach()
+    for d in range(constant.ndim) if not is_parameter else ():
+        if constant.shape[d] == 1 or constant.numel() // constant.shape[d] < size:
+            continue
+        first = constant.narrow(d, 0, 1)
+        with untraced():
+            if constant.stride(d) == 0 or torch.equal(constant, first.expand_as(constant)):
+                constant = first
+    return constant
 
 
 def _per_output(linear: LinearMap, constant: Tensor, output: Tensor) -> Tensor | None:
