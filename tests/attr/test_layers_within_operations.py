@@ -66,3 +66,26 @@ def test_the_product_of_a_layer_by_hand_has_relevance() -> None:
     images = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = LRPTranspose(model[3:]).attribute(model[:3](images).detach(), 1)
     assert_close(LayerLRPTranspose(model, scaled).attribute(images, 1), expected, 1e-9)
+
+
+class Residual(nn.Module):
+    def __init__(self, join: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.relu, self.first, self.join = nn.ReLU(), nn.Conv2d(3, 4, 6), join
+        self.double().eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.first(self.join(images, self.relu(images))).flatten(1)
+        return logits
+
+
+def test_an_activation_before_the_first_layer_has_relevance() -> None:
+    images = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    joins = (torch.add, lambda x, y: torch.stack([x, y]).sum(0))
+    maps = [
+        LayerLRPTranspose(model, model.relu, rules="epsilon_plus_flat").attribute(images, 1)
+        for model in map(Residual, joins)
+    ]
+    assert maps[1].all()
+    assert_close(maps[0], maps[1], 1e-9)

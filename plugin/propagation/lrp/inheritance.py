@@ -67,7 +67,7 @@ def begin_at(mode: RelevancePropagation, value: Any) -> None:
     for tensor in tensors_in(value):
         note = mode.notes.get(tensor)
         if note is not None:
-            note.link = note.moved_link = note.scaled = note.attended = None
+            note.link = note.moved_link = note.scaled = note.attended = note.function_of = None
 
 
 def _note_mean(mode: RelevancePropagation, call: Call, result: Any) -> None:
