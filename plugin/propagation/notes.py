@@ -39,6 +39,7 @@ class Note:
         mean_of: it holds means of this tensor.
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
+        copy_of: the layer's result that it has the values of, unchanged.
         moved: for a moved result of a layer, or of several: that result, and the movements.
         together: the call of `cat` or `stack` that put it together from results of layers, possibly moved.
         padded: the tensor that zeros were put around, and how many, as in `F.pad`.
@@ -72,6 +73,7 @@ class Note:
     mean_of: Tensor | None = None
     mixed: Tensor | None = None
     produced: Produced | None = None
+    copy_of: Tensor | None = None
     moved: tuple[Tensor, Movements] | None = None
     together: Call | None = None
     padded: tuple[Tensor, tuple[int, ...]] | None = None
@@ -124,4 +126,4 @@ class Notes(TensorTable[Note]):
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
-            note.mean_of = note.beside = note.factors = note.averaged = None
+            note.mean_of = note.beside = note.factors = note.averaged = note.copy_of = None

@@ -89,3 +89,25 @@ def test_an_activation_before_the_first_layer_has_relevance() -> None:
     ]
     assert maps[1].all()
     assert_close(maps[0], maps[1], 1e-9)
+
+
+COPIES: dict[str, Step] = {
+    "clone": torch.clone,
+    "view": lambda v: v.view(v.shape),
+    "flatten": lambda v: v.flatten(3),
+    "two copies": lambda v: v.clone()[...],
+    "moved": lambda v: v.mT.clone().mT,
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_layer_whose_copy_is_normalised_has_relevance(name: str) -> None:
+    images = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    maps = []
+    for copy in (lambda v: v, COPIES[name]):
+        torch.manual_seed(0)
+        norm = nn.BatchNorm2d(4, eps=0.5)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), By(copy), norm, nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+        maps.append(LayerLRPTranspose(model.double().eval(), "0", rules="epsilon_plus").attribute(images, 1))
+    assert maps[0].any()
+    assert_close(maps[1], maps[0], 1e-9)

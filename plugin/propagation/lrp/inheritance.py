@@ -96,7 +96,7 @@ def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
             continue
         noted = mode.noted(tensor)
         if note.produced is not None and tensor.shape == signal.shape and _keeps_places(call):
-            noted.produced = note.produced
+            noted.produced, noted.copy_of = note.produced, signal
         elif moves:
             noted.moved = (moved[0], (*moved[1], (call, position)))
 

@@ -147,11 +147,13 @@ def carry_unchanged(mode: RelevancePropagation, value: Tensor, result: Tensor) -
 
 def note_folded(mode: RelevancePropagation, value: Tensor, result: Tensor) -> None:
     """Note the result of an operation that holds the relevance of a value, as it is a part of the layer before it."""
-    if mode.observed:
-        note = mode.noted(value)
+    holder: Tensor | None = value
+    while mode.observed and holder is not None:
+        note = mode.noted(holder)
         if note.folded is None:
             note.folded = []
         note.folded.append(result)
+        holder = note.copy_of
 
 
 # -- convolutions and matrix products ----------------------------------------------------------------------------------
