@@ -156,7 +156,7 @@ def removal_curves(
     whole, nothing, *between = torch.cat(scores).cpu().split([1, 1] + [steps - 1] * (orders + 2))
     deletion, *others = (torch.cat([whole, part, nothing]).T for part in between[:-1])
     return RemovalCurves(
-        torch.tensor(ends, dtype=whole.dtype) / count,
+        whole.new_tensor(ends) / count,
         deletion,
         torch.cat([nothing, between[-1], whole]).T,
         torch.stack(others),

@@ -203,7 +203,7 @@ class ReadingMode(NotingMode):
         if not result.requires_grad:
             return
         count = len(call.signals)
-        if count == len(call.given) == 2 and call.name == "mul":
+        if self.rectifies and count == len(call.given) == 2 and call.name == "mul":
             self.noted(result).factors = call.signals[0], call.signals[1]
         if count == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
             noted = self.noted(result)

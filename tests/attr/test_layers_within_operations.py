@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from plugin.attr import LayerLRPTranspose, LRPTranspose
 
 Step = Callable[[Tensor], Tensor]
+IMAGES = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 class By(nn.Module):
@@ -49,12 +50,11 @@ def test_a_step_of_an_activation_has_relevance(step: str, after: str, rules: str
     first, layer, above = nn.Conv2d(3, 4, 3), By(STEPS[step]), nn.Sequential(By(AFTERWARDS[after]), nn.Flatten())
     above.append(nn.Linear(64, 3))
     model = nn.Sequential(first, layer, above).double().eval()
-    images = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for at_input in (False, True):
         below = model[:1] if at_input else model[:2]
         rest = nn.Sequential(layer, above) if at_input else above
-        expected = LRPTranspose(rest, rules).attribute(below(images).detach(), 1)
-        found = LayerLRPTranspose(model, layer, rules=rules).attribute(images, 1, attribute_to_layer_input=at_input)
+        expected = LRPTranspose(rest, rules).attribute(below(IMAGES).detach(), 1)
+        found = LayerLRPTranspose(model, layer, rules=rules).attribute(IMAGES, 1, attribute_to_layer_input=at_input)
         assert_close(found, expected, 1e-9)
 
 
@@ -63,9 +63,8 @@ def test_the_product_of_a_layer_by_hand_has_relevance() -> None:
     scaled = By(lambda v: v * scaled.weight)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), scaled, By(lambda v: v.sum(1)), nn.Flatten(), nn.Linear(16, 3))
     model.double().eval()
-    images = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    expected = LRPTranspose(model[3:]).attribute(model[:3](images).detach(), 1)
-    assert_close(LayerLRPTranspose(model, scaled).attribute(images, 1), expected, 1e-9)
+    expected = LRPTranspose(model[3:]).attribute(model[:3](IMAGES).detach(), 1)
+    assert_close(LayerLRPTranspose(model, scaled).attribute(IMAGES, 1), expected, 1e-9)
 
 
 class Residual(nn.Module):
@@ -81,10 +80,9 @@ class Residual(nn.Module):
 
 
 def test_an_activation_before_the_first_layer_has_relevance() -> None:
-    images = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     joins = (torch.add, lambda x, y: torch.stack([x, y]).sum(0))
     maps = [
-        LayerLRPTranspose(model, model.relu, rules="epsilon_plus_flat").attribute(images, 1)
+        LayerLRPTranspose(model, model.relu, rules="epsilon_plus_flat").attribute(IMAGES, 1)
         for model in map(Residual, joins)
     ]
     assert maps[1].all()
@@ -102,12 +100,11 @@ COPIES: dict[str, Step] = {
 
 @pytest.mark.parametrize("name", COPIES)
 def test_a_layer_whose_copy_is_normalised_has_relevance(name: str) -> None:
-    images = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     maps = []
     for copy in (lambda v: v, COPIES[name]):
         torch.manual_seed(0)
         norm = nn.BatchNorm2d(4, eps=0.5)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), By(copy), norm, nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
-        maps.append(LayerLRPTranspose(model.double().eval(), "0", rules="epsilon_plus").attribute(images, 1))
+        maps.append(LayerLRPTranspose(model.double().eval(), "0", rules="epsilon_plus").attribute(IMAGES, 1))
     assert maps[0].any()
     assert_close(maps[1], maps[0], 1e-9)
