@@ -5,15 +5,33 @@ every pass, and the caller's random state is left alone.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from plugin.seeds import global_states, seeded
+
+
+class _Draws(TorchDispatchMode):
+    """Notes whether this thread calls an operation that may draw random numbers."""
+
+    any = False
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.any = self.any or torch.Tag.nondeterministic_seeded in function.tags
+        return function(*args, **(kwargs or {}))
 
 
 class Held:
@@ -42,10 +60,11 @@ class Held:
         if any(is_lazy(weight) for weight in network.parameters()):
             yield
             return
-        with seeded(0, self.device):
+        with seeded(0, self.device), _Draws() as seen:  # type: ignore[no-untyped-call]
             before = global_states(self.device)
             yield
-            self.draws = not all(map(torch.equal, before, global_states(self.device)))
+            # Other threads may draw meanwhile; and attention is said to draw, also without dropout.
+            self.draws = seen.any and not all(map(torch.equal, before, global_states(self.device)))
         if self.draws:
             warnings.warn(
                 f"the {name} draws random numbers in its forward pass: they are the same in every pass, so that runs "

@@ -1,5 +1,6 @@
 """Networks that draw, drop, detach or divide by zero: told before the ascent, or maximised all the same."""
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -364,3 +365,24 @@ def test_images_are_inverted_by_their_values() -> None:
     for wrong in (3 * torch.randn(1, 1, 8, 8), torch.rand(0, 1, 8, 8)):
         with pytest.raises(ValueError, match="real images have"):
             am.invert(wrong, steps=2)
+
+
+def test_numbers_that_another_thread_draws_are_not_the_networks() -> None:
+    over = threading.Event()
+
+    def draw() -> None:
+        while not over.is_set():
+            torch.rand(1)
+
+    other = threading.Thread(target=draw)
+    other.start()
+    try:
+        for _ in range(20):
+            CodeSpaceAM(
+                nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
+                lambda codes: codes.sigmoid().view(-1, 1, 8, 8),
+                code_size=64,
+            )
+    finally:
+        over.set()
+        other.join()
