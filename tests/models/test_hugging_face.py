@@ -180,7 +180,7 @@ def test_without_the_libraries_a_sentence_says_how_to_install_them(monkeypatch, 
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(MissingExtraError, match=r"network hf-hub:x/y needs the package huggingface_hub: .*\[zoo\]"):
         models.load("hf-hub:x/y")
-    monkeypatch.setattr(hugging_face, "find_spec", lambda name: None)
+    monkeypatch.setattr(hugging_face, "is_installed", lambda: False)
     settings, (note,) = from_query({"network": "hf-hub:x/y"}, offered_networks.choices(), [])
     assert settings.network == Settings.network
     assert "`hf-hub:x/y` cannot be opened here" in note
