@@ -45,7 +45,9 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
     factor = max(1, -(-side // max(images.shape[2:])))
     pixels = _pixels(images).expand(-1, 3, -1, -1).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     height, width = pixels.shape[2] + gap, pixels.shape[3] + gap
-    sheet = torch.full((3, height * -(-len(pixels) // columns) + gap, width * columns + gap), 255, dtype=torch.uint8)
+    sheet = torch.full(
+        (3, height * -(-len(pixels) // columns) + gap, width * columns + gap), 255, dtype=torch.uint8, device="cpu"
+    )
     for index, picture in enumerate(pixels):
         top, left = gap + index // columns * height, gap + index % columns * width
         sheet[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
@@ -108,7 +110,7 @@ class Film:
 
     def __init__(self, most_bytes: int = 2**28) -> None:
         self.most_bytes, self.every = most_bytes, 1
-        self._seen, self._kept, self._last = 0, list[Tensor](), torch.empty(0)
+        self._seen, self._kept, self._last = 0, list[Tensor](), torch.empty(0, device="cpu")
 
     def add(self, images: Tensor) -> None:
         """The next frame.

@@ -70,7 +70,7 @@ def read_folder(folder: Path, train: bool, size: int | None) -> tuple[Tensor, Te
             )
     images = torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).copy())
     labels = [classes.index(_class(chosen.root, file)) for file in files] if classes else None
-    return images, None if labels is None else torch.tensor(labels), classes
+    return images, None if labels is None else torch.tensor(labels, device="cpu"), classes
 
 
 def _splits(folder: Path) -> tuple[_Split, _Split]:

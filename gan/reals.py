@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from plugin.devices import as_tensor
+
 from .data import ImageSet
 
 Reals: TypeAlias = (
@@ -91,7 +93,7 @@ def _scaled(images: Tensor) -> Tensor:
 
 def _tensor(images: Any) -> Tensor:
     """`(M, C, H, W)` of a tensor or an array, whose channels may come last or be left out."""
-    found = torch.as_tensor(images)
+    found = as_tensor(images)
     if found.ndim == 3:
         return found.unsqueeze(1)
     if found.ndim == 4 and found.shape[3] in (1, 3) and found.shape[1] not in (1, 3):
@@ -106,7 +108,7 @@ def _numbers(labels: Any) -> Tensor:
         ValueError: names, shares of classes, or numbers that are not whole.
     """
     try:
-        found = torch.as_tensor(labels)
+        found = as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         first = next(iter(labels), labels) if isinstance(labels, (list, tuple)) else labels
         raise ValueError(f"real images have labels such as {first!r}: give the number of each one's class") from error
@@ -146,7 +148,7 @@ def _batch_of_one(example: Any) -> tuple[Any, Any]:
         if getattr(image, "mode", "") in ("P", "PA"):  # whose pixels are numbers of colours
             image = image.convert("RGB")
         image = pil_to_tensor(image)
-    return torch.as_tensor(image).unsqueeze(0), None if label is None else [label]
+    return as_tensor(image).unsqueeze(0), None if label is None else [label]
 
 
 def _joined(batches: Iterable[tuple[Any, Any]]) -> tuple[Tensor, Tensor | None]:

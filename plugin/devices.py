@@ -1,11 +1,12 @@
-"""The choice of the device to compute on."""
+"""The device to compute on, and that of what is given."""
 
 import copy
 import itertools
 import os
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import OptionError, OptionTypeError
 
@@ -50,6 +51,11 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     if all(_same(tensor.device, device) for tensor in tensors):
         return network
     return copy.deepcopy(network).to(device)
+
+
+def as_tensor(values: Any) -> Tensor:
+    """A tensor as it is; an array or a sequence on the processor, whatever PyTorch's default device is."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")
 
 
 def _best() -> torch.device:

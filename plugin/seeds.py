@@ -27,6 +27,16 @@ def random_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(check_seed(seed))
 
 
+def normal(random: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers of this shape on the generator's device, whatever PyTorch's default device is."""
+    return torch.randn(shape, generator=random, device=random.device)
+
+
+def uniform(random: torch.Generator, *shape: int) -> Tensor:
+    """Numbers in [0, 1) of this shape on the generator's device, whatever PyTorch's default device is."""
+    return torch.rand(shape, generator=random, device=random.device)
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """The global random generators begin at `seed`, and are as before afterwards.

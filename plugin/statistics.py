@@ -33,7 +33,7 @@ def mean_cosine(maps: Tensor) -> float:
     """Mean cosine over the pairs of maps `(n, ...)`; NaN for a single map."""
     directions = F.normalize(maps.flatten(1), dim=1)
     cosines = directions @ directions.T
-    first, second = torch.triu_indices(len(maps), len(maps), offset=1)
+    first, second = torch.triu_indices(len(maps), len(maps), offset=1, device=maps.device)
     return float(cosines[first, second].mean())
 
 
@@ -52,7 +52,9 @@ class Quartiles(NamedTuple):
 
 def quartiles(values: Iterable[float]) -> Quartiles:
     """The quartiles of numbers, at least one, linear between neighbours."""
-    parts = torch.tensor([*values], dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
+    parts = torch.tensor([*values], dtype=torch.float64, device="cpu").quantile(
+        torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64, device="cpu")
+    )
     return Quartiles(*parts.tolist())
 
 

@@ -38,7 +38,7 @@ def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
     # Other codes than those the runs started from.
     randoms = [random_generator(seed + 10**6 if seed < 2**63 else seed - 10**6) for seed in result.seeds]
     drawn = random_codes((count, *maximizer.code_shape), randoms, maximizer.like)
-    runs = torch.arange(len(result))
+    runs = torch.arange(len(result), device="cpu")
     values = maximizer.values(units.select, drawn.flatten(0, 1), runs.repeat_interleave(count))
     scores, best = values.view(len(result), count).max(dim=1)
     with evaluating(*maximizer.networks), torch.no_grad():
@@ -51,12 +51,12 @@ def best_of_real(result: Result, real: Tensor) -> Tensor:
     maximizer = result.maximizer
     units = Units(result.targets, len(result), maximizer.activations)
     first = {key: run for run, key in reversed([*enumerate(units.keys)])}
-    best = {key: torch.full((), -torch.inf) for key in first}
+    best = {key: torch.full((), -torch.inf, device="cpu") for key in first}
     with evaluating(*maximizer.networks), torch.no_grad():
         for some in real.to(result.images).split(100):
             activations = maximizer.activations(some)
             for key, run in first.items():
-                values = units.select(activations, torch.full((len(some),), run))
+                values = units.select(activations, torch.full((len(some),), run, device="cpu"))
                 best[key] = torch.maximum(best[key].to(values), values.max())
     return torch.stack([best[key] for key in units.keys])
 

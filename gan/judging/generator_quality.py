@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from plugin.extras import require
-from plugin.seeds import random_generator
+from plugin.seeds import normal, random_generator
 
 from ..classifiers import Classifier
 from ..data import ImageSet
@@ -30,7 +30,7 @@ CONFIDENT = 0.99
 @torch.inference_mode()
 def sample(generator: Generator, count: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
     """Images `(count, C, H, W)` in [0, 1] of codes z ~ N(0, I), on the processor, made where the generator is."""
-    codes = torch.randn(count, generator.code_size, generator=random_generator(seed))
+    codes = normal(random_generator(seed), count, generator.code_size)
     device = next(generator.parameters(), codes).device
     return torch.cat([generator(part.to(device)).cpu() for part in codes.split(batch_size)])
 

@@ -158,7 +158,7 @@ class _Bench:
 
     def scores(self, images: Tensor) -> Tensor:
         """The units' values at one image per run."""
-        runs = torch.arange(len(images))
+        runs = torch.arange(len(images), device="cpu")
         with evaluating(self.result.maximizer.classifier), torch.no_grad():
             return self.units.select(self.result.maximizer.activations(images), runs)
 
@@ -196,5 +196,7 @@ class _Bench:
         if result.stop_at is None:
             return {}
         steps = float(result.steps_taken.float().quantile(0.5))
-        able = ~torch.as_tensor(result.stop_at).isnan().expand(len(result))  # runs with something to reach
+        able = ~torch.as_tensor(result.stop_at, device="cpu").isnan().expand(
+            len(result)
+        )  # runs with something to reach
         return {"reached": float(result.reached[able].float().mean()), "median_steps": steps}

@@ -90,16 +90,17 @@ class Ascent:
         self.maximizer, self.units, self.seeds, self.randoms, self.settings = maximizer, units, seeds, randoms, settings
         runs = len(codes)
         self.tried = tried
-        self.codes, self.images = codes.clone(), torch.empty(0)
+        self.codes, self.images = codes.clone(), torch.empty(0, device="cpu")
         self.scores: list[Tensor] = []
-        self.probabilities = torch.full((runs,), torch.nan) if units.classes is not None else None
-        self.steps_taken, self.reached = torch.zeros(runs, dtype=torch.int64), torch.zeros(runs, dtype=torch.bool)
-        self.silent_steps, self.opened = (torch.zeros(runs, dtype=torch.int64) for _ in range(2))
+        self.probabilities = torch.full((runs,), torch.nan, device="cpu") if units.classes is not None else None
+        self.reached = torch.zeros(runs, dtype=torch.bool, device="cpu")
+        counts = (torch.zeros(runs, dtype=torch.int64, device="cpu") for _ in range(3))
+        self.steps_taken, self.silent_steps, self.opened = counts
         self.features: Tensor | None = None
         self.step = 0
-        self._active, self._trial = torch.arange(runs), codes.clone()
+        self._active, self._trial = torch.arange(runs, device="cpu"), codes.clone()
         # A class is found by the choice of a start: its runs need no leaps.
-        leaps = ~units.is_class if maximizer.leaps else torch.zeros(runs, dtype=torch.bool)
+        leaps = ~units.is_class if maximizer.leaps else torch.zeros(runs, dtype=torch.bool, device="cpu")
         self._climb = maximizer.climb(codes.clone(), maximizer.learning_rate, maximizer.rows, leaps)
 
     @property
@@ -124,7 +125,7 @@ class Ascent:
             still = (self.silent_steps[self._active] > 0).to(value.device) & (value >= self._climb.value)
             better = (value > self._climb.value) | still | (noisy & value.isfinite()) | (self.step == 1)
             self._note(better, trial.detach(), found)
-            frozen = torch.ones(len(better), dtype=torch.bool) if last else self._done()
+            frozen = torch.ones(len(better), dtype=torch.bool, device="cpu") if last else self._done()
             if bool(frozen.all()):
                 self._active = self._active[:0]
                 return
@@ -177,7 +178,7 @@ class Ascent:
             )
         if self.settings.stop_at is None:
             return
-        wanted = torch.as_tensor(self.settings.stop_at).expand(len(self.reached))
+        wanted = torch.as_tensor(self.settings.stop_at, device="cpu").expand(len(self.reached))
         missed = ~self.reached & ~self.silent & ~wanted.isnan()
         if not bool(missed.any()):
             return
@@ -290,7 +291,7 @@ class Ascent:
             self.probabilities[runs] = found.probability[rows]
         if self.settings.stop_at is not None:
             values = self._reached_by()
-            self.reached = (values >= torch.as_tensor(self.settings.stop_at).to(values)).cpu()
+            self.reached = (values >= torch.as_tensor(self.settings.stop_at, device="cpu").to(values)).cpu()
             # A silent unit's 0 is nothing that was reached, also where real images do not excite it either.
             self.reached &= ~((self.opened > 0) & (values == 0).cpu())
 
@@ -310,10 +311,10 @@ class Ascent:
         """Mean cosine `(m,)` between the features of each active run and those of the other runs for its target."""
         live = F.normalize(features, dim=1)
         if self.features is None:
-            self.features = torch.zeros(len(self.codes), live.shape[1]).to(live)
+            self.features = live.new_zeros(len(self.codes), live.shape[1])
         self.features[runs] = live.detach()
         keys = self.units.keys
-        same = torch.tensor([[a != b and keys[a] == keys[b] for b in range(len(keys))] for a in runs.tolist()]).to(live)
+        same = live.new_tensor([[a != b and keys[a] == keys[b] for b in range(len(keys))] for a in runs.tolist()])
         return ((live @ self.features.T) * same).sum(1) / same.sum(1).clamp(min=1)
 
     def _blocks(self, function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:

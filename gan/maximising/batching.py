@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plugin.seeds import normal
+
 # Rows of a block: on a processor as many as fill it and stay in its cache, elsewhere more, as a call costs more there.
 ON_CPU, ELSEWHERE = 16, 128
 
@@ -46,7 +48,7 @@ def depends_on_place(function: Callable[[Tensor], Tensor], batch: Tensor) -> boo
     for rows in (batch, batch.roll(1, 0)):
         inputs = rows.detach().requires_grad_()
         values = function(inputs)
-        weights = torch.randn(values.shape[1:], generator=torch.Generator().manual_seed(0)).to(values)
+        weights = normal(torch.Generator().manual_seed(0), *values.shape[1:]).to(values)
         slopes = []
         if values.requires_grad:
             slopes = [*torch.autograd.grad((values * weights).sum(), inputs, allow_unused=True)]

@@ -34,7 +34,7 @@ class Climb:
     def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: Tensor) -> None:
         self.codes, self.slope, self.rows, self.first = codes, torch.zeros_like(codes), rows, size
         self.leaps = leaps.to(codes.device)
-        self.value = torch.full((len(codes),), -torch.inf).to(codes)
+        self.value = codes.new_full((len(codes),), -torch.inf)
         self.norm = torch.zeros_like(self.value)
         # Where a run starts counts as a step that went well.
         self.size = torch.full_like(self.value, size / GROW)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plugin.seeds import random_generator
+from plugin.devices import as_tensor
+from plugin.seeds import random_generator, uniform
 
 from ..reals import images_and_labels
 from .activations import Activations, Transform, evaluating, layer_in, placed
@@ -117,8 +118,8 @@ class CodeSpaceAM(ActivationMaximizer):
         starts where it comes nearest. For another unit more codes are drawn only while it gives all of
         them one value: it is silent.
         """
-        codes = torch.zeros(len(randoms), *self.code_shape).to(self.like)
-        tried = torch.zeros(len(randoms), dtype=torch.int64)
+        codes = self.like.new_zeros(len(randoms), *self.code_shape)
+        tried = torch.zeros(len(randoms), dtype=torch.int64, device="cpu")
         searching = units.is_class & (self.candidates > 1)
         if bool(searching.any()):
             clear = self._reachable(units, clear.to(codes))
@@ -138,7 +139,7 @@ class CodeSpaceAM(ActivationMaximizer):
     ) -> None:
         """Find starts for some runs `drawing`; write them to `codes` `(n, ...)` and how many there were to `tried`."""
         most, total = _PATIENCE * self.candidates if self.candidates > 1 else 1, 0
-        highest = torch.full((len(codes),), -torch.inf).to(codes)
+        highest = codes.new_full((len(codes),), -torch.inf)
         lowest = -highest
         while len(drawing) and total < most:
             at_once = min(1 + total // self.candidates, most - total) if searching else self.candidates
@@ -148,7 +149,7 @@ class CodeSpaceAM(ActivationMaximizer):
             found = found.view(len(drawing), -1)
             lead, best = found.max(dim=1)
             better = like_rows(lead > highest[drawing], codes)
-            codes[drawing] = torch.where(better, drawn[torch.arange(len(drawing)), best], codes[drawing])
+            codes[drawing] = torch.where(better, drawn[torch.arange(len(drawing), device="cpu"), best], codes[drawing])
             highest[drawing] = torch.maximum(lead, highest[drawing])
             lowest[drawing] = torch.minimum(found.amin(dim=1), lowest[drawing])
             total += at_once
@@ -163,7 +164,9 @@ class CodeSpaceAM(ActivationMaximizer):
         """
         random = torch.Generator().manual_seed(0)
         drawn = self._on_prior(random_codes((_SAMPLED, *self.code_shape), [random], self.like).squeeze(0))
-        usual = self.values(lambda activations, _: units.first_leads(activations), drawn, torch.arange(_SAMPLED))
+        usual = self.values(
+            lambda activations, _: units.first_leads(activations), drawn, torch.arange(_SAMPLED, device="cpu")
+        )
         lead = usual.quantile(_CLEAREST).to(clear)
         return torch.minimum(clear, lead) if lead > 0 else clear
 
@@ -188,7 +191,7 @@ class CodeSpaceAM(ActivationMaximizer):
 
     def leap(self, codes: Tensor, randoms: list[torch.Generator]) -> Tensor:
         drawn = random_codes(self.code_shape, randoms, codes)
-        chosen = torch.stack([torch.rand(self.code_shape, generator=random) for random in randoms]) < _REDRAWN
+        chosen = torch.stack([uniform(random, *self.code_shape) for random in randoms]) < _REDRAWN
         return self._on_prior(torch.where(chosen.to(codes.device), drawn, codes))
 
     def _on_prior(self, codes: Tensor) -> Tensor:
@@ -220,7 +223,7 @@ class CodeSpaceAM(ActivationMaximizer):
         >>> CodeSpaceAM(load_classifier("mnist-classifier"), generator).invert(images, steps=5).shape
         torch.Size([2, 64])
         """
-        images = torch.as_tensor(images).detach()
+        images = as_tensor(images).detach()
         images = images.unsqueeze(0) if images.ndim == 3 else images
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"images {tuple(images.shape)} cannot be inverted: the generator's are {self.image_shape}")
@@ -230,7 +233,7 @@ class CodeSpaceAM(ActivationMaximizer):
         randoms = [random_generator(seed + index) for index in range(len(images))]
         drawn = random_codes((candidates, *self.code_shape), randoms, self.like)
         codes = self._nearest(images, self._on_prior(drawn.flatten(0, 1)).view_as(drawn))
-        best, least = codes.clone(), torch.full((len(codes),), torch.inf).to(codes)
+        best, least = codes.clone(), codes.new_full((len(codes),), torch.inf)
         codes.requires_grad_()
         adam = torch.optim.Adam([codes], lr=0.1)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)

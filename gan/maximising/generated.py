@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from plugin.seeds import normal
+
 from .activations import TYPES, as_module, evaluating, name_of, tensor_of
 from .held_noise import Held
 from .separate_rows import ONE_BY_ONE, UNFIT, reason_of, refuse_mixed_rows, takes_one
@@ -105,10 +107,10 @@ class Generated:
             with evaluating(self.generator), torch.no_grad():
                 try:
                     # Of two codes: a generator that drops or mixes up rows is found out.
-                    images = self._draw(torch.zeros(2, *shape).to(self._like))
+                    images = self._draw(self._like.new_zeros(2, *shape))
                 except UNFIT as error:
                     problem = problem or error
-                    if takes_one(lambda: self._draw(torch.zeros(1, *shape).to(self._like))):  # noqa: B023 - called at once
+                    if takes_one(lambda: self._draw(self._like.new_zeros(1, *shape))):  # noqa: B023 - called at once
                         raise ValueError(
                             f"the {self.name} takes one code at a time ({reason_of(error)}): {ONE_BY_ONE}"
                         ) from error
@@ -129,7 +131,7 @@ class Generated:
         ) from problem
 
     def _refuse_mixed_rows(self) -> None:
-        codes = torch.randn(2, *self.code_shape, generator=torch.Generator().manual_seed(0)).to(self._like)
+        codes = normal(torch.Generator().manual_seed(0), 2, *self.code_shape).to(self._like)
         with evaluating(self.generator):
             refuse_mixed_rows(self._draw, codes, f"the image that the {self.name} makes")
 
@@ -147,7 +149,7 @@ class Generated:
     def _extremes(self) -> tuple[float, float]:
         """The darkest and the brightest pixel of the images of random codes."""
         random = torch.Generator().manual_seed(0)
-        codes = torch.randn(_CODES, *self.code_shape, generator=random).to(self._like)
+        codes = normal(random, _CODES, *self.code_shape).to(self._like)
         with evaluating(self.generator), torch.no_grad():
             images = torch.cat([self._draw(code) for code in codes.split(1)])
         if not bool(images.isfinite().all()):

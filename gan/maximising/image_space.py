@@ -88,7 +88,7 @@ class ImageSpaceAM(ActivationMaximizer):
         self.rows = rows_of_large(self.like.device)
         self.exact = exact
         self._refuse_other_space()
-        example = torch.full((1, *image_shape), 0.5).to(self.like)
+        example = self.like.new_full((1, *image_shape), 0.5)
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, self._to_input, example, head)
 
@@ -98,7 +98,7 @@ class ImageSpaceAM(ActivationMaximizer):
             ValueError: a space was made for images of another shape.
         """
         with torch.no_grad():
-            made = self.render(self.space.start(torch.zeros(1, *self.code_shape).to(self.like)))
+            made = self.render(self.space.start(self.like.new_zeros(1, *self.code_shape)))
         if tuple(made.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"the space makes images {tuple(made.shape[1:])}, and image_shape is {self.image_shape}: give both the "
@@ -107,7 +107,7 @@ class ImageSpaceAM(ActivationMaximizer):
 
     def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
         noise = random_codes(self.code_shape, randoms, self.like)
-        return self.space.start(noise), torch.ones(len(randoms), dtype=torch.int64)
+        return self.space.start(noise), torch.ones(len(randoms), dtype=torch.int64, device="cpu")
 
     def render(self, codes: Tensor) -> Tensor:
         return self.space.render(codes)

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from plugin.devices import as_tensor
+
 from .activations import as_module, evaluating, tensor_of
 from .generated import CLIPPED
 from .spaces import frequencies
@@ -60,7 +62,7 @@ class LatentGenerator(nn.Module):
         image_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
-        latents = torch.as_tensor(latents)
+        latents = as_tensor(latents)
         if not bool(latents.isfinite().all()):
             raise ValueError("latents hold NaN or infinite values: give those that the encoder makes of photographs")
         if latents.ndim != 4 or latents[:, 0].numel() < 2 * latents.shape[1]:

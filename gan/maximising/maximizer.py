@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from plugin.seeds import random_generator
+from plugin.devices import as_tensor
+from plugin.seeds import normal, random_generator
 
 from ..reals import Reals
 from .activations import Activations, evaluating
@@ -238,7 +239,7 @@ class ActivationMaximizer:
         if init is None:
             codes, tried = self.start(units, randoms, _clear(wanted, count, of_data=isinstance(stop_at, str)))
         else:
-            codes, tried = init, torch.ones(count, dtype=torch.int64)
+            codes, tried = init, torch.ones(count, dtype=torch.int64, device="cpu")
         return Ascent(self, units, codes, tried, numbers, randoms, settings)
 
     def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
@@ -258,7 +259,7 @@ class ActivationMaximizer:
         return next(iter(given.values()), RUNS)
 
     def _checked(self, init: Tensor) -> Tensor:
-        init = torch.as_tensor(init)
+        init = as_tensor(init)
         if tuple(init.shape[1:]) != self.code_shape:
             shape = ", ".join(map(str, self.code_shape))
             raise ValueError(f"init has shape {tuple(init.shape)}: codes are (runs, {shape})")
@@ -271,7 +272,7 @@ class ActivationMaximizer:
         """A tensor of the type and on the device of the codes: the networks' own, but float32 for half precision."""
         tensors = [tensor for network in self.networks for tensor in (*network.parameters(), *network.buffers())]
         known = (tensor for tensor in tensors if not is_lazy(tensor) and tensor.is_floating_point())
-        found = next(known, torch.zeros(())).detach()
+        found = next(known, torch.zeros((), device="cpu")).detach()
         return found if found.dtype == torch.float64 else found.flatten()[:1].float()
 
 
@@ -316,15 +317,15 @@ def check_shape(name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
 
 def random_codes(shape: tuple[int, ...], randoms: list[torch.Generator], like: Tensor) -> Tensor:
     """Standard normal numbers `(n, *shape)`, each row from its own generator; the same on every device."""
-    return torch.stack([torch.randn(shape, generator=random) for random in randoms]).to(like)
+    return torch.stack([normal(random, *shape) for random in randoms]).to(like)
 
 
 def _clear(wanted: float | Tensor | None, count: int, of_data: bool) -> Tensor:
     """By how much a class has to lead where a run starts `(count,)`: as much as in real images if these are known."""
-    clear = torch.full((count,), CLEAR)
+    clear = torch.full((count,), CLEAR, device="cpu")
     if not of_data or wanted is None:
         return clear
-    return torch.minimum(clear, torch.as_tensor(wanted).logit())
+    return torch.minimum(clear, torch.as_tensor(wanted, device="cpu").logit())
 
 
 def _refuse_repeated(units: Units, seeds: list[int], init: Tensor | None) -> None:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from plugin.devices import as_tensor
+
 Term: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -93,7 +95,7 @@ def direction(vector: "Tensor | np.ndarray[Any, Any] | Sequence[float]", cosine_
     """
     if not 0 <= cosine_power < math.inf:
         raise ValueError(f"cosine_power={cosine_power}: give a finite number, 0 for none")
-    found = torch.as_tensor(vector).detach().flatten().float()
+    found = as_tensor(vector).detach().flatten().float()
     if not bool(found.isfinite().all()) or not bool(found.any()):
         raise ValueError("a direction is 0, or holds NaN or infinite numbers: give one that points somewhere")
     return objective(Direction(tuple(found.tolist()), cosine_power))
@@ -133,7 +135,7 @@ class Direction:
         if activations.shape[1] != len(self.vector):
             raise ValueError(f"a direction of {len(self.vector)} numbers for {activations.shape[1]} channels")
         positions = activations.flatten(2) if activations.ndim > 2 else activations.unsqueeze(2)
-        vector = torch.tensor(self.vector).to(positions)
+        vector = positions.new_tensor(self.vector)
         along = torch.einsum("nkp,k->np", positions, vector)
         if self.cosine_power:
             cosine = F.cosine_similarity(positions, vector.view(1, -1, 1), dim=1)

@@ -82,14 +82,14 @@ class PixelAM(ActivationMaximizer):
         self.decay, self.variation, self.jitter, self.contrast = decay, variation, jitter, contrast
         self.rows = rows_of_block(image_shape, self.like.device)
         self.exact = exact
-        example = torch.full((1, *image_shape), 0.5).to(self.like)
+        example = self.like.new_full((1, *image_shape), 0.5)
         own = layer_in(self.classifier, classifier, layer)
         self.activations = Activations(self.classifier, own, transform, example, head)
         self.settle_rows()
 
     def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
         noise = random_codes(self.code_shape, randoms, self.like)
-        return (0.5 + self.contrast * noise).clamp(0, 1), torch.ones(len(randoms), dtype=torch.int64)
+        return (0.5 + self.contrast * noise).clamp(0, 1), torch.ones(len(randoms), dtype=torch.int64, device="cpu")
 
     def render(self, codes: Tensor) -> Tensor:
         return codes
@@ -100,7 +100,7 @@ class PixelAM(ActivationMaximizer):
         if self.jitter == 0:
             return value
         limits = (-self.jitter, self.jitter + 1)
-        shifts = [torch.randint(*limits, (2,), generator=random).tolist() for random in randoms]
+        shifts = [torch.randint(*limits, (2,), generator=random, device="cpu").tolist() for random in randoms]
         shifted = [image.roll(shift, dims=(1, 2)) for image, shift in zip(images, shifts, strict=True)]
         return score(torch.stack(shifted))
 

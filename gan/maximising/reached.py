@@ -48,7 +48,7 @@ def wanted_by(
     given = stop_at
     if isinstance(stop_at, (list, tuple)):
         given = [math.nan if value is None else value for value in stop_at]
-    values = torch.as_tensor(given, dtype=torch.float32)
+    values = torch.as_tensor(given, dtype=torch.float32, device="cpu")
     if values.ndim and values.shape != (count,):
         raise ValueError(f"stop_at has {len(values)} values for {count} runs: give one, or one per run")
     if not bool(((values > 0) & (values <= 1) | ~units.is_class).all()):
@@ -74,11 +74,12 @@ def reached_by_data(units: Units, activations: Activations, images: Tensor, labe
     Raises:
         ValueError: no image belongs to a class.
     """
-    like = next(activations.classifier.parameters(), torch.zeros(())).device
+    like = next(activations.classifier.parameters(), torch.zeros((), device="cpu")).device
     with evaluating(activations.classifier), torch.no_grad():
         found = [activations(some.to(like)) for some in images.split(100)]
     reached = [
-        torch.empty(0) if is_class else _largest(units, found, run) for run, is_class in enumerate(units.is_class)
+        torch.empty(0, device="cpu") if is_class else _largest(units, found, run)
+        for run, is_class in enumerate(units.is_class)
     ]
     if units.classes is None or units.head is None:
         return torch.stack(reached)
@@ -97,4 +98,8 @@ def reached_by_data(units: Units, activations: Activations, images: Tensor, labe
 
 def _largest(units: Units, found: list[Tensor], run: int) -> Tensor:
     """The largest value of a run's unit."""
-    return torch.stack([units.select(some, torch.full((len(some),), run)).max() for some in found]).max().cpu()
+    return (
+        torch.stack([units.select(some, torch.full((len(some),), run, device="cpu")).max() for some in found])
+        .max()
+        .cpu()
+    )

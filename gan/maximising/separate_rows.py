@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plugin.seeds import uniform
+
 # What a network may raise that does not take its inputs.
 UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 # A remedy for a network that treats its rows together.
@@ -73,5 +75,5 @@ def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
 
 def beside_another(image: Tensor) -> Tensor:
     """An image `(1, C, H, W)`, and below it one that differs everywhere `(2, C, H, W)`."""
-    other = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
+    other = uniform(torch.Generator().manual_seed(0), *image.shape).to(image)
     return torch.cat([image, (image + other) / 2])

@@ -140,7 +140,7 @@ def space_of(space: str | Space, image_shape: Shape) -> Space:
 
 def frequencies(height: int, width: int) -> Tensor:
     """|f| in cycles per pixel of the coefficients of `rfft2` `(height, width // 2 + 1)`, at least 1 / longer side."""
-    rows, columns = torch.fft.fftfreq(height).unsqueeze(1), torch.fft.rfftfreq(width)
+    rows, columns = torch.fft.fftfreq(height, device="cpu").unsqueeze(1), torch.fft.rfftfreq(width, device="cpu")
     lengths: Tensor = (rows.square() + columns.square()).sqrt()
     return lengths.clamp(min=1 / max(height, width))
 
@@ -181,7 +181,7 @@ def uncorrelated(images: Tensor) -> Tensor:
 
 
 def _colours() -> Tensor:
-    colours = torch.tensor(_COLOURS)
+    colours = torch.tensor(_COLOURS, device="cpu")
     largest: Tensor = colours.norm(dim=0).max()
     return colours / largest
 

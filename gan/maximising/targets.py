@@ -64,7 +64,9 @@ class Units:
         self.keys = [key_of(entry) for entry in self.targets]
         self.head = activations.head
         self._plain = [() if index is None or slice in map(type, index) else index for index in indices]
-        classes = torch.tensor([index[0] if self.head is not None and index else -1 for index in self._plain])
+        classes = torch.tensor(
+            [index[0] if self.head is not None and index else -1 for index in self._plain], device="cpu"
+        )
         self.is_class = classes >= 0
         self.classes = classes if bool(self.is_class.any()) else None
         self._readers = self._find_readers(indices)
@@ -80,11 +82,11 @@ class Units:
         for index, plain, unit, key in zip(indices, self._plain, self.targets, self.keys, strict=True):
             if plain and len(plain) not in readers:
                 same = [other if len(other) == len(plain) else (0,) * len(plain) for other in self._plain]
-                readers[len(plain)] = partial(_at, torch.tensor(same))
+                readers[len(plain)] = partial(_at, torch.tensor(same, device="cpu"))
             elif not plain and key not in readers:
                 readers[key] = partial(_mean_of, index) if index is not None else self._reader_of(unit)
         own = [len(plain) if plain else key for plain, key in zip(self._plain, self.keys, strict=True)]
-        return [(torch.tensor([one == key for one in own]), reader) for key, reader in readers.items()]
+        return [(torch.tensor([one == key for one in own], device="cpu"), reader) for key, reader in readers.items()]
 
     def select(self, activations: Tensor, runs: Tensor) -> Tensor:
         """The values `(m,)` of the units of some runs.

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from plugin.seeds import normal, uniform
+
 _GREY = 0.5
 
 
@@ -57,7 +59,7 @@ class Views:
         """
         centred = images - _GREY
         if self.colour:
-            drawn = torch.stack([torch.randn(2, images.shape[1], 1, 1, generator=random) for random in randoms])
+            drawn = torch.stack([normal(random, 2, images.shape[1], 1, 1) for random in randoms])
             changes = self.colour * drawn.to(images)
             centred = centred * changes[:, 0].exp() + changes[:, 1] / 2
         maps = torch.stack([self._map(random) for random in randoms]).to(images)
@@ -65,19 +67,19 @@ class Views:
         seen = F.grid_sample(centred, grid, align_corners=False) + _GREY
         if self.noise:
             shape = seen.shape[1:]
-            seen = seen + self.noise * torch.stack([torch.randn(shape, generator=each) for each in randoms]).to(seen)
+            seen = seen + self.noise * torch.stack([normal(each, *shape) for each in randoms]).to(seen)
         return seen
 
     def _map(self, random: torch.Generator) -> Tensor:
         """From a view's coordinates in [-1, 1] to the image's `(2, 3)`."""
-        turn, size, right, down = (2 * torch.rand(4, generator=random) - 1).tolist()
+        turn, size, right, down = (2 * uniform(random, 4) - 1).tolist()
         angle = math.radians(self.angle) * turn
         low, high = self.scale
         share = (low + high) / 2 + size * (high - low) / 2
         cos, sin = share * math.cos(angle), share * math.sin(angle)
-        away = 2 * self.middle * torch.randn(2, generator=random)
+        away = 2 * self.middle * normal(random, 2)
         offset = [2 * self.shift * right + float(away[0]), 2 * self.shift * down + float(away[1])]
-        return torch.tensor([[cos, -sin, offset[0]], [sin, cos, offset[1]]])
+        return torch.tensor([[cos, -sin, offset[0]], [sin, cos, offset[1]]], device="cpu")
 
 
 LUCID = Views()

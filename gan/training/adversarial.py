@@ -25,7 +25,7 @@ from plugin.devices import choose_device
 from plugin.files import replacing, require_writable, write_json
 from plugin.models.checkpoints import save_checkpoint
 from plugin.models.training_runs import FILE_NAME, Checkpoints, TrainingFile
-from plugin.seeds import random_generator, seeded
+from plugin.seeds import normal, random_generator, seeded, uniform
 
 from ..classifiers import Classifier, check_fit
 from ..data import ImageSet
@@ -64,7 +64,7 @@ class Trainer:
             if data.labels is None:
                 raise ValueError(f"{data.name} has no classes to tell the networks: put the pictures in class folders")
             self.arguments["classes"] = len(data.classes)
-        with seeded(recipe.seed):
+        with seeded(recipe.seed), torch.device("cpu"):  # the first weights are the same wherever they are trained
             network = NETWORKS[recipe.architecture](**self.arguments)
         network.to(self.device, memory_format=torch.channels_last)
         self.network: nn.Module = network
@@ -117,10 +117,10 @@ class Trainer:
 
     def batch(self) -> tuple[Tensor, Tensor | None]:
         """Real images in [0, 1], drawn with replacement, and their labels if the networks know them."""
-        chosen = torch.randint(len(self.data), (self.recipe.batch_size,), generator=self.random)
+        chosen = torch.randint(len(self.data), (self.recipe.batch_size,), generator=self.random, device="cpu")
         images = self.data.images[chosen].to(self.device).float() / 255
         if self.recipe.mirror:
-            mirrored = torch.rand(len(images), 1, 1, 1, generator=self.random).to(self.device) < 0.5
+            mirrored = uniform(self.random, len(images), 1, 1, 1).to(self.device) < 0.5
             images = torch.where(mirrored, images.flip(3), images)
         labels = None
         if self.recipe.conditional and self.data.labels is not None:
@@ -128,7 +128,7 @@ class Trainer:
         return images.contiguous(memory_format=torch.channels_last), labels
 
     def codes(self) -> Tensor:
-        codes = torch.randn(self.recipe.batch_size, self.generator.code_size, generator=self.random)
+        codes = normal(self.random, self.recipe.batch_size, self.generator.code_size)
         return codes.to(self.device)
 
     def train_step(self) -> dict[str, float]:
@@ -224,7 +224,7 @@ class Trainer:
         from torchvision.utils import save_image
 
         random = torch.Generator().manual_seed(0)
-        codes = torch.randn(count, self.generator.code_size, generator=random)
+        codes = normal(random, count, self.generator.code_size)
         with replacing(self.folder / "samples.png") as partial:
             save_image(self.average(codes.to(self.device)), str(partial), nrow=10)
 

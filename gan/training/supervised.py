@@ -15,7 +15,7 @@ from plugin.devices import choose_device
 from plugin.files import require_writable
 from plugin.models.checkpoints import read_metadata, save_checkpoint
 from plugin.models.training_runs import Checkpoints, TrainingFile
-from plugin.seeds import global_states, random_generator, seeded, set_global_states
+from plugin.seeds import global_states, random_generator, seeded, set_global_states, uniform
 from plugin.statistics import accuracy
 
 from ..classifiers import CLASSIFIERS, Classifier
@@ -34,10 +34,9 @@ def jitter(images: Tensor, random: torch.Generator, mirror: bool = False) -> Ten
         mirror: mirror half of the images first.
     """
     if mirror:
-        images = torch.where(torch.rand(len(images), 1, 1, 1, generator=random) < 0.5, images.flip(3), images)
-    angle, scale, right, down = (torch.rand(4, len(images), generator=random) * 2 - 1) * torch.tensor(
-        [math.radians(12), 0.1, 0.2, 0.2]  # shifts in half sides
-    ).view(4, 1)
+        images = torch.where(uniform(random, len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+    limits = torch.tensor([[math.radians(12)], [0.1], [0.2], [0.2]], device="cpu")  # shifts in half sides
+    angle, scale, right, down = (uniform(random, 4, len(images)) * 2 - 1) * limits
     cos, sin = (1 + scale) * angle.cos(), (1 + scale) * angle.sin()
     matrices = torch.stack([cos, -sin, right, sin, cos, down], dim=1).view(-1, 2, 3)
     return F.grid_sample(images, F.affine_grid(matrices, list(images.shape), False), align_corners=False)
@@ -172,12 +171,13 @@ class ClassifierTrainer:
         self.data, self.kind, self.device, self.mirror = data, kind, device, mirror
         settings = {"network": kind, "epochs": epochs, "seed": seed, "mirror": mirror}
         self.file = TrainingFile(file, {**settings, "data": data.name, "images": len(data)}, data.sha256())
-        classifier = CLASSIFIERS[kind](data.image_shape, data.classes).to(device)
-        self.classifier: Classifier = classifier.to(memory_format=torch.channels_last)
+        with torch.device("cpu"):  # the first weights are the same wherever they are trained
+            classifier = CLASSIFIERS[kind](data.image_shape, data.classes)
+        self.classifier: Classifier = classifier.to(device).to(memory_format=torch.channels_last)
         self.random = random_generator(seed)
         self.steps_per_epoch = math.ceil(len(data) / _BATCH)
         self.steps, self.step = epochs * self.steps_per_epoch, 0
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.order = torch.empty(0, dtype=torch.int64, device="cpu")
         self.optimizer = torch.optim.AdamW(
             self.classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=device.type != "mps"
         )
@@ -243,7 +243,7 @@ class ClassifierTrainer:
         assert self.data.labels is not None
         place = self.step % self.steps_per_epoch
         if place == 0:
-            self.order = torch.randperm(len(self.data), generator=self.random)
+            self.order = torch.randperm(len(self.data), generator=self.random, device="cpu")
         batch = self.order[place * _BATCH : (place + 1) * _BATCH]
         images = jitter(self.data.images[batch].float() / 255, self.random, self.mirror)
         images = images.contiguous(memory_format=torch.channels_last)

@@ -103,7 +103,7 @@ def examine(
         classes = model.classes if layer == list(responses)[-1] and values.shape[1] == len(model.classes) else ()
         free = DeconvNet(model.network, layer, tuple(images.shape[1:]), "center").reconstruct(channels, position)
         at_once = max(1, _PIXELS_AT_ONCE // images[0, 0].numel())
-        for some, drawn in zip(torch.tensor(channels).split(at_once), free.split(at_once), strict=True):
+        for some, drawn in zip(torch.tensor(channels, device="cpu").split(at_once), free.split(at_once), strict=True):
             best = values[:, some].topk(BEST, dim=0)
             group = [(channel, *position) for channel in some.tolist()]
             images_of_units = images[best.indices.T]
@@ -122,10 +122,10 @@ def _examine_units(
     conditioned: Mapping[str, str],
 ) -> list[UnitFinding]:
     """Draw units' pictures on their best images `(units, BEST, 3, H, W)`, best first, and measure them."""
-    where = [torch.tensor(indices).repeat_interleave(BEST) for indices in zip(*units, strict=True)]
+    where = [torch.tensor(indices, device="cpu").repeat_interleave(BEST) for indices in zip(*units, strict=True)]
 
     def own_units(output: Tensor) -> Tensor:
-        return output[(torch.arange(len(output)), *where)]
+        return output[(torch.arange(len(output), device="cpu"), *where)]
 
     maps = {
         name: NeuronModifiedBackprop(network, layer, rule)
@@ -166,7 +166,7 @@ def scaled_like(picture: Tensor, image: Tensor, box: tuple[slice, slice]) -> Ten
 def channel_responses(network: nn.Module, layer: str, pictures: Tensor, channels: Sequence[int]) -> Tensor:
     """The response `(n,)` to each picture `(n, C, H, W)` of its own channel of a layer, in the middle."""
     responses = responses_in_the_middle(network, pictures, [layer])[layer][0]
-    return responses[torch.arange(len(pictures)), torch.tensor(channels)]
+    return responses[torch.arange(len(pictures), device="cpu"), torch.tensor(channels, device="cpu")]
 
 
 def read_images(model: LoadedModel, folder: Path, limit: int) -> Tensor:

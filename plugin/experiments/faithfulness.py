@@ -138,7 +138,9 @@ def removal_curves(
     ends = [round(count * step / steps) for step in range(steps + 1)]
     # One order serves all pictures, so that a picture's numbers do not depend on those before it.
     generators = [torch.Generator().manual_seed(seed + number) for number in range(orders)]
-    random = [torch.randperm(count, generator=each).expand_as(by_map).to(by_map.device) for each in generators]
+    random = [
+        torch.randperm(count, generator=each, device="cpu").expand_as(by_map).to(by_map.device) for each in generators
+    ]
     # An order of the regions, and the places in it that are gone: from the first up to before the last.
     parts = [(by_map, 0, 0), (by_map, 0, count)]
     parts += [(order, 0, end) for order in (by_map, *random) for end in ends[1:-1]]

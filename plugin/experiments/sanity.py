@@ -298,5 +298,5 @@ def _randomise(module: nn.Module, random: torch.Generator) -> None:
     for parameter in module.parameters():
         values = parameter.detach().double().cpu()
         deviation = values.std(correction=0) if values.numel() > 1 else values.abs().sum()
-        noise = torch.randn(values.shape, generator=random, dtype=torch.float64)
+        noise = torch.randn(values.shape, generator=random, dtype=torch.float64, device="cpu")
         parameter.copy_(values.mean() + deviation * noise)

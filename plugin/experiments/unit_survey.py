@@ -17,6 +17,7 @@ from ..observing import LayerCapture, find_layer, outputs_of
 from ..propagation import ConvolutionLayer, Propagation, backward
 from ..propagation.convolution import differentiate
 from ..rules import SignalRule
+from ..seeds import normal
 from .units import seen_pixels
 
 # Every pixel that a unit can see has a share in this signal: no activation and no pooling keeps any from it.
@@ -97,10 +98,10 @@ class UnitSurvey:
         """
         responses, positions = _strongest(outputs)
         responses = responses.where(~responses.isnan(), -torch.inf)
-        numbers = torch.tensor(list(batch.numbers)).expand(outputs.shape[1], -1)
+        numbers = torch.tensor(list(batch.numbers), device="cpu").expand(outputs.shape[1], -1)
         values, best = torch.cat([self.values, responses.T], 1).sort(dim=1, descending=True, stable=True)
         best = best[:, :count]
-        labels = torch.tensor(list(batch.labels) or [-1] * len(outputs))
+        labels = torch.tensor(list(batch.labels) or [-1] * len(outputs), device="cpu")
         known = (labels >= 0) & (labels < len(self.class_counts))
         rectified = responses[known].clamp(min=0).to(self.class_sums.dtype)
         return UnitSurvey(
@@ -187,9 +188,9 @@ def receptive_fields(
     >>> receptive_fields(network, "2", (3, 16, 16), [(0, 0), (2, 3)])
     [(slice(0, 4, None), slice(0, 4, None)), (slice(4, 8, None), slice(6, 10, None))]
     """
-    device = next(network.parameters(), torch.empty(0)).device
+    device = next(network.parameters(), torch.empty(0, device="cpu")).device
     # Noise, so that no derivative of the network happens to be zero.
-    noise = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    noise = normal(torch.Generator().manual_seed(0), 1, *input_shape).to(device)
     fields: list[tuple[slice, slice]] = []
     with building_graph():
         inputs = noise.repeat(min(batch_size, len(positions)), 1, 1, 1).requires_grad_()
@@ -219,7 +220,7 @@ def _reaching(network: nn.Module, layer: str, inputs: Tensor) -> Tensor:
 def _strongest(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """The strongest response of each unit to each picture `(n, units)`, and its position `(units, n, axes)`."""
     if outputs.ndim == 2:
-        return outputs, torch.empty(*outputs.T.shape, 0, dtype=torch.long)
+        return outputs, outputs.new_empty(*outputs.T.shape, 0, dtype=torch.long)
     responses, places = outputs.flatten(2).max(2)
     return responses, torch.stack(torch.unravel_index(places.T, outputs.shape[2:]), 2)
 
@@ -227,8 +228,9 @@ def _strongest(outputs: Tensor) -> tuple[Tensor, Tensor]:
 def _empty(outputs: Tensor, classes: int) -> UnitSurvey:
     """A survey of the units of these outputs `(n, units, ...)` that has seen no picture."""
     units = outputs.shape[1]
-    return UnitSurvey(
-        torch.empty(units, 0), torch.empty(units, 0, dtype=torch.long),
-        torch.empty(units, 0, outputs.ndim - 2, dtype=torch.long), torch.zeros(classes, units, dtype=torch.float64),
-        torch.zeros(classes, dtype=torch.long), 0,
-    )  # fmt: skip
+    with torch.device("cpu"):
+        return UnitSurvey(
+            torch.empty(units, 0), torch.empty(units, 0, dtype=torch.long),
+            torch.empty(units, 0, outputs.ndim - 2, dtype=torch.long), torch.zeros(classes, units, dtype=torch.float64),
+            torch.zeros(classes, dtype=torch.long), 0,
+        )  # fmt: skip

@@ -47,7 +47,7 @@ def cifar10(source: str | Path | None, train: bool) -> tuple[Tensor, Tensor]:
 
 def _stack(images: list[np.ndarray] | np.ndarray, labels: object) -> tuple[Tensor, Tensor]:
     pixels = torch.from_numpy(np.ascontiguousarray(np.stack(list(images)).transpose(0, 3, 1, 2)))
-    return pixels, torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+    return pixels, torch.as_tensor(np.asarray(labels), dtype=torch.int64, device="cpu")
 
 
 def _from_npz(path: Path) -> tuple[Tensor, Tensor]:

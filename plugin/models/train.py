@@ -27,7 +27,7 @@ from tqdm import tqdm
 from .. import statistics
 from ..devices import choose_device
 from ..files import require_writable, write_json
-from ..seeds import global_states, seeded, set_global_states
+from ..seeds import global_states, seeded, set_global_states, uniform
 from .all_cnn import ClassMapNetwork
 from .checkpoints import load_weights, read_metadata, save_checkpoint
 from .data import CIFAR10_CLASSES, cifar10, normalise
@@ -115,9 +115,9 @@ def augment(images: Tensor, size: int, random: torch.Generator) -> Tensor:
     """
     count, side = images.shape[0], images.shape[-1]
     padded = F.pad(images, (4, 4, 4, 4))
-    shifts = torch.randint(0, 9, (2, count, 1), generator=random)
-    rows, columns = shifts + torch.arange(side)
-    flip = torch.rand(count, 1, generator=random) < 0.5
+    shifts = torch.randint(0, 9, (2, count, 1), generator=random, device="cpu")
+    rows, columns = shifts + torch.arange(side, device="cpu")
+    flip = uniform(random, count, 1) < 0.5
     columns = torch.where(flip, columns.flip(1), columns).to(images.device)
     rows, index = rows.to(images.device), torch.arange(count, device=images.device).view(-1, 1, 1)
     shifted = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -148,12 +148,13 @@ class ClassMapTrainer:
         self.images, self.labels, self.device = images, labels, images.device
         self.file = TrainingFile(folder / FILE_NAME, asdict(recipe), sha256_of(images, labels))
         # Of the order, the flips and the shifts in an epoch; dropout draws from the global generators.
-        self.random, self.order = torch.Generator(), torch.empty(0, dtype=torch.int64)
+        self.random, self.order = torch.Generator(), torch.empty(0, dtype=torch.int64, device="cpu")
         torch.manual_seed(recipe.seed)
-        network = NETWORKS[recipe.network].build(classes=len(CIFAR10_CLASSES), dropout=recipe.dropout)
-        if recipe.started_from is None:
-            network = add_batch_norm(network)
-        else:
+        with torch.device("cpu"):  # the first weights are the same wherever they are trained
+            network = NETWORKS[recipe.network].build(classes=len(CIFAR10_CLASSES), dropout=recipe.dropout)
+            if recipe.started_from is None:
+                network = add_batch_norm(network)
+        if recipe.started_from is not None:
             try:
                 network.load_state_dict(load_weights(recipe.started_from))
             except RuntimeError as error:
@@ -235,7 +236,7 @@ class ClassMapTrainer:
         if progress.batch == 0:
             seed = recipe.seed * 10_000 + progress.epoch
             torch.manual_seed(seed)
-            self.order = torch.randperm(len(self.images), generator=self.random.manual_seed(seed))
+            self.order = torch.randperm(len(self.images), generator=self.random.manual_seed(seed), device="cpu")
         batches = self.order.split(recipe.batch_size)
         self.network.train()
         title, rest = f"epoch {progress.epoch + 1}/{recipe.epochs}", batches[progress.batch :]

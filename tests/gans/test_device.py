@@ -1,7 +1,8 @@
 """`device=` for training, maximising and judging, in Python and on the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,30 @@ import torch
 from support.gpu import GPU, on_gpu
 from torch import Tensor, nn
 
-from gan import CodeSpaceAM, ImageSpaceAM, PixelAM, Recipe, load, load_classifier, scorecard, train, train_classifier
+from gan import (
+    CodeSpaceAM,
+    ImageSpaceAM,
+    LatentGenerator,
+    PixelAM,
+    Recipe,
+    load,
+    load_classifier,
+    scorecard,
+    train,
+    train_classifier,
+)  # fmt: skip
 from gan.__main__ import main
 from gan.classifiers import CLASSIFIERS, check_fit
 from gan.data import read
+from gan.maximising.objectives import direction
+from plugin.attr import GuidedBackprop
+from plugin.experiments.faithfulness import removal_curves
+from plugin.experiments.invariance import invariance, maximising_sets, sufficiency
+from plugin.experiments.sanity import class_check
+from plugin.experiments.unit_survey import PictureBatch, survey_units
 from plugin.models.checkpoints import load_weights
 
+DIGITS = read("digits", train=True), read("digits", train=False)
 TINY = Recipe("mlp", {"hidden": (32, 32), "code_size": 6}, steps=6, batch_size=16, precision="float32")
 
 
@@ -64,16 +83,91 @@ def test_a_device_that_is_not_there_is_a_sentence(
 
 
 def test_training_on_the_device_that_is_named(tmp_path: Path) -> None:
-    digits = read("digits", train=True), read("digits", train=False)
-    first, second = (train(TINY, *digits, tmp_path / name, device="cpu") for name in ("a", "b"))
+    first, second = (train(TINY, *DIGITS, tmp_path / name, device="cpu") for name in ("a", "b"))
     assert first["scores"] == second["scores"]
-    metadata = train_classifier(tmp_path / "judge.safetensors", *digits, kind="judge", epochs=1, device="cpu")
+    metadata = train_classifier(tmp_path / "judge.safetensors", *DIGITS, kind="judge", epochs=1, device="cpu")
     assert metadata["accuracy"] > 0.1
 
 
 def test_a_judge_is_tried_where_it_is() -> None:
     judge = CLASSIFIERS["judge"]((1, 8, 8), tuple("0123456789"))
     check_fit(judge.to("meta"), read("digits", train=True))
+
+
+def values_of(found: Any) -> list[Tensor]:
+    """The tensors and numbers in a result, in their order; not what a clock has measured."""
+    if isinstance(found, Tensor):
+        return [found]
+    if isinstance(found, (int, float)):
+        return [torch.tensor(found, dtype=torch.float64)]
+    if isinstance(found, Mapping):
+        return [value for name, each in found.items() if name != "seconds" for value in values_of(each)]
+    if isinstance(found, (list, tuple)):
+        return [value for each in found for value in values_of(each)]
+    return values_of(vars(found)) if hasattr(found, "__dict__") else []
+
+
+COLOURED = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+GREY, LABELS = COLOURED[:, :1, :8, :8], torch.arange(40) % 3
+CODES = torch.randn(2, 64, generator=torch.Generator().manual_seed(2))
+Call = Callable[[nn.Module, nn.Module], Any]
+# Of a network of grey images, and one of coloured images whose units are its classes.
+CALLS: dict[str, Call] = {
+    **{name: lambda net, _, of=of: of(net, None).maximize(1, runs=2, steps=4) for name, of in MAXIMIZERS.items()},
+    "a unit": lambda net, _: MAXIMIZERS["codes"](net, "0").maximize((1, 2, 2), runs=2, steps=4),
+    "mixed": lambda net, _: MAXIMIZERS["codes"](net, None).maximize(
+        [1, 1, lambda found: found.mean(1)], steps=4, repulsion=0.1, stop_at=[0.5, 0.6, 0.7]
+    ),
+    "real": lambda net, _: MAXIMIZERS["codes"](net, None).maximize(
+        1, steps=4, init=CODES, stop_at="data", real=(GREY.numpy(), LABELS.tolist())
+    ),
+    "inverted": lambda net, _: MAXIMIZERS["codes"](net, None).invert(GREY[:2].numpy(), steps=3),
+    "shifted": lambda net, _: PixelAM(net, (1, 8, 8), jitter=2).maximize(1, runs=2, steps=4),
+    "spectrum": lambda _, net: ImageSpaceAM(net, (3, 16, 16), space="maco").maximize(1, runs=2, steps=4),
+    "direction": lambda _, net: ImageSpaceAM(net, (3, 16, 16), "0").maximize(direction([1.0, 2, 0, 0]), 2, steps=4),
+    "latents": lambda _, net: CodeSpaceAM(
+        net, LatentGenerator(lambda latents: latents[:, :3].sigmoid(), torch.cat([COLOURED, COLOURED[:, :1]], 1))
+    ).maximize(1, runs=2, steps=3),
+    "scorecard": lambda net, _: scorecard(
+        MAXIMIZERS["codes"](net, None).maximize([0, 1], steps=3, stop_at=0.9), net, (GREY, LABELS)
+    ),
+    "invariance": lambda _, net: invariance(net, COLOURED, ["0"], amounts={"shift": [1], "rotation": [5]}, rate=0.1),
+    "sufficiency": lambda _, net: sufficiency(net, COLOURED, ["0"], units=2),
+    "removal": lambda net, _: removal_curves(lambda some: net(some)[:, 1], GREY[:2], GREY[2:4]),
+    "survey": lambda net, _: survey_units(net, "0", [PictureBatch(GREY, range(40), LABELS.tolist())], 5, classes=3),
+    "solutions": lambda net, _: maximising_sets(
+        net, GREY, images_of, partial(MAXIMIZERS["codes"], net), ["0"], units=2, runs=3, points=3
+    ),
+    "sanity": lambda net, _: class_check(GuidedBackprop, net, GREY[:2], target=1, other=2),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*did not reach", "ignore:the judge")
+@pytest.mark.parametrize("name", CALLS)
+def test_the_default_device_of_pytorch_does_not_matter(name: str) -> None:
+    coloured = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    nets = network(), coloured
+    expected = values_of(CALLS[name](*nets))
+    with torch.device(GPU or "meta"):  # who computes on a GPU may have made it the default; "meta" has no values
+        found = CALLS[name](*nets)
+    assert expected
+    for one, other in zip(values_of(found), expected, strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+TRAINED: dict[str, Callable[[Path], Any]] = {
+    "gan": lambda folder: train(TINY, *DIGITS, folder)["scores"],
+    "judge": lambda folder: train_classifier(folder / "judge.safetensors", *DIGITS, kind="judge", epochs=1)["accuracy"],
+}
+
+
+@on_gpu
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_default_device_does_not_matter_to_a_training(name: str, tmp_path: Path) -> None:
+    expected = values_of(TRAINED[name](tmp_path / "expected"))
+    with torch.device(GPU):
+        found = TRAINED[name](tmp_path / "found")
+    torch.testing.assert_close(values_of(found), expected)
 
 
 @on_gpu

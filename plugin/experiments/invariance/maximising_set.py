@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...attr import NeuronModifiedBackprop
+from ...seeds import normal
 from ...statistics import median_of_known, vendi_score
 from ..units import layers_with_units, responding_channels, responses_in_the_middle, seen_pixels
 from .firing import check_mode
@@ -112,7 +113,7 @@ class MaximisingSet:
             return []
         pairs = list(itertools.combinations(range(len(self.codes)), 2))
         ends = pairs[max(range(len(pairs)), key=self.barriers.__getitem__)]
-        first, second = (torch.tensor([self.codes[end]]) for end in ends)
+        first, second = (torch.tensor([self.codes[end]], device="cpu") for end in ends)
         path: list[list[float]] = spherical_interpolation(first, second, points)[0].tolist()
         return path
 
@@ -211,7 +212,7 @@ class _Described:
 
     def set_of(self, codes: Tensor, best_responses: Tensor, points: int, enough: float, seed: int) -> MaximisingSet:
         best = self.images[self.best]
-        random = torch.randn(codes.shape, generator=torch.Generator().manual_seed(seed)).to(codes)
+        random = normal(torch.Generator().manual_seed(seed), *codes.shape).to(codes)
         pictures, others = self._pictures(codes), self._pictures(random)
         reached, random_responses = self._respond(pictures), self._respond(others)
         solved = reached > enough * best_responses[0]
@@ -243,7 +244,7 @@ class _Described:
         """Responses along the path between each pair of codes `(pairs, points)`."""
         if len(codes) < 2:
             return codes.new_empty(0, points)
-        first, second = torch.triu_indices(len(codes), len(codes), offset=1)
+        first, second = torch.triu_indices(len(codes), len(codes), offset=1, device="cpu")
         paths = spherical_interpolation(codes[first], codes[second], points)
         return self._respond(self._pictures(paths.flatten(0, 1))).view(-1, points)
 

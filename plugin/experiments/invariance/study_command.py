@@ -70,7 +70,7 @@ def _draw(sets: Sequence[MaximisingSet], generator: nn.Module, name: str) -> dic
     for found in sets:
         layers.setdefault(short(found.layer), []).append(found)
     return {
-        f"{name}-{layer}": draw_solutions(group, lambda codes: generator(torch.tensor(codes)).detach())
+        f"{name}-{layer}": draw_solutions(group, lambda codes: generator(torch.tensor(codes, device="cpu")).detach())
         for layer, group in layers.items()
     }
 

@@ -18,7 +18,7 @@ _DIRECTIONS = 4
 
 def draw_directions(count: int, seed: int) -> Tensor:
     """For each of `count` images one of four directions, 0 to 3, int64 `(count,)`."""
-    return torch.randint(0, _DIRECTIONS, (count,), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(0, _DIRECTIONS, (count,), generator=torch.Generator().manual_seed(seed), device="cpu")
 
 
 def transform(images: Tensor, family: str, amount: float, directions: Tensor) -> Tensor:
@@ -50,7 +50,9 @@ def transform(images: Tensor, family: str, amount: float, directions: Tensor) ->
     matrices = possible.to(images)[directions]
     height, width = images.shape[2:]
     row, column = height // 2, width // 2
-    rows, columns = torch.meshgrid(torch.arange(height) - row, torch.arange(width) - column, indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device="cpu") - row, torch.arange(width, device="cpu") - column, indexing="ij"
+    )
     homogeneous = torch.stack([columns, rows, torch.ones_like(rows)]).to(images).flatten(1)
     x, y = (matrices @ homogeneous).view(-1, 2, height, width).unbind(1)
     # grid_sample counts in half images from the centre, between pixels: -1 is the left edge of the first pixel.
@@ -62,12 +64,12 @@ def _matrix(family: str, amount: float, direction: int) -> Tensor:
     """From a pixel of the result to the source of its value, (x, y) relative to the middle, float64 `(2, 3)`."""
     if family == SHIFT:
         x, y = ((1, 0), (0, 1), (-1, 0), (0, -1))[direction]
-        return torch.tensor([[1, 0, -x * amount], [0, 1, -y * amount]], dtype=torch.float64)
+        return torch.tensor([[1, 0, -x * amount], [0, 1, -y * amount]], dtype=torch.float64, device="cpu")
     if family == ROTATION:
         angle = math.radians(amount) * (1 if direction % 2 == 0 else -1)
         cosine, sine = math.cos(angle), math.sin(angle)
-        return torch.tensor([[cosine, sine, 0], [-sine, cosine, 0]], dtype=torch.float64)
+        return torch.tensor([[cosine, sine, 0], [-sine, cosine, 0]], dtype=torch.float64, device="cpu")
     if family == SCALE:
         factor = 1 / amount if direction % 2 == 0 else amount
-        return torch.tensor([[factor, 0, 0], [0, factor, 0]], dtype=torch.float64)
+        return torch.tensor([[factor, 0, 0], [0, factor, 0]], dtype=torch.float64, device="cpu")
     raise ValueError(f"unknown transformation {family!r}: choose one of {', '.join(AMOUNTS)}")
