@@ -4,9 +4,10 @@ An ascent compares values, and a run's seed decides everything about it. So such
 every pass, and the caller's random state is left alone.
 """
 
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,10 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from plugin.seeds import global_states, seeded
+
+
+# The random state is PyTorch's, one for all threads: what one of them holds, another may not set meanwhile.
+_state = threading.RLock()
 
 
 class _Draws(TorchDispatchMode):
@@ -46,7 +51,7 @@ class Held:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.draws = device, False
-        self._open: list[object] = []
+        self._open: list[ExitStack] = []
 
     @contextmanager
     def watching(self, network: nn.Module, name: str) -> Iterator[None]:
@@ -60,7 +65,7 @@ class Held:
         if any(is_lazy(weight) for weight in network.parameters()):
             yield
             return
-        with seeded(0, self.device), _Draws() as seen:  # type: ignore[no-untyped-call]
+        with _state, seeded(0, self.device), _Draws() as seen:  # type: ignore[no-untyped-call]
             before = global_states(self.device)
             yield
             # Other threads may draw meanwhile; and attention is said to draw, also without dropout.
@@ -74,10 +79,11 @@ class Held:
 
     def __enter__(self) -> None:
         if self.draws:
-            context = seeded(0, self.device)
-            context.__enter__()
+            context = ExitStack()
+            context.enter_context(_state)
+            context.enter_context(seeded(0, self.device))
             self._open.append(context)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.draws:
-            self._open.pop().__exit__(kind, error, at)  # type: ignore[attr-defined]
+            self._open.pop().__exit__(kind, error, at)

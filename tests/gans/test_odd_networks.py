@@ -1,8 +1,10 @@
 """Networks that draw, drop, detach or divide by zero: told before the ascent, or maximised all the same."""
 
 import threading
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,25 @@ def test_numbers_drawn_in_the_forward_pass_are_held(make: Callable[[], Activatio
         torch.manual_seed(state)
         assert torch.equal(torch.rand(3), after), "the caller's random state is left alone"
     assert torch.equal(found[0].images, found[1].images)
+
+
+class Slowly(nn.Sequential):
+    """Draws before and after a pause in which another thread computes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        first = torch.rand(1)
+        time.sleep(0.002)
+        values: Tensor = super().forward(input)
+        return values * (first + torch.rand(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*draws random numbers", "ignore:.*did not reach")
+def test_numbers_are_held_while_another_thread_holds_its_own() -> None:
+    runs = [PixelAM(classifier(Slowly), (1, 8, 8)) for _ in range(3)]
+    expected = runs[0].maximize(1, **RUNS)
+    with ThreadPoolExecutor() as threads:
+        for found in threads.map(lambda am: am.maximize(1, **RUNS), runs):
+            assert torch.equal(found.images, expected.images)
 
 
 def test_lazy_layers_draw_their_weights_once(recwarn: pytest.WarningsRecorder) -> None:
