@@ -253,6 +253,13 @@ def reflected_back(relevance: Tensor) -> Tensor:
     )
 
 
+PAIR = torch.tensor([0.5, 2.0], dtype=torch.float64)
+
+
+def pairs_summed(relevance: Tensor) -> Tensor:
+    return relevance.unflatten(3, (-1, 2)).sum(4)
+
+
 MOVED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "channel swap": (lambda v: v[:, [2, 1, 0]], lambda r: r[:, [2, 1, 0]]),
     "flip": (lambda v: v.flip(3), lambda r: r.flip(3)),
@@ -262,6 +269,11 @@ MOVED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] 
     "larger of two halves": (lambda v: torch.maximum(*v.flip(1).repeat(1, 1, 2, 1).chunk(2, 2)), lambda r: r.flip(1)),
     "largest of one": (lambda v: v.flip(3)[:, None].max(1).values, lambda r: r.flip(3)),
     "normalised, then flipped": (lambda v: ((v - MEAN) / DEVIATION).flip(3), lambda r: r.flip(3)),
+    "each pixel twice, viewed": (lambda v: (v[..., None] * PAIR).view(*v.shape[:3], -1), pairs_summed),
+    "each pixel twice, as_strided": (
+        lambda v: (v[..., None].expand(*v.shape, 2) * PAIR).as_strided((2, 3, 7, 14), (294, 98, 14, 1)),
+        pairs_summed,
+    ),
 }
 
 

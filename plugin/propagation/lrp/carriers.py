@@ -72,7 +72,7 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
     elif len(signals) == 1 and kind in _UNCHANGED and call.name != "assignment":
         carrier, shape = mode.note(signals[0]).carrier, results[0].shape
         if carrier is not None and len(results) == 1 and _stretches(carrier.shape, shape):
-            carriers = [carrier.expand(shape)]  # an alias: it takes the relevance of this result alone
+            carriers = [_laid_out(carrier.expand(shape), results[0])]  # it takes the relevance of this result alone
     elif kind is Kind.MOVEMENT or kind in _PROPORTIONAL or call.name == "assignment":
         carriers = _through(mode, call, signals, proportional=kind in _PROPORTIONAL)
     if carriers is None or len(carriers) != len(results):
@@ -118,6 +118,14 @@ def _weighed(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> l
 
 def _stretches(small: torch.Size, large: torch.Size) -> bool:
     return len(small) <= len(large) and all(a in (1, b) for a, b in zip(reversed(small), reversed(large), strict=False))
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """The same in the memory order of a tensor of this shape: a view of that tensor is then one of this, too."""
+    order = zip(value.shape, value.stride(), like.stride(), strict=True)
+    if all(size == 1 or own == other for size, own, other in order):
+        return value
+    return torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _through(mode: RelevancePropagation, call: Call, signals: list[Tensor], proportional: bool) -> list[Tensor]:
@@ -206,7 +214,7 @@ def _covered(
     if _chooses(call, signals):
         return [1 - part for part in _at_chosen(call, {id(signal): signal for signal in signals}, rest)]
     if len(signals) == 1 and kind in _UNCHANGED and call.name != "assignment":
-        return [1 - rest[id(signals[0])].expand(results[0].shape)]
+        return [_laid_out(1 - rest[id(signals[0])].expand(results[0].shape), results[0])]
     if kind not in _PROPORTIONAL:
         return [1 - part for part in _moved(call, rest)]
     parts = _sizes(_each_alone(call, rest))
