@@ -926,6 +926,24 @@ def test_recurrent_layers_are_unrolled_cell_by_cell(options, of) -> None:
     closed_ledger(attribution, sequences)
 
 
+@pytest.mark.parametrize("of", CELLS)
+def test_a_batch_of_sequences_lies_in_memory_with_the_sequence_first(of) -> None:
+    """As PyTorch's own result, of which a network may take a view."""
+
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer, self.head = of(3, 4, batch_first=True).double(), nn.Linear(24, 2).double()
+
+        def forward(self, sequences: Tensor) -> Tensor:
+            outputs = self.layer(sequences)[0].transpose(0, 1).view(6, -1)
+            return self.head(outputs.view(6, len(sequences), 4).transpose(0, 1).flatten(1))
+
+    for attribution in (GuidedBackprop(Viewing()), LRPTranspose(Viewing())):
+        assert attribution.attribute(numbers(3, 6, 3), 1).isfinite().all()
+
+
 class Unrolled(nn.Module):
     """A loop over PyTorch's cells."""
 

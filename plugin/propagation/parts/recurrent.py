@@ -122,7 +122,9 @@ def _recurrent(cell: Cell, name: str) -> Callable[..., Any]:
             steps = list(input.unbind(1 if batch_first else 0))
         state = _begun(hx, steps[0])
         steps, end = _layers(cell, steps, state, params, has_biases, num_layers, dropout, train, bidirectional)
-        output = torch.cat(steps) if packed else torch.stack(steps, 1 if batch_first else 0)
+        output = torch.cat(steps) if packed else torch.stack(steps)
+        if batch_first:  # in memory, the sequence comes first, as in PyTorch's own
+            output = output.transpose(0, 1)
         return (output, *end)
 
     compute.__name__ = name
