@@ -46,6 +46,7 @@ class Note:
         beside: for values beside which zeros were put: the shape before, and the padding and movements since.
         carrier: a zero-valued tensor that takes relevance which is no multiple of the values, on the way to the inputs.
         function_of: the carrier to which relevance passes unchanged from here, of a tensor that this is a function of.
+        is_zero: it is a signal times the number 0, before the first layer.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
         factors: the two signals of which it is the product, as far as no activation was read.
@@ -80,6 +81,7 @@ class Note:
     beside: tuple[torch.Size, Movement] | None = None
     carrier: Tensor | None = None
     function_of: Tensor | None = None
+    is_zero: bool = False
     covered: Tensor | None = None
     folded: list[Tensor] | None = None
     factors: tuple[Tensor, Tensor] | None = None

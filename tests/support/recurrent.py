@@ -41,7 +41,8 @@ def by_cells(layer: nn.RNNBase, tokens: Tensor, sigmoid: Activate, tanh: Activat
                 getattr(layer, f"{kind}_{way}_l{index}{suffix}")
                 for way, kind in itertools.product(("ih", "hh"), ("weight", "bias"))
             ]
-            state = [tokens.new_zeros(layer.hidden_size)] * 2
+            # A signal, with which gates meet; else a gate times the bias of the first hidden state would be one.
+            state = [tokens.new_zeros(layer.hidden_size) + 0 * tokens.sum()] * 2
             steps = list(tokens.flip(0) if suffix else tokens)
             results = []
             for step in steps:

@@ -368,6 +368,45 @@ def test_explain_says_what_happens(capsys) -> None:
         assert [rule for _, rule in used].count(str(Flat())) == 1
 
 
+class ByCells(nn.Module):
+    """A network with a recurrent layer, of which each cell is written out."""
+
+    def __init__(self, network: Recurrent) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        return self.network.by_cells(sequences, torch.sigmoid, torch.tanh)
+
+
+@pytest.mark.parametrize("of", CELLS)
+@pytest.mark.parametrize("options", RECURRENT)
+@pytest.mark.parametrize("rule", FIRST_RULES, ids=str)
+def test_the_first_layers_of_a_recurrent_network_read_its_input(rule, options, of) -> None:
+    """Not the state, which begins with zeros: else examples would also get relevance of each other."""
+    network, sequences = Recurrent(of, **RECURRENT[options]), numbers(3, 6, 3)
+    composite = Composite(first=rule, default=Epsilon())
+    found = LRPTranspose(network, composite).attribute(sequences, 1)
+    assert_close(found, LRPTranspose(ByCells(network), composite).attribute(sequences, 1), 1e-9)
+
+
+def test_an_input_times_zero_gets_no_relevance() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.shift = nn.Linear(4, 3).double(), nn.Parameter(numbers(4))
+
+        def forward(self, values: Tensor) -> Tensor:
+            return self.layer(values) + self.layer(self.shift + 0 * values.sum())
+
+    network, values = Shifted(), numbers(2, 4)
+    constant = network.layer(network.shift).detach()
+    composite = Composite(first=Flat(), default=Epsilon())
+    found = LRPTranspose(network, composite).attribute(values, 1)
+    expected = LRPTranspose(network.layer, composite).attribute(values, lambda output: (output + 0 * constant)[:, 1])
+    assert_close(found, expected, 1e-9)
+
+
 def test_a_first_rule_that_reaches_no_layer_warns() -> None:
     network = nn.Sequential(nn.AvgPool2d(2), nn.Flatten()).eval()
     with pytest.warns(UserWarning, match="first"):

@@ -63,6 +63,9 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
     if kind is None or not results:
         return
     signals = _weighed(mode, call, list({id(signal): signal for signal in call.signals}.values()))
+    if kind is Kind.SUM and all(mode.note(signal).is_zero for signal in signals):
+        mode.noted(results[0]).function_of = _origin(mode, signals[0])
+        return
     carriers: list[Tensor] | None = None
     if _chooses(call, signals):
         own = [mode.note(signal) for signal in signals]
@@ -82,6 +85,13 @@ def carry_on(mode: RelevancePropagation, call: Call, result: Any) -> None:
         noted = mode.noted(tensor)
         noted.carrier, noted.covered = carrier, None if covered is None else covered[position]
         noted.function_of = _origin(mode, signals[0]) if kind in _UNCHANGED and len(signals) == 1 else None
+        noted.is_zero = kind is Kind.PRODUCT and _is_zero(mode, call)
+
+
+def _is_zero(mode: RelevancePropagation, call: Call) -> bool:
+    """Whether a product has a factor 0, as to begin a state of a recurrence: then it has no relevance in a sum."""
+    numbers = (value for value in (*call.args, *call.kwargs.values()) if isinstance(value, (int, float)))
+    return any(value == 0 for value in numbers) or any(mode.note(signal).is_zero for signal in call.signals)
 
 
 def _chooses(call: Call, signals: list[Tensor]) -> bool:
@@ -106,11 +116,13 @@ def _weighed(mode: RelevancePropagation, call: Call, signals: list[Tensor]) -> l
     kind = call.operation.kind if call.operation is not None else None
     first, whole = _origin(mode, signals[0]), all(mode.note(signal).covered is None for signal in signals)
     if kind in _UNCHANGED and whole and all(_origin(mode, signal) is first for signal in signals):
-        return signals[:1]  # functions of one tensor
+        rest = [signal for signal in signals if not (mode.note(signal).carrier is None or mode.note(signal).is_zero)]
+        return (rest or signals)[:1]  # functions of one tensor
     if kind in (Kind.PRODUCT, Kind.QUOTIENT):
         rest = [signal for signal in signals if not (mode.note(signal).weight or mode.note(signal).statistic)]
     elif kind is Kind.SUM and len(signals) == 2:
         rest = [s for s in signals if all(mode.note(s).mean_of is not other for other in signals)]
+        rest = [s for s in rest if not mode.note(s).is_zero]
     else:
         return signals
     return rest if len(rest) == 1 else signals

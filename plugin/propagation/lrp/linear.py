@@ -82,7 +82,7 @@ def linear_layer(
         linear=linear,
         weight=weight,
         bias=None if bias is None else mode.cache.constant(bias),
-        reads_input=begins and note.carrier is not None,
+        reads_input=begins and note.carrier is not None and not note.is_zero,
         non_negative=note.non_negative,
         cached=partial(mode.cache.get, weight),
         reached=reached or (None if note.beside is None else partial(values_in, *note.beside, value.device)),
