@@ -1,6 +1,6 @@
 """A call of an operation, with the tensors among its arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ class Call:
         """The plain call."""
         return self.function(*self.args, **self.kwargs)
 
-    def run_with(self, swap: dict[int, Tensor]) -> Any:
-        """The call with other tensors in place of those with these identities."""
+    def run_with(self, swap: Mapping[int, Tensor | None]) -> Any:
+        """The call with other tensors, or none, in place of those with these identities."""
         args, kwargs = with_tensors(self.args, self.kwargs, swap)
         return self.function(*args, **kwargs)
 
@@ -60,11 +60,11 @@ def first_by_position(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
 
 
 def with_tensors(
-    args: tuple[Any, ...], kwargs: dict[str, Any], swap: dict[int, Tensor]
+    args: tuple[Any, ...], kwargs: dict[str, Any], swap: Mapping[int, Tensor | None]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments, with other tensors in place of those with these identities."""
 
-    def swapped(tensor: Tensor) -> Tensor:
+    def swapped(tensor: Tensor) -> Tensor | None:
         return swap.get(id(tensor), tensor)
 
     return map_tensors(swapped, args), map_tensors(swapped, kwargs) if kwargs else kwargs

@@ -225,15 +225,14 @@ def two_inputs(
     mode: RelevancePropagation, call: Call, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Any:
     """`F.bilinear`: a linear layer of one input if the other is constant, else half to each."""
+    if bias is not None:  # which is added, as to any layer
+        with mode.seeing():
+            return F.bilinear(input1, input2, weight) + bias
     if len(call.signals) > 1 or is_signal(call, weight):
         return mode.product(call)
     swap = is_signal(call, input2)
     value, other = (input2, input1) if swap else (input1, input2)
     own = torch.einsum("...j,oij->...oi" if not swap else "...i,oij->...oj", other, weight)
     batch = ALPHABET[: value.ndim - 1]
-    result = contracted(mode, call, (value, batch + "x"), (own, batch + "yx"), batch + "y",
-                        lambda: F.bilinear(input1, input2, weight).detach())  # fmt: skip
-    if bias is None:
-        return result
-    with mode.seeing():
-        return result + bias
+    return contracted(mode, call, (value, batch + "x"), (own, batch + "yx"), batch + "y",
+                      lambda: F.bilinear(input1, input2, weight).detach())  # fmt: skip

@@ -18,9 +18,10 @@ from ...kernels.tracing import untraced
 from ..calls import Call, with_tensors
 from ..kinds import Kind
 from ..notes import Movements
+from ..noting import first_tensor
 from ..operations import operation_of
 from ..tensors import tensors_in
-from .linear import Produced, carry_unchanged, fold, linear_layer, note_folded
+from .linear import Produced, carry_unchanged, fold, is_signal, linear_layer, note_folded
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -36,6 +37,8 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     if training or mean is None or variance is None:  # computed from the batch: nothing to keep
         dims = [0, *range(2, input.ndim)]
         mean, variance = input.detach().mean(dims), input.detach().var(dims, unbiased=False)
+    if is_signal(call, weight) or is_signal(call, bias):
+        return _scaled_by_signals(mode, call, given)
     parts = [mode.cache.constant(part) for part in (variance, mean, weight, bias) if part is not None]
 
     def scale_and_shift() -> tuple[Tensor, Tensor]:
@@ -69,6 +72,20 @@ def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
         result = fold(mode, input, normalise, produced, record)
     several = row is not None and row.name.startswith("native")
     return (result, None, None) if several else result
+
+
+def _scaled_by_signals(mode: RelevancePropagation, call: Call, given: dict[str, Any]) -> Any:
+    """A batch norm whose scale or shift is computed from the input, as in adaptive instance norm."""
+    swap: dict[int, Tensor | None] = {
+        id(given[name]): None for name in ("weight", "bias") if given.get(name) is not None
+    }
+    with mode.seeing():
+        result = call.run_with(swap)
+        normal = first_tensor(result)
+        for name, combine in (("weight", torch.mul), ("bias", torch.add)):
+            if (part := given.get(name)) is not None:
+                normal = combine(normal, part.view(-1, *(1,) * (normal.ndim - 2)))
+    return normal if isinstance(result, Tensor) else (normal, *result[1:])
 
 
 def _normalised(mode: RelevancePropagation, call: Call, input: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:

@@ -216,7 +216,7 @@ def _convolved(
 ) -> Any:
     """A convolution of either kind, with or without a batch dimension."""
     if is_signal(call, weight):
-        return mode.bilinear(call, input, weight)
+        return mode.bilinear(call, input, weight, bias)
     if input.ndim == weight.ndim - 1:
         with mode.seeing():
             return call.run_with({id(input): input.unsqueeze(0)}).squeeze(0)
@@ -258,7 +258,7 @@ def matrix_product(
 ) -> Any:
     """`F.linear`."""
     if is_signal(call, weight):
-        return mode.bilinear(call, input, weight)
+        return mode.bilinear(call, input, weight, bias)
     if weight.layout is not torch.strided:
         with mode.seeing():
             product = input @ weight.t()

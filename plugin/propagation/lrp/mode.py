@@ -259,8 +259,11 @@ class RelevancePropagation(RefusingMode):
         self.refuse(result, call)
         return result
 
-    def bilinear(self, call: Call, input: Tensor, weight: Tensor) -> Any:
-        """A convolution or matrix product whose weight is computed from the input."""
+    def bilinear(self, call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+        """A convolution or matrix product whose weight is computed from the input; its bias is added."""
+        if bias is not None:
+            with self.seeing():
+                return call.run_with({id(bias): None}) + bias.view(-1, *(1,) * (weight.ndim - 2))
         note = self.note(weight)
         if (note.weight or note.mixture) and any(input is signal for signal in call.signals):
             return self.by_autograd(call, call.run_with({id(weight): weight.detach()}))

@@ -59,7 +59,7 @@ def _group_norm(mode: RelevancePropagation, call: Call) -> Tensor:
     value = call.argument("input")
     grouped = value.reshape(value.shape[0], call.argument("num_groups"), -1)
     normal = NormalisationLayer.apply(grouped, [-1], call.argument("eps", 1e-5)).reshape(value.shape)
-    return _affine(mode, normal, *(_per_channel(call.argument(name), value.ndim) for name in ("weight", "bias")))
+    return _affine(mode, normal, *(_per_channel(mode, call.argument(name), value.ndim) for name in ("weight", "bias")))
 
 
 def _instance_norm(mode: RelevancePropagation, call: Call) -> Tensor:
@@ -69,7 +69,7 @@ def _instance_norm(mode: RelevancePropagation, call: Call) -> Tensor:
         with mode.seeing():
             return F.batch_norm(value, mean, call.argument("running_var"), weight, bias, False, 0.0, epsilon)
     normal = NormalisationLayer.apply(value, list(range(2, value.ndim)), epsilon)
-    return _affine(mode, normal, *(_per_channel(part, value.ndim) for part in (weight, bias)))
+    return _affine(mode, normal, *(_per_channel(mode, part, value.ndim) for part in (weight, bias)))
 
 
 def _normalize(mode: RelevancePropagation, call: Call) -> Tensor:
@@ -80,16 +80,19 @@ def _normalize(mode: RelevancePropagation, call: Call) -> Tensor:
 
 
 def _affine(mode: RelevancePropagation, normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """normal * weight + bias; the bias absorbs relevance and is seen by the ledger."""
-    scaled = normal if weight is None else normal * weight
-    if bias is None:
-        return scaled
+    """normal * weight + bias; the bias absorbs relevance and is seen by the ledger. Both may be signals."""
+    if weight is not None and not weight.requires_grad:
+        normal, weight = normal * weight, None
     with mode.seeing():
-        return scaled + bias
+        scaled = normal if weight is None else normal * weight
+        return scaled if bias is None else scaled + bias
 
 
-def _per_channel(values: Tensor | None, ndim: int) -> Tensor | None:
-    return None if values is None else values.view(-1, *(1,) * (ndim - 2))
+def _per_channel(mode: RelevancePropagation, values: Tensor | None, ndim: int) -> Tensor | None:
+    if values is None:
+        return None
+    with mode.seeing():
+        return values.view(-1, *(1,) * (ndim - 2))
 
 
 _NORMS = {
