@@ -87,26 +87,37 @@ class Ancestry:
         return chains.common_root(operands, self._link) if align(self._notes, operands, self._link) else None
 
     def _bring_along(self, moved: Tensor) -> None:
-        """Link the latest activation, moved, to its moved input: numbers around it belong to one function."""
+        """Link a moved function to its moved input, as it is linked unmoved: numbers around it belong to one function.
+
+        An activation of PyTorch's is complete, unless it is the latest.
+        """
         note = self._note(moved)
-        if note.link is not None or note.moved_link is None or not self._is_recent(note.moved_link.link):
+        if note.link is not None or note.moved_link is None:
             return
-        tensor: Tensor | None = moved
-        while tensor is not None and (link := link_below(self._notes, tensor, self._link)) is not None:
-            if tensor is moved:
-                self._recent += [link.root] if link.root is not None else []
-            elif not link.affine or not link.numbers:
+        tail = self._end(note.moved_link.link)
+        if tail is not None and (tail.join is not None or (tail.complete and not self._is_recent(tail))):
+            return
+        tensor, before = moved, False
+        while (link := link_below(self._notes, tensor, self._link)) is not None and link.root is not None:
+            if not (link.affine and link.numbers) and (link.affine or before):
                 return
+            if not link.affine:
+                self._recent += [link.root] if link.complete else []
+                before = True
             link.constant = not tensor.requires_grad
             self._notes.add(tensor).link = link
             tensor = link.root
 
-    def _tail(self, tensor: Tensor) -> Link | None:
-        """The activation that a tensor is, or is a multiple of."""
-        link = self._link(tensor)
+    def _end(self, link: Link | None) -> Link | None:
+        """The link of the activation that an affine chain ends in, if there is one."""
         while link is not None and link.affine:
             root = link.root
             link = None if root is None else self._link(root)
+        return link
+
+    def _tail(self, tensor: Tensor) -> Link | None:
+        """The activation that a tensor is, or is a multiple of."""
+        link = self._end(self._link(tensor))
         return None if link is None or link.join is not None else link
 
     def _is_recent(self, link: Link) -> bool:

@@ -16,6 +16,8 @@ from .tensors import tensors_in
 
 # What they do depends on the memory of a tensor, and not on its values alone.
 _OF_MEMORY = frozenset({torch.as_strided, Tensor.as_strided})
+# Of these, only the shape of the other tensor matters.
+_TO_SHAPE = {Tensor.expand_as: Tensor.expand, Tensor.view_as: Tensor.reshape, Tensor.reshape_as: Tensor.reshape}
 
 
 @dataclass(eq=False)
@@ -67,7 +69,11 @@ def note_moved(notes: Notes, args: tuple[Any, ...], kwargs: dict[str, Any], func
     link, before = note.link, None
     if note.moved_link is not None and not joined:
         link, before = note.moved_link.link, note.moved_link.move
-    if link is None or tensors_in((args[1:], kwargs)):
+    if link is None:
+        return
+    if len(args) == 2 and isinstance(args[1], Tensor) and (to_shape := _TO_SHAPE.get(function)):
+        function, args = to_shape, (args[0], args[1].shape)
+    if tensors_in((args[1:], kwargs)):
         return
     if function in _OF_MEMORY and (before or link.root is None or link.root.stride() != args[0].stride()):
         return

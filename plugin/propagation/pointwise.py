@@ -151,7 +151,10 @@ class Pointwise(Joins):
     def divisor(self, call: Call) -> Tensor | None:
         """The divisor of a quotient if it is another function of a tensor than a multiple; else None."""
         other = None if call.name != "div" or call.kwargs.get("rounding_mode") else call.argument("other")
-        return other if isinstance(other, Tensor) and self._tail(other) is not None else None
+        if not isinstance(other, Tensor):
+            return None
+        self._bring_along(other)
+        return other if self._tail(other) is not None else None
 
     def _is_elementwise(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor) -> bool:
         """Whether the call combines its operands element by element, with constants that belong to the function."""
@@ -266,6 +269,7 @@ class Pointwise(Joins):
     def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None, begin: Note) -> str:
         """The reason for which the function has no meaning by itself; empty if it has one."""
         own = call.operation.remedy if call.operation is not None else ""
+        own = own or (_POLE if _is_negative_power(call) else "")
         if (
             kind is Kind.POINTWISE
             and shape is not None
@@ -296,6 +300,12 @@ def _divides(call: Call, operands: Sequence[Tensor]) -> bool:
         return False
     divisor = call.argument("other")
     return any(divisor is operand for operand in operands) or call.kwargs.get("rounding_mode") is not None
+
+
+def _is_negative_power(call: Call) -> bool:
+    """Whether a number is the exponent of a reciprocal."""
+    exponent = call.argument("exponent") if call.name == "pow" else None
+    return isinstance(exponent, (int, float)) and exponent < 0
 
 
 def _by_hand(root: Tensor, step: Step, shape: Shape | None) -> Activation:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import FrozenBatchNorm2d, deform_conv2d
 
 from plugin.attr import Deconvolution, GuidedBackprop, LRPTranspose
-from plugin.errors import UnseenOperationError
+from plugin.errors import NoRuleError, UnseenOperationError
 from plugin.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from plugin.rules.presets import PRESETS
 
@@ -1402,6 +1402,74 @@ def test_a_reciprocal_is_no_activation(row) -> None:
     methods = {name: METHODS[name] for name in ("guided", "deconvnet")}
     expected = {name: method(over(torch.div), IMAGES) for name, method in methods.items()}
     assert_same_maps(methods, over(row[1]), IMAGES, expected)
+
+
+# Functions of a signal that is no weight: their reciprocals are finite.
+DIVISORS: dict[str, Pointwise] = {
+    "1 + |z|": lambda z: 1 + z.abs(),
+    "clamp": lambda z: z.clamp(min=0.1),
+    "maximum": lambda z: torch.maximum(z.abs(), torch.ones_like(z)),
+    "elu + 1": lambda z: F.elu(z) + 1.1,
+    "sqrt(1 + z * z)": lambda z: (1 + z * z).sqrt(),
+}
+
+
+@pytest.mark.parametrize("row", [("a / d", torch.div), *QUOTIENTS], ids=identify)
+@pytest.mark.parametrize("name", DIVISORS)
+def test_a_quotient_by_an_activation_is_a_product_with_its_reciprocal(name, row) -> None:
+    def over(divide: Gated) -> nn.Module:
+        return GateNet(lambda a, z: divide(F.relu(a), DIVISORS[name](pool(z)).expand_as(a)), held=False).eval()
+
+    expected = maps(FEW_METHODS, over(lambda a, d: a * (1 / d)), IMAGES)
+    assert_same_maps(FEW_METHODS, over(row[1]), IMAGES, expected)
+
+
+def halves_divided(a: Tensor, gate: Tensor, parts: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
+    """Each of two channels of `a` (N, 2, L) divided by its own number."""
+    return torch.stack([a[:, index] / part for index, part in enumerate(parts(gate))], 1)
+
+
+# `a` (N, 2, L) divided by a function of `z` (N, 2), moved to its place.
+MOVED_DIVISORS: dict[str, Callable[[Tensor, Tensor, Pointwise], Tensor]] = {
+    "reciprocal, index": lambda a, z, f: a * (1 / f(z)[..., None]),
+    "reciprocal of a copy": lambda a, z, f: a * f(z).clone().unsqueeze(2).reciprocal(),
+    "index": lambda a, z, f: a / f(z)[..., None],
+    "view": lambda a, z, f: a / f(z).view(-1, 2, 1),
+    "view_as": lambda a, z, f: a / f(z).view_as(a[..., :1]),
+    "transposed": lambda a, z, f: (a.mT / f(z).unsqueeze(1)).mT,
+    "selected": lambda a, z, f: halves_divided(a, f(z), lambda g: [g[:, i, None] for i in range(2)]),
+    "split": lambda a, z, f: halves_divided(a, f(z), lambda g: g.split(1, 1)),
+}
+
+
+class DividedNet(nn.Module):
+    def __init__(self, divide: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.value, self.gate, self.head, self.divide = nn.Linear(4, 8), nn.Linear(4, 2), nn.Linear(8, 3), divide
+        self.double().eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.divide(self.value(inputs).view(-1, 2, 4), self.gate(inputs)).flatten(1))
+
+
+@pytest.mark.parametrize("moved", MOVED_DIVISORS)
+@pytest.mark.parametrize("name", [*DIVISORS, "relu + 0.1"])
+def test_a_divisor_that_was_moved_is_the_same_function(name, moved) -> None:
+    function = DIVISORS.get(name, lambda z: F.relu(z) + 0.1)
+    inputs = numbers(3, 4)
+    expected = maps(FEW_METHODS, DividedNet(lambda a, z: a * (1 / function(z[..., None]))), inputs)
+    found = DividedNet(lambda a, z: MOVED_DIVISORS[moved](a, z, function))
+    assert_same_maps(FEW_METHODS, found, inputs, expected)
+
+
+def test_a_negative_power_is_a_reciprocal() -> None:
+    def over(divide: Gated) -> nn.Module:
+        return GateNet(lambda a, z: divide(a, F.relu(z).sum(1, keepdim=True) + 0.1), held=False).eval()
+
+    for divide in (torch.div, lambda a, d: a * d**-1, lambda a, d: a * d.pow(-2.0)):
+        with pytest.raises(NoRuleError):
+            LRPTranspose(over(divide)).attribute(IMAGES, 1)
 
 
 def test_the_product_of_n_signals_is_shared_by_them() -> None:

@@ -4,6 +4,7 @@ signal * constant       linear
 signal * weight         all relevance to the signal
 signal * signal         half to each
 signal / weight         the same as times its reciprocal; a statistic as a divisor is a weight
+signal / activation     the same as times its reciprocal, if that is finite, such as 1 / (1 + |b|)
 number / signal         has no meaning, unless it is a part of an activation
 """
 
@@ -110,6 +111,9 @@ def quotient(mode: RelevancePropagation, call: Call) -> Any:
     note = mode.note(divisor)
     if any(dividend is signal for signal in call.signals) and (note.weight or note.statistic):
         return call.run_with({id(divisor): divisor.detach()})
+    if mode.pointwise.divisor(call) is not None:
+        with mode.seeing():  # the reciprocal completes an activation, such as 1 / (1 + |b|)
+            return dividend * divisor.reciprocal()
     result = call.run()
     mode.refuse(result, call, _DIVISOR)
     return result
