@@ -129,7 +129,7 @@ class LayerCapture:
             LayerError: none of them does.
         """
         tensors = self.tensors()
-        if not any(tensor.requires_grad for tensor in tensors):
+        if not any(tensor.requires_grad and not isinstance(tensor, nn.Parameter) for tensor in tensors):
             what = "input" if self.at_input else "output"
             raise LayerError(
                 f"the {what} of layer {describe(self.model, self.layer)} does not depend on the inputs: choose a layer "

@@ -372,3 +372,11 @@ def test_a_layer_without_relevance_has_zeros() -> None:
     for attribution in (LayerLRPTranspose(net, "position"), GuidedGradCam(net, "position")):
         with pytest.raises(errors.LayerError, match="does not depend on the inputs: choose a layer that they reach"):
             attribution.attribute(INPUTS, 1)
+
+
+def test_a_layer_that_reads_weights_alone_is_refused() -> None:
+    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 3))).eval()
+    layer = LayerLRPTranspose(net, "0.parametrizations.weight.0")
+    for at_input in (False, True):
+        with pytest.raises(errors.LayerError, match="does not depend on the inputs: choose a layer that they reach"):
+            layer.attribute(INPUTS, 1, attribute_to_layer_input=at_input)
