@@ -30,7 +30,7 @@ class Kind(Enum):
     PRODUCT = "all to the signal if the other factor is a weight, else half to each; linear if one is constant"
     FACTORS = "multiplies values along a dimension: an equal share to each"
     CONTRACTION = "a linear layer if one factor is constant; else as a product"
-    QUOTIENT = "a product with the reciprocal, if the divisor is a constant, a weight or a statistic"
+    QUOTIENT = "a product with the reciprocal, if the divisor is a constant, a weight, a statistic or an activation"
     CONVOLUTION = "linear layer: the composite's rule"
     TRANSPOSED_CONVOLUTION = "linear layer: the composite's rule; transposed"
     MATRIX_PRODUCT = "linear layer: the composite's rule; of the last dimension"
