@@ -36,6 +36,7 @@ class Note:
         plain: computes the same by operations that have their own gradient, none of which counts as an activation.
             Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
+        exponential: it is computed from exponentials, not summed: divided by their sum, it is a softmax.
         mean_of: it holds means of this tensor.
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
@@ -71,6 +72,7 @@ class Note:
     selected_by: Tensor | None = None
     plain: Callable[[], Tensor] | None = None
     statistic: bool = False
+    exponential: bool = False
     mean_of: Tensor | None = None
     mixed: Tensor | None = None
     produced: Produced | None = None

@@ -69,7 +69,8 @@ class NotingMode(FunctionalMode):
     def move_statistic(self, call: Call, note: Note, result: Any) -> None:
         for position, tensor in enumerate(tensors_in(result)):
             moved = self.noted(tensor)
-            moved.statistic, moved.number, moved.places = note.statistic, note.number, note.places
+            moved.statistic, moved.exponential = note.statistic, note.exponential
+            moved.number, moved.places = note.number, note.places
             if note.plain is not None:
                 moved.plain = partial(_moved_again, call, note.plain, position)
 

@@ -213,8 +213,11 @@ class ReadingMode(NotingMode):
                 self.note_squares(call, mixed, result)
             elif call.name == "add":
                 self.noted(result).mixed = mixed.expand_as(result)
-        if _is_even(call) or (call.signals and all(self.note(signal).plain is not None for signal in call.signals)):
-            self.noted(result).plain = partial(self.plainly, call)
+        notes = [self.note(signal) for signal in call.signals]
+        if _is_even(call) or (notes and all(note.plain is not None for note in notes)):
+            noted = self.noted(result)
+            noted.plain = partial(self.plainly, call)
+            noted.exponential = _is_exponential(call) or any(note.exponential for note in notes)
             adds = call.name == "add" and count > 1 and not call.kwargs
             if adds and self.note(result).link is None:
                 self.noted(result).statistic = True  # a sum of squares of several tensors
@@ -222,17 +225,19 @@ class ReadingMode(NotingMode):
     def of_statistic(self, call: Call) -> Any:
         """The result of a call on statistics: a statistic; a signal divided by a statistic stays a signal."""
         row = call.operation
-        known = [self.note(signal) for signal in call.signals]
-        every = all(note.statistic or note.plain is not None for note in known)
-        if row is not None and row.kind in (Kind.PRODUCT, Kind.QUOTIENT) and len(known) > 1 and every:
+        several = row is not None and row.kind in (Kind.PRODUCT, Kind.QUOTIENT) and len(call.signals) > 1
+        if several and is_share(self, call):
             return self.softmax_by_hand(call)
-        by_number = len(known) == 1 and row is not None and row.kind is Kind.QUOTIENT and row.name == "div"
+        notes = [self.note(signal) for signal in call.signals]
+        if several and any(note.plain is not None and not note.statistic for note in notes):
+            return self.otherwise(call)  # a square or a magnitude is divided: it is an activation, also in the divisor
+        by_number = row is not None and row.kind is Kind.QUOTIENT and row.name == "div" and len(notes) == 1
         if row is None or row.kind in (Kind.SUM, Kind.PRODUCT, Kind.MOVEMENT, Kind.MASK) or by_number:
             result = self.otherwise(call)
             self._note_statistic(call, result)
             return result
         result = self.plainly(call)
-        if every:
+        if all(note.statistic or note.plain is not None for note in notes):
             self.noted(result).statistic = True
         return result
 
@@ -277,6 +282,16 @@ def _is_even(call: Call) -> bool:
     if row is None or (call.signals and call.signals[0].is_complex()):
         return False
     return row.even or exponent_of(call) == 2 or (row.kind is Kind.PRODUCT and _is_repeated(call.signals))
+
+
+def _is_exponential(call: Call) -> bool:
+    row = call.operation
+    return row is not None and row.even and row.weight
+
+
+def is_share(mode: NotingMode, call: Call) -> bool:
+    """Whether all operands are statistics or exponentials, so that a quotient of them is a share, as in a softmax."""
+    return all(mode.note(signal).statistic or mode.note(signal).exponential for signal in call.signals)
 
 
 def _is_repeated(signals: Sequence[Tensor]) -> bool:

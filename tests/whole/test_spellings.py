@@ -1812,6 +1812,24 @@ def test_norms(row) -> None:
     assert_same_maps(METHODS, network, IMAGES, expected)
 
 
+NORMS_OF_ACTIVATIONS: dict[str, tuple[Pointwise, Pointwise]] = {
+    "|v| / norm": (torch.abs, lambda a: a / a.norm(p=1, dim=1, keepdim=True)),
+    "|v| / sum": (torch.abs, lambda a: a / a.sum(1, keepdim=True)),
+    "|v| * 1 / norm": (torch.abs, lambda a: a * (1 / a.norm(p=1, dim=1, keepdim=True))),
+    "v**2 / norm": (torch.square, lambda a: a / torch.linalg.vector_norm(a, 1, 1, True)),
+    "v * v / sum": (lambda v: v * v, lambda a: a / a.sum(1, keepdim=True)),
+    "v**2 / mean": (lambda v: v**2, lambda a: a / a.mean(1, keepdim=True) / 4),
+}
+
+
+@pytest.mark.parametrize("name", NORMS_OF_ACTIVATIONS)
+def test_norms_of_activations(name) -> None:
+    activation, normalise = NORMS_OF_ACTIVATIONS[name]
+    network = NormNet(lambda v, s: F.normalize(activation(v), p=1.0, dim=1)).eval()
+    expected = maps(METHODS, network, IMAGES)
+    assert_same_maps(METHODS, NormNet(lambda v, s: normalise(activation(v))).eval(), IMAGES, expected)
+
+
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from ..calls import Call
 from ..kinds import Kind
 from ..noting import first_tensor
 from ..pointwise import Reading
+from ..reading import is_share
 from ..tensors import map_tensors
 from . import folding, linear, products
 from .activations import ActivationLayer
@@ -81,9 +82,7 @@ def of_statistic(mode: RelevancePropagation, call: Call, compute: Callable[[Call
     `compute` computes calls that divide no signal.
     """
     kind = None if call.operation is None else call.operation.kind
-    notes = [mode.note(signal) for signal in call.signals]
-    plain = all(note.statistic or note.plain is not None for note in notes)
-    if kind is Kind.QUOTIENT and len(notes) > 1 and not plain:
+    if kind is Kind.QUOTIENT and len(call.signals) > 1 and not is_share(mode, call):
         return otherwise(mode, call)
     weighs = kind is Kind.POINTWISE or call.name == "rdiv"
     reading = mode.pointwise.read(call, of_statistic=True) if len(call.signals) == 1 else Reading()
