@@ -16,6 +16,8 @@ from .data import MEAN, STD
 class Preprocessing:
     """Shorter side to `resize` pixels, central square of `crop` pixels, then (x - mean) / std per channel in [0, 1].
 
+    Lengths and places are rounded as torchvision's `Resize` and `CenterCrop` do, with which networks are evaluated.
+
     Attributes:
         resize: length of the shorter side in pixels after scaling.
         crop: side of the central square in pixels.
@@ -43,9 +45,9 @@ class Preprocessing:
             image: a picture of any size and mode.
         """
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-        scale = self.resize / min(rgb.size)
-        width, height = (max(self.crop, round(side * scale)) for side in rgb.size)
-        left, top = (width - self.crop) // 2, (height - self.crop) // 2
+        shorter = min(rgb.size)
+        width, height = (max(self.crop, self.resize * side // shorter) for side in rgb.size)
+        left, top = (round((side - self.crop) / 2) for side in (width, height))
         resized = rgb.resize((width, height), self.interpolation)
         return resized.crop((left, top, left + self.crop, top + self.crop))
 
