@@ -350,4 +350,7 @@ def _unfit(name: str, path: Path, candidates: list[dict[str, Tensor]], error: Ru
         )
     reason = str(error).splitlines()[-1].strip().rstrip(".")
     reason = reason if len(reason) < 200 else reason[:200] + " ..."
-    return ValueError(f"{start}{reason}: give your own module to models.load, with the checkpoint")
+    return ValueError(
+        f"{start}{reason}: give your own module to models.load, with the checkpoint, or start the explorer with "
+        "--model package.module:function, which returns that"
+    )

@@ -39,7 +39,7 @@ class Preprocessing:
     interpolation: Image.Resampling = Image.Resampling.BILINEAR
 
     def visible(self, image: Image.Image) -> Image.Image:
-        """The pixels the network sees: an RGB image of `crop` x `crop` pixels.
+        """The pixels the network sees: an RGB image of `crop` x `crop` pixels, grey where the network sees grey values.
 
         Args:
             image: a picture of any size and mode.
@@ -49,7 +49,8 @@ class Preprocessing:
         width, height = (max(self.crop, self.resize * side // shorter) for side in rgb.size)
         left, top = (round((side - self.crop) / 2) for side in (width, height))
         resized = rgb.resize((width, height), self.interpolation)
-        return resized.crop((left, top, left + self.crop, top + self.crop))
+        seen = resized.crop((left, top, left + self.crop, top + self.crop))
+        return seen.convert("L").convert("RGB") if len(self.mean) == 1 else seen
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The normalised input `(1, C, crop, crop)`, float32; C is the number of means, 1 or 3."""

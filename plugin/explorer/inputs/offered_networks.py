@@ -19,7 +19,7 @@ from plugin.models.timm_networks import timm_names
 
 from ..server.device_memory import OutOfDeviceMemory, guarded
 from ..server.turns import PROCESSOR
-from . import own_weights, saved_networks
+from . import own_weights, refusals, saved_networks
 from .own_weights import Opened, OwnWeights
 from .subject import Subject, layer_shapes
 
@@ -124,8 +124,8 @@ def open_network(name: str, weights: OwnWeights | None = None, device: str = PRO
     except OutOfDeviceMemory:
         raise
     except Exception as error:  # the user's own network may fail in any way
-        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-        raise ValueError(f"{name} cannot process a picture: {reason}.") from error
+        why = refusals.reason(name, opened.model, error, weights.file.name if weights else "")
+        raise ValueError(f"{name} cannot process a picture: {why}.") from error
     count = outputs.shape[1]
     names = model.classes or tuple(f"class {index}" for index in range(count))
     if weights is None and len(names) != count:  # a network of Hugging Face may state any names
@@ -149,7 +149,7 @@ def _check_batches(model: LoadedModel, device: str) -> None:
         with torch.no_grad():
             model.network(pictures)
     except Exception as error:  # whatever the program raises
-        raise ValueError(
+        raise refusals.Refused(
             "it takes one batch size only; give dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) to torch.export.export"
         ) from error
 

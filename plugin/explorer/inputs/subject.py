@@ -13,6 +13,7 @@ from plugin.models import LoadedModel
 from plugin.observing import ModuleTrace
 
 from ..server.turns import PROCESSOR
+from .refusals import require_logits
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str,
     """`Subject.layers` of a network on a device, and its outputs `(1, classes)` for a grey picture, with their graph.
 
     Raises:
-        ValueError: it does not return a number for each class; whatever else the network raises.
+        Refused: it does not return a number for each class; whatever else the network raises.
     """
     names = {module: name for name, module in model.network.named_modules() if name}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -76,6 +77,4 @@ def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str,
     grey = model.preprocess(Image.new("RGB", (64, 64), "grey")).to(device).requires_grad_()
     with torch.enable_grad(), ModuleTrace(on_exit=record):
         outputs = model.network(grey.clone())  # which the network may overwrite
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
-        raise ValueError("it must return logits (N, classes)")
-    return {name: shape for name, shape in shapes.items() if calls[name] == 1}, outputs
+    return {name: shape for name, shape in shapes.items() if calls[name] == 1}, require_logits(outputs)
