@@ -199,6 +199,18 @@ def test_page_by_its_address_is_drawn_and_starts_nothing(page):
     assert at.query_params.get("network") is None
 
 
+@pytest.mark.parametrize("network", ["all-cnn-c", "mnist-classifier"])
+@pytest.mark.parametrize("page", [page.path for page in PAGES])
+def test_page_that_is_drawn_again_keeps_its_link(page, network):
+    """Also the choices that it makes for the user have stood there from the first."""
+    at = opened(page, network=network, image="cat" if network == "all-cnn-c" else "digit-3")
+    link = dict(at.query_params)
+    run(at)
+    assert dict(at.query_params) == link
+    again = opened(page, **link)
+    assert dict(again.query_params) == link
+
+
 # Files survive
 
 

@@ -51,13 +51,13 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
     data, note = figure_questions.data_of(settings, subject)
     if note:
         st.warning(note)
-    page_state.put(settings, "layer", "neuron")
-    st.session_state[key("data")] = data
+    settings = replace(settings, data=data)
+    page_state.put(settings, "layer", "neuron", "data")
     with st.sidebar:
         _widgets(settings, subject, layers)
     st.caption(f"{image_sets.LABELS[data]}; chosen unit: {escaped(settings.layer)}, channel {settings.neuron[0]}")
     for figure in figure_questions.FIGURES:
-        _section(figure, settings, subject, data)
+        _section(figure, settings, subject)
     if subject.name != DIGITS:
         offer_alone(DIGITS)
     with st.expander("Link to this view"):
@@ -84,7 +84,7 @@ def _widgets(settings: Settings, subject: Subject, layers: list[str]) -> None:
     st.number_input("Seed", 0, 999_999, key=key("seed"))
 
 
-def _section(figure: str, settings: Settings, subject: Subject, data: str) -> None:
+def _section(figure: str, settings: Settings, subject: Subject) -> None:
     """One figure: what it is, and how it is measured where it can be."""
     st.subheader(figure_questions.TITLES[figure])
     st.markdown(figure_questions.TEXTS[figure])
@@ -94,7 +94,7 @@ def _section(figure: str, settings: Settings, subject: Subject, data: str) -> No
             f"CIFAR-10: open {DIGITS} or all-cnn-c."
         )
     else:
-        _measurement(figure_questions.question_of(figure, settings, subject, data), subject)
+        _measurement(figure_questions.question_of(figure, settings, subject, settings.data), subject)
 
 
 def _measurement(question: FigureQuestion, subject: Subject) -> None:
