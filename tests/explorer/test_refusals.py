@@ -26,7 +26,7 @@ class OfTwoInputs(Returning):
 
 
 class NeedsMore(Returning):
-    def forward(self, pictures, age):
+    def forward(self, pictures, age):  # type: ignore[override]
         return super().forward(pictures) + age
 
 

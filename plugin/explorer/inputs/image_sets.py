@@ -27,6 +27,8 @@ LABELS = {
     "cifar10": "CIFAR-10's test images",
 }
 _SMALLEST_CROP = 48
+# Below one of the `folders`.
+_MNIST = Path("MNIST", "raw")
 _DIGITS = tuple(map(str, range(10)))
 # Of the sets that have labels.
 CLASSES = {"digits": _DIGITS, "mnist": _DIGITS, "cifar10": CIFAR10_CLASSES}
@@ -72,12 +74,16 @@ def folders() -> tuple[Path, ...]:
 
 def mnist_test() -> "ImageSet | None":
     """MNIST's 10,000 test images, if they are on this machine; nothing is downloaded."""
-    place = next((folder for folder in folders() if (folder / "MNIST" / "raw").is_dir()), None)
-    return None if place is None else _mnist_test(place)
+    place = _mnist_folder()
+    return None if place is None else _mnist_test(place, version("mnist"))
+
+
+def _mnist_folder() -> Path | None:
+    return next((folder for folder in folders() if (folder / _MNIST).is_dir()), None)
 
 
 @lru_cache(maxsize=1)
-def _mnist_test(folder: Path) -> "ImageSet | None":
+def _mnist_test(folder: Path, version: str) -> "ImageSet | None":
     from gan.data import read
 
     try:
@@ -119,6 +125,18 @@ def fitting(model: LoadedModel) -> tuple[str, ...]:
         model: digits are for networks that see grey pixels.
     """
     return ("digits", "generated", "mnist") if len(model.preprocessing.mean) == 1 else ("crops", "cifar10")
+
+
+def version(name: str) -> str:
+    """Changes when the files of a set do, which may come or be exchanged while pages are open; empty without files."""
+    if name == "mnist":
+        files = [file for folder in [_mnist_folder()] if folder for file in (folder / _MNIST).iterdir()]
+    elif name == "cifar10":
+        files = [file for folder in [_cifar10_folder()] if folder for file in _cifar10_files(folder)]
+    else:
+        return ""
+    stamps = [(file, file.stat()) for file in sorted(files)]
+    return " ".join(f"{file}:{stamp.st_size}:{stamp.st_mtime_ns}" for file, stamp in stamps)
 
 
 def available(name: str) -> bool:
@@ -217,14 +235,24 @@ def generated(count: int, seed: int = 0) -> Tensor:
 
 def _cifar10_folder() -> Path | None:
     places = [place for folder in folders() for place in (folder, folder / "cifar10")]
-    return next((p for p in places if (p / "test.npz").is_file() or (p / "cifar-10-batches-py").is_dir()), None)
+    return next((place for place in places if _cifar10_files(place)), None)
 
 
-@lru_cache(maxsize=1)
+def _cifar10_files(folder: Path) -> list[Path]:
+    """The files of the set in a folder, as `plugin.models.data.cifar10` looks for them; none if it is not there."""
+    one, several = folder / "test.npz", folder / "cifar-10-batches-py"
+    return [one] if one.is_file() else [*several.iterdir()] if several.is_dir() else []
+
+
 def _cifar10() -> tuple[Tensor, Tensor]:
-    from plugin.models.data import cifar10
-
     folder = _cifar10_folder()
     if folder is None:
         raise FileNotFoundError("CIFAR-10 is not on this machine: start the explorer with --data FOLDER")
+    return _cifar10_test(folder, version("cifar10"))
+
+
+@lru_cache(maxsize=1)
+def _cifar10_test(folder: Path, version: str) -> tuple[Tensor, Tensor]:
+    from plugin.models.data import cifar10
+
     return cifar10(folder, train=False)

@@ -139,7 +139,7 @@ class ImageSetSource:
     """
 
     def __init__(self, name: str, labelled: bool) -> None:
-        self.name, self.labelled = name, labelled
+        self.name, self.labelled, self._version = name, labelled, image_sets.version(name)
         self._pixels, labels = image_sets.pixels_of(name, MOST_IMAGES[name])
         classes = image_sets.CLASSES[name] if labelled else ()
         self._labels = [classes[label] for label in labels.tolist()] if labelled and labels is not None else []
@@ -148,7 +148,7 @@ class ImageSetSource:
         """The pictures; see `plugin.datasets.records.Source`."""
         for number in range(len(self._pixels)):
             label = self._labels[number] if self._labels else None
-            yield Record(f"{self.name}-{number:05}.png", number, label=label)
+            yield Record(f"{self.name}-{number:05}.png", number, modified=self._version, label=label)
 
     def file(self, record: Record) -> OwnFile:
         """The file, for other pages."""
@@ -204,8 +204,13 @@ def of_samples(grey: bool) -> PictureCollection:
 
 
 @lru_cache(maxsize=2)
-def of_image_set(name: str, labelled: bool) -> PictureCollection:
-    """The images of a set; arguments and errors are those of `ImageSetSource`."""
+def of_image_set(name: str, labelled: bool, version: str = "") -> PictureCollection:
+    """The images of a set; arguments and errors are those of `ImageSetSource`.
+
+    Args:
+        name, labelled: see there.
+        version: of `image_sets.version`: what was read of other files is not given again.
+    """
     return _listed(image_sets.LABELS[name], ImageSetSource(name, labelled))
 
 

@@ -78,9 +78,9 @@ def _collection(settings: Settings, subject: Subject) -> PictureCollection | Non
         return picture_collections.of_uploads(files)
     if settings.pictures in image_sets.LABELS:
         try:
-            return picture_collections.of_image_set(
-                settings.pictures, image_sets.labelled(settings.pictures, subject.model)
-            )
+            labelled = image_sets.labelled(settings.pictures, subject.model)
+            version = image_sets.version(settings.pictures)
+            return picture_collections.of_image_set(settings.pictures, labelled, version)
         except (FileNotFoundError, MissingExtraError) as error:
             st.info(markdown_sentence(error))
             return None
