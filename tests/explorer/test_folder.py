@@ -154,6 +154,12 @@ def test_uploads_are_bounded_and_told_apart(monkeypatch):
     assert picture_collections.accepted(files)[0] == tuple(files[:2])
 
 
+def test_samples_are_compressed_once():
+    sources = [picture_collections.SampleSource(grey=False) for _ in range(2)]
+    first, second = (source.read(next(iter(source.records()))) for source in sources)
+    assert first is second
+
+
 def test_samples_are_those_that_the_network_is_for():
     digits, photographs = picture_collections.of_samples(grey=True), picture_collections.of_samples(grey=False)
     assert [record.label for record in digits.records] == [str(digit) for digit in range(10)]

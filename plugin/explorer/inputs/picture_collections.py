@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -122,9 +122,15 @@ class SampleSource:
 
     def read(self, record: Record) -> bytes:
         """The content; see `plugin.datasets.records.Source`."""
-        file = io.BytesIO()
-        offered_pictures.sample(record.place).image.save(file, format="PNG")
-        return file.getvalue()
+        return _png_of_sample(record.place)
+
+
+@cache
+def _png_of_sample(name: str) -> bytes:
+    """Pages read the samples again and again, and to compress them takes longer than all else that is done to them."""
+    file = io.BytesIO()
+    offered_pictures.sample(name).image.save(file, format="PNG")
+    return file.getvalue()
 
 
 class ImageSetSource:
