@@ -10,6 +10,7 @@ import difflib
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Protocol, cast
 
@@ -153,8 +154,17 @@ class LayerCaptures(LayerCapture):
             capture.on_exit(module, output)
 
 
+class _Reached(BaseException):
+    """Ends a forward pass of which the rest is not needed. No `Exception`: a network may catch these."""
+
+
 def outputs_of(
-    model: nn.Module, layers: Collection[str], *args: Any, record_gradients: bool = False, **kwargs: Any
+    model: nn.Module,
+    layers: Collection[str],
+    *args: Any,
+    record_gradients: bool = False,
+    used_once: bool = False,
+    **kwargs: Any,
 ) -> dict[str, Tensor]:
     """The outputs of layers in one forward pass; if a layer is used several times, those of its last use.
 
@@ -163,6 +173,7 @@ def outputs_of(
         layers: names of modules; "" is the network itself.
         args, kwargs: the arguments of the network.
         record_gradients: keep the graph.
+        used_once: whether each layer is known to be used once: the forward pass then ends at the last of them.
 
     Returns:
         The outputs `(N, ...)` by name; the first of several tensors.
@@ -176,8 +187,10 @@ def outputs_of(
     def on_exit(module: nn.Module, output: Any) -> None:
         if module in captures:
             captures[module].on_exit(module, _copied(output))
+            if used_once and all(capture.value is not None for capture in captures.values()):
+                raise _Reached
 
-    with torch.set_grad_enabled(record_gradients), ModuleTrace(on_exit=on_exit):
+    with suppress(_Reached), torch.set_grad_enabled(record_gradients), ModuleTrace(on_exit=on_exit):
         model(*args, **kwargs)
     return {name: captures[module].tensors()[0] for name, module in modules.items()}
 

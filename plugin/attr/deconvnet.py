@@ -45,6 +45,9 @@ def _image_free_operations(rule: SignalRule) -> dict[type, Callable[[Any], Any]]
 class DeconvNet:
     """Pictures of units, without an image.
 
+    Attributes:
+        pooled: whether max-pooling lies on the way to the layer, so that `unpooling` matters.
+
     >>> from plugin import models
     >>> from plugin.attr import DeconvNet
     >>> network = models.load("all-cnn-c").network
@@ -177,21 +180,22 @@ class DeconvNet:
         output = self._output(walk)
         propagation.check(output)
         self._uses, self._shape = walk.uses, tuple(output.shape[1:])
-        if self.unpooling is None:
-            self._refuse_pooling(output, pooled)
+        taking_maxima = self._pooling_on_the_way(output, pooled)
+        self.pooled = bool(taking_maxima)
+        if self.unpooling is None and taking_maxima:
+            raise OptionError(
+                f"{taking_maxima} takes maxima, and without an image there are no switches to undo them: "
+                f"choose unpooling= one of {', '.join(SWITCH_FREE)}"
+            )
         self._refuse_dependence(walk, leaf, rule)
 
-    def _refuse_pooling(self, output: Tensor, pooled: list[tuple[Tensor, str]]) -> None:
+    def _pooling_on_the_way(self, output: Tensor, pooled: list[tuple[Tensor, str]]) -> str:
+        """The layer of the first max-pooling that the output depends on; empty if there is none."""
         tensors = [tensor for tensor, _ in pooled]
         if not tensors:
-            return
+            return ""
         signals = torch.autograd.grad(output, tensors, torch.ones_like(output), allow_unused=True, retain_graph=True)
-        for signal, (_, layer) in zip(signals, pooled, strict=True):
-            if signal is not None:
-                raise OptionError(
-                    f"{layer} takes maxima, and without an image there are no switches to undo them: "
-                    f"choose unpooling= one of {', '.join(SWITCH_FREE)}"
-                )
+        return next((layer for signal, (_, layer) in zip(signals, pooled, strict=True) if signal is not None), "")
 
     def _refuse_dependence(self, walk: RecordedWalk, leaf: Tensor, rule: SignalRule) -> None:
         """Pass the same signal down for other data: the pixels must receive the same."""

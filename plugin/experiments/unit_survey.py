@@ -122,6 +122,7 @@ def survey_units(
     classes: int = 0,
     channel: int = 1,
     progress: Callable[[UnitSurvey], None] = lambda survey: None,
+    used_once: bool = False,
 ) -> UnitSurvey:
     """Find the pictures that excite each unit of a layer most.
 
@@ -133,6 +134,7 @@ def survey_units(
         classes: how many there are, where the pictures have labels.
         channel: the dimension of the units in the layer's output.
         progress: called after each batch with the results so far; an error that it raises ends the survey.
+        used_once: whether the layer is known to be used once in a forward pass, which then ends at it.
 
     Raises:
         ValueError: there are no pictures.
@@ -150,7 +152,8 @@ def survey_units(
     """
     found: UnitSurvey | None = None
     for batch in batches:
-        outputs = outputs_of(network, [layer], batch.inputs)[layer].movedim(channel, 1).float().cpu()
+        outputs = outputs_of(network, [layer], batch.inputs, used_once=used_once)[layer].movedim(channel, 1)
+        outputs = outputs.float().cpu()
         found = (found or _empty(outputs, classes)).with_batch(outputs, batch, count)
         progress(found)
     if found is None:

@@ -419,6 +419,9 @@ def test_max_pooling_matters_only_on_the_way_to_the_layer() -> None:
     assert DeconvNet(net, "side", (3, 8, 8)).reconstruct(1).any()
     with pytest.raises(ValueError, match=r"'pool' \(MaxPool2d\) .* unpooling= one of center, corner, uniform, repl"):
         DeconvNet(net, "pool", (3, 8, 8))
+    assert not DeconvNet(net, "side", (3, 8, 8)).pooled
+    assert not DeconvNet(net, "side", (3, 8, 8), "corner").pooled
+    assert DeconvNet(net, "pool", (3, 8, 8), "corner").pooled
 
 
 ERRORS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from plugin import figures, models
+from plugin.attr import DeconvNet
 from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import (
     drawn_digit,
@@ -58,6 +59,16 @@ def test_twin_shows_the_same_class_or_its_own_most_active_unit():
         settings = Settings(layer=f"features.{layer}", neuron=neuron)
         expected = neuron if layer == "class_conv" else answers.largest(responses)
         assert twin_networks.twin_settings(settings, first, second, responses).neuron == expected
+
+
+def test_deconvnet_is_checked_once_for_all_units_of_a_layer(monkeypatch):
+    checks, check = [], DeconvNet._check
+    monkeypatch.setattr(DeconvNet, "_check", lambda self: (checks.append(self.layer), check(self)))
+    pooled = opened("model-c")
+    assert unit_pictures.is_pooled(pooled, "features.relu4")
+    for channel in range(3):
+        asked(pooled, CAT, "no-image", "features.relu4", (channel, 3, 3), "center")
+    assert len(checks) == 1
 
 
 def test_pictures_without_a_picture_do_not_depend_on_it():

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def probabilities(head: str, outputs: NDArray[np.float32]) -> NDArray[np.float32
 
 def responses(subject: Subject, image: Image.Image, layer: str) -> NDArray[np.float32]:
     """The output of a layer for a picture, without the batch dimension."""
-    outputs = outputs_of(subject.model.network, [layer], subject.preprocess(image))
+    outputs = outputs_of(subject.model.network, [layer], subject.preprocess(image), used_once=True)
     return np.asarray(outputs[layer][0].cpu().numpy())
 
 
@@ -105,7 +106,7 @@ def attribute(network: nn.Module, inputs: Tensor, question: Question, model: Loa
     """The answer for inputs `(1, C, H, W)` of a network that is built like the model's."""
     method, neuron = METHODS[question.method], bool(question.neuron)
     if not question.needs_picture:
-        reconstruction = DeconvNet(network, question.layer, tuple(inputs.shape[1:]), question.unpooling or None)
+        reconstruction = deconvnet(network, question.layer, tuple(inputs.shape[1:]), question.unpooling or "center")
         return reconstruction.reconstruct([question.neuron])
     layer = [network.get_submodule(question.layer)] if question.layer else []
     whole, target = explained(network, question)
@@ -116,6 +117,17 @@ def attribute(network: nn.Module, inputs: Tensor, question: Question, model: Loa
         if isinstance(attribution, LRPTranspose):  # names all that has no rule, not only the first
             attribution.check(inputs).require()
         raise
+
+
+@lru_cache(maxsize=4)
+def deconvnet(network: nn.Module, layer: str, input_shape: tuple[int, ...], unpooling: str) -> DeconvNet:
+    """A `DeconvNet`, which is made once for all units of a layer: its checks take longer than a picture.
+
+    Args:
+        network, layer, input_shape: see there.
+        unpooling: any where there is no max-pooling.
+    """
+    return DeconvNet(network, layer, input_shape, unpooling)
 
 
 def _attributed(

@@ -224,7 +224,7 @@ def _score(asked: Asked, inputs: Tensor) -> Tensor:
     """The explained output `(N,)`."""
     question = asked.question
     if question.neuron:
-        values = outputs_of(asked.subject.model.network, [question.layer], inputs)[question.layer]
+        values = outputs_of(asked.subject.model.network, [question.layer], inputs, used_once=True)[question.layer]
         for index in question.neuron:
             values = values[:, index]
         return values

@@ -7,11 +7,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from plugin.attr import DeconvNet
 from plugin.observing import outputs_of
 
 from ..inputs.subject import Subject
-from .answers import Answer
+from .answers import Answer, deconvnet
 
 Box = tuple[tuple[int, int], tuple[int, int]]
 
@@ -22,12 +21,7 @@ def is_pooled(subject: Subject, layer: str) -> bool:
     Raises:
         ValueError: no deconvnet goes through what lies between; the message is one sentence.
     """
-    try:
-        DeconvNet(subject.model.network, layer, subject.input_shape)
-    except ValueError:  # because of pooling, unless this fails too
-        DeconvNet(subject.model.network, layer, subject.input_shape, "center")
-        return True
-    return False
+    return deconvnet(subject.model.network, layer, subject.input_shape, "center").pooled
 
 
 def box(maps: Iterable[NDArray[np.float32]], margin: int = 1) -> Box:
@@ -62,7 +56,7 @@ def excitations(
     """
     inputs = subject.preprocess(image)
     seen = [inputs, *(_at_contrast(inputs, result) for result in results)]
-    outputs = outputs_of(subject.model.network, [layer], torch.cat(seen))[layer]
+    outputs = outputs_of(subject.model.network, [layer], torch.cat(seen), used_once=True)[layer]
     before, *after = (float(values[neuron]) for values in outputs)
     return [value / before if before > 0 and np.isfinite(value) else None for value in after]
 

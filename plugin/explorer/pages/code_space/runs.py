@@ -105,7 +105,7 @@ def _target(plan: RunPlan, subject: Subject, picture: Picture | None) -> Any:
         return plan.target
     _, row, column = plan.target
     inputs = subject.preprocess(picture.image)
-    vector = outputs_of(subject.model.network, [plan.layer], inputs)[plan.layer][0, :, row, column]
+    vector = outputs_of(subject.model.network, [plan.layer], inputs, used_once=True)[plan.layer][0, :, row, column]
     if not bool(vector.any()):
         raise ValueError(f"all channels of {plan.layer} are 0 for this picture at row {row}, column {column}")
     return direction(vector, COSINE_POWER)

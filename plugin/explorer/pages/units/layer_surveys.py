@@ -38,7 +38,8 @@ def survey(
     labels = predictions.findings().labels
     classes = len(model.classes) if (labels >= 0).any() else 0
     with asking(predictions.subject, layer):
-        return survey_units(model.network, layer, _batches(predictions, labels), COUNT, classes, channel, told)
+        batches = _batches(predictions, labels)
+        return survey_units(model.network, layer, batches, COUNT, classes, channel, told, used_once=True)
 
 
 @contextmanager
