@@ -26,7 +26,7 @@ from ...widgets.page_frame import frame
 from ...widgets.page_state import key
 from ...widgets.picture_overview import overview
 
-# Of a map in pixels, for one, two or three in a row.
+# Heights of a map in pixels, for one, two or three in a row.
 _HEIGHTS = {1: 560, 2: 500, 3: 350}
 _MEASURE = "Rank correlation of the map before and after layers are made random, 1 is no change (Adebayo et al. 2018)"
 
@@ -103,10 +103,10 @@ def _answers(settings: Settings, look: Look, top: int) -> list[Shown]:
 
 
 def _remarks(settings: Settings, unmoved: Sequence[str], top: int) -> None:
-    """What one would not see in the maps; `unmoved` are the methods for which a contrast changes nothing."""
+    """Remarks on effects that the maps do not show; a contrast changes nothing for the methods `unmoved`."""
     if unmoved:
         labels = " and ".join(METHODS[name].label for name in unmoved)
-        st.info(f"{labels}: subtracting a class changes nothing here, its negative signal stops at the first ReLU.")
+        st.info(f"{labels}: subtracting a class changes nothing here: its negative signal stops at the first ReLU.")
     if settings.explain == "class" and settings.contrast == (top if settings.target is None else settings.target):
         st.info("Both classes are the same, and their difference is zero: the class alone is explained.")
     if not settings.methods:
@@ -133,15 +133,15 @@ def _onward(settings: Settings, chosen: int) -> None:
 
 
 def _check(settings: Settings, maps: Sequence[Shown]) -> tuple[Table, ...]:
-    """On request: do the maps depend on what the last layers have learned? What was found, for the report."""
-    with st.expander("Sanity check: do the maps depend on what was learned?", expanded=settings.randomise > 0):
+    """On request, check whether the maps depend on the weights of the last layers; the result, for the report."""
+    with st.expander("Sanity check: do the maps depend on the learned weights?", expanded=settings.randomise > 0):
         st.number_input(
             "Last layers to make random (0 is no check)", 0, MOST_RANDOM_LAYERS, key=key("randomise"), width=320
         )
         if not settings.randomise:
             return ()
         if settings.explain == "neuron":
-            st.info("The check is for classes: what comes after a neuron has no part in its map.")
+            st.info("The check is for classes: the layers after a neuron have no part in its map.")
             return ()
         found: dict[str, RandomisationCheck] = {}
         for shown in maps:

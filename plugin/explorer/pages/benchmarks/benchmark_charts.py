@@ -1,4 +1,4 @@
-"""What measurements look like: charts, sentences, a table, a file and a program."""
+"""Views of measurements: charts, sentences, a table, a file and a program."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,14 +18,14 @@ _SYMBOLS = {"ours": "circle", "compiled": "diamond", "captum": "square", "zennit
 
 
 def chosen(found: Results, network: str, batch: int) -> list[Measurement]:
-    """What was found of a network, in the order of the methods."""
+    """The measurements of a network and a batch size, in the order of the methods."""
     order = [(method, name) for method in LABELS for name in IMPLEMENTATIONS]
     rows = [m for m in found if (m.row.network, m.row.batch) == (network, batch) and m.row.method in LABELS]
     return sorted(rows, key=lambda m: order.index((m.row.method, m.row.implementation)))
 
 
 def is_compiled(measurement: Measurement) -> bool:
-    """Whether it is to be seen beside other compiled ones, over their baseline."""
+    """Whether it measures compiled calls, which are shown apart, over a baseline of their own."""
     return measurement.row.implementation == "compiled"
 
 
@@ -35,7 +35,7 @@ def over_baseline(measurement: Measurement) -> Spread | None:
 
 
 def over_compiled_baseline(found: Results, measurement: Measurement) -> Spread | None:
-    """The time over that of the compiled baseline, LRP-0; None where that was not measured."""
+    """The time over that of the compiled baseline, LRP-0; None if that was not measured."""
     return required_values.quotient(found, measurement, "compiled floor")
 
 
@@ -54,7 +54,7 @@ def time_figure(
     """Bars of the times, with quartiles; a line marks the unit.
 
     Args:
-        measurements: what is shown.
+        measurements: those to show.
         time: how long one took, in the unit.
         unit: its name.
     """
@@ -170,7 +170,7 @@ def spoken(
 
 
 def caption(found: Results) -> str:
-    """Where it was measured."""
+    """The machine, the versions and the commits of the measurements."""
     facts = found.machine
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "captum", "zennit"))
     commits = ", ".join(sorted({measurement.commit for measurement in found if measurement.commit}))

@@ -33,8 +33,8 @@ def batches(device: str) -> tuple[int, ...]:
 
 
 def rows_to_measure(network: str, batch: int, device: str = PROCESSOR) -> list[Row]:
-    """What a short measurement measures: ours, and of the peers that are installed what they can do; then, beside the
-    compiled baseline, ours compiled."""
+    """The rows of a short measurement: ours and those that installed peers support; then ours compiled, with the
+    compiled baseline."""
     methods = [*(SIGNAL_METHODS if network != "vit_b_16" else ()), *LRP_METHODS]
     rows = [Row(network, method, name, batch, device) for method in methods for name in cases.IMPLEMENTED[method]]
     eager = [row for row in rows if not cases.unsupported(row) and (row.implementation == "ours" or _installed(row))]
@@ -46,14 +46,14 @@ def _installed(row: Row) -> bool:
 
 
 def measure(task: Task, network: str, batch: int, device: str, small: bool = False) -> Results:
-    """Measure a network on this machine, for a `jobs.Job`; what was found so far is what is shown.
+    """Measure a network on this machine, for a `jobs.Job`; the page shows the results so far.
 
     Args:
         task: of the job.
         network: a key of `networks.NAMES`.
         batch: images per call.
-        device: where, one of `devices.available`.
-        small: a stand-in for the network, to see whether everything runs.
+        device: one of `devices.available`.
+        small: whether a stand-in replaces the network, to test that everything runs.
     """
     while not _measuring.acquire(timeout=0.5):
         task.report(0.0, "Waiting for another measurement to end …")
@@ -65,7 +65,7 @@ def measure(task: Task, network: str, batch: int, device: str, small: bool = Fal
                 message = f"{LABELS[row.method]}, {IMPLEMENTATIONS[row.implementation]} …"
                 task.report(done / len(rows), message, found)
                 times = _measured(row, small)
-                task.report((done + 0.5) / len(rows), message, found)  # memory takes as long; it may be stopped here
+                task.report((done + 0.5) / len(rows), message, found)  # memory takes as long; a stop takes effect here
                 found = _with(found, row, times, _memory(processes, row, small))
         return found
     finally:
@@ -74,7 +74,7 @@ def measure(task: Task, network: str, batch: int, device: str, small: bool = Fal
 
 @contextmanager
 def _current(device: str) -> Iterator[None]:
-    """A context in which a GPU is the one that the clock waits for, and on which graphs are captured."""
+    """A context in which a GPU is the current one: the clock waits for it, and graphs are captured on it."""
     if not device.startswith("cuda"):
         yield
         return
@@ -83,12 +83,12 @@ def _current(device: str) -> Iterator[None]:
 
 
 def _measured(row: Row, small: bool) -> dict[str, Any]:
-    """The times of a row, or why there are none."""
+    """The times of a row, or its error."""
     try:
         with guarded(row.device), cases.prepared(row, small, _MODE) as case:
             _, round_seconds = warm_up(case.call, case.floor)
             pairs = list(take_turns(case.call, case.floor, rounds_within(_ROW_SECONDS, round_seconds)))
-    except Exception as error:  # one that fails is a result like the others
+    except Exception as error:  # a failure is a result like the others
         return {"error": f"{type(error).__name__}: {error}"}
     remark = f"mode {_MODE!r}" if row.implementation == "compiled" else ""
     return {
@@ -99,7 +99,7 @@ def _measured(row: Row, small: bool) -> dict[str, Any]:
 
 
 def _memory(processes: FreshProcesses, row: Row, small: bool) -> dict[str, Any]:
-    """The memory of a row where there is a counter; what is compiled also holds what it was made of."""
+    """The memory of a row where there is a counter; none for compiled calls, which also hold their uncompiled form."""
     try:
         if row.implementation == "compiled":
             return {}
@@ -110,12 +110,12 @@ def _memory(processes: FreshProcesses, row: Row, small: bool) -> dict[str, Any]:
                 peak, floor_peak = peak_on_gpu(row, small)
             return {"peak_bytes": peak, "floor_peak_bytes": floor_peak}
         return {}
-    except Exception as error:  # likewise
+    except Exception as error:  # a failure is a result here too
         return {"memory_error": str(error)}
 
 
 def _with(found: Results, row: Row, *parts: dict[str, Any]) -> Results:
-    """A copy with one more row: the page may be drawing the other."""
+    """A copy with one more row, as the page may be drawing the original."""
     more = Results(found.machine, dict(found.measurements))
     more.put(row, stored_results.commit(), **{name: value for part in parts for name, value in part.items()})
     return more

@@ -124,20 +124,20 @@ def _here(settings: Settings) -> None:
     def show(view: JobView[Results]) -> None:
         measured = view.latest
         if measured is not None and measured.measurements:
-            _charts(measured, settings, "here", "what was measured here")
+            _charts(measured, settings, "here", "the results measured here")
 
     st.caption(f"On {device} of this machine, with random weights; other work on it shows in the whiskers.")
     work(f"benchmarks.{device}.{settings.measured}.{settings.batch}", label, task, show, device=device)
 
 
 def _charts(found: Results, settings: Settings, name: str, called: str, narrow: bool = False) -> None:
-    """What was found of one network and batch: eager calls beside each other, and compiled ones.
+    """The results of one network and batch size: eager calls beside each other, then compiled ones.
 
     Args:
         found: all results of a machine.
         settings: which network and batch.
         name: tells the results of a page apart.
-        called: what the results are called.
+        called: the name of the results in the label of their file.
         narrow: whether charts stand below each other.
     """
     measurements = benchmark_charts.chosen(found, settings.measured, settings.batch)

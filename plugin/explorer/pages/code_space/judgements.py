@@ -24,19 +24,19 @@ METHODS = {
     "pixel": "Pixel space",
     "real": "Real images",
 }
-# They compare with single real images, and need images of the data the networks were trained on.
+# Measures that compare with single real images, and need images of the data that the networks were trained on.
 _OF_THE_SAME_DATA = ("diversity", "distance", "precision", "distinct", "least_distinct")
 _PER_PASS = 512
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge says.
+    """The verdict of the judge.
 
     Attributes:
         card: the measures, and the images of each method.
-        data: what the real images are.
-        same_data: whether they are of the data that the networks were trained on.
+        data: the source of the real images, for people.
+        same_data: whether these are of the data that the networks were trained on.
     """
 
     card: "Scorecard"
@@ -45,7 +45,7 @@ class Judgement:
 
 
 def obstacle(subject: Subject) -> str:
-    """Why runs of a network cannot be judged: a sentence, or nothing."""
+    """The reason that runs of a network cannot be judged, as a sentence; empty if they can."""
     if family(subject.name) not in _JUDGES:
         return "There are judges of digits and of CIFAR-10's classes only."
     if image_sets.labelled_for(subject.model) is not None:
@@ -108,11 +108,11 @@ def figure(judgement: Judgement) -> go.Figure:
 
 
 def caption(judgement: Judgement) -> str:
-    """How to read it, in Markdown."""
+    """An explanation of the scorecard, in Markdown."""
     text = (
         "The judge is a network of another architecture and seed that took no part. Best of N looks at as many random "
         f"codes as the steps were worth, {judgement.card.random_codes} for each run; pixel space has no generator. "
-        f"Real are {judgement.data}."
+        f"Real images are {judgement.data}."
     )
     if judgement.same_data:
         return text
@@ -132,5 +132,5 @@ def spoken(judgement: Judgement) -> str:
 
 
 def pictures(judgement: Judgement) -> dict[str, Tensor]:
-    """What stands beside the maximised images, by method, for people."""
+    """The images to show beside the maximised ones, by the label of their method."""
     return {METHODS[name]: images for name, images in judgement.card.images.items() if name != "maximised"}

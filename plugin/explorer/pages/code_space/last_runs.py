@@ -16,7 +16,7 @@ class Remembered:
 
     Attributes:
         key: tells it from others.
-        label: what it maximises, and its seed.
+        label: its unit and its seed.
         image: `(C, H, W)` in [0, 1].
     """
 
@@ -26,7 +26,7 @@ class Remembered:
 
 
 def remembered(before: Sequence[Remembered], outcome: Outcome, unit: str) -> list[Remembered]:
-    """The last sixteen runs of a session, the newest last, once these have ended."""
+    """The last sixteen runs of a session, the newest last, with those of `outcome` added."""
     result = outcome.result
     new = [
         Remembered((outcome.plan.name, result.step, seed), f"{unit}, seed {seed}", image)

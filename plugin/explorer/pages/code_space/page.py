@@ -53,7 +53,7 @@ _SPACE_TEXTS = {
         "place at each step. Nothing favours large structures: expect noise."
     ),
 }
-_DRAWING = "A generator draws what it was trained on. A space needs no generator, and suits any network."
+_DRAWING = "A generator draws images like its training data. A space needs no generator, and suits any network."
 
 
 def draw() -> None:
@@ -72,7 +72,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
         _widgets(settings, subject)
     picture = open_picture(settings) if asks_for_picture(settings, subject) else None
     if picture is None and asks_for_picture(settings, subject):
-        return settings  # it was said which picture is missing
+        return settings  # `open_picture` has named the missing picture
     plan = plan_of(settings, subject, picture)
     unit = described(plan, subject)
     st.markdown(_SPACE_TEXTS.get(plan.generator, _TEXT))
@@ -92,7 +92,7 @@ def _explore(settings: Settings, subject: Subject) -> Settings:
 
 
 def _runs(settings: Settings, subject: Subject, picture: Picture | None, plan: RunPlan, unit: str) -> None:
-    """The runs, which start on a click, and what can be done with them."""
+    """The runs, which start on a click; once they have ended, also their files, their judgement and their program."""
     name = f"code-space.{plan.name}"
     forget_work(name)
 
@@ -131,7 +131,7 @@ def _widgets(settings: Settings, subject: Subject) -> None:
         controls.layer_list(subject.layers)
         controls.neuron_inputs(subject.layers[settings.layer])
         if has_channels(subject.layers[settings.layer]):
-            controls.switch("Of the unit", SPANS, "span")
+            controls.switch("Extent of the unit", SPANS, "span")
     left, right = st.columns(2)
     left.number_input("Runs", 1, MOST_RUNS, key=key("runs"))
     right.number_input("First seed", 0, 999_999, key=key("seed"))
@@ -142,7 +142,7 @@ def _widgets(settings: Settings, subject: Subject) -> None:
 
 
 def _ending(settings: Settings, subject: Subject) -> None:
-    """Where runs end."""
+    """The widgets for the end of the runs."""
     possible = endings(settings, subject)
     st.selectbox("End at", possible, format_func=UNTIL.__getitem__, key=key("until"))
     if settings.until == "probability":
@@ -150,6 +150,6 @@ def _ending(settings: Settings, subject: Subject) -> None:
     if settings.until == "data":
         st.selectbox(
             "Images", real_sets(settings, subject), format_func=image_sets.LABELS.__getitem__, key=key("data"),
-            help="Of a class the median probability of its images, of another unit the largest value.",
+            help="Runs for a class end at the median probability of its images, for another unit at the largest value.",
         )  # fmt: skip
         st.number_input("How many", LEAST_IMAGES, MOST_IMAGES, step=50, key=key("count"))

@@ -1,4 +1,4 @@
-"""What the Code space page asks: a `RunPlan` of what is maximised, and how."""
+"""The questions of the Code space page: a `RunPlan` holds the unit to maximise and the settings of the runs."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ _SMALL_SIDE, _MOST_LARGE_RUNS = 64, 4
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is maximised, and how.
+    """The unit to maximise, and the settings of the runs.
 
     Attributes:
         network: name of the network whose unit it is.
@@ -28,12 +28,12 @@ class RunPlan:
         layer: of the unit; empty is the output.
         target: a class, a channel in the mean over its positions, or an index.
         contrast: a class whose logit is subtracted, or None.
-        picture: the digest of a picture; then not the unit is maximised, but the direction of all channels that the
-            layer has for the picture at the unit's position. Empty otherwise.
+        picture: the digest of a picture, or empty. With a picture, the runs maximise not the unit but the direction of
+            all channels that the layer has for the picture at the unit's position.
         prior: of the codes.
-        runs, seed, steps: how many, the first one's seed, and the most steps.
+        runs, seed, steps: the number of runs, the seed of the first, and the most steps.
         stop_at: the probability at which a run for a class ends; None if it ends elsewhere.
-        data, count: the real images at whose value a run ends, and how many; empty and 0 if it ends elsewhere.
+        data, count: the real images at whose value a run ends, and their number; empty and 0 if it ends elsewhere.
         device: where the runs are made.
     """
 
@@ -55,7 +55,7 @@ class RunPlan:
 
     @property
     def name(self) -> str:
-        """Tells plans apart."""
+        """A name that tells plans apart."""
         return name_of(self)
 
     @property
@@ -65,7 +65,7 @@ class RunPlan:
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """Of `maximize`, besides the target and the images of `data`."""
+        """Keyword arguments of `maximize` besides the target and the images of `data`."""
         ends: dict[str, Any] = {"stop_at": "data"} if self.data else {}
         if self.stop_at is not None:
             ends = {"stop_at": self.stop_at}
@@ -75,7 +75,7 @@ class RunPlan:
 
 
 def real_sets(settings: Settings, subject: Subject) -> tuple[str, ...]:
-    """The sets of real images on this machine that say how far a unit can come: for a class those that show it."""
+    """The sets of real images on this machine at whose value runs can end; for a class, those labelled with it."""
     if max(subject.input_shape[1:]) > _SMALL_SIDE:
         return ()
     of_class = settings.explain == "class" and _contrast(settings) is None
@@ -90,7 +90,7 @@ def real_sets(settings: Settings, subject: Subject) -> tuple[str, ...]:
 
 
 def endings(settings: Settings, subject: Subject) -> tuple[str, ...]:
-    """Where runs can end, of `settings.UNTIL`; the first is what suits best."""
+    """The possible ends of the runs, keys of `settings.UNTIL`; the most suitable comes first."""
     probability = ("probability",) if settings.explain == "class" and _contrast(settings) is None else ()
     # In a space of images a class is certain long before its picture is legible.
     first = ("steps", *probability) if generator_of(settings) in SPACES else (*probability, "steps")
@@ -98,7 +98,7 @@ def endings(settings: Settings, subject: Subject) -> tuple[str, ...]:
 
 
 def settled(settings: Settings, subject: Subject) -> Settings:
-    """The settings with what was left open, or cannot be had, chosen."""
+    """The settings with a possible choice in place of each that is left open or impossible."""
     settings = replace(settings, generator=generator_of(settings))
     possible, sets = endings(settings, subject), real_sets(settings, subject)
     until = settings.until if settings.until in possible else possible[0]
@@ -107,7 +107,7 @@ def settled(settings: Settings, subject: Subject) -> Settings:
 
 
 def asks_for_picture(settings: Settings, subject: Subject) -> bool:
-    """Whether the direction is maximised that the channels of a layer have for the open picture."""
+    """Whether the runs maximise the direction that the channels of a layer have for the open picture."""
     unit = settings.explain == "neuron" and settings.span == "direction"
     return unit and has_channels(subject.layers[settings.layer])
 
@@ -116,7 +116,7 @@ def plan_of(settings: Settings, subject: Subject, picture: Picture | None = None
     """The plan that valid settings ask for; an open class is the first, an open neuron the first in the middle.
 
     Args:
-        settings: what is asked.
+        settings: the choices on the page.
         subject: the network.
         picture: the open one, where `asks_for_picture`.
     """
@@ -156,7 +156,7 @@ def _unit(settings: Settings, shape: tuple[int, ...]) -> int | tuple[int, ...]:
 
 
 def described(plan: RunPlan, subject: Subject) -> str:
-    """The unit, for people."""
+    """The unit in words, for people."""
     if not plan.layer:
         assert isinstance(plan.target, int)
         minus = "" if plan.contrast is None else f" minus class {subject.model.classes[plan.contrast]}"
@@ -164,5 +164,5 @@ def described(plan: RunPlan, subject: Subject) -> str:
     shape = subject.layers[plan.layer]
     index = plan.target if isinstance(plan.target, tuple) else (plan.target,)
     if plan.picture:
-        return f"what the picture has in {plan.layer} at row {index[1]}, column {index[2]}"
+        return f"channels of the picture in {plan.layer} at row {index[1]}, column {index[2]}"
     return place(plan.layer, shape, index) + (" (mean over its positions)" if len(index) < len(shape) else "")

@@ -40,7 +40,7 @@ def program(outcome: Outcome, subject: Subject) -> str:
         imports += [f"from {real_images.__module__} import {real_images.__name__}", *_opening(subject)]
         lines += [] if any(line.startswith("model = ") for line in lines) else [f"model = {subject.source}"]
         keywords.append(f"real={real_images.__name__}({plan.data!r}, model, {plan.count})")
-    # What was stopped on screen stops there again.
+    # Runs that were stopped on screen stop at the same step again.
     keywords += [] if outcome.finished else [f"callback=lambda now: now.step >= {outcome.result.step}"]
     return "\n".join([
         *sorted({*imports, "from gan.export import save_grid"}), "", *lines,
@@ -50,17 +50,17 @@ def program(outcome: Outcome, subject: Subject) -> str:
 
 
 def _device(plan: RunPlan) -> str:
-    """The argument for another device than that where the networks are opened."""
+    """The argument for a device other than the one on which the networks are opened."""
     return "" if plan.device == PROCESSOR else f", device={plan.device!r}"
 
 
 def _opening(subject: Subject) -> list[str]:
-    """What has to be imported to open the network."""
+    """The imports that are needed to open the network."""
     return [*subject.imports, *(["from plugin import models"] if "models." in subject.source else [])]
 
 
 def _direction_lines(plan: RunPlan, subject: Subject, picture: Picture) -> list[str]:
-    """What a layer has for the picture."""
+    """Lines that compute the outputs of a layer for the picture."""
     network = "classifier" if plan.network == DIGITS and plan.generator not in SPACES else "model.network"
     there = "" if plan.device == PROCESSOR else f".to({plan.device!r})"
     return [

@@ -1,4 +1,4 @@
-"""What runs of the Code space page look like: images, curves, sentences, tables and files."""
+"""Views of the runs of the Code space page: images, curves, sentences, tables and files."""
 
 import base64
 import tempfile
@@ -23,7 +23,7 @@ _GIF_FRAMES, _GRID_SIDE = 60, 460
 
 
 def statement(outcome: Outcome, running: bool = False) -> str:
-    """What was reached, in a sentence or two of plain text; `running` if the work goes on."""
+    """The values reached, in a sentence or two of plain text; `running` if the work goes on."""
     result, scores = outcome.result, outcome.scores[-1]
     value = f"value {np.mean(scores):.3g} in the mean, {np.min(scores):.3g} to {np.max(scores):.3g}"
     stopped = "" if outcome.finished or running else f"Stopped after {result.step} steps. "
@@ -38,7 +38,7 @@ def statement(outcome: Outcome, running: bool = False) -> str:
 
 
 def _of_data(outcome: Outcome) -> str:
-    """What real images reach, where runs end there."""
+    """The value that real images reach, for runs that end there."""
     plan = outcome.plan
     if not plan.data:
         return ""
@@ -49,7 +49,7 @@ def _of_data(outcome: Outcome) -> str:
 
 
 def silence(outcome: Outcome) -> str:
-    """Whether the unit was silent where runs began, and how they were helped; empty if it answered everywhere."""
+    """Sentences on runs that began where the unit was silent, and on their help; empty if it answered everywhere."""
     result = outcome.result
     count, silent, looked = len(result), int((result.opened > 0).sum()), int(result.tried.max())
     notes = []
@@ -68,7 +68,7 @@ def silence(outcome: Outcome) -> str:
 
 
 def shortfall(outcome: Outcome) -> str:
-    """How far those runs came that ended below what they were to reach; empty if there are none."""
+    """A sentence on the runs that ended below the wanted value, with the best of their values; empty without any."""
     plan, chances = outcome.plan, outcome.result.probabilities
     missed = ~outcome.result.reached & ~outcome.result.silent
     if outcome.wanted is None or not outcome.finished or not bool(missed.any()):
@@ -114,7 +114,7 @@ def curves(outcome: Outcome) -> go.Figure:
 
 
 def _value(outcome: Outcome) -> str:
-    """What the values are: of a class what the network's head returns."""
+    """The name of the values; for a class, of the output that the network's head returns."""
     if outcome.plan.layer:
         return "value of the unit"
     returned = OUTPUTS[outcome.result.maximizer.activations.head or LOGITS]
@@ -135,7 +135,7 @@ def png(outcome: Outcome) -> bytes:
 
 
 def address(outcome: Outcome) -> str:
-    """The same as a `data:` address: a file of the server's would be gone when the next step takes its place."""
+    """The PNG file as a `data:` address: the server drops a file as soon as that of the next step replaces it."""
     return "data:image/png;base64," + base64.b64encode(png(outcome)).decode()
 
 

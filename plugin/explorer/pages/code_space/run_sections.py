@@ -22,7 +22,7 @@ _LAST = key("last_runs")
 
 
 def runs(outcome: Outcome, unit: str, running: bool) -> None:
-    """The images beside the curves; while the work goes on too."""
+    """The images beside the curves, also while the work goes on."""
     images, curves = st.columns([2, 3])
     images.image(run_reports.address(outcome), width="content", alt=run_reports.spoken(outcome, unit))
     with curves:
@@ -39,7 +39,7 @@ def runs(outcome: Outcome, unit: str, running: bool) -> None:
 
 
 def files(outcome: Outcome, unit: str) -> None:
-    """Buttons that download them, and a table with a line per run."""
+    """Buttons that download the runs, and a table with a line per run."""
     file = file_name(outcome.plan.network, unit, outcome.plan.generator, outcome.plan.name)
     with st.container(horizontal=True):
         for kind, make in (("PNG", run_reports.png), ("GIF", run_reports.gif), ("NPZ", run_reports.npz)):
@@ -49,7 +49,7 @@ def files(outcome: Outcome, unit: str) -> None:
 
 
 def verdict(name: str, outcome: Outcome, subject: Subject) -> None:
-    """On request: what a network that took no part says, and what is easier to do."""
+    """On request, the verdict of a network that took no part, on the runs and on two simpler methods."""
     st.subheader("Does anyone else see it?")
     if sentence := judgements.obstacle(subject):
         st.info(sentence)
@@ -77,7 +77,7 @@ def _judgement(judgement: Judgement) -> None:
 
 
 def last_sixteen(outcome: Outcome, unit: str) -> None:
-    """Of this session, where they are not the runs above."""
+    """The last runs of this session, if there are others than those above."""
     runs = st.session_state[_LAST] = remembered(st.session_state.get(_LAST, []), outcome, unit)
     if len({run.key[:2] for run in runs}) < 2:
         return

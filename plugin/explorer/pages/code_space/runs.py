@@ -1,6 +1,6 @@
 """The Code space page's work: a plan is carried out in a worker thread, step by step.
 
-`Outcome` is what it has found so far: the images on screen, their codes and scores.
+`Outcome` holds the results so far: the images on screen, their codes and scores.
 """
 
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ class Outcome:
     """Runs, finished or on their way.
 
     Attributes:
-        plan: what was asked.
+        plan: the plan that they carry out.
         result: of `gan`, with images `(n, C, H, W)` in [0, 1], codes and scores.
         picture: of the plan, if it has one.
         frames: the images after each step, uint8 `(n, C, H, W)`.
-        seconds, peak_bytes: what it took so far.
+        seconds, peak_bytes: the time and the peak memory so far.
     """
 
     plan: RunPlan
@@ -59,7 +59,7 @@ class Outcome:
 
     @property
     def wanted(self) -> float | None:
-        """What every run is to reach: a probability of a class, a value of another unit; None if nothing."""
+        """The goal of every run: a probability of a class, a value of another unit; None without one."""
         found = self.result.stop_at
         if self.plan.stop_at is None and not self.plan.data:
             return None
@@ -67,12 +67,12 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether every run has ended by itself: the rows of scores that were not needed are there then."""
+        """Whether every run has ended by itself. Then the scores also have rows for the steps that were not needed."""
         return len(self.result.scores) == self.plan.steps
 
 
 def maximize(task: Task, plan: RunPlan, subject: Subject, picture: Picture | None = None) -> Outcome:
-    """Carry a plan out, for a `jobs.Job`; what is shown is the `Outcome` so far."""
+    """Carry out a plan, for a `jobs.Job`; the page shows the `Outcome` so far."""
     begin = partial(task.report, 0.0, "Choosing where to start …")
     begin()
     maximizer = maximizer_of(subject, plan.generator, plan.layer, plan.prior)
@@ -87,15 +87,15 @@ def maximize(task: Task, plan: RunPlan, subject: Subject, picture: Picture | Non
             outcome = Outcome(plan, result, frames, meter.seconds, meter.peak_bytes, picture)
             task.report(_progress(outcome), _message(outcome), outcome)
             if outcome.finished:
-                break  # what `gan` would now warn of on standard error, `run_reports.shortfall` says
+                break  # `run_reports.shortfall` replaces the warning that `gan` would write to standard error
     return outcome
 
 
 def _target(plan: RunPlan, subject: Subject, picture: Picture | None) -> Any:
-    """What `gan` maximises.
+    """The target for `gan`.
 
     Raises:
-        ValueError: the layer has nothing where the picture is looked at, which is no direction.
+        ValueError: all channels of the layer are 0 at the position, which is no direction.
     """
     from gan.maximising.objectives import channel, direction
 
