@@ -1,4 +1,4 @@
-"""The two sides of a comparison: A is what the pages show, B is a copy of it that differs in one thing."""
+"""The two sides of a comparison: A is the view of the other pages, B is a copy of it that differs in one thing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from ...maps.questions import Look, Question, question_of
 
 
 def with_b(settings: Settings, probabilities: NDArray[np.float32]) -> Settings:
-    """The settings with a choice for B where there is none, or none that fits: something that differs from A.
+    """The settings; if B has no choice, or one that does not fit, with a choice for B that differs from A.
 
     Args:
         settings: of the page, valid for A.
@@ -80,14 +80,14 @@ def question(settings: Settings, target: int) -> Question:
 
 
 def summary(look: Look, target: int, output: float, share: float) -> str:
-    """Which class a side explains, what the network returns for it, and its probability, in plain text."""
+    """The class that a side explains, the network's output for it, and its probability, in plain text."""
     name, called = look.subject.model.classes[target], OUTPUTS[look.subject.head]
     returned = "" if called == "probability" else f"{called} {output:.4g}, "
     return f"class {target}, {name}: {returned}probability {share:.2%}"
 
 
 def _other_network(settings: Settings) -> str:
-    """For a checkpoint the weights that came with its network; for a bundled network the other one; else the same."""
+    """The network of B: for a checkpoint the same without it, for a bundled network the other one, else the same."""
     if not settings.checkpoint and settings.network in models.names():
         return next(name for name in models.names() if name != settings.network)
     return settings.network

@@ -1,4 +1,4 @@
-"""The Deconvnet page: what one unit looks for, without a picture and with one, in networks with and without pooling."""
+"""The Deconvnet page: maps of one unit without a picture and with one, in networks with and without pooling."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,7 +73,7 @@ def _widgets(settings: Settings, subject: Subject) -> None:
     st.button("Most active unit", on_click=controls.forget_neuron)
     st.selectbox(
         "Unpooling without a picture", list(SWITCH_FREE), format_func=UNPOOLING_LABELS.__getitem__,
-        key=key("unpooling"), help="Where max-pooling hands the signal when no picture tells which position won.",
+        key=key("unpooling"), help="Where max-pooling hands the signal if no picture tells which position won.",
     )  # fmt: skip
     controls.display(subject.channels, opacity=False)
     controls.switch("Frame", FRAMES, "frame")

@@ -1,4 +1,4 @@
-"""The network with max-pooling and the one without, side by side: which layer and unit stand for which."""
+"""The network with max-pooling and the one without, side by side: the counterparts of their layers and units."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from ...choices.settings import Settings
 from ...inputs.subject import Subject
 from ...maps.answers import Answer, largest
 
-# Of equal depth: each is shown beside the other.
+# Networks of equal depth; each is shown beside the other.
 TWINS = {"all-cnn-c": "model-c", "model-c": "all-cnn-c"}
 CONDITIONED = ("deconvnet", "guided-backprop", "gradient")
 
@@ -49,9 +49,9 @@ def methods(pooled: bool) -> tuple[str, ...]:
 
 
 def statement(image_free: Answer | None, pooled: bool) -> str:
-    """What to look at, in Markdown."""
+    """The effect of the picture on the deconvnet, in Markdown."""
     if image_free is None:
-        return "No deconvnet without a picture leads here."
+        return "There is no deconvnet without a picture for this unit."
     if pooled:
         return (
             "There is max-pooling below this layer. With its switches the deconvnet follows the picture; "

@@ -27,7 +27,7 @@ def channels_figure(responses: NDArray[np.float32], neuron: tuple[int, ...]) -> 
 def positions_figure(
     responses: NDArray[np.float32], neuron: tuple[int, ...]
 ) -> tuple[go.Figure, list[tuple[int, ...]]] | None:
-    """A square per position of the chosen channel, or per block of positions where there are many; None without any."""
+    """A square per position of the chosen channel, or per block if there are many; None without positions."""
     if axes(responses.shape) != ("channel", "row", "column"):
         return None
     values = responses[neuron[0]]

@@ -11,7 +11,7 @@ from .picture_choice import Confusion
 
 _CELL, _LARGEST, _LONGEST_NAME = 34, 64, 22
 _COLOURS = [[0, "#deebf7"], [1, "#2166ac"]]
-# Of the scale: up to here black is read better than white.
+# Share of the scale up to which black text is easier to read than white.
 _DARK_FROM = 0.85
 
 
@@ -21,20 +21,20 @@ def figure(found: Confusion, class_names: Sequence[str], settings: Settings) -> 
     Args:
         found: the counts.
         class_names: of the network.
-        settings: tell which cells are chosen; they have a frame.
+        settings: with the chosen label and prediction; the cells that fit them have a frame.
     """
     count = len(found.classes)
     place = np.arange(count)
     columns, rows = (values.ravel() for values in np.meshgrid(place, place))
     names = [_name(class_names, index) for index in found.classes]
-    # Roots, so that a few errors are seen beside many right answers.
+    # Square roots, so that a few errors are seen beside many right answers.
     shades = np.sqrt(found.counts / max(1, found.counts.max(initial=0)))
     colours = go.Heatmap(
         z=np.where(shades > 0, shades, np.nan), colorscale=_COLOURS, zmin=0, zmax=1, showscale=False, hoverinfo="skip",
         xgap=1, ygap=1,
     )  # fmt: skip
     texts = [str(value) if value else "" for value in found.counts.ravel()]
-    # Streamlit tells of clicks on marks, and of none on a heatmap.
+    # Streamlit reports clicks on markers, but none on a heatmap.
     marks = go.Scatter(
         x=columns, y=rows, mode="markers+text", text=texts, customdata=np.arange(count * count),
         hovertext=[

@@ -15,22 +15,22 @@ from ...server import own_paths
 from ...server.jobs import Task, name_of
 from ...server.turns import PROCESSOR
 
-# Pictures between two looks at whether the run was stopped.
+# Pictures between two checks for a stop.
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class FolderMaps:
-    """What is made: all that a command line says.
+    """The maps of a folder, by all options of the command line that makes them.
 
     Attributes:
         model: the network as the command line names it.
         identity: tells it from the same network with other weights.
         checkpoint: the file with its weights, by its path where that is known; empty if it has its own.
-        folder: where the pictures lie.
+        folder: the folder of the pictures.
         method: a key of `plugin.attr.methods.METHODS`.
         layer: for a method that looks at one; else empty.
-        out: where the maps go.
+        out: the output for the maps.
         device: where they are made.
     """
 
@@ -45,15 +45,15 @@ class FolderMaps:
 
     @property
     def name(self) -> str:
-        """Tells runs apart."""
+        """A name that tells runs apart."""
         return name_of(self)
 
     @property
     def command(self) -> str:
-        """The command line that does the same, and goes on with what was made here."""
+        """The command line that makes the same maps, and continues those that were begun here."""
         options = {"model": self.model, "checkpoint": self.checkpoint, "data": self.folder, "method": self.method}
         options |= {"layer": self.layer, "out": self.out, "batch-size": str(_BATCH)}
-        # By itself the command line takes the best device.
+        # Without the option, the command line takes the best device.
         options["device"] = "" if self.device == str(choose_device()) else self.device
         words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
         return f"python -m plugin attribute {shlex.join(words)}"
@@ -75,10 +75,10 @@ def proposed(folder: Path) -> Path:
 
 
 def output(text: str) -> Path:
-    """The path that was typed for the maps: of a store that is there, or of one in a folder that is there.
+    """The path that was typed for the maps: of an existing store, or of a new one in an existing folder.
 
     Raises:
-        ValueError: see `own_paths.resolved_folder`; or it ends in no name.
+        ValueError: see `own_paths.resolved_folder`; or the path does not end in a name.
     """
     path = Path(os.path.expanduser(text.strip()))
     if path.name in ("", ".."):
@@ -88,11 +88,11 @@ def output(text: str) -> Path:
 
 
 def attribute_all(task: Task, maps: FolderMaps, subject: Subject) -> Report:
-    """Make the maps, or go on with them, for a `jobs.Job`; what is shown is how many were finished, of how many.
+    """Make or continue the maps, for a `jobs.Job`; the page shows the numbers of finished files and of all files.
 
     Raises:
         ValueError: the output was begun with other settings or pictures, or the method has no answer.
-        OSError: the folder cannot be read or the output not written; what was finished is kept.
+        OSError: the folder cannot be read or the output not written; finished maps are kept.
     """
     task.report(0.0, "Preparing …")
 

@@ -1,4 +1,4 @@
-"""What was found of a folder, in words, in a table and as a file."""
+"""The findings on a folder, in words, in a table and as a file."""
 
 import csv as csv_format
 import io
@@ -13,7 +13,7 @@ _LEADS_TO_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def summary(predictions: FolderPredictions, findings: KnownPictures) -> str:
-    """How many pictures there are, and how many are right, as Markdown."""
+    """The numbers of pictures, of predictions and of right predictions, as Markdown."""
     collection = predictions.collection
     files = len(findings.broken) + len(collection.skipped)
     parts = [f"**{len(predictions)} pictures** in {quoted(collection.name)}", tally(findings)]
@@ -23,12 +23,12 @@ def summary(predictions: FolderPredictions, findings: KnownPictures) -> str:
 
 
 def without_prediction(files: int) -> str:
-    """So many files have none."""
+    """The number of files without a prediction, in words."""
     return f"{files} {'files' if files > 1 else 'file'} without a prediction"
 
 
 def tally(findings: KnownPictures) -> str:
-    """How many were predicted, and how many of those with a label rightly."""
+    """The number of predictions, and of right ones among the pictures with a label."""
     judged, wrong = int(findings.judged.sum()), int(findings.wrong.sum())
     text = f"{int(findings.known.sum())} predicted"
     right = f"{judged - wrong} of the {judged} with a label are right"
@@ -43,7 +43,7 @@ def broken(predictions: FolderPredictions, findings: KnownPictures) -> list[dict
 
 
 def csv(predictions: FolderPredictions, findings: KnownPictures) -> bytes:
-    """A line for each picture: its file, label, prediction, confidence, and why there is none."""
+    """A line for each picture: its file, label, prediction, confidence, and the error in place of a prediction."""
     classes = predictions.subject.model.classes
     text = io.StringIO()
     writer = csv_format.writer(text)
@@ -57,13 +57,13 @@ def csv(predictions: FolderPredictions, findings: KnownPictures) -> bytes:
 
 
 def file_name(predictions: FolderPredictions) -> str:
-    """Of the CSV file."""
+    """The name of the CSV file."""
     collection, network = predictions.collection, folder_link_name(predictions.subject.name)
     return f"{network}-{folder_link_name(collection.name)}-{collection.short}.csv".replace(" ", "-")
 
 
 def made(report: Report) -> str:
-    """What a run has made, and where it lies, as Markdown."""
+    """The number of maps that a run has made, and their path, as Markdown."""
     text = f"{report.maps} maps in {escaped(str(report.path))}"
     skipped = len(report.skipped)
     return (

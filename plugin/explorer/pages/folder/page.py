@@ -71,7 +71,7 @@ def _widgets(settings: Settings, subject: Subject) -> None:
 
 
 def _chosen(settings: Settings, predictions: FolderPredictions) -> tuple[Settings, list[int]]:
-    """The rows on the page of the grid that is shown, under the widget that turns it."""
+    """The rows on the shown page of the grid, with the widget that chooses the page."""
     findings = predictions.findings()
     rows = picture_choice.chosen_rows(settings, findings)
     most = picture_choice.sheets(len(rows))
@@ -81,7 +81,7 @@ def _chosen(settings: Settings, predictions: FolderPredictions) -> tuple[Setting
     if picture_choice.asks_for_predictions(settings) and left:
         st.info(f"{left} pictures have no prediction yet, and are not among these.")
     if not len(rows):
-        st.info("No picture is as the sidebar asks.")
+        st.info("No picture matches the filters in the sidebar.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if most > 1:
             st.number_input(f"Page (of {most})", 1, most, key=key("sheet"), width=140)
@@ -92,7 +92,7 @@ def _chosen(settings: Settings, predictions: FolderPredictions) -> tuple[Setting
 
 
 def _predict_all(predictions: FolderPredictions) -> None:
-    """The network's word on every picture, which is asked for on a click."""
+    """The network's prediction of every picture, which starts on a click."""
     subject = predictions.subject
     name = f"folder-predictions.{predictions.collection.state}.{subject.identity}.{subject.device}"
     forget_work(name)
@@ -103,7 +103,7 @@ def _predict_all(predictions: FolderPredictions) -> None:
     def show(view: JobView[FolderPredictions]) -> None:
         if view.running:
             st.caption(folder_reports.tally(predictions.findings()))
-            if st.button("Show what is finished", key=key("folder.refresh")):
+            if st.button("Show the finished predictions", key=key("folder.refresh")):
                 st.rerun()
 
     label = f"Predict the other {left} pictures" if left < len(predictions) else f"Predict all {left} pictures"
@@ -114,14 +114,14 @@ def _predict_all(predictions: FolderPredictions) -> None:
 
 
 def _confusion(settings: Settings, predictions: FolderPredictions, findings: KnownPictures) -> None:
-    st.subheader("What is taken for what")
+    st.subheader("Confusion table")
     if not findings.judged.any():
-        st.caption("Pictures have labels if their subfolders are called as the network's classes are.")
+        st.caption("Pictures have labels if their subfolders have the names of the network's classes.")
         return
     found, classes = picture_choice.confusion(findings), predictions.subject.model.classes
     if found.left_out:
         st.caption(f"The {len(found.classes)} classes with most errors; {found.left_out} others are left out.")
-    # A new name for each state forgets the last click: a second one on the same cell would only undo it.
+    # A new name for each state forgets the last click, because a second click on the same cell would only undo it.
     chart = key(f"confusion.{settings.labelled}.{settings.predicted}.{int(findings.judged.sum())}")
     st.caption("Click a cell to see its pictures; the sidebar does the same by keyboard.")
     st.plotly_chart(
@@ -134,7 +134,7 @@ def _confusion(settings: Settings, predictions: FolderPredictions, findings: Kno
 
 
 def _files(settings: Settings, predictions: FolderPredictions, findings: KnownPictures) -> None:
-    """What was not looked at, and the files to take along."""
+    """The files without a prediction, the file of the predictions, and the link and the program of the view."""
     collection = predictions.collection
     if broken := folder_reports.broken(predictions, findings):
         with st.expander(folder_reports.without_prediction(len(broken))):
@@ -179,9 +179,9 @@ def _maps(settings: Settings, subject: Subject) -> None:
         device=subject.device,
     )  # fmt: skip
     if weights and any(getattr(settings, name) != getattr(Settings, name) for name in _INPUTS_OF_OWN_WEIGHTS):
-        st.caption("The command line takes no size, mean or deviation for a checkpoint: these maps go on here only.")
+        st.caption("The command line takes no size, mean or deviation for a checkpoint: these maps continue only here.")
         return
-    st.caption("The same from the command line, which goes on with what was made here")
+    st.caption("The same from the command line, which continues the maps that were begun here")
     st.code(maps.command, language=None, wrap_lines=True)
 
 

@@ -1,4 +1,4 @@
-"""Which pictures are shown, in which order and on which page; and which classes are confused with which."""
+"""The choice of the pictures that are shown, their order and their pages; and the counts of confused classes."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ MOST_CLASSES = 24
 def chosen_rows(settings: Settings, findings: KnownPictures) -> NDArray[np.int64]:
     """The rows that the settings choose, in their order.
 
-    A picture without a prediction is shown where nothing is asked about predictions, and is left out elsewhere.
+    Pictures without a prediction are left out if the settings ask for predictions.
     """
     rows = np.ones(len(findings.labels), np.bool_)
     if settings.correctness == "wrong":
@@ -29,7 +29,7 @@ def chosen_rows(settings: Settings, findings: KnownPictures) -> NDArray[np.int64
         rows &= findings.predicted == settings.predicted
     low, high = settings.confidence
     if (low, high) != Settings.confidence:
-        # Links have two decimals: 0.35 is no more than 0.35 as a float32.
+        # Links have two decimals, and 0.35 as a float32 is not equal to 0.35.
         rounded = np.round(findings.confidence.astype(np.float64), 6)
         rows &= findings.known & (rounded >= low) & (rounded <= high)
     if settings.order == "name":
@@ -47,7 +47,7 @@ def asks_for_predictions(settings: Settings) -> bool:
 
 
 def sheets(count: int) -> int:
-    """Pages of the grid for so many pictures, at least one."""
+    """The number of pages of the grid for so many pictures, at least one."""
     return max(1, -(-count // PER_SHEET))
 
 
@@ -61,9 +61,9 @@ class Confusion:
     """How often pictures of one class were taken for another.
 
     Attributes:
-        classes: that are labels or predictions, in order; those of most errors if there are too many.
+        classes: the classes that are labels or predictions, in order; those of most errors if there are too many.
         counts: `(n, n)`, a row for each label and a column for each prediction.
-        left_out: classes that there is no room for.
+        left_out: the number of classes that there is no room for.
     """
 
     classes: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Thumbnails with what the network says of them; each has a link to its maps on the Attribute page."""
+"""Thumbnails with the network's predictions; each has a link to its maps on the Attribute page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from ...server.untrusted_text import escaped, markdown_sentence
 from ...widgets import page_state
 from ...widgets.open_folders import with_picture
 
-# Of a cell, and of the part of a name that fits into it.
+# Width of a cell in pixels, and length of the part of a name that fits into it.
 _WIDTH, _LONGEST_NAME = 148, 17
-# About what a first screen holds.
+# About as many pictures as a first screen holds.
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class _GridCell:
-    """Places on the page for what is shown of one picture."""
+    """The places on the page for one picture, its link and its prediction."""
 
     picture: DeltaGenerator
     link: DeltaGenerator
@@ -29,12 +29,12 @@ class _GridCell:
 
 
 def grid(settings: Settings, predictions: FolderPredictions, rows: Sequence[int]) -> KnownPictures:
-    """Draw these pictures, and ask the network about those of which nothing is known.
+    """Draw these pictures, and ask the network about those without a prediction.
 
-    The pictures appear one by one, and row by row what the network says of them.
+    The pictures appear one by one, their predictions a few at a time.
 
     Returns:
-        What is known afterwards.
+        The findings afterwards.
     """
     before = predictions.findings()
     left = {*predictions.left(rows)}
@@ -77,7 +77,7 @@ def _ask(
 def _draw(
     cell: _GridCell, settings: Settings, predictions: FolderPredictions, row: int, findings: KnownPictures
 ) -> None:
-    """Draw what is known of a picture."""
+    """Draw a picture, its link and its prediction, as far as they are known."""
     name = predictions.collection.records[row].id
     if row in findings.broken:
         cell.picture.warning(markdown_sentence(findings.broken[row]))
@@ -94,7 +94,7 @@ def _draw(
 
 
 def _said(predictions: FolderPredictions, row: int, findings: KnownPictures) -> str:
-    """What the network says of a picture, as Markdown."""
+    """The prediction and the label of a picture, as Markdown."""
     if row in findings.broken:
         return "broken"
     classes, label = predictions.subject.model.classes, int(findings.labels[row])

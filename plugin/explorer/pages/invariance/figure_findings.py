@@ -1,6 +1,6 @@
 """The Invariance page's work: a question is answered in a worker thread, layer by layer.
 
-`FigureFindings` are what it has found so far.
+`FigureFindings` hold the results so far.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,14 +34,14 @@ _SOLUTIONS = 8
 
 @dataclass(frozen=True)
 class FigureFindings:
-    """What is known so far.
+    """The results so far.
 
     Attributes:
-        question: what was asked.
-        states: of the network trained and untrained, a list of what the experiment returns.
-        chosen: of B the chosen unit of the trained network.
-        solutions: of C the chosen unit's solutions, and the path over the highest barrier, drawn.
-        seconds, peak_bytes: what it took so far.
+        question: the question that they answer.
+        states: the results of the experiment, a list each for the network trained and untrained.
+        chosen: for B, the chosen unit of the trained network.
+        solutions: for C, a drawing of the chosen unit's solutions and of the path over the highest barrier.
+        seconds, peak_bytes: the time and the peak memory so far.
         device: where it was measured.
     """
 
@@ -55,7 +55,7 @@ class FigureFindings:
 
 
 def measure(task: Task, question: FigureQuestion, subject: Subject) -> FigureFindings:
-    """Answer a question, for a `jobs.Job`; what is shown are the `FigureFindings` so far."""
+    """Answer a question, for a `jobs.Job`; the page shows the `FigureFindings` so far."""
     task.report(0.0, "Reading images …")
     images, labels = image_sets.inputs(question.data, subject.model, question.count)
     networks = {"trained": subject.model.network, "untrained": untrained(subject.model.network, question.seed)}
@@ -68,11 +68,11 @@ def measure(task: Task, question: FigureQuestion, subject: Subject) -> FigureFin
 
 
 class _Worker:
-    """Measures one network after the other, and tells its task how far it is.
+    """Measures one network after the other, and reports the progress to its task.
 
     Args:
         task: of the job.
-        question: what is asked.
+        question: the question to answer.
         subject: the network as it is.
         images: its inputs `(N, C, H, W)`.
         labels: `(N,)`, if there are any.
@@ -87,11 +87,11 @@ class _Worker:
         self.state, self.start, self.share, self.done, self.message = "", 0.0, 1.0, 0.0, ""
 
     def enter(self, state: str, start: float, share: float) -> None:
-        """What comes now is of a network in this state, and this share of the work."""
+        """Begin with the network in this state, and with its share of the work."""
         self.state, self.start, self.share, self.done = state, start, share, 0.0
 
     def tell(self) -> None:
-        """Report where the work is; may raise `jobs.Stopped`."""
+        """Report the progress of the work; may raise `jobs.Stopped`."""
         shown = self.found if self.found.states else None
         self.task.report(self.start + self.share * self.done, f"{self.state}: {self.message} …", shown)
 
@@ -104,20 +104,20 @@ class _Worker:
             yield item
 
     def add(self, found: Sequence[Any], **more: Any) -> None:
-        """Results of the state that is measured now; the page may be drawing the findings without them."""
+        """Add results of the current state, in a copy: the page may be drawing the findings without them."""
         self.meter.read()
         states = self.found.states | {self.state: [*self.found.states.get(self.state, []), *found]}
         more |= {"seconds": self.meter.seconds, "peak_bytes": self.meter.peak_bytes}
         self.found = replace(self.found, states=states, **more)
 
     def firing(self, network: nn.Module) -> None:
-        """A."""
+        """Measure A, the firing of the units of every layer."""
         rate, seed = rate_of(len(self.images)), self.question.seed
         show = lambda steps: self.over(steps, lambda step: f"{step[0]} by {step[1]:g}")  # noqa: E731
         self.add(invariance(network, self.images, labels=self.labels, rate=rate, seed=seed, progress=show))
 
     def pictures(self, network: nn.Module) -> None:
-        """B: some units of every layer, and the chosen one."""
+        """Measure B, for some units of every layer and the chosen one."""
         question, as_inputs = self.question, normalisation(self.subject) or _unchanged
         makers = {"maximised": self._maximizers(network)}
 
@@ -130,7 +130,7 @@ class _Worker:
                 self.add([], chosen=respond(layer, [question.channel])[0])
 
     def sets(self, network: nn.Module) -> None:
-        """C: a unit of every layer, in the chosen layer the chosen one."""
+        """Measure C, for a unit of every layer; in the chosen layer for the chosen one."""
         question, seed = self.question, self.question.seed
         generator = generator_of(question.generator)
         maximizers, as_inputs = self._maximizers(network), normalisation(self.subject) or _unchanged

@@ -1,4 +1,4 @@
-"""What the Invariance page asks: the three figures of `plugin.experiments.invariance`, small enough to look on."""
+"""The questions of the Invariance page: the three figures of `plugin.experiments.invariance`, small enough to watch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,20 +16,22 @@ from ...server.jobs import name_of
 
 FIGURES = ("A", "B", "C")
 TITLES = {
-    "A": "A. Does a unit go on firing when what it sees is moved?",
+    "A": "A. Does a unit go on firing when the picture is moved?",
     "B": "B. Does one picture suffice?",
     "C": "C. What shape has the set of pictures that a unit likes best?",
 }
-# What each figure shows, before anything is measured.
+# Explanations of the figures, which are shown before anything is measured.
 TEXTS = {
     "A": (
         "A unit fires on the few images that excite it most. Of these, how many still make it fire once they are "
-        "shifted, rotated or scaled? Over its rate on all images: the larger, the more invariant; about 1 is chance "
-        "(Goodfellow et al. 2009). The untrained network has the same layers and fresh weights."
+        "shifted, rotated or scaled? The figure shows this share over the unit's rate on all images: the larger, the "
+        "more invariant; about 1 is chance (Goodfellow et al. 2009). The untrained network has the same layers and "
+        "fresh weights."
     ),
     "B": (
-        "Each unit is shown a picture of itself instead of its best image, at the same contrast. Near 1 or above, that "
-        "one picture holds what the unit looks for; a deconvnet that sees no image must draw one picture for all of it."
+        "Each unit is shown a picture of itself instead of its best image, at the same contrast. If the ratio of the "
+        "responses is near 1 or above, that one picture holds the unit's preferred pattern; a deconvnet that sees no "
+        "image must draw one picture for everything that excites the unit."
     ),
     "C": (
         "A unit is maximised many times. Modes: how many different solutions there are (Vendi score). Barrier: how far "
@@ -44,15 +46,15 @@ _FIRING, _MOST_SIDE, MOST_RUNS = 10, 64, 16
 
 @dataclass(frozen=True)
 class FigureQuestion:
-    """What one figure answers.
+    """The question that one figure answers.
 
     Attributes:
         figure: one of `FIGURES`.
         network: identity of the network.
         data: a key of `image_sets.LABELS`.
-        count: how many images.
+        count: the number of images.
         layer, channel: of the chosen unit, which lies in the middle of the picture.
-        generator: in whose codes is maximised; empty where pixels are, and for A.
+        generator: the generator whose codes are maximised; empty for pixels, and for A.
         runs, steps: of the maximisation.
         seed: decides directions, fresh weights and runs.
     """
@@ -70,12 +72,12 @@ class FigureQuestion:
 
     @property
     def name(self) -> str:
-        """Tells questions apart."""
+        """A name that tells questions apart."""
         return name_of(self)
 
 
 def layers_of(subject: Subject) -> list[str]:
-    """The layers whose units are measured and have a name, by which one can be chosen."""
+    """The layers whose units are measured, and which have a name by which they can be chosen."""
     example = torch.zeros(1, *subject.input_shape)
     return [name for name in layers_with_units(subject.model.network, example) if name in subject.layers]
 
@@ -89,14 +91,14 @@ def with_unit(settings: Settings, subject: Subject, layers: Sequence[str]) -> Se
 
 
 def _nearest(layer: str, subject: Subject, layers: Sequence[str]) -> str:
-    """The last of the layers that ends before this one: of a ReLU what it rectifies; one in the middle without any."""
+    """The last of the layers that ends before this one, such as a convolution before its ReLU; else the middle one."""
     order = list(subject.layers)
     before = [name for name in layers if name in order and layer in order and order.index(name) < order.index(layer)]
     return before[-1] if before else layers[len(layers) // 2]
 
 
 def refusal(subject: Subject) -> str:
-    """Why a network is not measured on a page: a sentence, or nothing."""
+    """The reason that a network is not measured on a page, as a sentence; empty if it is measured."""
     if max(subject.input_shape[1:]) <= _MOST_SIDE:
         return "" if layers_of(subject) else f"{subject.name} has no convolution or linear layer that runs once."
     return (
@@ -106,7 +108,7 @@ def refusal(subject: Subject) -> str:
 
 
 def data_of(settings: Settings, subject: Subject) -> tuple[str, str]:
-    """The set of images that settings ask of a network, and a sentence if it is another than they say."""
+    """The set of images for a network, and a sentence if the set in the settings is not on this machine."""
     possible = image_sets.fitting(subject.model)
     if settings.data not in possible:
         return possible[0], ""
@@ -135,5 +137,5 @@ def question_of(figure: str, settings: Settings, subject: Subject, data: str) ->
 
 
 def rate_of(count: int) -> float:
-    """On which share of the images a unit fires: on 1 %, or on ten images."""
+    """The share of the images on which a unit fires: 1 %, or ten images if these are more, and at most half."""
     return max(0.01, min(0.5, _FIRING / count))

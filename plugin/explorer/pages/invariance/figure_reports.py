@@ -1,4 +1,4 @@
-"""What the Invariance page's findings look like: figures, sentences and files."""
+"""Views of the Invariance page's findings: figures, sentences and files."""
 
 import math
 import statistics
@@ -21,7 +21,7 @@ _METHODS = {"no image": "the deconvnet without an image", "guided": "guided back
 
 
 def figure(findings: FigureFindings) -> go.Figure:
-    """The figure of what was found."""
+    """The figure of the findings."""
     draw: dict[str, Callable[..., go.Figure]] = {
         "A": drawn.invariance_figure,
         "B": drawn.sufficiency_figure,
@@ -32,7 +32,7 @@ def figure(findings: FigureFindings) -> go.Figure:
 
 
 def panels(findings: FigureFindings) -> list[go.Figure]:
-    """The same with a figure for each panel, which a page puts side by side or, on a phone, below each other."""
+    """A figure for each panel of it; a page puts them side by side or, on a phone, below each other."""
     whole = figure(findings)
     titles = [annotation.text for annotation in whole.layout.annotations]
     if not titles:
@@ -59,7 +59,7 @@ def _panel(panel: go.Figure, title: str, height: int) -> go.Figure:
 
 
 def statement(findings: FigureFindings) -> str:
-    """What the figure shows, in sentences of plain text."""
+    """The figure in words, as sentences of plain text."""
     say: dict[str, Callable[[str, Any], str]] = {"A": _firing, "B": _pictures, "C": _sets}
     parts = [say[findings.question.figure](state, found) for state, found in findings.states.items()]
     return " ".join([*parts, _chosen(findings)]).strip()
@@ -141,7 +141,7 @@ def npz(findings: FigureFindings) -> bytes:
 
 
 def _firing_arrays(name: str, layer: LayerInvariance) -> dict[str, NDArray[Any]]:
-    """Firing rates `(units, amounts)` of images that fire, and of all."""
+    """Firing rates `(units, amounts)` on the images that make a unit fire, and on all."""
     arrays = {f"{name}.channels": np.array(layer.channels)}
     for family in layer.amounts:
         arrays[f"{name}.{family}.local"] = np.array(layer.local[family])
@@ -162,6 +162,6 @@ def _response_arrays(state: str, responses: Sequence[PictureResponse]) -> dict[s
 
 
 def _set_arrays(name: str, found: MaximisingSet) -> dict[str, NDArray[Any]]:
-    """Codes `(solutions, d)`, their responses and branches, the barriers of their pairs, the median path, of a unit."""
+    """A unit's codes `(solutions, d)`, their responses and branches, the barriers of their pairs, the median path."""
     measures = ("codes", "responses", "best_responses", "barriers", "branches", "profile", "modes", "modes_of_best")
     return {f"{name}.{found.unit[0]}.{measure}": np.array(getattr(found, measure)) for measure in measures}

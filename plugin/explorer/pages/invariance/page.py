@@ -1,4 +1,4 @@
-"""The Invariance page: what does invariant representation mean? Three figures, measured while one looks."""
+"""The Invariance page: three figures on the meaning of invariant representation, measured while one looks."""
 
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from .figure_questions import FigureQuestion
 
 _TEXT = (
     "A unit is *invariant* to a change of the picture if its response stays while it still tells contents apart. Then "
-    "what it likes best is a whole set of pictures, not one. All units lie in the middle of the picture."
+    "a whole set of pictures excites it most, not one. All units lie in the middle of the picture."
 )
 
 
@@ -80,12 +80,12 @@ def _widgets(settings: Settings, subject: Subject, layers: list[str]) -> None:
     left, right = st.columns(2)
     runs = f"For each unit of C, 2 to {figure_questions.MOST_RUNS}."
     left.number_input("Runs", 1, 64, key=key("runs"), help=runs)
-    right.number_input("Steps", 1, MOST_STEPS, key=key("ascent"), help="Of each run; none stops earlier.")
+    right.number_input("Steps", 1, MOST_STEPS, key=key("ascent"), help="Steps of each run; none stops earlier.")
     st.number_input("Seed", 0, 999_999, key=key("seed"))
 
 
 def _section(figure: str, settings: Settings, subject: Subject) -> None:
-    """One figure: what it is, and how it is measured where it can be."""
+    """One figure: its explanation, and its measurement where that is possible."""
     st.subheader(figure_questions.TITLES[figure])
     st.markdown(figure_questions.TEXTS[figure])
     if figure == "C" and not generators_for(subject.name):
@@ -98,7 +98,7 @@ def _section(figure: str, settings: Settings, subject: Subject) -> None:
 
 
 def _measurement(question: FigureQuestion, subject: Subject) -> None:
-    """A button, its progress, and what was found."""
+    """A button, its progress, and the findings."""
     figure = question.figure
     name = f"invariance-{figure}.{question.name}"
     forget_work(name)
@@ -130,6 +130,6 @@ def _findings(findings: FigureFindings) -> None:
     if findings.solutions is not None:
         st.image(
             findings.solutions, width="content",
-            alt="Solutions of the chosen unit, and the path between the two that the highest barrier parts",
+            alt="Solutions of the chosen unit, and the path between the two with the highest barrier",
         )  # fmt: skip
     st.caption(cost(findings), help=COST)

@@ -30,7 +30,7 @@ from ...widgets.picture_overview import overview
 from . import units_behind
 
 _MAP_HEIGHT = 480
-# Of the fields for the numbers of the rules.
+# Steps of the fields for the numbers of the rules.
 _STEPS = {"epsilon": 0.01, "gamma": 0.05, "alpha": 0.5}
 _HELP = {
     "epsilon": "Added to the denominators of the rule epsilon: the larger, the more of the weak parts it absorbs",
@@ -55,7 +55,7 @@ def draw() -> None:
 
 
 def _explore(settings: Settings, look: Look, probabilities: NDArray[np.float32]) -> Settings:
-    """Everything below the header. A neuron that was chosen elsewhere stays chosen; here it is a class."""
+    """Everything below the header. A neuron that was chosen elsewhere stays chosen; this page explains a class."""
     top = int(probabilities.argmax())
     page_state.put(settings, "target", "contrast", "layer")
     with st.sidebar:
@@ -98,11 +98,11 @@ def _widgets(settings: Settings, subject: Subject, top: int) -> None:
 
 
 def _changes(question: Question) -> None:
-    """What was changed of the preset, with the way back."""
+    """The changes to the preset, with a button that undoes them."""
     changed = [f"{name} {value:g}" for name, value in question.numbers]
     changed += [f"`{layer}`: {ledgers.rule_label(rule, question)}" for layer, rule in question.rules]
     if changed:
-        st.info(f"Other than the preset's: {', '.join(changed)}.")
+        st.info(f"Changes to the preset: {', '.join(changed)}.")
         st.button("Back to the preset", on_click=_forget_changes)
 
 
@@ -153,7 +153,7 @@ def _choose_rules(layers: Sequence[str], table: str) -> None:
     """Callback of the table drawn under the session key `table`, whose rows are `layers`: take the edited rules."""
     rules = dict(page_state.last_settings().rules)
     for row, changes in st.session_state[table]["edited_rows"].items():
-        # Rows of constants have no rule to change, and neither has one a rule that is no row of the list.
+        # Rows of constants have no rule to change, and a rule outside the list cannot be given to a row.
         if changes.get("rule") in RULES:
             rules[layers[row]] = changes["rule"]
     page_state.change(rules=tuple(rules.items()))

@@ -16,7 +16,7 @@ _COUNT, _WIDTH = 8, 150
 
 
 def draw(settings: Settings, asked: Asked) -> None:
-    """Draw the list, for a network with layers; without a choice it is that of the layer in the middle."""
+    """Draw the list, for a network with layers; without a choice, the layer is the one in the middle."""
     st.subheader("Which units does it come from?")
     halfway = layer_outputs.halfway(asked.subject.layers)
     controls.layer_list(asked.subject.layers, f"in the middle: {halfway}")
