@@ -34,7 +34,7 @@ class MapTile:
 
 
 def live(settings: Settings) -> Settings:
-    """What the picture shows of the pages' state: a bundled network and a sample, so that it is there at once.
+    """The settings of the live picture: from the pages' state, a bundled network and a sample, to be there at once.
 
     Other networks may have to be downloaded, and uploads are shown by the pages that ask for them.
     """
@@ -45,7 +45,7 @@ def live(settings: Settings) -> Settings:
 
 
 def in_full(settings: Settings, shown: Settings) -> Settings:
-    """What opens the maps that are shown on the page that has their numbers; the rest of the state stays."""
+    """The settings that open the shown maps on the page with their numbers; the rest of the state stays."""
     kept = ("network", "image", "target", "methods", "explain", "checkpoint")
     return replace(settings, **{name: getattr(shown, name) for name in kept})
 
@@ -64,9 +64,9 @@ def tile(method: str, result: Answer, settings: Settings) -> MapTile:
 
 
 def given(subject: Subject, image: Image.Image) -> MapTile:
-    """What the network sees."""
+    """The picture as the network sees it."""
     visible = subject.model.visible(image)
-    caption = f"What the network sees, {visible.width} x {visible.height}"
+    caption = f"Input of the network, {visible.width} x {visible.height}"
     return MapTile(visible, caption, "The picture at the resolution of the network")
 
 
@@ -85,14 +85,14 @@ def paired(left: MapTile, right: MapTile) -> MapTile:
 
 
 def statement(settings: Settings, classes: Sequence[str], probabilities: NDArray[np.float32], target: int) -> str:
-    """What the maps explain, and how to read them, in Markdown."""
+    """The prediction that the maps explain, and the meaning of their colours, in Markdown."""
     share = f"{probabilities[target]:.0%}"
     return (
         f"{escaped(settings.network)} gives {escaped(classes[target])} a probability of {share}. Red is positive, blue "
-        "negative, white zero; what that means depends on the method:"
+        "negative, white zero; the meaning depends on the method:"
     )
 
 
 def reading(method: str) -> str:
-    """What the colours say in the map of a method, in Markdown."""
+    """The meaning of the colours in the map of a method, in Markdown."""
     return f"**{METHODS[method].label}**: {METHODS[method].reading}"

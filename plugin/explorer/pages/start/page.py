@@ -1,4 +1,4 @@
-"""The opening page: what this is, one live picture, and where to start."""
+"""The opening page: an introduction, one live picture, and the ways to the other pages."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from ...choices.settings import Settings
 
 _TEXT = (
-    "Here you see what in a picture made a neural network say what it says, by the methods of *Striving for "
-    "Simplicity* (Springenberg et al. 2015) and of what came after. Each map is computed while you look, and comes "
-    "with the link, the Python program and the files that give it again. **Start with the guided tour**, or take the "
-    "picture below to one of the pages and change the network, the picture, the class or the rule."
+    "Here you see which pixels of a picture led to a neural network's prediction, by the methods of *Striving for "
+    "Simplicity* (Springenberg et al. 2015) and by later ones. Each map is computed while you look, and comes with the "
+    "link, the Python program and the files that reproduce it. **Start with the guided tour**, or take the picture "
+    "below to one of the pages and change the network, the picture, the class or the rule."
 )
 
 
@@ -62,7 +62,7 @@ def _live(settings: "Settings") -> None:
         kept_results.subject(shown.network, device=settings.runs_on),
         offered_pictures.sample(shown.image),
     )
-    # What a link asks for that the network does not have is said by the pages; here there is always a picture.
+    # The pages report choices of a link that the network does not have; here there is always a picture.
     shown, _ = fit(shown, subject.model.classes, subject.layers, subject.channels)
     look = Look(subject, picture)
     probabilities = kept_results.probabilities(look)

@@ -12,9 +12,9 @@ from plugin import figures
 
 Array = NDArray[Any]
 
-# Of a panel between two others, and of the titles above a row, in pixels.
+# Heights in pixels: of a panel, by the number of columns, and of the titles above a row.
 _PANEL, _TITLE = {2: 250, 3: 190, 4: 150}, 44
-# Told apart without their colours, too.
+# The lines can also be told apart without their colours.
 _LINES = (("#2166ac", "solid", "circle"), ("#e69f00", "dash", "square"))
 
 
@@ -36,12 +36,12 @@ class FigureTile:
 def tiles(
     panels: Sequence[FigureTile], columns: int = 2, zoom: tuple[tuple[int, int], tuple[int, int]] | None = None
 ) -> go.Figure:
-    """Panels in rows. Maps have a scale of their own each, white at zero.
+    """Panels in rows. Each map has a scale of its own, white at zero.
 
     Args:
         panels: at least one.
         columns: panels in a row, 2 to 4.
-        zoom: the rows and the columns that are shown, from the first up to, without, the second; None shows all.
+        zoom: the shown rows and columns, each as a start and an end, which is excluded; None shows all.
     """
     rows = -(-len(panels) // columns)
     figure = make_subplots(

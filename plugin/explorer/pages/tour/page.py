@@ -45,7 +45,7 @@ def draw() -> None:
 
 @kept_results.kept(len(TOUR), lambda step: step, "Computing the figure …")
 def _found(step: str) -> Found:
-    """See `tour_steps.compute`. The figure is shared by all sessions, and nobody changes it."""
+    """See `tour_steps.compute`. All sessions share the figure, which must not be changed."""
     found = tour_steps.compute(step, kept_results.subject)
     chart_options.on_page(found.figure)
     return found

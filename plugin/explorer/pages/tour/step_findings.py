@@ -1,4 +1,4 @@
-"""What the steps of the guided tour show: each function computes a figure with the library, and says what came out."""
+"""The findings of the guided tour's steps: each function computes a figure with the library, and a sentence on it."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -43,15 +43,15 @@ _DIGITS, _SHIFTS = 400, (1.0, 2.0)
 
 @dataclass(frozen=True)
 class Found:
-    """What a step shows.
+    """The figure of a step, with its finding and its numbers.
 
     Attributes:
         figure: of plotly.
         alternative: the figure in words.
         finding: Markdown, with the numbers that came out.
         arrays: the numbers of the figure, by name.
-        maps: those of a picture that can be checked, by name, each with what it answers.
-        seconds, peak_bytes: what it took.
+        maps: those of a picture that can be checked, by name, each with its question.
+        seconds, peak_bytes: the time and the peak memory.
         device: where it was computed.
     """
 
@@ -215,7 +215,7 @@ def conservation(open_network: Open) -> Found:
     return Found(
         figure_tiles.tiles(panels),
         "; ".join(f"{n}: input {b.input:.4g}, absorbed {b.absorbed:.4g}" for n, b in books.items()),
-        "Above each map: the relevance of the pixels + what biases and stabilisers took. Each sum is the logit of "
+        "Above each map: the relevance of the pixels + that of biases and stabilisers. Each sum is the logit of "
         f"*cat*, {logit:.3f}, to {max(abs(b.output - b.input - b.absorbed) for b in books.values()):.0e}.",
         _arrays(maps),
         maps,

@@ -28,10 +28,10 @@ class TourStep:
 
     Attributes:
         title: for people.
-        text: what to look at, in Markdown.
-        find: computes the figure, with what opens a network by its name.
+        text: the explanation, in Markdown.
+        find: computes the figure, given a function that opens a network by its name.
         page: the path of the page that goes on from here.
-        settings: with which that page opens.
+        settings: the settings with which that page opens.
     """
 
     title: str
@@ -46,7 +46,7 @@ def compute(key: str, open_network: Open = offered_networks.open_network) -> Fou
 
     Args:
         key: of `STEPS`.
-        open_network: what opens a network by its name.
+        open_network: a function that opens a network by its name.
     """
     with Meter(torch.device("cpu")) as meter:
         found = STEPS[key].find(open_network)
@@ -67,7 +67,7 @@ def program(key: str) -> str:
 
 
 def npz(key: str, found: Found) -> bytes:
-    """An NPZ file with the numbers of the figure, named `array_0` and so on as `names` says, settings and versions."""
+    """An NPZ file with the figure's numbers, `array_0` and so on in the order of `names`, settings and versions."""
     arrays = {f"array_{index}": values for index, values in enumerate(found.arrays.values())}
     recorded: dict[str, Any] = {
         "step": key, "names": list(found.arrays), "seconds": found.seconds, "peak_bytes": found.peak_bytes,
@@ -87,7 +87,7 @@ STEPS: dict[str, TourStep] = {
         "Three rules for one ReLU",
         "Every method here is backpropagation with another rule at the ReLU. The **gradient** lets the signal pass "
         "where the *input* was positive, the **deconvnet** where the *signal* is, **guided backprop** where both are. "
-        "Here are nine numbers on their way up, and what each rule makes of nine others on their way down.",
+        "Here are nine numbers on their way up, and the results of each rule for nine others on their way down.",
         step_findings.relu_rules,
         "attribute",
         _BOTH,
@@ -104,7 +104,7 @@ STEPS: dict[str, TourStep] = {
     "without-a-picture": TourStep(
         "A deconvnet that sees no picture",
         "So in All-CNN-C a unit can be drawn from the weights alone. In low layers this gives clean patterns that the "
-        "unit likes; in high layers it does not: no single picture stands for what they respond to.",
+        "unit likes; in high layers it does not: no single picture stands for all that their units respond to.",
         step_findings.without_a_picture,
         "deconvnet",
         replace(_BOTH, layer=HIGH, neuron=UNITS["all-cnn-c"][1]),
@@ -120,8 +120,8 @@ STEPS: dict[str, TourStep] = {
     "conservation": TourStep(
         "Relevance that adds up",
         "Layer-wise relevance propagation changes the rule of the *linear* layers: each hands the relevance of its "
-        "output down in proportion to what its inputs contributed. Nothing is lost: the relevance of the pixels, and "
-        "what biases and stabilisers took, add up to the logit by each of these rules.",
+        "output down in proportion to the contributions of its inputs. Nothing is lost: the relevance of the pixels "
+        "and that of biases and stabilisers add up to the logit by each of these rules.",
         step_findings.conservation,
         "lrp",
         Settings(network="all-cnn-c", image="cat", target=3),
@@ -137,8 +137,8 @@ STEPS: dict[str, TourStep] = {
     ),
     "invariance": TourStep(
         "Why one picture is not enough",
-        "High units are *invariant*: they go on firing when what they see is moved. Then what they like is a whole set "
-        "of pictures, and no single one can stand for it: this is why the deconvnet without a picture fails there.",
+        "High units are *invariant*: they go on firing when the picture is moved. Then a whole set of pictures excites "
+        "them, and no single one can stand for it: this is why the deconvnet without a picture fails there.",
         step_findings.invariance,
         "invariance",
         Settings(network=DIGITS, image="digit-3"),

@@ -1,4 +1,4 @@
-"""Which pictures of a collection excite the units of a layer most, and in which order the units are shown."""
+"""The pictures of a collection that excite the units of a layer most, and the order in which the units are shown."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +24,12 @@ COUNT, PER_SHEET = 9, 24
 def survey(
     predictions: FolderPredictions, layer: str, told: Callable[[UnitSurvey], None] = lambda found: None
 ) -> UnitSurvey:
-    """Look at all pictures; a number is a row of `predictions`.
+    """Survey all pictures; the numbers of pictures are rows of `predictions`.
 
     Args:
         predictions: the network and the pictures. Broken ones are passed over.
         layer: one of the network's.
-        told: called after each batch with what was found so far.
+        told: called after each batch with the survey so far.
 
     Raises:
         ValueError: no picture can be read, or the network fails on them.
@@ -54,7 +54,7 @@ def asking(subject: Subject, layer: str) -> Iterator[None]:
 
 
 def survey_all(task: Task, predictions: FolderPredictions, layer: str) -> UnitSurvey:
-    """The same for a `jobs.Job`. What was found stays when it is stopped."""
+    """Survey all pictures, for a `jobs.Job`. A stop keeps the survey so far."""
     total = len(predictions)
 
     def told(found: UnitSurvey) -> None:
@@ -86,7 +86,7 @@ def has_classes(found: UnitSurvey) -> bool:
 
 
 def is_silent(found: UnitSurvey, unit: int) -> bool:
-    """Whether no picture excites a unit: it is zero everywhere, as after a ReLU, or there is no number."""
+    """Whether no picture excites a unit: its response is zero everywhere, as after a ReLU, or not a number."""
     value = float(found.values[unit, 0])
     return value == 0 or not np.isfinite(value)
 

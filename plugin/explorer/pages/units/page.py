@@ -1,4 +1,4 @@
-"""The Units page: the real pictures that excite each unit of a layer most, and what the unit sees of them."""
+"""The Units page: the real pictures that excite each unit of a layer most, cut to the parts that the unit sees."""
 
 import math
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def _order(settings: Settings, predictions: FolderPredictions) -> None:
 
 
 def _found(predictions: FolderPredictions, layer: str) -> UnitSurvey | None:
-    """What was found; None if it is not known yet. Only the few samples are looked at unasked."""
+    """The survey; None if there is none yet. Only the few samples are surveyed unasked."""
     name = f"unit-survey.{predictions.collection.state}.{predictions.subject.identity}.{layer}"
     forget_work(name)
     if not isinstance(predictions.collection.source, SampleSource):
@@ -109,7 +109,7 @@ def _of_samples(predictions: FolderPredictions, layer: str) -> UnitSurvey:
 
 
 def _summary(predictions: FolderPredictions, found: UnitSurvey) -> str:
-    """On how many pictures it rests, as Markdown."""
+    """The numbers of units and of pictures in the survey, as Markdown."""
     text = f"{len(found.values)} units; {found.seen} of {len(predictions)} pictures were looked at"
     return f"{text}, {int(found.class_counts.sum())} of them with a label."
 
@@ -128,13 +128,13 @@ def _unit(settings: Settings, predictions: FolderPredictions, found: UnitSurvey)
     files = crops(predictions, settings.layer, spots)
     # Another session may have cut them out: links need the files' digests.
     list(predictions.read([row for row, _ in spots if not predictions.digest(row)]))
-    st.caption("What it sees of the pictures that excite it most, and its response; a link opens its map on a picture.")
+    st.caption("The parts it sees of the pictures that excite it most, and its response; a link opens its map on one.")
     with st.container(horizontal=True, gap="small"):
         for number, (row, _), file in zip(places, spots, files, strict=True):
             with st.container(width=_WIDTH, gap="small"):
                 name = predictions.collection.records[row].id
                 if file:
-                    st.image(file, alt=f"What the unit sees of {name}")
+                    st.image(file, alt=f"The part of {name} that the unit sees")
                 at = replace(settings, explain="neuron", neuron=layer_surveys.neuron_at(found, shape, unit, number))
                 _link(at, predictions, row)
                 st.caption(f"{float(found.values[unit, number]):.3g}")
@@ -143,12 +143,12 @@ def _unit(settings: Settings, predictions: FolderPredictions, found: UnitSurvey)
     best = replace(settings, explain="neuron", neuron=layer_surveys.neuron_at(found, shape, unit))
     with st.container(horizontal=True):
         page_state.go_on("attribute", "Attribute this unit", best)
-        page_state.go_on("deconvnet", "What it looks for without a picture", best)
+        page_state.go_on("deconvnet", "Reconstruct this unit without a picture", best)
         page_state.go_on("code-space", "Maximise this unit", to_be_maximised(best))
 
 
 def _link(settings: Settings, predictions: FolderPredictions, row: int) -> None:
-    """To the unit's map on a picture, which is chosen for all pages."""
+    """A link to the unit's map on a picture; it chooses the picture for all pages."""
     last = predictions.collection.records[row].id.rpartition("/")[2]
     label = escaped(last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 1]}…")
     if chosen := open_folders.with_picture(settings, predictions, row):
@@ -158,7 +158,7 @@ def _link(settings: Settings, predictions: FolderPredictions, row: int) -> None:
 
 
 def _grid(settings: Settings, predictions: FolderPredictions, found: UnitSurvey) -> Settings:
-    """The units of the layer, each by what it sees of its best picture; a button chooses one."""
+    """The units of the layer, each by the part that it sees of its best picture; a button chooses one."""
     st.subheader("Units of the layer")
     if settings.unit_order == "selective" and not layer_surveys.has_classes(found):
         st.info("Selectivity needs pictures of two classes with labels: the units stand by their numbers.")
@@ -183,7 +183,7 @@ def _cells(settings: Settings, predictions: FolderPredictions, found: UnitSurvey
         for unit in units:
             with st.container(width=_WIDTH, gap="small"):
                 if file := files.get(unit):
-                    st.image(file, alt=f"What unit {unit} sees of the picture that excites it most")
+                    st.image(file, alt=f"The part that unit {unit} sees of its best picture")
                 neuron = layer_surveys.neuron_at(found, shape, unit)
                 st.button(
                     f"Unit {unit}", key=key(f"unit.{unit}"), on_click=_choose, args=(neuron,),
@@ -206,7 +206,7 @@ def _preferred(predictions: FolderPredictions, found: UnitSurvey, unit: int, cou
 
 
 def _called(layer: str, shape: tuple[int, ...], unit: int) -> str:
-    """A unit for people: its axis and number, without a position."""
+    """A unit in words, for people: its axis and number, without a position."""
     return place(layer, (shape[unit_axis(shape)],), (unit,)).replace("unit", axes(shape)[unit_axis(shape)])
 
 

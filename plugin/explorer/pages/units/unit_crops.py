@@ -1,4 +1,4 @@
-"""The parts of pictures that units see, cut out of what the network sees."""
+"""The parts of pictures that units see, cut out of the pictures as the network sees them."""
 
 import threading
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ class FieldsOfLayer:
 
 
 def spot(found: UnitSurvey, unit: int, place: int = 0) -> Spot:
-    """Where a unit responds to one of its pictures."""
+    """The spot at which a unit responds to one of its pictures."""
     return int(found.pictures[unit, place]), tuple(found.positions[unit, place].tolist())
 
 
@@ -88,10 +88,10 @@ def _fields(subject: Subject, layer: str) -> FieldsOfLayer:
 @kept_results.kept(
     64,
     lambda predictions, layer, spots: (predictions.collection.state, predictions.subject.identity, layer, spots),
-    "Cutting out what the units see …",
+    "Cutting out the parts that the units see …",
 )
 def crops(predictions: FolderPredictions, layer: str, spots: tuple[Spot, ...]) -> list[bytes | None]:
-    """What is seen from each spot, as an image file; None where the picture cannot be read any more.
+    """The part of the picture that each spot sees, as an image file; None if the picture cannot be read any more.
 
     Raises:
         ValueError: see `FieldsOfLayer.of`.
