@@ -106,7 +106,7 @@ def _remarks(settings: Settings, unmoved: Sequence[str], top: int) -> None:
     """Remarks on effects that the maps do not show; a contrast changes nothing for the methods `unmoved`."""
     if unmoved:
         labels = " and ".join(METHODS[name].label for name in unmoved)
-        st.info(f"{labels}: subtracting a class changes nothing here: its negative signal stops at the first ReLU.")
+        st.info(f"{labels}: subtracting a class changes nothing here; its negative signal stops at the first ReLU.")
     if settings.explain == "class" and settings.contrast == (top if settings.target is None else settings.target):
         st.info("Both classes are the same, and their difference is zero: the class alone is explained.")
     if not settings.methods:

@@ -75,7 +75,7 @@ class RunPlan:
 
 
 def real_sets(settings: Settings, subject: Subject) -> tuple[str, ...]:
-    """The sets of real images on this machine at whose value runs can end; for a class, those labelled with it."""
+    """The sets of real images on this machine at whose value runs can end; for a class, only labelled ones."""
     if max(subject.input_shape[1:]) > _SMALL_SIDE:
         return ()
     of_class = settings.explain == "class" and _contrast(settings) is None
@@ -164,5 +164,5 @@ def described(plan: RunPlan, subject: Subject) -> str:
     shape = subject.layers[plan.layer]
     index = plan.target if isinstance(plan.target, tuple) else (plan.target,)
     if plan.picture:
-        return f"channels of the picture in {plan.layer} at row {index[1]}, column {index[2]}"
+        return f"direction of the picture in {plan.layer} at row {index[1]}, column {index[2]}"
     return place(plan.layer, shape, index) + (" (mean over its positions)" if len(index) < len(shape) else "")

@@ -49,7 +49,7 @@ def _of_data(outcome: Outcome) -> str:
 
 
 def silence(outcome: Outcome) -> str:
-    """Sentences on runs that began where the unit was silent, and on their help; empty if it answered everywhere."""
+    """Sentences on runs that began where the unit was silent, and on the remedy; empty if it answered everywhere."""
     result = outcome.result
     count, silent, looked = len(result), int((result.opened > 0).sum()), int(result.tried.max())
     notes = []

@@ -18,7 +18,7 @@ from ...maps.questions import Look, Question, question_of
 
 
 def with_b(settings: Settings, probabilities: NDArray[np.float32]) -> Settings:
-    """The settings; if B has no choice, or one that does not fit, with a choice for B that differs from A.
+    """The settings, with a choice for B that differs from A if B has none or an unfit one.
 
     Args:
         settings: of the page, valid for A.

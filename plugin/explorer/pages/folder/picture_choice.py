@@ -18,7 +18,7 @@ MOST_CLASSES = 24
 def chosen_rows(settings: Settings, findings: KnownPictures) -> NDArray[np.int64]:
     """The rows that the settings choose, in their order.
 
-    Pictures without a prediction are left out if the settings ask for predictions.
+    Pictures without a prediction are left out if the settings ask about predictions.
     """
     rows = np.ones(len(findings.labels), np.bool_)
     if settings.correctness == "wrong":

@@ -54,7 +54,7 @@ class FigureQuestion:
         data: a key of `image_sets.LABELS`.
         count: the number of images.
         layer, channel: of the chosen unit, which lies in the middle of the picture.
-        generator: the generator whose codes are maximised; empty for pixels, and for A.
+        generator: the generator in whose codes units are maximised; empty for pixels, and for A.
         runs, steps: of the maximisation.
         seed: decides directions, fresh weights and runs.
     """

@@ -34,7 +34,7 @@ class MapTile:
 
 
 def live(settings: Settings) -> Settings:
-    """The settings of the live picture: from the pages' state, a bundled network and a sample, to be there at once.
+    """The settings of the live picture: those of the pages for a bundled network and a sample, else the defaults.
 
     Other networks may have to be downloaded, and uploads are shown by the pages that ask for them.
     """
