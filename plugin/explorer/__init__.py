@@ -1,10 +1,10 @@
 """The explorer in the browser: `streamlit run streamlit_app.py`, or `python -m plugin explore`.
 
-`app.PAGES` lists the pages. Its rooms from low to high; each imports from those above it in this list only:
+`app.PAGES` lists the pages. The subpackages from low to high; each imports only from those above it in this list:
 
-    server      jobs, downloads, time and memory, texts of strangers
+    server      jobs, downloads, time and memory, untrusted texts
     inputs      networks, checkpoints, pictures, sets of images
-    choices     methods and rules by name; the settings of a page, and how a link says them
+    choices     methods and rules by name; the settings of a page, and their form in a link
     maps        questions, answers, figures, files, programs
     widgets     the parts that pages share on the screen
     pages       a folder each, which could be deleted
@@ -28,7 +28,7 @@ require_own("gan")  # a folder `gan` beside the user's script would be found fir
 
 
 def __getattr__(name: str) -> Any:
-    """What notebooks use, imported at its first use: the server begins to answer before PyTorch is imported."""
+    """The names for notebooks, imported at first use: the server begins to answer before PyTorch is imported."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .serving import notebooks

@@ -6,7 +6,7 @@ from . import serving
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve the explorer; what it does not know is an option of `streamlit run`. Returns the exit code."""
+    """Serve the explorer; unknown options are passed to `streamlit run`. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m plugin.explorer", description=__doc__)
     serving.add_arguments(parser)
     return serving.run(*parser.parse_known_args(arguments))

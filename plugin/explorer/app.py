@@ -14,7 +14,7 @@ from .widgets.navigation import Page
 _DRAWN = ("view", "percentile")
 _UNIT = ("explain", "target", "contrast", "layer", "neuron")
 PAGES: tuple[Page, ...] = (
-    Page("", "Start", "what this is, a live picture, and the way to every page", "start", ("device", "target")),
+    Page("", "Start", "an introduction, a live picture, and the way to every page", "start", ("device", "target")),
     Page("tour", "Tour", "the argument of the paper, step by step, with live figures", "tour", ("step",)),
     Page(
         "attribute",
@@ -46,14 +46,14 @@ PAGES: tuple[Page, ...] = (
     Page(
         "deconvnet",
         "Deconvnet",
-        "what one unit looks for, without a picture and with one, with pooling and without",
+        "the pattern that one unit looks for, without a picture and with one, with pooling and without",
         "deconvnet",
         ("device", *_DRAWN, "layer", "neuron", "unpooling", "frame"),
     ),
     Page(
         "units",
         "Units",
-        "the real pictures that excite each unit of a layer most, and what it sees of them",
+        "the real pictures that excite each unit of a layer most, and the part that it sees of each",
         "units",
         ("device", "pictures", "folder", "folder_name", "layer", "neuron", "unit_order", "selective_for", "unit_sheet"),
     ),
@@ -84,7 +84,7 @@ PAGES: tuple[Page, ...] = (
     Page(
         "invariance",
         "Invariance",
-        "what invariant representation means, in three figures",
+        "the meaning of invariant representation, in three figures",
         "invariance",
         ("data", "count", "layer", "neuron", "generator", "runs", "seed", "ascent"),
     ),

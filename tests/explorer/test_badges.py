@@ -114,7 +114,7 @@ def test_of_a_neuron_without_picture_and_of_zeros_says_what_is_missing():
     assert found.other_class is None
     assert found.removal.deletion[0, 0] == pytest.approx(answers.responses(DIGITS, DIGIT.image, layer)[neuron])
     assert badges.short_text(found).endswith("not checked: weights, class")
-    assert "what comes after a neuron" in badges.sentences(found)[-1]
+    assert "the layers after a neuron" in badges.sentences(found)[-1]
     alone = badge("no-image", look(), target=None, layer=layer, neuron=neuron, unpooling="center")
     assert badges.short_text(alone).startswith("Not checked: a reconstruction without a picture")
     assert "zeros" in badges.short_text(badge("gradient", look(), 0.0))

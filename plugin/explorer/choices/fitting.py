@@ -1,4 +1,4 @@
-"""Settings that follow what is chosen: made valid for a network, and for the page that they are taken to."""
+"""Settings that follow a choice: made valid for a network, and for the page that a link leads to."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -35,7 +35,7 @@ def follow(settings: Settings, before: Settings, same_classes: bool, left: Setti
         settings: after the change.
         before: before it.
         same_classes: whether class indices mean the same for both networks.
-        left: how the chosen network was left when it was shown last: its weights and its class come back.
+        left: the settings of the chosen network when it was shown last: its weights and its class come back.
     """
     if settings.network != before.network:
         left = left or Settings()
@@ -69,7 +69,7 @@ def with_weights(settings: Settings, other: Settings) -> Settings:
 
 
 def _kind_of_run(settings: Settings) -> tuple[str, str, bool]:
-    """On what it depends where runs of a maximisation can end."""
+    """The settings that decide which ends the runs of a maximisation can have."""
     return settings.generator, settings.explain, settings.contrast is None
 
 
@@ -119,7 +119,7 @@ def with_suitable_picture(settings: Settings, left: Settings | None = None) -> S
 
     Args:
         settings: of the network.
-        left: how the network was left when it was shown last: its picture comes back.
+        left: the settings of the network when it was shown last: its picture comes back.
     """
     if settings.image == UPLOAD or _is_digit(settings.image) == (settings.network == DIGITS):
         return settings
@@ -133,8 +133,7 @@ def _is_digit(image: str) -> bool:
 
 
 def generator_of(settings: Settings) -> str:
-    """What draws the images that are maximised: the chosen generator or space if it suits the network, else the first
-    that does."""
+    """The generator or space of the maximisation: the chosen one if it suits the network, else the first that does."""
     suitable = {**generators_for(settings.network), **SPACES}
     return settings.generator if settings.generator in suitable else next(iter(suitable))
 
@@ -146,7 +145,7 @@ def alone_with(settings: Settings, network: str) -> Settings:
 
 
 def to_be_maximised(settings: Settings, target: int | None = None) -> Settings:
-    """The settings with which pages lead to Code space: their class or unit, drawn by what suits their network."""
+    """The settings with which pages lead to Code space: their class or unit, and a generator for their network."""
     return replace(settings, generator=generator_of(settings), target=settings.target if target is None else target)
 
 

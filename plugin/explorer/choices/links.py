@@ -1,4 +1,4 @@
-"""How values stand in a link. A link is input from a stranger: every text is checked before it becomes a value."""
+"""The form of values in a link. A link is untrusted input: every text is checked before it becomes a value."""
 
 import math
 import re
@@ -22,7 +22,7 @@ class Form:
     """Values of one kind in a link.
 
     Attributes:
-        read: from a text to a value. Its `ValueError` says what is wrong with the text, as the end of a sentence.
+        read: from a text to a value. Its `ValueError` names the fault of the text, as the end of a sentence.
         write: from a value to a text.
     """
 
@@ -57,7 +57,7 @@ def network(choices: Collection[str]) -> Form:
 
 
 def matching(pattern: str, kind: str) -> Form:
-    """A text that the pattern matches, which people call a `kind`."""
+    """A text that the pattern matches; `kind` names it in the error, such as "the name of a file"."""
 
     def read(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -88,7 +88,7 @@ def _device(text: str) -> str:
     return "" if text == str(devices.choose_device()) else text
 
 
-# One of the devices of this machine; empty stands for the best.
+# A device of this machine; empty stands for the best.
 DEVICE = Form(_device)
 
 

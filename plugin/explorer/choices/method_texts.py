@@ -1,4 +1,4 @@
-"""The methods in words: what each computes, when to take it and when not, and where it was published."""
+"""The methods in words: the formula, the use, the limits and the paper of each."""
 
 from plugin.attr.method_guides import PAPERS
 

@@ -18,7 +18,7 @@ __all__ = [
     "lrp_key",
 ]
 
-# Where max-pooling hands its signal when no switch tells.
+# The places to which max-pooling passes its signal without switches.
 UNPOOLING_LABELS = {name: {"center": "centre"}.get(name, name) for name in SWITCH_FREE}
 
 WITHOUT_SWITCHES = {
@@ -43,5 +43,5 @@ METHODS: dict[str, Method] = (
 # The first to try, one of each kind; lists begin with them.
 FIRST = ("gradient", "guided-backprop", "guided-grad-cam", "deconvnet", "lrp-epsilon", "lrp-epsilon-plus-flat")
 OF_PICTURES = (*FIRST, *(key for key in METHODS if key not in (*FIRST, NO_IMAGE)))
-# Those that `plugin.datasets` makes maps with.
+# The methods with which `plugin.datasets` computes maps.
 OF_DATA_SETS = tuple(_SHARED)

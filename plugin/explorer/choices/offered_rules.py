@@ -18,18 +18,19 @@ def _rule(name: str, **keywords: float) -> PythonCall:
     return PythonCall("plugin.rules", name, keywords=keywords)
 
 
-# Those of `plugin.rules.lrp.RULES`, as links and the table name them. The bounds of "box" are those of the network's
-# input, see `layer_rules`.
+# The rules of `plugin.rules.lrp.RULES`, as links and the table name them. The bounds of "box" are those of the
+# network's input, see `layer_rules`.
 RULES: dict[str, PythonCall] = {name: _rule(rule.func.__name__, **rule.keywords) for name, rule in _SHARED.items()}
 
 # The rule that has each of the numbers that can be chosen.
 _WITH_NUMBERS = {"epsilon": "epsilon", "gamma": "gamma", "alpha": "alpha2-beta1"}
-# Those numbers, as presets and rules have them where nothing else is chosen.
+# The default values of these numbers, in presets and rules.
 NUMBERS: dict[str, float] = {name: RULES[rule].keywords[name] for name, rule in _WITH_NUMBERS.items()}
 
 
 def numbers_of(preset: str, chosen: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Which of `NUMBERS` a preset has, or one of the rules that replace its own; `chosen` as for `rules_for`."""
+    """The names in `NUMBERS` that a preset has, or one of the rules that replace its own; `chosen` as for
+    `rules_for`."""
     of_preset, of_layers = inspect.signature(PRESETS[preset]).parameters, {rule for _, rule in chosen}
     return tuple(name for name, rule in _WITH_NUMBERS.items() if name in of_preset or rule in of_layers)
 
@@ -64,13 +65,13 @@ def rules_for(
 
     Args:
         preset: a key of `plugin.rules.presets.PRESETS`.
-        preprocessing: of the network: the preset with the z^B rule needs the range of the input.
+        preprocessing: the network's: the preset with the z^B rule needs the range of the input.
         chosen: pairs of a layer's name and a key of `RULES` that replace the preset's rule there.
-        prefix: what stands before the layers' names in the module that is explained.
+        prefix: the prefix of the layers' names in the module that is explained.
         numbers: other ones than those of `NUMBERS`, for the preset and for the chosen rules.
 
     Returns:
-        The preset's name where that says everything, else a call that gives a composite.
+        The preset's name where it is sufficient, else a call that returns a composite.
     """
     numbers = numbers or {}
     own = numbers_of(preset, ())
@@ -93,7 +94,7 @@ def overridden(base: Composite, chosen: Mapping[str, Rule]) -> Composite:
     """A composite with other rules for some layers.
 
     Args:
-        base: what holds for all other layers.
+        base: the composite for all other layers.
         chosen: rules by layer name; they win over everything in `base`, also over its first and last rule.
     """
     # `first` and `last` of a composite go before its entries: as entries, they come after the chosen ones.

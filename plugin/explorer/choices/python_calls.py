@@ -12,7 +12,7 @@ class PythonCall:
 
     Attributes:
         module: where the function or class is imported from.
-        name: of it.
+        name: its name.
         arguments: positional ones: values, calls, or mappings to calls.
         keywords: the others.
     """
@@ -42,7 +42,7 @@ class PythonCall:
 
 
 def evaluate(value: Any) -> Any:
-    """What a call returns, also inside a mapping; other values as they are."""
+    """The value that a call returns, also inside a mapping; other values as they are."""
     if isinstance(value, Mapping):
         return {key: evaluate(item) for key, item in value.items()}
     return value() if isinstance(value, PythonCall) else value

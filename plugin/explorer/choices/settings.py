@@ -1,6 +1,6 @@
-"""What a page shows, as one frozen value, and its way to the URL and back. `Settings` declares each setting once.
+"""The state of a page as one frozen value, and its form in the URL. `Settings` declares each setting once.
 
-What cannot be used in a link falls back to the default, with one sentence that says so.
+A value of a link that cannot be used is replaced by the default, with one sentence on it.
 """
 
 from collections.abc import Collection, Mapping
@@ -36,8 +36,8 @@ VIEWS = {
     "blue": "Blue channel",
 }
 SCALES = {"own": "Own", "shared": "Shared"}
-FRAMES = {"unit": "What the unit sees", "whole": "Whole picture"}
-# Pictures that are looked at together, which of them are shown, and in which order.
+FRAMES = {"unit": "Part the unit sees", "whole": "Whole picture"}
+# Collections of pictures, the filters of the pictures that are shown, and their orders.
 SAMPLES, FOLDER = "samples", "folder"
 COLLECTIONS = {SAMPLES: "Samples", FOLDER: "Folder", UPLOAD: "Uploads", **IMAGE_SETS}
 CORRECTNESS = {"all": "All", "wrong": "Wrong only"}
@@ -45,7 +45,7 @@ ORDERS = {"name": "Name", "least": "Least confident first", "most": "Most confid
 UNIT_ORDERS = {"number": "Number", "response": "Strongest response", "selective": "Selectivity for a class"}
 DRAWN_BY = {**GENERATORS, **SPACES}
 SPANS = {"position": "Itself", "channel": "Mean of its channel", "direction": "All channels, as in the picture"}
-UNTIL = {"probability": "a probability", "data": "what real images reach", "steps": "the last step"}
+UNTIL = {"probability": "a probability", "data": "the level of real images", "steps": "the last step"}
 PRIORS = ("shell", "gaussian", "box", "ppgn")
 MOST_RUNS, MOST_STEPS = 64, 500
 LEAST_IMAGES, MOST_IMAGES = 50, 2000
@@ -59,30 +59,29 @@ TOUR = (
 _FILE = links.matching(FILE_NAME, "the name of a file")
 _FOLDER = links.matching(FOLDER_NAME, "the name of a folder")
 _RESULTS = links.matching(r"[a-z0-9-]{1,80}", "the name of results")
-# Of pixels from 0 to 1. Networks that were trained on values up to 255 have small deviations.
+# For pixels from 0 to 1. Networks that were trained on values up to 255 have small deviations.
 MEAN, STD = links.numbers(3, 0, 1), links.numbers(3, 0.001, 10)
 MOST_PIXELS = 1024
-# Of the numbers of LRP's rules, the least and the largest.
+# The least and the largest values of the numbers of LRP's rules.
 BOUNDS = {"epsilon": (0.0, 1000.0), "gamma": (0.0, 1000.0), "alpha": (1.0, 100.0)}
 # The weights of the user's own, and how they are used.
 OWN_WEIGHTS = (
     "checkpoint", "checkpoint_name", "class_names", "class_names_name", "resize", "crop", "mean", "std",
 )  # fmt: skip
-# What B of a comparison has of its own, with its label.
+# The kinds of settings that B of a comparison can have of its own, with their labels.
 DIFFERENCES = {"method": "Method", "target": "Class", "network": "Network or weights", "image": "Picture"}
-# The settings that belong to it; that of the same name always has a value.
+# The settings of each kind; the one of the same name always has a value.
 OWN_OF_B = {
     "method": ("method",),
     "target": ("target",),
     "network": ("network", *OWN_WEIGHTS),
     "image": ("image", "picture", "picture_name"),
 }
-# Stands before the names of B's settings, in links and in the keys of widgets.
+# The prefix of the names of B's settings, in links and in the keys of widgets.
 B = "b."
-# Which network and which picture are looked at: every page has them, also where it shows something else.
+# The network and the picture: every page has them, also where it shows something else.
 INPUTS = ("network", *OWN_WEIGHTS, "image", "picture", "picture_name", "drawing")
-# Which units and which pictures of a collection are shown, and in which order: the pages of a grid are those of the
-# choice.
+# The choice and the order of units, and of pictures of a collection: a new choice begins at the first page of the grid.
 CHOICE_OF_UNITS = ("layer", "unit_order", "selective_for")
 CHOICE_OF_PICTURES = ("pictures", "folder", "correctness", "labelled", "predicted", "confidence", "order")
 
@@ -92,36 +91,36 @@ def setting(default: Any, form: Form | None, explanation: str) -> Any:
 
     Args:
         default: its value in an empty link.
-        form: how it stands in a link; None is one of the names that `from_query` is told.
-        explanation: what it is; becomes part of the class's text.
+        form: its form in a link; None is one of the names that `from_query` gets.
+        explanation: its meaning; becomes part of the class's docstring.
     """
     return field(default=default, metadata={"form": form, "explanation": explanation})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The state of the pages: what they share, and what each has of its own."""
+    """The state of the pages: the settings that they share, and those of each page."""
 
     network: str = setting("all-cnn-c", None, "a name of `offered_networks.choices`")
     checkpoint: str = setting(
         "", links.DIGEST, "the start of the SHA-256 of the file with its weights; empty if it has its own"
     )
-    checkpoint_name: str = setting("", _FILE, "what that file is called")
+    checkpoint_name: str = setting("", _FILE, "the name of that file")
     class_names: str = setting("", links.DIGEST, "the start of the SHA-256 of a file with the names of its classes")
-    class_names_name: str = setting("", _FILE, "what that file is called")
+    class_names_name: str = setting("", _FILE, "the name of that file")
     resize: int = setting(
-        0, links.whole_number(MOST_PIXELS, 1), "to which its pictures' shorter side is scaled; 0 is the network's own"
+        0, links.whole_number(MOST_PIXELS, 1), "the length of its pictures' shorter side; 0 is the network's own"
     )
     crop: int = setting(
         0, links.whole_number(MOST_PIXELS, 1), "the side of the central square that it sees; 0 as above"
     )
-    mean: tuple[float, ...] = setting((), MEAN, "of red, green and blue in its training; empty is the network's own")
+    mean: tuple[float, ...] = setting((), MEAN, "the means of red, green and blue; empty is the network's own")
     std: tuple[float, ...] = setting((), STD, "their standard deviations")
     image: str = setting("cat", None, "the name of a sample, `UPLOAD` or `DRAWING`")
-    picture: str = setting("", links.DIGEST, "the start of an upload's SHA-256: a link says which file it needs")
-    picture_name: str = setting("", _FILE, "what the upload is called")
+    picture: str = setting("", links.DIGEST, "the start of an upload's SHA-256, by which a link names its file")
+    picture_name: str = setting("", _FILE, "the name of the upload")
     drawing: str = setting("", links.DRAWING, "a drawing, as `drawn_digit.encode` writes it; empty for a blank sheet")
-    device: str = setting("", links.DEVICE, "where it is computed; empty is the best device of this machine")
+    device: str = setting("", links.DEVICE, "the device that computes; empty is the best one of this machine")
     methods: tuple[str, ...] = setting(
         ("gradient", "deconvnet", "guided-backprop"),
         links.some_of(OF_PICTURES, "method"),
@@ -137,32 +136,32 @@ class Settings:
         (), links.NEURON, "index into the layer's output without its batch dimension; empty is the most active one"
     )
     view: str = setting("sum", links.one_of(VIEWS), "how the channels of a map become a picture")
-    percentile: float = setting(99.0, links.number(50, 100), "of the magnitudes at which the colours end")
-    opacity: float = setting(1.0, links.number(0, 1), "of the maps over the picture")
-    scale: str = setting("own", links.one_of(SCALES), "of colours: one for each map, or one for all")
+    percentile: float = setting(99.0, links.number(50, 100), "the percentile at which the colours end")
+    opacity: float = setting(1.0, links.number(0, 1), "the opacity of the maps over the picture")
+    scale: str = setting("own", links.one_of(SCALES), "the colour scale: one for each map, or one for all")
     randomise: int = setting(
-        0, links.whole_number(MOST_RANDOM_LAYERS), "how many of the last layers are made random to check the maps"
+        0, links.whole_number(MOST_RANDOM_LAYERS), "the number of last layers that are made random to check the maps"
     )
     unpooling: str = setting(
         "center", links.one_of(SWITCH_FREE), "where max-pooling hands the signal of a reconstruction without a picture"
     )
-    frame: str = setting("unit", links.one_of(FRAMES), "how much of a reconstruction is shown")
-    preset: str = setting("epsilon_plus_flat", links.one_of(PRESETS), "of the rules of LRP on its own page")
+    frame: str = setting("unit", links.one_of(FRAMES), "the part of a reconstruction that is shown")
+    preset: str = setting("epsilon_plus_flat", links.one_of(PRESETS), "the preset of LRP's rules on its own page")
     rules: tuple[tuple[str, str], ...] = setting(
         (), links.by_layer(RULES, "rule"), "pairs of a layer and a key of `RULES` that replace the preset's rule there"
     )
     epsilon: float = setting(
-        NUMBERS["epsilon"], links.exact_number(*BOUNDS["epsilon"]), "of the rule epsilon there, added to denominators"
+        NUMBERS["epsilon"], links.exact_number(*BOUNDS["epsilon"]), "added to denominators by the rule epsilon there"
     )
     gamma: float = setting(
-        NUMBERS["gamma"], links.exact_number(*BOUNDS["gamma"]), "of the rule gamma there, the favour of positive parts"
+        NUMBERS["gamma"], links.exact_number(*BOUNDS["gamma"]), "the favour of positive parts by the rule gamma there"
     )
     alpha: float = setting(
-        NUMBERS["alpha"], links.exact_number(*BOUNDS["alpha"]), "of the rule alpha-beta there; beta is alpha - 1"
+        NUMBERS["alpha"], links.exact_number(*BOUNDS["alpha"]), "the factor of positive parts there; beta is alpha - 1"
     )
     method: str = setting("gradient", links.one_of(OF_PICTURES), "a key of `METHODS`, where one method is shown")
     differs: str = setting(
-        "method", links.one_of(DIFFERENCES), "what B of a comparison has of its own; the rest is A's"
+        "method", links.one_of(DIFFERENCES), "the kind of B's own settings in a comparison; the rest is A's"
     )
     b: tuple[tuple[str, Any], ...] = setting(
         (), None, "all settings of `OWN_OF_B[differs]` with their values; empty leaves the choice to the page"
@@ -171,47 +170,47 @@ class Settings:
     results_beside: str = setting("", _RESULTS, "a second machine, whose results are shown beside; empty: none")
     measured: str = setting("vgg16", links.one_of(MEASURED), "the network whose results are shown")
     batch: int = setting(1, links.whole_number(), "images per call there")
-    generator: str = setting("dcgan-mnist", links.one_of(DRAWN_BY), "what draws the images that are maximised")
+    generator: str = setting("dcgan-mnist", links.one_of(DRAWN_BY), "the generator or space of the maximised images")
     span: str = setting(
-        "position", links.one_of(SPANS), "of a neuron that is maximised: itself, its channel, or a direction of all"
+        "position", links.one_of(SPANS), "the maximised units: a neuron, its channel, or a direction of all"
     )
-    prior: str = setting("shell", links.one_of(PRIORS), "of the codes")
-    runs: int = setting(16, links.whole_number(MOST_RUNS, 1), "of the maximisation")
-    seed: int = setting(0, links.whole_number(), "of the first run; the next runs have the next numbers")
-    steps: int = setting(200, links.whole_number(MOST_STEPS, 1), "that a run takes at most")
+    prior: str = setting("shell", links.one_of(PRIORS), "the prior of the codes")
+    runs: int = setting(16, links.whole_number(MOST_RUNS, 1), "the number of runs of the maximisation")
+    seed: int = setting(0, links.whole_number(), "the seed of the first run; the next runs have the next numbers")
+    steps: int = setting(200, links.whole_number(MOST_STEPS, 1), "the most steps of a run")
     until: str = setting(
-        "", links.one_of(UNTIL), "where a run ends; empty: what suits that which draws the images, and the unit"
+        "", links.one_of(UNTIL), "the end of a run; empty: the one that suits the generator and the unit"
     )
     stop_at: float = setting(0.99, links.number(0.01, 1), "the probability of a class at which a run ends")
     data: str = setting(
         "", links.one_of(IMAGE_SETS), "real images to measure and compare with; empty: those that suit the network"
     )
-    count: int = setting(300, links.whole_number(MOST_IMAGES, LEAST_IMAGES), "how many of them")
+    count: int = setting(300, links.whole_number(MOST_IMAGES, LEAST_IMAGES), "the number of these images")
     ascent: int = setting(60, links.whole_number(MOST_STEPS, 1), "the steps of each run there")
-    pictures: str = setting(SAMPLES, links.one_of(COLLECTIONS), "which pictures are looked at together")
+    pictures: str = setting(SAMPLES, links.one_of(COLLECTIONS), "the collection of pictures")
     folder: str = setting("", links.DIGEST, "the start of the SHA-256 of a folder's list of names and sizes")
-    folder_name: str = setting("", _FOLDER, "what that folder is called, without the folders that it lies in")
+    folder_name: str = setting("", _FOLDER, "the name of that folder, without the folders that it lies in")
     correctness: str = setting("all", links.one_of(CORRECTNESS), "all pictures, or those whose prediction is wrong")
     labelled: int | None = setting(None, links.whole_number(), "the class of which pictures are shown, by their label")
     predicted: int | None = setting(None, links.whole_number(), "the same by their prediction")
     confidence: tuple[float, float] = setting(
         (0.0, 1.0), links.interval(0, 1), "the least and the largest probability of predictions that are shown"
     )
-    order: str = setting("name", links.one_of(ORDERS), "of the pictures")
+    order: str = setting("name", links.one_of(ORDERS), "the order of the pictures")
     sheet: int = setting(1, links.whole_number(least=1), "the page of the grid of pictures, from 1 on")
-    unit_order: str = setting("number", links.one_of(UNIT_ORDERS), "of the units of a layer")
+    unit_order: str = setting("number", links.one_of(UNIT_ORDERS), "the order of the units of a layer")
     selective_for: int | None = setting(
-        None, links.whole_number(), "the class by which units are sorted; None takes for each that which it prefers"
+        None, links.whole_number(), "the class by which units are sorted; None takes the preferred class of each unit"
     )
     unit_sheet: int = setting(1, links.whole_number(least=1), "the page of the grid of units, from 1 on")
     whole: str = setting("guided-backprop", links.one_of(OF_DATA_SETS), "the method for the maps of a whole folder")
-    step: str = setting(TOUR[0], links.one_of(TOUR), "of the guided tour")
+    step: str = setting(TOUR[0], links.one_of(TOUR), "the step of the guided tour")
 
     def to_query(self, page: Collection[str] | None = None) -> dict[str, str]:
         """The query parameters of a link to this state. Defaults are left out, so that links stay short.
 
         Args:
-            page: the settings that the page has, of which those are written that it uses now; None is all settings.
+            page: the page's settings; only those that it uses now are written. None writes all settings.
         """
         names = None if page is None else self.used(page)
         written = {
@@ -231,16 +230,16 @@ class Settings:
 
     @property
     def beside(self) -> "Settings":
-        """The settings of B: those of A, but for what it has of its own."""
+        """The settings of B: those of A, except for B's own."""
         return replace(self, b=(), **dict(self.b))
 
     @property
     def runs_on(self) -> str:
-        """The name of the device where it is computed."""
+        """The name of the device that computes."""
         return self.device or str(choose_device())
 
     def used(self, page: Collection[str]) -> set[str]:
-        """Of the settings that a page has, those on which it depends now: without a drawing, there is none to name."""
+        """The settings of a page on which it depends now: without a drawing, for example, there is none to name."""
         unused = {"picture", "picture_name"} if self.image != UPLOAD else set()
         if self.image != DRAWING:
             unused.add("drawing")
@@ -267,7 +266,7 @@ class Settings:
 
     @property
     def needs_layer(self) -> bool:
-        """Whether anything that is shown looks at a layer."""
+        """Whether any of the maps needs a layer."""
         return self.explain == "neuron" or any(METHODS[key].needs_layer for key in self.methods)
 
 
@@ -281,7 +280,7 @@ Settings.__doc__ = "\n".join([
 def from_query(
     query: Mapping[str, str], networks: Collection[str], images: Collection[str]
 ) -> tuple[Settings, list[str]]:
-    """Read a link. Parameters that no page knows are passed over.
+    """Read a link. Unknown parameters are ignored.
 
     Args:
         query: the parameters, each once.
@@ -315,7 +314,7 @@ def from_query(
 
 
 def _form(declared: Field[Any], names: Collection[str]) -> Form:
-    """How a setting stands in a link; `names` are those of a setting that is declared without."""
+    """The form of a setting in a link; `names` are the accepted values of a setting that is declared without a form."""
     form: Form | None = declared.metadata["form"]
     if form is not None:
         return form

@@ -1,1 +1,1 @@
-"""What maps are made of: networks with their weights, pictures, and sets of images."""
+"""The inputs of maps: networks with their weights, pictures, and sets of images."""

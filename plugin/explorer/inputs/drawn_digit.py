@@ -1,4 +1,4 @@
-"""A digit drawn by hand: 28 x 28 pixels that are ink or not, on their way to a picture, a link and a table of cells.
+"""A digit drawn by hand: 28 x 28 pixels that are ink or not, converted to a picture, a link and a table of cells.
 
 White ink on black, as in MNIST. A link holds one bit per pixel, so that it shows the drawing again by itself.
 """
@@ -62,7 +62,7 @@ def picture(text: str) -> Image.Image:
 
 
 def with_stroke(ink: Ink, columns: Sequence[float], rows: Sequence[float]) -> Ink:
-    """The drawing with a stroke of the pen through these points, in pixels; what leaves the sheet is lost."""
+    """The drawing with a stroke of the pen through these points, in pixels; parts outside of the sheet are lost."""
     sheet = Image.new("L", (SIDE * _FINER, SIDE * _FINER))
     draw = ImageDraw.Draw(sheet)
     points = [((x + 0.5) * _FINER, (y + 0.5) * _FINER) for x, y in zip(columns, rows, strict=True)]

@@ -1,4 +1,4 @@
-"""What a network says of the pictures of a collection, as far as it was asked: filled by pages and jobs together."""
+"""Predictions of a network for the pictures of a collection, filled step by step by pages and jobs together."""
 
 import io
 import threading
@@ -36,13 +36,13 @@ Pixels: TypeAlias = Mapping[int, NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """What is known of the pictures at one moment, a row each.
+    """The labels and predictions of the pictures at one moment, a row each.
 
     Attributes:
         labels: `(N,)`, the class of each; -1 where it is not known.
         predicted: `(N,)`, the most probable class; -1 where the network was not asked, or has no answer.
         confidence: `(N,)`, its probability; NaN where there is none.
-        broken: why a picture cannot be read or has no answer, by its row.
+        broken: by row, the reason why a picture cannot be read or has no answer.
     """
 
     labels: NDArray[np.int64]
@@ -52,29 +52,29 @@ class KnownPictures:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which pictures have a prediction, `(N,)`."""
+        """Whether each picture has a prediction, `(N,)`."""
         return self.predicted >= 0
 
     @property
     def judged(self) -> NDArray[np.bool_]:
-        """Which have a prediction and a label, `(N,)`."""
+        """Whether each has a prediction and a label, `(N,)`."""
         return self.known & (self.labels >= 0)
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
-        """Which have a prediction that is not their label, `(N,)`."""
+        """Whether each has a prediction that is not its label, `(N,)`."""
         return self.judged & np.not_equal(self.predicted, self.labels)
 
 
 class FolderPredictions:
-    """What a network says of the pictures of a collection. Threads share it.
+    """Predictions of a network for the pictures of a collection. Threads share them.
 
-    A picture is decoded once for its thumbnail and for the network: what it takes in memory does not grow with the
-    size of the pictures, and with their number by a few KB each.
+    A picture is decoded once, for its thumbnail and for the network. The memory does not depend on the size of the
+    pictures, and grows by a few KB with each of them.
 
     Attributes:
         subject: the network.
-        collection: the pictures; a row is the place of one in `collection.records`.
+        collection: the pictures; a row is an index of `collection.records`.
     """
 
     def __init__(self, subject: Subject, collection: PictureCollection) -> None:
@@ -91,12 +91,12 @@ class FolderPredictions:
         return len(self.collection.records)
 
     def findings(self) -> KnownPictures:
-        """What is known now."""
+        """The labels and predictions now."""
         with self._lock:
             return KnownPictures(self._labels, self._predicted.copy(), self._confidence.copy(), dict(self._broken))
 
     def left(self, rows: Iterable[int] | None = None) -> list[int]:
-        """Of these rows, or of all, those that are neither predicted nor broken."""
+        """The rows, among these or all, that are neither predicted nor broken."""
         with self._lock:
             chosen = range(len(self)) if rows is None else rows
             return [row for row in chosen if self._predicted[row] < 0 and row not in self._broken]
@@ -112,8 +112,8 @@ class FolderPredictions:
             return self._digests.get(row, "")
 
     def read(self, rows: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
-        """Read and decode pictures: the pixels `(H, W, C)` that the network sees of each, in order, None of a broken
-        one. Afterwards its thumbnail is there, or the reason why it is broken."""
+        """Read and decode pictures: the pixels `(H, W, C)` that the network sees of each, in order; None for a broken
+        one. Keeps the thumbnail of each, or the reason why it is broken."""
         with ThreadPoolExecutor(_READERS, "read") as readers:
             yield from zip(rows, readers.map(self._read, rows), strict=True)
 
@@ -127,7 +127,7 @@ class FolderPredictions:
                 self._broken[row] = reason or "It cannot be read."
             return None
         pixels = self.subject.model.preprocessing.pixels(image)
-        small = thumbnail(image)  # changes the image, which has served
+        small = thumbnail(image)  # changes the image, which is not used again
         with self._lock:
             self._digests[row] = digest(data)[:SHORT]
             self._thumbnails[row] = small
@@ -136,13 +136,13 @@ class FolderPredictions:
         return pixels
 
     def predict(self, pixels: Pixels) -> None:
-        """Ask the network, in batches, about what `read` gave of rows that are `left`."""
+        """Predict, in batches, the rows that are `left`, from the pixels of `read`."""
         rows = self.left(pixels)
         for start in range(0, len(rows), BATCH):
             self._predict(rows[start : start + BATCH], pixels)
 
     def inputs(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """The network's inputs `(n, C, H, W)`, on its device, for what `read` gave of pictures `(n, H, W, C)`."""
+        """The network's inputs `(n, C, H, W)`, on its device, for pixels `(n, H, W, C)` of `read`."""
         model = self.subject.model
         return model.preprocessing.normalised(torch.from_numpy(pixels)).to(self.subject.device)
 
@@ -165,7 +165,7 @@ class FolderPredictions:
                     self._broken[row] = "The network's output for it is not finite."
 
     def _answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The largest probability of each picture, and its class; of `(n, H, W, C)`."""
+        """The largest probability of each picture, and its class, for pixels `(n, H, W, C)`."""
         with guarded(self.subject.device), torch.no_grad():
             outputs = self.subject.model.network(self.inputs(pixels)).float()
             best = probabilities(self.subject.head, outputs).max(1)
@@ -173,7 +173,7 @@ class FolderPredictions:
 
 
 def predict_all(task: Task, predictions: FolderPredictions) -> FolderPredictions:
-    """Ask about every picture that is left, for a `jobs.Job`. What was found stays when it is stopped."""
+    """Predict every picture that is left, for a `jobs.Job`. The predictions stay when it is stopped."""
     rows, total = predictions.left(), len(predictions)
     for start in range(0, len(rows), BATCH):
         done = total - len(rows) + start
@@ -184,7 +184,7 @@ def predict_all(task: Task, predictions: FolderPredictions) -> FolderPredictions
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """A JPEG file of a picture, which this changes.
+    """A JPEG file of a picture; the picture itself may be shrunk.
 
     A very small picture is enlarged by a whole number, because a browser would blur its pixels.
     """

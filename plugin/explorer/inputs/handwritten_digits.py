@@ -23,7 +23,7 @@ def digit(label: int) -> Image.Image:
 
 
 def handwritten(count: int = 1797) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The first of the 1,797 `(N, 28, 28)`, and their labels `(N,)`; errors as `digit`."""
+    """The first `count` digits `(N, 28, 28)`, and their labels `(N,)`; errors as `digit`."""
     data = _digits()
     pixels = np.stack([_at_mnist_size(values) for values in data.images[:count]])
     return pixels, data.target[:count].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Sets of images to measure with: what the explorer was started with, what is on this machine, and what it ships."""
+"""Sets of images to measure with: in folders of the command line, elsewhere on this machine, and shipped ones."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,10 +30,10 @@ _SMALLEST_CROP = 48
 # Below one of the `folders`.
 _MNIST = Path("MNIST", "raw")
 _DIGITS = tuple(map(str, range(10)))
-# Of the sets that have labels.
+# The classes of the sets that have labels.
 CLASSES = {"digits": _DIGITS, "mnist": _DIGITS, "cifar10": CIFAR10_CLASSES}
 
-# Of the person who started the explorer: where MNIST or CIFAR-10 lie, or pictures. Only the command line sets it.
+# The folders of the command line, which alone sets them, with MNIST, CIFAR-10 or pictures.
 _folders: list[Path] = []
 
 
@@ -44,7 +44,7 @@ class Labelled:
     Attributes:
         images: `(N, C, H, W)` in [0, 1].
         labels: `(N,)`.
-        label: where they are from, for people.
+        label: their source, for people.
         same_data: whether they are test images of its own data, from which distances can be measured.
     """
 
@@ -119,7 +119,7 @@ def labelled_for(model: LoadedModel) -> Labelled | None:
 
 
 def fitting(model: LoadedModel) -> tuple[str, ...]:
-    """The keys of `LABELS` that show what a network sees, whether or not they are on this machine; the first always is.
+    """The keys of `LABELS` whose images suit a network, on this machine or not; the first set always is.
 
     Args:
         model: digits are for networks that see grey pixels.
@@ -128,7 +128,7 @@ def fitting(model: LoadedModel) -> tuple[str, ...]:
 
 
 def version(name: str) -> str:
-    """Changes when the files of a set do, which may come or be exchanged while pages are open; empty without files."""
+    """A text that changes when the files of a set do, also while pages are open; empty without files."""
     if name == "mnist":
         files = [file for folder in [_mnist_folder()] if folder for file in (folder / _MNIST).iterdir()]
     elif name == "cifar10":
@@ -151,8 +151,8 @@ def inputs(name: str, model: LoadedModel, count: int) -> tuple[Tensor, Tensor | 
 
     Args:
         name: a key of `LABELS`.
-        model: which says how large they are and how they are normalised.
-        count: how many at most.
+        model: the network, whose preprocessing sets their size and normalisation.
+        count: the most images.
 
     Returns:
         Inputs `(N, C, H, W)`, and labels `(N,)` if they have any.
@@ -210,7 +210,7 @@ def pixels_of(name: str, count: int) -> tuple[Tensor, Tensor | None]:
 
 
 def crops(count: int, seed: int = 0) -> Tensor:
-    """Squares of the bundled photographs, of random size and place `(count, 3, 32, 32)` uint8, of each in turn."""
+    """Squares of random size and place `(count, 3, 32, 32)` uint8, from each of the bundled photographs in turn."""
     random = np.random.default_rng(seed)
     photographs = list(models.sample_images().values())
     squares = []

@@ -1,11 +1,11 @@
-"""What the axes of a layer's output mean; shapes are without the batch dimension throughout."""
+"""The axes of a layer's output; shapes are without the batch dimension throughout."""
 
 
 def axes(shape: tuple[int, ...]) -> tuple[str, ...]:
     """Names for the axes.
 
-    Pictures are cropped to squares, so rows and columns are of one number: that tells channels first (C, H, W) from
-    channels last (H, W, C), as in Swin transformers.
+    Pictures are cropped to squares, so there are as many rows as columns: the equal sizes tell channels first (C, H, W)
+    from channels last (H, W, C), as in Swin transformers.
     """
     if len(shape) == 3 and shape[1] == shape[2]:
         return "channel", "row", "column"
@@ -15,13 +15,13 @@ def axes(shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def unit_axis(shape: tuple[int, ...]) -> int:
-    """The axis along which the layer's units lie, of which each has a response at every position."""
+    """The axis of the layer's units, each of which has a response at every position."""
     names = axes(shape)
     return next((names.index(name) for name in ("channel", "feature") if name in names), 0)
 
 
 def has_channels(shape: tuple[int, ...]) -> bool:
-    """Whether the first axis are channels with positions, whose mean can be maximised."""
+    """Whether the first axis holds channels with positions, whose mean can be maximised."""
     return axes(shape) == ("channel", "row", "column")
 
 

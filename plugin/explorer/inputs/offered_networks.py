@@ -1,4 +1,4 @@
-"""Networks to explain, by name: what is offered, and opening it."""
+"""Networks to explain, by name: the list, and opening one of them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ DIGITS = "mnist-classifier"
 CIFAR10 = "CIFAR-10"
 
 # Networks of the person who started the explorer, by the name of their factory. Filled before the first page is drawn,
-# and only from the command line: what comes through the browser is never run.
+# and only from the command line: code that comes through the browser is never run.
 _own: dict[str, Callable[[], LoadedModel | nn.Module]] = {}
 
 
@@ -81,7 +81,7 @@ def architectures() -> tuple[str, ...]:
 
 
 def family(name: str) -> str:
-    """Networks of one family answer with the same classes, and look at the same kind of picture."""
+    """The family of a network: networks of one family have the same classes, and the same kind of picture."""
     if name in models.known_names():
         return CIFAR10
     return "ImageNet" if name in torchvisions() else name
@@ -101,13 +101,13 @@ def open_network(name: str, weights: OwnWeights | None = None, device: str = PRO
 
     Args:
         name: one of `choices`, or of `saved_networks.named`.
-        weights: other ones, for one of `architectures`.
-        device: where it is to be, one of `devices.available`.
+        weights: a checkpoint, for one of `architectures`.
+        device: one of `devices.available`, to which the network is moved.
 
     Raises:
         ValueError: unknown name, the checkpoint or the number of names does not fit, the user's network does not take
             pictures, or the device has no memory left for it.
-        RuntimeError: the weights are neither here nor can they be downloaded.
+        RuntimeError: the weights are not on this machine and cannot be downloaded.
     """
     try:
         opened = _open(name, weights)
@@ -136,7 +136,7 @@ def open_network(name: str, weights: OwnWeights | None = None, device: str = PRO
             "give one name for each class"
         )
     identity = f"{name}@{weights.identity}" if weights else name
-    if name.startswith(hugging_face.HUB):  # of which there may be another version tomorrow
+    if name.startswith(hugging_face.HUB):  # the Hub may have another version tomorrow
         identity = f"{name}@{Path(model.metadata['folder']).name}"
     head = find_head(outputs) or LOGITS
     return Subject(name, replace(model, classes=names), layers, opened.source, opened.imports, identity, device, head)
@@ -148,7 +148,7 @@ def _check_batches(model: LoadedModel, device: str) -> None:
     try:
         with torch.no_grad():
             model.network(pictures)
-    except Exception as error:  # whatever the program raises
+    except Exception as error:  # a program may raise any error
         raise refusals.Refused(
             "it takes one batch size only; give dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) to torch.export.export"
         ) from error

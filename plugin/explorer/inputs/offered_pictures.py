@@ -14,7 +14,7 @@ from .handwritten_digits import digit
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what identifies it: two are equal, and hash alike, if their digest is the same.
+    """A picture with its identity: two are equal, and hash alike, if their digest is the same.
 
     Attributes:
         image: RGB.

@@ -13,7 +13,7 @@ from plugin.models.class_name_files import read_class_names
 from ..server.kept_files import OwnFile, SentFile, digest
 from ..server.meter import available_memory
 
-# Of a file that a browser sends; one that is opened by its path is bounded by memory.
+# The limit for a file that a browser sends; a file that is opened by its path is bounded by memory.
 MAX_BYTES = 200 * 2**20
 EXTENSIONS = ("safetensors", "ckpt", "pt", "pth", "bin", "tar", "pt2")  # timm's are called .pth.tar
 # The file, the network and the weights that it had before are in memory at once.
@@ -39,7 +39,7 @@ class OwnWeights:
 
     @property
     def identity(self) -> str:
-        """Tells the network from others of the same architecture."""
+        """A digest that tells the network from others of the same architecture."""
         changes = self._changes
         if not changes and self.names is None:
             return self.file.digest
@@ -48,7 +48,7 @@ class OwnWeights:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """How programs name the files."""
+        """The names of the files in a program."""
         return self.file.place, self.names.place if self.names else ""
 
     @property
@@ -63,7 +63,7 @@ class OwnWeights:
 
 @dataclass(frozen=True)
 class Opened:
-    """A network, and the Python that opens it: an expression, and what it imports beyond `plugin.models`."""
+    """A network, and the Python that opens it: an expression, and its imports beyond `plugin.models`."""
 
     model: LoadedModel
     source: str
@@ -80,8 +80,9 @@ def opened(architecture: str, weights: OwnWeights) -> Opened:
         weights: the file, of at most `MAX_BYTES` if a browser has sent it.
 
     Raises:
-        ValueError: empty or too large, no checkpoint, or no names of classes; `plugin.models.OtherArchitecture` if it
-            is one of another architecture. The message is one sentence.
+        ValueError: the file is empty, too large or no checkpoint, or the other file holds no names of classes;
+            `plugin.models.OtherArchitecture` if it is a checkpoint of another architecture. The message is one
+            sentence.
     """
     _check_size(weights.file)
     names = weights.names
@@ -112,7 +113,7 @@ def check_memory(file: OwnFile) -> None:
     """Refuse a file of weights that needs more memory than is free.
 
     Raises:
-        ValueError: it does, or was changed.
+        ValueError: it needs more, or the file was changed.
     """
     with file.on_disk() as path:
         needed, free = _COPIES * path.stat().st_size, available_memory()

@@ -20,11 +20,11 @@ from ..server import own_paths
 from ..server.kept_files import SHORT, OwnFile, SentFile, local, sent
 from . import image_sets, offered_pictures
 
-# Of a folder; its page lists the first, and the command line takes all.
+# The most files of a folder; the page lists the first ones, and the command line takes all.
 MOST_FILES = 20_000
-# Of sets; those that are drawn here would have no end.
+# The most images of a set; those that are drawn here would have no end.
 MOST_IMAGES = dict.fromkeys(image_sets.LABELS, 10_000) | {"crops": 300, "generated": 300}
-# Of uploads, which stay in memory.
+# The limits of uploads, which stay in memory.
 MOST_UPLOADS, MOST_UPLOADED_BYTES = 64, 64 * 2**20
 
 
@@ -33,8 +33,8 @@ class PictureCollection:
     """Pictures that are looked at together.
 
     Attributes:
-        name: for people.
-        source: reads them. Samples are known to other pages by their name, others by their `file`.
+        name: the name for people.
+        source: reads the pictures. Samples are known to other pages by their name, others by their `file`.
         files: everything that the source lists, up to `MOST_FILES`.
         cut: whether the source has more.
     """
@@ -51,7 +51,7 @@ class PictureCollection:
 
     @cached_property
     def skipped(self) -> dict[str, str]:
-        """Why a file is not looked at, by its name."""
+        """The reason why a file is not looked at, by its name."""
         reason = f"Its name has no ending of a picture ({', '.join(EXTENSIONS)})."
         return {record.id: reason for record in self.files if not is_picture(record.id)}
 
@@ -62,7 +62,7 @@ class PictureCollection:
 
     @cached_property
     def state(self) -> str:
-        """Changes when a file does."""
+        """A digest that changes when a file does."""
         return self._digest("bytes", "modified", "label")[:SHORT]
 
     def _digest(self, *names: str) -> str:
@@ -73,7 +73,7 @@ class PictureCollection:
 
 
 class OwnFolder(FolderSource):
-    """A folder of which nothing is read that the server may not open; see `own_paths`."""
+    """A folder in which only those files are read that the server may open; see `own_paths`."""
 
     def enters(self, folder: str) -> bool:
         """Whether a folder below it may be opened: a link may lead elsewhere."""
@@ -97,7 +97,7 @@ class OwnFolder(FolderSource):
         try:
             _allowed(record.place)
         except ValueError as error:
-            raise UnreadablePicture("The file is a link that leads to nothing that this server may open.") from error
+            raise UnreadablePicture("The file is a link to a place that this server may not open.") from error
         return super().read(record)
 
 
@@ -127,7 +127,7 @@ class SampleSource:
 
 @cache
 def _png_of_sample(name: str) -> bytes:
-    """Pages read the samples again and again, and to compress them takes longer than all else that is done to them."""
+    """Compressed once: pages read the samples repeatedly, and the compression takes longer than all other steps."""
     file = io.BytesIO()
     offered_pictures.sample(name).image.save(file, format="PNG")
     return file.getvalue()
@@ -214,8 +214,8 @@ def of_image_set(name: str, labelled: bool, version: str = "") -> PictureCollect
     """The images of a set; arguments and errors are those of `ImageSetSource`.
 
     Args:
-        name, labelled: see there.
-        version: of `image_sets.version`: what was read of other files is not given again.
+        name, labelled: those of `ImageSetSource`.
+        version: the result of `image_sets.version`: changed files are read again.
     """
     return _listed(image_sets.LABELS[name], ImageSetSource(name, labelled))
 

@@ -1,4 +1,4 @@
-"""Why a network of the user's own cannot be used, and what to do about it."""
+"""The reasons why a network of the user's own cannot be used, with their remedies."""
 
 import inspect
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from plugin.models.exported_programs import ENDING as PROGRAM
 
 
 class Refused(ValueError):
-    """A network cannot be used. The message says what to do, and begins in the middle of a sentence."""
+    """A network cannot be used. The message names the remedy, and begins in the middle of a sentence."""
 
 
 def require_logits(outputs: Any) -> Tensor:
@@ -38,12 +38,12 @@ def require_logits(outputs: Any) -> Tensor:
 
 
 def reason(name: str, model: LoadedModel, error: Exception, checkpoint: str = "") -> str:
-    """What an error of a network that was shown a picture means for its user.
+    """The cause and the remedy of an error that a network raised for a picture.
 
     Args:
-        name: of the network, as the explorer was started with it or offers it.
+        name: the network's, from the command line or from the list of the explorer.
         model: the network.
-        error: what it raised.
+        error: the error that it raised.
         checkpoint: the name of the file with its weights, if they are the user's own.
     """
     if isinstance(error, Refused):
@@ -60,7 +60,7 @@ def _remedy(name: str, model: LoadedModel, checkpoint: str) -> str:
     if others - {"float32"}:
         return f"{given}, and its weights are {', '.join(sorted(others))}: give network.float()"
     if checkpoint:
-        return f"{given}: change the size under “Its classes and its pictures” to what {checkpoint} was trained with"
+        return f"{given}: change the size under “Its classes and its pictures” to the one in training of {checkpoint}"
     if len(needed := _required(module)) > 1:
         return f"It takes {', '.join(needed)}, and pages have pictures alone: give a module whose forward adds the rest"
     wrapped = "models.Preprocessing(resize, crop, mean, std)"
@@ -75,7 +75,7 @@ def _required(module: nn.Module) -> list[str]:
     """The names of the arguments that a network cannot be called without."""
     try:
         arguments = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):  # of a program, for one
+    except (TypeError, ValueError):  # such as a program's
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [each.name for each in arguments if each.kind in kinds and each.default is inspect.Parameter.empty]

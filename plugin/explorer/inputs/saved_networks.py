@@ -1,6 +1,6 @@
-"""Networks that Hugging Face's libraries have saved, by what a person types: a name on the Hub, or a folder's path.
+"""Networks that Hugging Face's libraries have saved, by a typed text: a name on the Hub, or a folder's path.
 
-Links never hold a path: a folder's name and the start of a digest of what is read of it stand for it.
+Links never hold a path: a folder's name and the start of a digest of its files stand for it.
 """
 
 import re
@@ -29,7 +29,7 @@ class _Folder:
     files: tuple[OwnFile, ...]
 
 
-# Of all sessions: whoever may type a path may open any of them.
+# The folders of all sessions: a user who may type a path may open any of them.
 _folders: OrderedDict[str, _Folder] = OrderedDict()
 _lock = threading.Lock()
 
@@ -47,7 +47,7 @@ def named(typed: str) -> str:
             one sentence.
     """
     text = typed.strip()
-    # Elsewhere it would tell strangers which folders there are.
+    # For users of other machines the answer would tell which folders exist on this one.
     is_name = re.fullmatch(hugging_face.REPOSITORY, text) and _serves_this_machine_only() and not Path(text).is_dir()
     if text.startswith(HUB) or is_name:
         return _on_the_hub(text.removeprefix(HUB))
@@ -74,7 +74,7 @@ def check(name: str) -> None:
 
 
 def opened(name: str) -> Opened:
-    """A network that `named` has named.
+    """A network by a name that `named` has returned.
 
     Raises:
         ValueError: it is not open, its files were changed, or it cannot be read.
@@ -95,7 +95,7 @@ def opened(name: str) -> Opened:
 
 
 def place(name: str) -> str:
-    """How programs name the network: a folder by its path."""
+    """The name of the network in a program: for a folder, its path."""
     with _lock:
         return f"{FOLDER}{_folders[name].path}" if name in _folders else name
 
@@ -128,8 +128,8 @@ def _keep(folder: Path) -> str:
 
 
 def _files(folder: Path) -> tuple[OwnFile, ...]:
-    """What is read of a folder, the weights first; no link in it leads out of the folders that may be opened."""
+    """The files that are read of a folder, the weights first; no link leads out of the folders that may be opened."""
     if not (folder / WEIGHTS).exists():
-        hugging_face.read_folder(folder)  # says what is missing
+        hugging_face.read_folder(folder)  # raises: the error names the missing file
     others = [name for name in hugging_face.FILES if name != WEIGHTS and (folder / name).exists()]
     return tuple(local(own_paths.resolved_file(str(folder / name))) for name in (WEIGHTS, *others))

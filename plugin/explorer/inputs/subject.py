@@ -18,7 +18,7 @@ from .refusals import require_logits
 
 @dataclass(frozen=True)
 class Subject:
-    """A network that is ready to be explained. Nothing touches it: all sessions and threads share it.
+    """A network that is ready to be explained. It is never changed: all sessions and threads share it.
 
     Two are equal, and hash alike, if their `identity` and their `device` are the same.
 
@@ -30,8 +30,8 @@ class Subject:
         source: the Python expression that gives `model`, for programs.
         imports: the import statements that the expression needs beyond `plugin.models`.
         identity: tells its answers from those of other networks, also of the same architecture.
-        device: the name of the device where it is; another one rounds otherwise.
-        head: what its outputs are, one of `plugin.heads.HEADS`.
+        device: the name of its device; results on another one differ by rounding.
+        head: the kind of its outputs, one of `plugin.heads.HEADS`.
     """
 
     name: str = field(compare=False)
@@ -45,12 +45,12 @@ class Subject:
 
     @property
     def channels(self) -> int:
-        """Of the input."""
+        """The number of channels of the input."""
         return len(self.model.preprocessing.mean)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one example, (C, H, W)."""
+        """The shape of one input, (C, H, W)."""
         return self.channels, self.model.preprocessing.crop, self.model.preprocessing.crop
 
     def preprocess(self, image: Image.Image) -> Tensor:
@@ -62,7 +62,7 @@ def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str,
     """`Subject.layers` of a network on a device, and its outputs `(1, classes)` for a grey picture, with their graph.
 
     Raises:
-        Refused: it does not return a number for each class; whatever else the network raises.
+        Refused: it does not return a number for each class. Errors of the network itself are passed on.
     """
     names = {module: name for name, module in model.network.named_modules() if name}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -76,5 +76,5 @@ def layer_shapes(model: LoadedModel, device: str = PROCESSOR) -> tuple[dict[str,
 
     grey = model.preprocess(Image.new("RGB", (64, 64), "grey")).to(device).requires_grad_()
     with torch.enable_grad(), ModuleTrace(on_exit=record):
-        outputs = model.network(grey.clone())  # which the network may overwrite
+        outputs = model.network(grey.clone())  # a copy, which the network may overwrite
     return {name: shape for name, shape in shapes.items() if calls[name] == 1}, require_logits(outputs)

@@ -1,4 +1,4 @@
-"""Finds images that excite a unit of a network most: in the codes of a shipped generator, or in a space of images."""
+"""The search for images that excite a unit most: in the codes of a shipped generator, or in a space of images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,27 +16,27 @@ if TYPE_CHECKING:  # gan brings its own dependencies along, which other pages ne
 
 # `gan`'s spaces of images, which need no generator, with their labels. The first suits any network best.
 SPACES = {"fourier": "Fourier", "maco": "MACO", "pixels": "Pixels"}
-# The shipped generators, with their labels, by the family of the networks that see what they draw. The first suits it
-# best.
+# The shipped generators, with their labels, by the family of the networks that classify their images. The first suits
+# it best.
 _GENERATORS = {DIGITS: {"dcgan-mnist": "DCGAN", "gan-mnist": "GAN"}, CIFAR10: {"dcgan-cifar10": "DCGAN"}}
 GENERATORS = {name: label for generators in _GENERATORS.values() for name, label in generators.items()}
 
 
 def generators_for(network: str) -> dict[str, str]:
-    """The generators that draw what a network, by its name, was trained on, with their labels; none for most."""
+    """The generators of images like the training data of the network of this name, with their labels; none for most."""
     return _GENERATORS.get(family(network), {})
 
 
 def maximizer_of(
     subject: Subject, drawn_by: str, layer: str = "", prior: str = "shell"
 ) -> "CodeSpaceAM | ImageSpaceAM":
-    """What maximises units of a network.
+    """The activation maximisation of a network's units.
 
     Args:
         subject: the network.
         drawn_by: a name of `gan.load`, or one of `SPACES`.
-        layer: of the units; empty is the output.
-        prior: of the codes.
+        layer: the layer of the units; empty is the output.
+        prior: the prior of the codes.
     """
     if drawn_by not in SPACES:
         return code_space_of(subject, subject.model.network, drawn_by, layer, prior)
@@ -52,14 +52,14 @@ def maximizer_of(
 def code_space_of(
     subject: Subject, network: nn.Module, generator: str, layer: str = "", prior: str = "shell"
 ) -> "CodeSpaceAM":
-    """What maximises units of a layer in the codes of a generator, a name of `gan.load`.
+    """The activation maximisation of a layer's units in the codes of a generator.
 
     Args:
         subject: a network.
-        network: it, or one that is built like it, to be taken in its place.
+        network: its module, or another of the same architecture to be used instead.
         generator: a name of `gan.load`.
-        layer: of the units; empty is the output.
-        prior: of the codes.
+        layer: the layer of the units; empty is the output.
+        prior: the prior of the codes.
     """
     from gan import CodeSpaceAM
 
@@ -69,12 +69,12 @@ def code_space_of(
 
 
 def pixels_of(subject: Subject, network: nn.Module, layer: str) -> "PixelAM":
-    """What finds the strongest response of a layer's units, by pixels alone.
+    """The search for the strongest response of a layer's units, by pixels alone.
 
     Args:
         subject: a network.
-        network: one that is built like it, to be taken in its place.
-        layer: of the units.
+        network: another module of the same architecture to be used instead.
+        layer: the layer of the units.
     """
     from gan import PixelAM
 
@@ -83,7 +83,7 @@ def pixels_of(subject: Subject, network: nn.Module, layer: str) -> "PixelAM":
 
 
 def generator_of(name: str) -> nn.Module:
-    """In whose codes is maximised."""
+    """The generator of this name of `gan.load`."""
     from gan import load
 
     generator: nn.Module = load(name).generator
@@ -91,7 +91,7 @@ def generator_of(name: str) -> nn.Module:
 
 
 def normalisation(subject: Subject) -> Callable[[Tensor], Tensor] | None:
-    """From images in [0, 1] to the network's input; None where it takes them as they are."""
+    """The map from images in [0, 1] to the network's input; None where it takes them as they are."""
     from torchvision.transforms import Normalize
 
     mean, std = subject.model.preprocessing.mean, subject.model.preprocessing.std

@@ -1,4 +1,4 @@
-"""Weights of torchvision and of the Hugging Face Hub: what is missing, and fetching it."""
+"""Weights of torchvision and of the Hugging Face Hub: those that are missing, and their download."""
 
 import hashlib
 import urllib.request
@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 30
 
 
 def missing(name: str) -> str:
-    """What has to be downloaded before `offered_networks.open_network`: one sentence, or nothing if nothing has."""
+    """One sentence on the files that `offered_networks.open_network` needs downloaded; empty if there are none."""
     if name.startswith(hugging_face.HUB):
         return "" if hugging_face.cached(name) else f"The files of {name} are not on this machine yet."
     if name not in offered_networks.torchvisions() or _target(name).is_file():
@@ -30,7 +30,7 @@ def missing(name: str) -> str:
 def download(task: Task, name: str) -> None:
     """Fetch the weights of a torchvision network, or a network of the Hugging Face Hub, for a `jobs.Job`.
 
-    The file appears under its name only when it is complete and its content is what its name says.
+    The file appears under its name only when it is complete and its digest is the one in its name.
 
     Raises:
         RuntimeError: it cannot be fetched; the message is one sentence.
@@ -65,7 +65,7 @@ def _download_from_hub(task: Task, name: str) -> None:
     task.report(0.0, f"Asking the Hub for {name} …")
     try:
         hugging_face.download(name)
-    except Exception as error:  # of any of the libraries beneath
+    except Exception as error:  # any error of the libraries beneath
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise RuntimeError(
             f"{name} cannot be downloaded ({reason}): connect to the network, or open a folder with its files."

@@ -40,14 +40,14 @@ class Answer:
 
 
 def outputs(subject: Subject, image: Image.Image) -> NDArray[np.float32]:
-    """The outputs of the network, `(classes,)`: logits, or what its head makes of them."""
+    """The outputs of the network, `(classes,)`: logits, or the values that its head computes from them."""
     with torch.no_grad():
         found = subject.model.network(subject.preprocess(image))
     return np.asarray(found[0].float().cpu().numpy())
 
 
 def probabilities(head: str, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The probabilities of such outputs, which `head` has made, both `(classes,)`."""
+    """The probabilities for outputs of a network with this head, both `(classes,)`."""
     return np.asarray(heads.probabilities(head, torch.from_numpy(outputs)[None])[0].numpy())
 
 
@@ -103,7 +103,7 @@ def answering(subject: Subject, question: Question) -> Iterator[None]:
 
 
 def attribute(network: nn.Module, inputs: Tensor, question: Question, model: LoadedModel) -> Tensor:
-    """The answer for inputs `(1, C, H, W)` of a network that is built like the model's."""
+    """The answer for inputs `(1, C, H, W)` of a network with the architecture of the model's."""
     method, neuron = METHODS[question.method], bool(question.neuron)
     if not question.needs_picture:
         reconstruction = deconvnet(network, question.layer, tuple(inputs.shape[1:]), question.unpooling or "center")
@@ -114,18 +114,18 @@ def attribute(network: nn.Module, inputs: Tensor, question: Question, model: Loa
     try:
         return _attributed(attribution, inputs, question, target, method.call)
     except NoRuleError:
-        if isinstance(attribution, LRPTranspose):  # names all that has no rule, not only the first
+        if isinstance(attribution, LRPTranspose):  # names all layers without a rule, not only the first
             attribution.check(inputs).require()
         raise
 
 
 @lru_cache(maxsize=4)
 def deconvnet(network: nn.Module, layer: str, input_shape: tuple[int, ...], unpooling: str) -> DeconvNet:
-    """A `DeconvNet`, which is made once for all units of a layer: its checks take longer than a picture.
+    """A `DeconvNet`, made once for all units of a layer: its checks take longer than a picture.
 
     Args:
-        network, layer, input_shape: see there.
-        unpooling: any where there is no max-pooling.
+        network, layer, input_shape: see `DeconvNet`.
+        unpooling: without max-pooling, any value.
     """
     return DeconvNet(network, layer, input_shape, unpooling)
 

@@ -1,8 +1,7 @@
-"""How far a map can be trusted, in numbers and in one line: what it depends on, and what it predicts.
+"""How far a map can be trusted, in numbers and in one line.
 
 Three questions are asked of a map: does it change when the last layer is made random, does it change with the class,
-and does the score fall when what it draws in red is removed? `plugin.experiments` measures; here the numbers become
-words.
+and does the score fall when its red parts are removed? `plugin.experiments` measures; here the numbers become words.
 """
 
 import logging
@@ -41,20 +40,20 @@ MARGIN = 0.3
 _SMALL_PIXELS = 64 * 64
 _SMALL, _LARGE = (8, 3, 8), (6, 2, 2)
 
-# What is asked, by the name that it has where it is missing.
+# The subjects of the three questions, for a sentence on a missing answer.
 PARTS = {
-    "weights": "Whether it depends on the weights",
-    "class": "Whether it depends on the class",
-    "removal": "Whether it predicts removal",
+    "weights": "Dependence on the weights",
+    "class": "Dependence on the class",
+    "removal": "Prediction of removal",
 }
-_NO_NEURON = "what comes after a neuron has no part in its map"
+_NO_NEURON = "the layers after a neuron have no part in its map"
 
 
 T = TypeVar("T")
 
 
 class Level(Enum):
-    """How good an answer is."""
+    """The quality of an answer."""
 
     GOOD, MEDIUM, BAD, UNKNOWN = "good", "medium", "bad", "unknown"
 
@@ -64,7 +63,7 @@ class Verdict:
     """The answer to one of the three questions.
 
     Attributes:
-        level: how good it is.
+        level: its quality.
         short: a few words with the number.
         sentence: the same for people who do not know the number.
     """
@@ -76,13 +75,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Badge:
-    """What was measured of one map; None is what was not.
+    """The measurements of one map; None for each that was not made.
 
     Attributes:
-        weights: the layer that was made random, and how alike the map after that is.
-        other_class: the name of another class, the most probable one, and how alike its map is.
+        weights: the layer that was made random, and the similarity of the map after that.
+        other_class: the name of another class, the most probable one, and the similarity of its map.
         removal: the curves of deletion and insertion, of one picture.
-        missing: why the others were not measured, by "weights", "class" and "removal".
+        missing: the reasons why the others were not measured, by "weights", "class" and "removal".
     """
 
     weights: Step | None
@@ -97,7 +96,7 @@ def measure(asked: Asked, result: Answer, report: Callable[[], None] = lambda: N
     Costs three maps, and passes of 40 pictures at most.
 
     Args:
-        asked: what the map answers.
+        asked: the question that the map answers.
         result: the map.
         report: called before each map and each pass; it may raise, which ends the work.
     """
@@ -107,7 +106,7 @@ def measure(asked: Asked, result: Answer, report: Callable[[], None] = lambda: N
     inputs = asked.subject.preprocess(asked.picture.image)
     attribution = torch.from_numpy(result.attribution)[None].to(inputs.device)
     weights = other = None
-    with Meter(inputs.device):  # so that the memory of a map that is computed at the same time is not told wrongly
+    with Meter(inputs.device):  # a map that is computed at the same time then states no memory, not a wrong one
         if asked.question.neuron:
             missing |= {"weights": _NO_NEURON, "class": _NO_NEURON}
         else:
@@ -130,7 +129,7 @@ def verdicts(badge: Badge) -> list[Verdict]:
 
 
 def unchecked(badge: Badge) -> str:
-    """A few words on what was not measured; empty if that is nothing."""
+    """A few words on the measurements that are missing; empty if there are none."""
     reasons = {*badge.missing.values()}
     if len(badge.missing) == len(PARTS) and len(reasons) == 1:
         return f"Not checked: {reasons.pop()}"
@@ -171,14 +170,14 @@ def areas(removal: RemovalCurves) -> dict[str, float]:
 
 
 def _unmeasurable(asked: Asked, result: Answer) -> str:
-    """Why nothing can be measured of a map; empty if it can."""
+    """The reason why a map cannot be measured; empty if it can."""
     if not asked.question.needs_picture:
         return "a reconstruction without a picture is made of the weights alone, and there is nothing to remove"
     return "" if result.attribution.any() else "a map of zeros has no order"
 
 
 def _tried(part: str, missing: dict[str, str], measured: Callable[[], T | str]) -> T | None:
-    """What was measured; whatever keeps it from that is noted as the reason."""
+    """The measurement; None if it cannot be made, with the reason in `missing`."""
     try:
         found = measured()
     except ValueError as error:
@@ -236,9 +235,9 @@ def _score(asked: Asked, inputs: Tensor) -> Tensor:
 def _on_weights(step: Step) -> Verdict:
     level, answer = _dependence(step.similarity)
     meaning = {
-        Level.GOOD: "it depends on what the network has learned there",
-        Level.MEDIUM: "it depends on what the network has learned there in part",
-        Level.BAD: "it shows the picture more than what the network has learned; do not read it as the reason",
+        Level.GOOD: "it depends on the weights that the network has learned there",
+        Level.MEDIUM: "it depends in part on the weights that the network has learned there",
+        Level.BAD: "it shows the picture more than the learned weights; do not read it as the reason",
     }[level]
     sentence = f"With random weights in {step.layer} {_change(step.similarity)}: {meaning}."
     return Verdict(level, f"Depends on the weights: {answer}", sentence)

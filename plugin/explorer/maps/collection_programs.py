@@ -8,7 +8,7 @@ from ..inputs.picture_collections import ImageSetSource, OwnFolder, SampleSource
 from ..inputs.subject import Subject
 from .map_programs import opening
 
-# What `decoded` needs.
+# The imports of `DECODED`.
 _IMPORTS = {
     "from plugin.datasets.source_files import MAX_FILE_BYTES",
     "from plugin.models.pictures import decode",
@@ -18,7 +18,7 @@ DECODED = "decode(collection.source.read(record), MAX_FILE_BYTES)"
 
 
 def header(predictions: FolderPredictions, standard: Iterable[str], imports: Iterable[str]) -> list[str]:
-    """The lines that import what a program needs, and open `model` and `collection`; torch is among the imports.
+    """The imports of a program, torch among them, and the lines that open `model` and `collection`.
 
     Args:
         predictions: the network and the pictures; uploads are taken from a folder.
@@ -44,7 +44,7 @@ def header(predictions: FolderPredictions, standard: Iterable[str], imports: Ite
 
 
 def there(subject: Subject) -> str:
-    """What brings inputs to where the network is."""
+    """The end of an expression for inputs that moves them to the network's device."""
     return opening(subject)[1]
 
 

@@ -1,4 +1,4 @@
-"""Two maps beside each other: at one size, their difference, and how alike they are."""
+"""Two maps beside each other: at one size, their difference, and their similarity."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ def compared(a: Shown, b: Shown) -> Comparison:
 
 
 def explanation(found: Comparison) -> str:
-    """What the third map shows, in plain text."""
+    """The meaning of the third map, in plain text."""
     rows, columns = found.first.shape
     scale = (
         "each map is divided by its own largest magnitude first, because the units of the two differ"
@@ -85,7 +85,7 @@ def file(a: Shown, b: Shown) -> str:
 
 
 def measures(found: Comparison) -> list[dict[str, str]]:
-    """How alike the maps are, as lines of a table."""
+    """The similarity of the maps, as lines of a table."""
     signed, magnitude = (_rank_correlation(*pair) for pair in (
         (found.first, found.second), (np.abs(found.first), np.abs(found.second)),
     ))  # fmt: skip

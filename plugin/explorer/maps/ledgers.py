@@ -1,4 +1,4 @@
-"""The conservation ledger of a map by layer-wise relevance propagation: its table, its chart and what it comes to."""
+"""The conservation ledger of a map by layer-wise relevance propagation: its table, its chart and its balance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,7 +19,7 @@ from ..inputs.subject import Subject
 from .answers import answering
 from .questions import Asked, LogitDifference, Question, constructed, explained
 
-# A constant that is added on the way has no rule.
+# Stands for the rule of a constant that is added on the way, which has none.
 NO_RULE = "-"
 
 
@@ -36,7 +36,7 @@ class LedgerRow:
 
 
 def compute(subject: Subject, image: Image.Image, question: Question) -> Ledger:
-    """Where the relevance of a class went, layer by layer from the output to the input.
+    """The ledger of a class's relevance, layer by layer from the output to the input.
 
     Args:
         subject: the network.
@@ -75,7 +75,7 @@ def rule_label(rule: str, question: Question) -> str:
 
 def arrays(ledger: Ledger) -> dict[str, NDArray[Any]]:
     """For an NPZ file: each column of the ledger from the output to the input, such as `ledger_layer` and `ledger_left`
-    `(entries,)`, with `ledger_output` and `ledger_input` `()`, between which they keep the books."""
+    `(entries,)`, with the relevance at both ends, `ledger_output` and `ledger_input` `()`."""
     columns = {field.name: np.array([getattr(entry, field.name) for entry in ledger]) for field in fields(Entry)}
     columns |= {"output": np.array(ledger.output), "input": np.array(ledger.input)}
     return {f"ledger_{name}": values for name, values in columns.items()}
@@ -92,7 +92,7 @@ def figure(ledger: Ledger) -> go.Figure:
 
 
 def balance(ledger: Ledger, asked: Asked) -> str:
-    """The logit is the relevance of the input plus what was absorbed, in plain text."""
+    """The balance in plain text: the logit is the relevance of the input plus the absorbed relevance."""
     head = asked.subject.head
     called = OUTPUTS[LOGITS if head == LOG_SOFTMAX else head]  # LRP explains the logits below a log-softmax
     named = called.capitalize() if asked.question.contrast is None else f"Difference of {PLURALS[called]}"
@@ -100,11 +100,11 @@ def balance(ledger: Ledger, asked: Asked) -> str:
 
 
 def remainder(ledger: Ledger) -> str:
-    """What was absorbed by what, and what is in no entry, in plain text."""
+    """The relevance that biases and stabilisers absorbed, and the relevance in no entry, in plain text."""
     biases, stabilisers = (sum(getattr(entry, name) for entry in ledger) for name in ("to_bias", "to_stabiliser"))
     text = f"(biases {biases:.5g}, stabilisers {stabilisers:.5g})"
     missing = ledger.output - ledger.input - ledger.absorbed
-    # Rounding in float32 grows with what flows, which may be far more than the logit.
+    # Rounding in float32 grows with the relevance that flows, which may be far more than the logit.
     flowing = max([abs(ledger.output), *(abs(entry.entered) for entry in ledger)])
     if abs(missing) <= 1e-3 * flowing:
         return text
@@ -112,7 +112,7 @@ def remainder(ledger: Ledger) -> str:
 
 
 def statement(ledger: Ledger, asked: Asked) -> str:
-    """What the ledger comes to, as Markdown."""
+    """The balance with its remainder, as Markdown."""
     return f"**{balance(ledger, asked)}** {remainder(ledger)}"
 
 

@@ -16,7 +16,7 @@ _LONGEST_PART = 40
 
 
 def title(question: Question) -> str:
-    """The method, and what was changed of its rules."""
+    """The method, and the changes of its rules."""
     label = METHODS[question.method].label
     if "alpha" in dict(question.numbers):  # which is among the changes
         label = label.replace("alpha 2 beta 1", "alpha beta")
@@ -24,7 +24,7 @@ def title(question: Question) -> str:
 
 
 def _changes(question: Question) -> list[str]:
-    """The numbers that were changed, and how many rules."""
+    """The changed numbers, and the number of changed rules."""
     changed = [f"{name} = {value!r}".removesuffix(".0") for name, value in question.numbers]
     count = len(question.rules)
     return [*changed, f"{count} rule{'s' * (count != 1)} changed"] if count else changed
@@ -36,8 +36,8 @@ def map_digest(identity: str, picture: str, question: Question, device: str) -> 
     Args:
         identity: of the network, with its weights.
         picture: the digest of the picture.
-        question: what is asked.
-        device: where the map is computed: another one than the processor rounds otherwise.
+        question: the question that the map answers.
+        device: the device that computes the map: results of other devices than the processor differ by rounding.
     """
     asked = [identity, picture if question.needs_picture else "", asdict(question)]
     asked += [] if device == PROCESSOR else [device]
@@ -60,8 +60,8 @@ def map_file(asked: Asked, settings: Settings, limit: float) -> str:
 
 
 def file_of_several(kind: str, asked: Asked, settings: Settings, files: Sequence[str]) -> str:
-    """The name of what was made of the maps with these files: network, picture and class of the first, the kind, and a
-    digest of all."""
+    """The name of a file about the maps in these files: network, picture and class of the first, the kind, and a digest
+    of all."""
     short = hashlib.sha256("\n".join(files).encode()).hexdigest()[:8]
     return file_name(*_network(asked, settings), picture_name(settings), _explained(asked), kind, short)
 
@@ -73,7 +73,7 @@ def file_name(*parts: str) -> str:
 
 
 def picture_name(settings: Settings) -> str:
-    """What the chosen picture is called in the name of a file."""
+    """The chosen picture, as a part of a file's name."""
     if settings.image == UPLOAD:
         return settings.picture_name.rpartition(".")[0] or UPLOAD
     return DRAWING if settings.image == DRAWING else settings.image
@@ -90,7 +90,7 @@ def picture_label(settings: Settings) -> str:
 
 
 def opened(settings: Settings) -> str:
-    """Both."""
+    """The network and the picture, for people."""
     return f"{network_label(settings)}; picture {picture_label(settings)}"
 
 
@@ -104,7 +104,7 @@ def explained(asked: Asked) -> str:
 
 
 def quantity(question: Question) -> str:
-    """What the numbers of a map are."""
+    """The quantity that the numbers of a map measure."""
     return METHODS[question.method].guide.quantity
 
 

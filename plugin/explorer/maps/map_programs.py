@@ -1,4 +1,4 @@
-"""Python that gives the map on screen, from the public names only."""
+"""Programs that compute the map on screen, from public names only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,9 +21,9 @@ def program(
 
     Args:
         settings: how the map is drawn.
-        question: what it answers.
-        picture: what it was asked of.
-        limit: where its colours end.
+        question: the question that it answers.
+        picture: the picture that the network saw.
+        limit: the magnitude at which its colours end.
         subject: the network.
         ledger: whether the program also has `ledger`, of a class by a preset of LRP.
     """
@@ -36,7 +36,7 @@ def program(
 
 
 def program_of(shown: Shown, ledger: bool = False) -> str:
-    """The same for a map on a page."""
+    """The program of a map on a page."""
     return program(shown.settings, shown.question, shown.asked.picture, shown.limit, shown.subject, ledger)
 
 
@@ -123,13 +123,14 @@ def _computation(question: Question, picture: Picture, subject: Subject, ledger:
 
 
 def opening(subject: Subject) -> tuple[list[str], str]:
-    """The lines that open the network where it was, and what brings inputs there; other programs use the processor."""
+    """The lines that open the network on its device, and the end of an expression that moves inputs there; empty for
+    the processor."""
     opened, there = f"model = {subject.source}", f".to({subject.device!r})"
     return ([opened], "") if subject.device == PROCESSOR else ([opened, f"model.network{there}"], there)
 
 
 def _array(subject: Subject) -> str:
-    """From a tensor to an array."""
+    """The end of an expression that turns a tensor into an array."""
     return ".numpy()" if subject.device == PROCESSOR else ".cpu().numpy()"
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a network and a picture, and with which arguments a method answers it."""
+"""Questions about a network and a picture, and the arguments with which a method answers them."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -16,11 +16,11 @@ from ..inputs.subject import Subject
 
 @dataclass(frozen=True)
 class Question:
-    """What one map answers; hashable, so that results can be kept by it.
+    """The question that a map answers; hashable, so that results can be kept by it.
 
     Attributes:
         method: a key of `METHODS`.
-        target: the class whose logit is explained; None when a neuron is.
+        target: the class whose logit is explained; None when a neuron is explained.
         contrast: a class whose logit is subtracted first.
         layer: dotted module name, for a neuron or for a method that looks at a layer; else empty.
         neuron: index into that layer's output; empty when a class is explained.
@@ -40,7 +40,7 @@ class Question:
 
     @property
     def needs_picture(self) -> bool:
-        """Whether the answer is another for another picture."""
+        """Whether the answer depends on the picture."""
         return self.method != NO_IMAGE
 
 
@@ -58,7 +58,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about a network that looks at a picture: all that a map depends on."""
+    """A question about a network that looks at a picture: everything that a map depends on."""
 
     look: Look
     question: Question
@@ -116,14 +116,14 @@ def unit_question(settings: Settings, method: str, pooled: bool) -> Question:
 
 
 def explained(network: nn.Module, question: Question) -> tuple[nn.Module, int | None]:
-    """The module whose output is explained, and which output."""
+    """The module whose output is explained, and the index of that output."""
     if question.contrast is None or question.target is None:
         return network, question.target
     return LogitDifference(network, question.target, question.contrast), 0
 
 
 def arguments(model: LoadedModel, question: Question) -> dict[str, Any]:
-    """Keyword arguments of the method's constructor, in which a `python_calls.Call` may stand for its value."""
+    """Keyword arguments of the method's constructor, in which a `PythonCall` may stand for its value."""
     method = METHODS[question.method]
     if not method.preset:
         return dict(method.construct)
@@ -133,6 +133,6 @@ def arguments(model: LoadedModel, question: Question) -> dict[str, Any]:
 
 
 def constructed(model: LoadedModel, question: Question) -> dict[str, Any]:
-    """The same with their values."""
+    """The keyword arguments with the values of the calls."""
     values: dict[str, Any] = python_calls.evaluate(arguments(model, question))
     return values

@@ -1,4 +1,4 @@
-"""How a result is shown and saved: the same values as a figure, a PNG and an NPZ."""
+"""Figures and files of a result: the same values as a figure, a PNG and an NPZ."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,7 +19,7 @@ from .answers import Answer
 from .questions import Question
 from .shown_maps import Shown
 
-# Pixels that a colour picture does not need below it.
+# The height of a colour bar in pixels, which a colour picture does not have.
 _COLOUR_BAR = 45
 _PACKAGES = ("captum-simplicity", "torch", "torchvision", "captum", "numpy", "pillow")
 _CHANNELS = {"red": 0, "green": 1, "blue": 2}
@@ -31,7 +31,7 @@ def channel_choice(view: str) -> str | int:
 
 
 def limits(results: dict[str, Answer], settings: Settings) -> dict[str, float]:
-    """Where the colours of each map end: on its own scale, or for all at the same magnitude."""
+    """The magnitude at which the colours of each map end: its own, or the same for all."""
     shown = {key: signed(result, settings) for key, result in results.items()}
     if settings.scale == "shared":
         shared = figures.symmetric_limit(shown.values(), settings.percentile)
@@ -42,16 +42,16 @@ def limits(results: dict[str, Answer], settings: Settings) -> dict[str, float]:
 def figure(
     result: Answer, settings: Settings, limit: float, visible: Image.Image | None, height: int, quantity: str = ""
 ) -> go.Figure:
-    """The map over what the network saw (`visible`), or alone; `quantity` is the unit of its values."""
+    """The map over the picture that the network saw (`visible`), or alone; `quantity` is the unit of its values."""
     values, opacity = signed(result, settings), settings.opacity if visible else 1.0
-    beneath = visible if opacity < 1 else None  # nothing would be seen of it
+    beneath = visible if opacity < 1 else None  # an opaque map hides it
     if settings.view == "colour":
         return figures.colour_map(values, beneath, opacity, limit=limit, height=height - _COLOUR_BAR)
     return figures.signed_map(values, beneath, opacity, limit=limit, height=height, quantity=quantity)
 
 
 def png(result: Answer, settings: Settings, limit: float, visible: Image.Image | None) -> bytes:
-    """The same as a PNG file."""
+    """The map as a PNG file."""
     values = signed(result, settings)
     paint = figures.signed_colours if settings.view != "colour" else figures.as_image
     colours = paint(values, limit=limit)
@@ -104,12 +104,12 @@ def npz(
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that compute what is shown."""
+    """Versions of the packages that computed the maps."""
     return {package: _version(package) for package in _PACKAGES}
 
 
 def alternative(label: str, result: Answer, settings: Settings) -> str:
-    """The map in words, for those who cannot see it: how much of it is positive, and where it is strongest."""
+    """The map in words, for those who cannot see it: its positive share, and the place where it is strongest."""
     values = figures.reduce_channels(result.attribution) if settings.view == "colour" else signed(result, settings)
     total = float(np.abs(values).sum())
     if not total:

@@ -1,4 +1,4 @@
-"""A view as one HTML file that opens without a connection and prints: all that the page says, and its programs."""
+"""A view as one HTML file, which opens without a connection and can be printed: all texts and programs of the page."""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,13 +41,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Added:
-    """What a page has beside its maps.
+    """The content of a page beside its maps.
 
     Attributes:
-        ledger: of its only map, whose program makes it, too.
-        tables: what it says in numbers.
-        figures: others than the maps, with a sentence on each.
-        programs: others than those of the maps, with their labels.
+        ledger: the ledger of its only map, whose program computes it, too.
+        tables: its tables of numbers.
+        figures: its other figures, with a sentence on each.
+        programs: its other programs, with their labels.
     """
 
     ledger: Ledger | None = None
@@ -58,13 +58,13 @@ class Added:
 
 @dataclass(frozen=True)
 class ReportedView:
-    """What a page shows.
+    """The content of a page.
 
     Attributes:
-        title: of the page.
-        link: that shows it again.
-        maps: at least one.
-        added: what else there is.
+        title: the title of the page.
+        link: the link to this view.
+        maps: its maps, at least one.
+        added: the rest of its content.
     """
 
     title: str
@@ -84,10 +84,10 @@ def html(view: ReportedView, lines: Callable[[Shown], Sequence[Line]]) -> bytes:
     """The file: HTML with its pictures inside. It has no script and asks for no address.
 
     Args:
-        view: what is shown.
-        lines: what the page says about a map.
+        view: the content of the page.
+        lines: the lines of the page below a map.
     """
-    # Whatever is put into the template is text of strangers, such as the name of a class, and is escaped.
+    # Texts in the template, such as the name of a class, may be a stranger's: all are escaped.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -113,7 +113,7 @@ def _look(maps: Sequence[Shown], outputs: NDArray[np.float32]) -> dict[str, Any]
     """A network and the picture that it looks at."""
     shown = maps[0]
     asked, settings, model = shown.asked, shown.settings, shown.subject.model
-    # Here, because it takes a heavy package.
+    # Imported here, because it needs a heavy package.
     from plugin.datasets.explain import weights_sha256
 
     visible, given = model.visible(asked.picture.image), asked.picture.image
@@ -233,7 +233,7 @@ def _parameters(asked: Asked) -> list[Line]:
 
 
 def _layer_rules(asked: Asked) -> list[LayerRule]:
-    """Which rule of LRP each layer has; empty for other methods."""
+    """The rule of LRP that each layer has; empty for other methods."""
     question, model = asked.question, asked.subject.model
     method = METHODS[question.method]
     if not method.preset:

@@ -1,4 +1,4 @@
-"""Does a map depend on what the network has learned? `plugin.experiments.sanity` for the questions of the pages."""
+"""The dependence of maps on the learned weights: `plugin.experiments.sanity` for the questions of the pages."""
 
 from dataclasses import dataclass, replace
 
@@ -13,13 +13,13 @@ from ..inputs.subject import Subject
 from .answers import answering, attribute
 from .questions import Question
 
-# No correlation is above it: the page says what a warning would, and to silence warnings would do so for all threads.
+# No correlation is above it: the page has a sentence instead of a warning, and silencing would affect all threads.
 _NO_WARNING = 1.1
 
 
 @dataclass(frozen=True)
 class _OneMethod:
-    """One method asked of any network that is built like the model's, with Captum's API."""
+    """One method for any network with the architecture of the model's, with Captum's API."""
 
     model: LoadedModel
     question: Question
@@ -36,10 +36,10 @@ def check(subject: Subject, image: Image.Image, question: Question, layers: int)
         subject: the network; a copy is randomised.
         image: RGB, any size.
         question: about a class.
-        layers: how many.
+        layers: the number of layers.
 
     Raises:
-        ValueError: the network has no so many layers, or the method has no answer; the message is one sentence.
+        ValueError: the network has fewer layers, or the method has no answer; the message is one sentence.
     """
     inputs = subject.preprocess(image)
     with answering(subject, question):
@@ -51,7 +51,7 @@ def check(subject: Subject, image: Image.Image, question: Question, layers: int)
 
 
 def row(method: str, found: RandomisationCheck) -> dict[str, str | float]:
-    """What was found of a method, by its key, as a line of a table."""
+    """The result for a method, by its key, as a line of a table."""
     last = found.steps[-1]
     return {
         "Method": METHODS[method].label,
@@ -69,5 +69,5 @@ def warning(found: dict[str, RandomisationCheck]) -> str:
         return ""
     return (
         f"{' and '.join(names)}: with random weights in the last layers the map hardly changes. It shows the picture "
-        "more than what the network has learned, so do not read it as the reason for the class."
+        "more than the learned weights, so do not read it as the reason for the class."
     )

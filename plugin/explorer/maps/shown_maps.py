@@ -18,9 +18,9 @@ class Shown:
 
     Attributes:
         settings: how it is drawn.
-        asked: what it answers.
+        asked: the question that it answers.
         result: the answer.
-        limit: where its colours end.
+        limit: the magnitude at which its colours end.
         note: a sentence below it, as Markdown whose only marks are those of code.
         side: "A" or "B" in a comparison.
     """
@@ -34,7 +34,7 @@ class Shown:
 
     @property
     def question(self) -> Question:
-        """What is asked."""
+        """The question that it answers."""
         return self.asked.question
 
     @property
@@ -44,7 +44,7 @@ class Shown:
 
     @property
     def visible(self) -> Image.Image | None:
-        """What the network saw, below the map; None where it saw no picture."""
+        """The picture that the network saw, drawn below the map; None where it saw none."""
         return self.subject.model.visible(self.asked.picture.image) if self.question.needs_picture else None
 
     @property
@@ -60,5 +60,5 @@ class Shown:
 
     @property
     def name(self) -> str:
-        """Tells the maps of a page apart, and is fit for a key."""
+        """A name that tells the maps of a page apart, and may be part of a key."""
         return re.sub(r"[^A-Za-z0-9_-]", "-", f"{self.side}{self.settings.network}-{self.question.method}")

@@ -1,4 +1,4 @@
-"""Maps of one unit: which pixels they use, how alike they are, and how strongly they excite the unit."""
+"""Maps of one unit: the pixels that they use, their similarity, and their excitation of the unit."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,7 +19,7 @@ def is_pooled(subject: Subject, layer: str) -> bool:
     """Whether there is max-pooling between the input and a layer, so that switches matter.
 
     Raises:
-        ValueError: no deconvnet goes through what lies between; the message is one sentence.
+        ValueError: no deconvnet passes through the layers between; the message is one sentence.
     """
     return deconvnet(subject.model.network, layer, subject.input_shape, "center").pooled
 

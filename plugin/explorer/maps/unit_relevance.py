@@ -1,4 +1,4 @@
-"""Which units of a layer carry the relevance of a map by layer-wise relevance propagation."""
+"""The units of a layer that carry the relevance of a map by layer-wise relevance propagation."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def of_units(relevance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def strongest(relevance: NDArray[np.float32], count: int) -> list[tuple[tuple[int, ...], float]]:
-    """The units of most relevance, if it is positive: where each has most, as an index into the output, and its sum."""
+    """The units of most relevance, if positive: the index of each unit's maximum in the output, and the unit's sum."""
     axis = unit_axis(relevance.shape)
     sums = of_units(relevance)
     found = []

@@ -1,4 +1,4 @@
-"""Why a map is zero everywhere: where on its way down the signal ended."""
+"""The reason why a map is zero everywhere: the layer at which the signal ended."""
 
 from PIL import Image
 from torch import Tensor, enable_grad, nn
@@ -15,7 +15,7 @@ _POSITIVE_ONLY = "ReLUs let only positive signal through"
 
 
 def reason(subject: Subject, image: Image.Image, question: Question) -> str:
-    """Why the answer to a question is a map of zeros, in one sentence of Markdown; empty where that is not known.
+    """The reason why the answer is a map of zeros, as one sentence of Markdown; empty where it is not known.
 
     Args:
         subject: the network.

@@ -1,1 +1,1 @@
-"""Work beside the pages, files to download, time and memory, and texts of strangers; knows no network."""
+"""Work beside the pages, files to download, time and memory, and untrusted texts; knows no network."""

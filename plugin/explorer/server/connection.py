@@ -1,4 +1,4 @@
-"""Whose browser asks, and whether it is still connected: what is made for it alone can end otherwise."""
+"""The browser of a session, and whether it is still connected: work for it alone can end when it is not."""
 
 import hashlib
 from collections.abc import Callable
@@ -32,15 +32,15 @@ def went_through_history() -> bool:
 
 
 def comes_from_a_phone() -> bool:
-    """Whether the browser says that its screen is narrow, by the word for that in its name of itself."""
+    """Whether the browser's `User-Agent` has the word for a narrow screen."""
     return "Mobi" in st.context.headers.get("User-Agent", "")
 
 
 def ask_no_more() -> None:
-    """In a fragment that the browser asks for again and again: let it end that.
+    """Stop the automatic reruns of the fragment that runs now.
 
-    Otherwise only a run of the whole page would, and with each such run Streamlit drops the answers that wait to be
-    sent, such as the file for a click on its button.
+    Otherwise only a run of the whole page would stop them, and with each such run Streamlit drops the answers that wait
+    to be sent, such as the file for a click on its button.
     """
     context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
     if context is not None and fragment is not None:
@@ -50,13 +50,13 @@ def ask_no_more() -> None:
 
 
 def serves_this_machine_only() -> bool:
-    """Whether the server is bound to the loopback interface: whoever asks sits at this machine."""
+    """Whether the server is bound to the loopback interface: its users sit at this machine."""
     return config.get_option("server.address") in _LOOPBACK
 
 
 def owner_of_files() -> str | None:
-    """For whom this session's files are kept beyond it: all sessions of a server that serves this machine only, else
-    the browser; None where that is not known."""
+    """The owner for whom this session's files outlive it: all sessions of a server that serves this machine only, else
+    the browser; None where the browser is not known."""
     if serves_this_machine_only():
         return ""
     return browser_of(st.context.cookies.get(_COOKIE, ""))

@@ -1,7 +1,7 @@
-"""A device that has no memory left: one sentence with the remedy, and the device can be used again.
+"""Errors of a device without memory become one sentence with the remedy, and the device can be used again.
 
 >>> with guarded("cuda:0"):
-...     pass  # what needs memory
+...     pass  # work that needs memory
 """
 
 import gc
@@ -13,7 +13,7 @@ import torch
 
 from plugin import devices
 
-# How PyTorch says it where it has no class for it: on the processor, on Apple's GPUs, and in libraries of CUDA.
+# Words of PyTorch's errors without a class of their own: on the processor, on Apple's GPUs, and in libraries of CUDA.
 _WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
@@ -23,10 +23,10 @@ class OutOfDeviceMemory(ValueError):
 
 @contextmanager
 def guarded(device: str) -> Iterator[None]:
-    """A context in which the error of a device without memory becomes `OutOfDeviceMemory`, and what it held is freed.
+    """A context in which the error of a device without memory becomes `OutOfDeviceMemory`, and its memory is freed.
 
     Args:
-        device: the name of the one that is used.
+        device: the name of the device that is used.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def _tells_of_memory(error: BaseException) -> bool:
 
 
 def _free(error: BaseException | None) -> None:
-    """Let go of the tensors of the calls that failed, which the error would keep, and of the blocks they leave."""
+    """Release the tensors of the failed calls, which the error would keep, and then the allocator's unused blocks."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__

@@ -31,10 +31,10 @@ def download_button(label: str, make: Callable[[], bytes], name: str, key: str, 
 
 
 def _kept(make: Callable[[], bytes], name: str, mime: str) -> bytes:
-    """The content, which stays until so many others were made.
+    """The content, which stays in memory until `_KEPT` others were made.
 
-    Streamlit gives a file that is made on a click to no session, and drops it at the second end of any session's run:
-    with others at work that is before the browser has asked for it. Added here, it has a place of its own.
+    Streamlit gives a file that is made on a click to no session, and drops it at the second end of any session's run.
+    While others work, this happens before the browser has asked for the file. Added here, it has a place of its own.
     """
     data = make()
     if runtime.exists():

@@ -1,6 +1,6 @@
 """Long work beside the pages: a thread that fills a job, which pages look at and can stop.
 
-The worker knows nothing of Streamlit. It tells its `Task` how far it is, and learns there that it should end:
+The worker knows nothing of Streamlit. It reports its progress to its `Task`, and learns there that it should end:
 
 >>> job = Job(lambda task: [task.report(step / 10) for step in range(10)])
 >>> job.look().progress                                    # between 0 and 1
@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 150.0
 
 
 def name_of(asked: Any) -> str:
-    """A short name for what work depends on, a dataclass of plain values: another name is another question."""
+    """A short name for the parameters of some work, a dataclass of plain values: other values have another name."""
     return hashlib.sha256(json.dumps(asdict(asked)).encode()).hexdigest()[:12]
 
 
@@ -52,11 +52,11 @@ class JobView(Generic[T]):
 
     Attributes:
         progress: 0 to 1.
-        message: what is done now.
-        partial: what the work showed last, such as the pictures so far; None if nothing.
+        message: the step that is done now.
+        partial: the last intermediate result, such as the pictures so far; None if there was none.
         running: whether the thread still works.
         completed: whether it ended by itself, with a result.
-        result: what the work returned.
+        result: the value that the work returned; None if it did not end by itself.
         error: the sentence with which it failed; empty if it did not.
     """
 
@@ -70,7 +70,7 @@ class JobView(Generic[T]):
 
     @property
     def latest(self) -> Any:
-        """The result, or else what the work showed last."""
+        """The result, or else the last intermediate result."""
         return self.result or self.partial
 
 
@@ -85,7 +85,7 @@ class Task:
         self._state: dict[str, Any] = {"progress": 0.0, "message": "", "partial": None}
 
     def report(self, progress: float, message: str = "", partial: Any = None) -> None:
-        """Tell how far the work is, from 0 to 1, and what there is to show; None keeps what was shown before.
+        """Report the progress from 0 to 1, the step, and an intermediate result; None keeps the one before.
 
         Raises:
             Stopped: the work should end now. Clean up in `finally`.
@@ -137,7 +137,7 @@ class Job(Generic[T]):
                         result=self._result, error=self._error)  # fmt: skip
 
     def stop(self) -> None:
-        """Ask the work to end. What it showed so far stays."""
+        """Ask the work to end. Its last intermediate result stays."""
         with self._task._lock:
             self._task._stop = True
 
@@ -157,7 +157,7 @@ class Job(Generic[T]):
             self._completed = True
         except Stopped:
             pass
-        except Exception as error:  # whatever it met becomes a sentence on the page
+        except Exception as error:  # any error becomes a sentence on the page
             logger.info("a job failed", exc_info=True)
             self._error = str(error) or type(error).__name__
 

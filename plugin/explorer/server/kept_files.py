@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-# What a folder's name may consist of in a link, and a file's, which has an ending.
+# Patterns of names in a link: a folder's, and a file's, which has an ending.
 FOLDER_NAME = r"[\w .,()+@&'=~-]{1,100}"
 NAME = rf"{FOLDER_NAME}\.[A-Za-z0-9]{{1,12}}"
 # A checkpoint has 200 MB at most, see `inputs.own_weights`.
@@ -31,7 +31,7 @@ def digest(data: bytes) -> str:
 
 
 def link_name(name: str) -> str:
-    """A file's name as it may stand in a link: what `NAME` does not allow becomes an underscore."""
+    """A file's name as it may stand in a link: characters that `NAME` does not allow become underscores."""
     stem, dot, ending = name.rpartition(".")
     if not dot or not re.fullmatch(r"[A-Za-z0-9]{1,12}", ending):
         stem, ending = name, "file"
@@ -39,7 +39,7 @@ def link_name(name: str) -> str:
 
 
 def folder_link_name(name: str) -> str:
-    """A folder's name as it may stand in a link: what `FOLDER_NAME` does not allow becomes an underscore."""
+    """A folder's name as it may stand in a link: characters that `FOLDER_NAME` does not allow become underscores."""
     return re.sub(r"[^\w .,()+@&=~-]", "_", name)[:100] or "_"
 
 
@@ -50,7 +50,7 @@ class OwnFile(ABC):
     Attributes:
         name: the last part of its path, for people.
         digest: SHA-256 of the content in hexadecimal, by which files are compared.
-        place: how a program names it: by its path where that is known.
+        place: its name in a program: the path where that is known.
         held: bytes of memory that it takes while it is kept.
     """
 
@@ -66,7 +66,7 @@ class OwnFile(ABC):
 
     @abstractmethod
     def read(self, most: int) -> bytes:
-        """The content; of a file that is longer than `most`, a part of it that is longer, too.
+        """The content; of a file longer than `most` bytes, at least `most + 1` of them.
 
         Raises:
             ValueError: it was changed or removed, or may not be read any more.
@@ -139,7 +139,7 @@ def sent(name: str, data: bytes) -> SentFile:
 
 
 def local(path: Path) -> LocalFile:
-    """A file of this machine. It is read for its digest once, as long as its size and its time stay the same.
+    """A file of this machine, with its digest, which is computed again only if the size or the time has changed.
 
     Raises:
         ValueError: it is gone, may not be read, or was changed meanwhile.
@@ -172,7 +172,7 @@ def _unreadable(path: Path, error: OSError) -> ValueError:
 
 
 class FileStore:
-    """Files by owner and digest; those that were not asked for longest go first when there are too many.
+    """Files by owner and digest; the least recently used go first when there are too many.
 
     Args:
         most_bytes: of all files together. The newest file is kept whatever its size.
@@ -194,7 +194,7 @@ class FileStore:
                 self._files.popitem(last=False)
 
     def get(self, owner: str, short: str) -> OwnFile | None:
-        """The file of this owner whose digest starts so, of `SHORT` characters; None if there is none any more."""
+        """The file of this owner whose digest starts with these `SHORT` characters; None if it is not kept any more."""
         with self._lock:
             file = self._files.get((owner, short))
             if file is not None:

@@ -1,4 +1,4 @@
-"""Values that are kept by what they depend on, for all sessions, and made by one thread at a time."""
+"""Values that are kept by key for all sessions, and made in turns."""
 
 import threading
 from collections import OrderedDict
@@ -13,9 +13,9 @@ _NOTHING = object()
 
 
 class KeptValues(Generic[T]):
-    """A bounded number of values by their key; those not asked for longest go first.
+    """A bounded number of values by key; the least recently used go first.
 
-    Whoever asks shares the value, and does not change it.
+    Callers share the value and must not change it.
 
     Args:
         most: how many are kept.
@@ -42,9 +42,9 @@ class KeptValues(Generic[T]):
         """The value of a key, made now if it is not kept.
 
         Args:
-            key: what it depends on.
-            make: makes it. What it raises is not kept.
-            told: of `Turns.turn`.
+            key: everything that the value depends on.
+            make: creates the value. Errors are not kept.
+            told: see `Turns.turn`.
             device: where it is made.
 
         Raises:

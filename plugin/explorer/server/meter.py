@@ -11,7 +11,7 @@ import torch
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MACHINE = Path("/proc/meminfo")
-# What `cost` says, in a sentence.
+# An explanation of the text of `cost`.
 COST = (
     "Wall-clock time, and by how much the memory of the server, or that of its GPU, grew at most while this was "
     "computed; and where. Memory is left out where other work was measured at the same time."
@@ -19,7 +19,7 @@ COST = (
 
 
 class Measured(Protocol):
-    """What was computed, with the seconds and bytes (None if unknown) it took, and the name of the device."""
+    """A result with the seconds and bytes (None if unknown) that it took, and the name of the device."""
 
     @property
     def seconds(self) -> float: ...
@@ -39,31 +39,31 @@ def cost(result: Measured) -> str:
 
 
 class _Memory:
-    """The counter of a device's memory that knows no peak, and the base of those that do.
+    """The counter for a device whose peak memory is unknown, and the base of the others.
 
     Args:
-        device: such a device.
+        device: the device whose memory is counted.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def wait(self) -> None:
-        """Return when the device has finished its work: it goes on while the program does."""
+        """Return when the device has finished its work, which runs beside the program."""
         if self.device.type != "cpu":
             torch.get_device_module(self.device).synchronize()
 
     def start(self) -> int | None:
-        """Begin; the bytes in use now, None if they are not known."""
+        """Begin to count. Returns the bytes in use now; None if they are not known."""
         return None
 
     def peak(self) -> int:
-        """The most bytes since then; 0 if they are not known."""
+        """The most bytes since `start`; 0 if they are not known."""
         return 0
 
 
 class _OfAllocator(_Memory):
-    """Of CUDA, and of other devices whose allocator PyTorch has in the same form."""
+    """The counter for CUDA, and for other devices whose allocator has the same functions in PyTorch."""
 
     def wait(self) -> None:
         self._module.synchronize(self.device)
@@ -81,7 +81,7 @@ class _OfAllocator(_Memory):
 
 
 class _OfMetal(_Memory):
-    """Of Apple's GPUs: what the allocator keeps of the driver's memory, which only grows until it is handed back."""
+    """The counter for Apple's GPUs: the driver's memory that the allocator keeps, which grows until it is released."""
 
     def start(self) -> int | None:
         torch.mps.empty_cache()
@@ -92,9 +92,9 @@ class _OfMetal(_Memory):
 
 
 class _OfProcess(_Memory):
-    """Of the processor: the resident memory of this process, which Linux tells."""
+    """The counter for the processor: the resident memory of this process, as Linux reports it."""
 
-    # A peak from before that the system would not forget.
+    # An earlier peak that the system could not reset.
     _unforgotten = 0
 
     def start(self) -> int | None:
@@ -125,7 +125,7 @@ class Meter:
             whose memory it was.
     """
 
-    # Whoever asks for the peak makes the system forget the one before, for the whole process.
+    # The start of a meter resets the peak for the whole process: the meters that are open read it before.
     _open: ClassVar[list["Meter"]] = []
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
@@ -171,7 +171,7 @@ class Meter:
         self.peak_bytes = max(0, self._highest - (self._before or 0)) if known else None
 
     def _shares_with(self, other: "Meter") -> bool:
-        """Whether what the other measures may be in this one's memory: work on a GPU needs the processor's, too."""
+        """Whether this memory may hold work that the other measures: work on a GPU needs the processor's, too."""
         return self._memory.device in (other._memory.device, torch.device("cpu"))
 
     def _note_peak(self) -> None:
@@ -179,7 +179,7 @@ class Meter:
 
 
 def _forget_peak() -> bool:
-    """Make Linux forget the highest resident memory so far; False elsewhere, and where this is not allowed."""
+    """Reset Linux's peak of the resident memory; False on other systems, and where this is not allowed."""
     try:
         # Memory that the C library keeps for reuse counts as resident: without handing it back, a second call would
         # seem to need nothing.
@@ -200,7 +200,7 @@ def _resident(key: str) -> int | None:
 
 
 def _kilobytes(source: Path, key: str) -> int | None:
-    """The bytes in a line of Linux's tables."""
+    """The bytes that a line of a Linux table states."""
     try:
         lines = source.read_text().splitlines()
     except OSError:

@@ -1,9 +1,8 @@
 """Files and folders by a path that is typed into a page.
 
-Whoever asks a server that is bound to the loopback interface sits at its machine, and may name any file of it. Other
-servers open only what lies in the folders that their owner named when they were started. Named folders are the limit
-on any server. A page offers a field for a path where `allowed` is true, and opens no path but those that `resolved`
-returns.
+Users of a server that is bound to the loopback interface sit at its machine, and may name any of its files. Other
+servers open only files in the folders that their owner named at the start. Named folders are the limit on any server.
+A page offers a field for a path where `allowed` is true, and opens no path but those that `resolved` returns.
 """
 
 import os
@@ -13,12 +12,12 @@ from pathlib import Path
 
 _LONGEST = 4096
 
-# Of the person who started the explorer, without symbolic links. Only the command line sets it.
+# The folders of the command line, which alone sets them, without symbolic links.
 _folders: list[Path] = []
 
 
 def add_folder(folder: str | Path) -> None:
-    """Let the pages open what lies in a folder, and nothing outside of such folders.
+    """Let the pages open the files in a folder, and nothing outside of such folders.
 
     Raises:
         ValueError: there is no such folder.
@@ -51,8 +50,8 @@ def resolved(text: str) -> Path:
 
     Raises:
         ValueError: paths are not allowed here, it leads outside of the named folders (also by `..` or a symbolic link),
-            there is nothing, it may not be read, or it is neither a regular file nor a folder. The message is one
-            sentence, and the same for all that lies outside.
+            it does not exist, may not be read, or is neither a regular file nor a folder. The message is one sentence,
+            and the same for all paths outside.
     """
     if not allowed():
         raise ValueError("This server opens no paths: its owner can start it with --folder FOLDER")
@@ -72,7 +71,7 @@ def resolved(text: str) -> Path:
 
 
 def resolved_file(text: str) -> Path:
-    """The same for a regular file.
+    """The regular file that a typed path means.
 
     Raises:
         ValueError: see `resolved`; or it is a folder.
@@ -84,7 +83,7 @@ def resolved_file(text: str) -> Path:
 
 
 def resolved_folder(text: str) -> Path:
-    """The same for a folder.
+    """The folder that a typed path means.
 
     Raises:
         ValueError: see `resolved`; or it is a file.
@@ -108,6 +107,6 @@ def _typed(text: str) -> str:
 
 
 def _real(path: str) -> Path:
-    """An absolute path without symbolic links, whether or not there is anything."""
+    """An absolute path without symbolic links, whether or not it exists."""
     start = _folders[0] if _folders else Path.cwd()
     return Path(os.path.realpath(start / os.path.expanduser(path)))

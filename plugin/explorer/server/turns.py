@@ -1,7 +1,7 @@
-"""Heavy work takes turns: so many at a time, the others wait in the order in which they came, and are told so.
+"""Heavy work takes turns: a limited number runs at a time, the others wait in order of arrival and are told so.
 
-The processor has a queue for each kind of work. A GPU has one queue: what is done there takes turns with nothing else,
-and work on the processor does not wait for it.
+The processor has a queue for each kind of work. A GPU has one queue for all kinds, and work on the processor does not
+wait for it.
 
 >>> turns = Turns(most=1)
 >>> with turns.turn(told=lambda ahead: print(f"{ahead} before this one")):
@@ -22,7 +22,7 @@ class Turns:
     """A queue in front of work of one kind.
 
     Args:
-        most: how much of it is done at a time.
+        most: the number of threads that work at a time.
     """
 
     def __init__(self, most: int) -> None:
@@ -36,8 +36,8 @@ class Turns:
         """A context that begins when it is this thread's turn. Inside another of the same thread it begins at once.
 
         Args:
-            told: called again and again while this waits, with how many are before it: those at work and those that
-                came earlier. It may raise, which leaves the queue.
+            told: called repeatedly while this waits, with the number of threads before it: those at work and those that
+                came earlier. If it raises, the thread leaves the queue.
         """
         thread = threading.get_ident()
         if thread in self._working:
@@ -52,7 +52,7 @@ class Turns:
                 self._changed.notify_all()
 
     def give_way(self, most_seconds: float) -> None:
-        """Wait while other threads work here or are going to, but no longer than that."""
+        """Wait while other threads work here or wait for their turn, but no longer than `most_seconds`."""
         thread, end = threading.get_ident(), time.monotonic() + most_seconds
         with self._changed:
             while self._waiting or any(other != thread for other in self._working):
@@ -89,18 +89,18 @@ class Turns:
 
 
 def ahead_of_this(ahead: int) -> str:
-    """What a page says to one who waits."""
+    """The text on a page whose work waits."""
     return f"Waiting for its turn: {ahead} {'others are' if ahead > 1 else 'other is'} before this …"
 
 
 _CORES = os.cpu_count() or 1
-# Of a page's own work: each uses several cores by itself.
+# The queue of the pages' own work: each map uses several cores by itself.
 MAPS = Turns(max(1, min(4, _CORES // 2)))
-# Of runs and measurements, which take minutes: a page's map does not wait for them, and they do not wait for all maps.
+# The queue of runs and measurements, which take minutes: a map waits for none of them, and they wait for no map.
 JOBS = Turns(max(1, min(4, _CORES // 2)) + 1)
-# Of what nobody asked for: one at a time, and neither maps nor runs wait for it. It gives way to maps.
+# The queue of checks that nobody asked for: one at a time. Neither maps nor runs wait for them. They give way to maps.
 CHECKS = Turns(1)
-# Of the other devices, by name, once they are asked for. Work at the same time would share a GPU's memory.
+# The queues of the other devices by name, made at first use. Work at the same time would share a GPU's memory.
 _elsewhere: dict[str, Turns] = {}
 
 

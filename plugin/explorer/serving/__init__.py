@@ -15,9 +15,9 @@ from ..server import own_paths
 
 # In a folder without a neighbour called `pages`: Streamlit would take that for pages of its own kind.
 _SCRIPT = Path(__file__).with_name("streamlit_script.py")
-# What pages import when they are drawn.
+# Modules that pages import when they are drawn.
 _IMPORTED_LATE = ("plugin.explorer.pages.start.live_maps", "torchvision.models", "gan")
-# Those of `.streamlit/config.toml`, which the server finds only where the repository is.
+# The options of `.streamlit/config.toml`, which the server finds only in the repository.
 OPTIONS: dict[str, Any] = {
     "server.address": "127.0.0.1",
     "server.headless": True,
@@ -80,8 +80,8 @@ def run(options: argparse.Namespace, others: list[str]) -> int:
 def import_pages() -> None:
     """Import what pages need, PyTorch above all, so that the first visitor does not wait for it.
 
-    The garbage collector rests meanwhile, and never looks through what was imported: it took a fifth of the start, and
-    would stop all sessions for a quarter of a second each time.
+    The garbage collector rests meanwhile, and never looks through the imported objects: it took a fifth of the start,
+    and would stop all sessions for a quarter of a second each time.
     """
     from ..app import PAGES  # needs Streamlit, whose absence `run` reports
 
@@ -98,6 +98,6 @@ def import_pages() -> None:
 
 
 def _items(value: Any) -> list[str]:
-    """A value as the command line takes it: once, or once for each item of a list."""
+    """The values of an option on the command line: one, or one for each item of a list."""
     values = value if isinstance(value, list) else [value]
     return [str(item).lower() if isinstance(item, bool) else str(item) for item in values]

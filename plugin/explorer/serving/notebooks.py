@@ -38,7 +38,7 @@ def show(
 
     Args:
         model: a network that returns a number for each class `(N, classes)`, used as it is: call `eval()` before. Or
-            what `plugin.models.load` returned, which knows how pictures become inputs, and the names of the classes.
+            the result of `plugin.models.load`, which has the preprocessing of pictures and the names of the classes.
             The range of other inputs, which LRP's rule for the first layer may need, is taken to be ImageNet's.
         inputs: `(N, C, H, W)` or `(C, H, W)`, on the model's device; or a picture, for a `LoadedModel`.
         methods: keys of `plugin.attr.methods.METHODS`, a column each.
@@ -50,8 +50,8 @@ def show(
         height: of a row in pixels.
 
     Returns:
-        Maps with the channels summed, red where positive. Each has a title (method, class, what the network returns,
-        probability), and a colour bar that says its quantity.
+        Maps with the channels summed, red where positive. Each has a title (method, class, output of the network,
+        probability), and a colour bar that names its quantity.
 
     Raises:
         InputTypeError: inputs are neither a tensor nor a picture that the model can preprocess.
@@ -87,7 +87,7 @@ def show(
 
 @dataclass(frozen=True)
 class _Explained:
-    """The class that is explained of one input, and the same for a title."""
+    """The explained class of one input, and its text in a title."""
 
     target: int
     text: str
@@ -123,7 +123,7 @@ def _batch(model: nn.Module | LoadedModel, inputs: Tensor | Image.Image) -> tupl
 
 
 def _explained(model: LoadedModel, batch: Tensor, target: int | None, classes: Sequence[str]) -> list[_Explained]:
-    with torch.enable_grad():  # the graph tells what the outputs are
+    with torch.enable_grad():  # the graph tells whether they are logits
         outputs = model.network(batch.detach().requires_grad_().clone())
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         raise InputValueError(f"the {model.name} must return a number for each class (N, classes)")
