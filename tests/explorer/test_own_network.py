@@ -120,7 +120,7 @@ def test_page_that_cannot_use_a_network_says_so_and_offers_another_for_itself_al
     assert programs(at) == before
     title(at, "invariance")  # it is still what this page shows
     assert len(at.subheader) == 3
-    run(button(at, "Show here what the other pages show").click())
+    run(button(at, "Show the inputs of the other pages here").click())
     assert not at.subheader
     assert "alone" not in at.query_params
 

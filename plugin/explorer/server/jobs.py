@@ -56,7 +56,7 @@ class JobView(Generic[T]):
         partial: the last intermediate result, such as the pictures so far; None if there was none.
         running: whether the thread still works.
         completed: whether it ended by itself, with a result.
-        result: the value that the work returned; None if it did not end by itself.
+        result: the value that the work returned; None if it has not completed.
         error: the sentence with which it failed; empty if it did not.
     """
 

@@ -112,7 +112,7 @@ def _memory_of(device: torch.device) -> _Memory:
 
 
 class Meter:
-    """A context that measures what happens inside it.
+    """A context that measures the work inside it.
 
     Args:
         device: where the work is done.

@@ -1,1 +1,1 @@
-"""What pages share on the screen, and the state that lives in the address and in the widgets."""
+"""The parts that pages share on the screen, and the state that lives in the address and in the widgets."""

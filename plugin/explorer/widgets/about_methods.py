@@ -10,7 +10,7 @@ from .page_state import key
 
 
 def about_methods(shown: Sequence[str]) -> None:
-    """What the methods of the page's maps compute, and when to take them; on request all methods.
+    """Descriptions of the methods of the page's maps, and of their use; on request those of all methods.
 
     Args:
         shown: keys of `METHODS`, in the order of the maps.

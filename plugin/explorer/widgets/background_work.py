@@ -33,13 +33,13 @@ def work(
         name: of the work, with everything it depends on: another name is other work.
         label: on the button.
         task: the work, see `jobs.Job`. It must not use Streamlit.
-        draw: draws what the work has shown so far, a `jobs.View`; called again and again while it runs, and at the end.
-        heavy: whether it takes turns with the other work of the server; what only waits for a network need not.
+        draw: draws the state of the work, a `jobs.JobView`; called repeatedly while it runs, and at the end.
+        heavy: whether it takes turns with the other work of the server; a mere download need not.
         patience_seconds: how long it goes on while its page is not looked at, as when another page is shown.
-        device: where it is done.
+        device: the device that it uses.
 
     Returns:
-        What it made, or had shown when it was stopped, once it has ended; else None.
+        Its result, or its last intermediate result if it was stopped, once it has ended; else None.
     """
     place = key(f"job.{name}")
     job: Job[T] | None = st.session_state.get(place)
@@ -63,7 +63,7 @@ def work(
 
 
 def _drawn(job: Job[T], draw: Callable[..., None] | None) -> Any:
-    """Draw a job that has ended; what it showed last."""
+    """Draw a job that has ended. Returns its result, or else its last intermediate result."""
     view = job.look()
     if draw:
         draw(view)
@@ -71,10 +71,10 @@ def _drawn(job: Job[T], draw: Callable[..., None] | None) -> Any:
 
 
 def forget_work(kept: str) -> None:
-    """Stop all work of a kind but this, and drop what it made.
+    """Stop all other work of a kind, and drop its results.
 
     Args:
-        kept: the name of the work, `kind.what-it-depends-on`; work whose name goes on after it is kept too.
+        kept: the name of the work that is kept, `kind.parameters`; work whose name begins with it is kept too.
     """
     kind = key(f"job.{kept.partition('.')[0]}.")
     for place in [place for place in st.session_state if str(place).startswith(kind)]:

@@ -2,8 +2,8 @@
 
 As soon as the browser asks for another run, Streamlit ends the one before at its next look at `st.session_state`,
 without a word and also within a callback. The next run does not call back again, as it has the widget's new value
-already: a file that was sent or a network that was chosen would be lost. So each callback is noted before it begins, in
-a way that looks at nothing, and the run that finds one cut short carries it out.
+already: a file that was sent or a network that was chosen would be lost. So each callback is noted before it begins,
+without a look at the state, and the run that finds one cut short carries it out.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class _Calls:
 
 
 def uninterrupted(callback: Callable[P, None]) -> Callable[P, None]:
-    """A decorator for what widgets call back, which may be called again and again with the same effect."""
+    """A decorator for callbacks of widgets, which must have the same effect when they are called again."""
 
     @wraps(callback)
     def called(*args: P.args, **kwargs: P.kwargs) -> None:

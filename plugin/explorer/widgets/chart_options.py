@@ -1,4 +1,4 @@
-"""How plotly's charts behave on a page: which buttons they have, what a drag does, how dark their letters are."""
+"""The behaviour of plotly's charts on a page: their buttons, the effect of a drag, and the colour of their letters."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _BUTTON_AND_LEGEND = 54
 
 
 def on_page(figure: go.Figure) -> go.Figure:
-    """The figure, changed so that a swipe on it scrolls the page, and that its letters are as dark as others.
+    """The figure, changed: a swipe on it scrolls the page, and its letters are as dark as others.
 
     Plotly would take every drag for a zoom, and a phone shows little beside a map; charts that can be zoomed have a
     button for it. Charts that can be clicked take the swipe all the same: Streamlit gives them a mode of dragging.

@@ -1,4 +1,4 @@
-"""Widgets for single settings that pages share, and what they call back."""
+"""Widgets for single settings that pages share, and their callbacks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +19,10 @@ def switch(label: str, choices: Mapping[str, str], field: str, note: str | None 
     """Buttons side by side, one of which is pressed, for a field of `Settings`.
 
     Args:
-        label: of the whole.
+        label: the label of the group.
         choices: labels by value.
-        field: of `Settings`.
-        note: help.
+        field: a field of `Settings`.
+        note: the help text.
     """
     st.segmented_control(
         label, list(choices), format_func=choices.__getitem__, key=key(field), required=True, help=note
@@ -64,14 +64,15 @@ def subtracted_class(subject: Subject) -> None:
 
 
 def display(channels: int, opacity: bool = True) -> None:
-    """How maps of a network with that many input channels are drawn; `opacity` where they lie over the picture."""
+    """Widgets for the drawing of maps of a network with that many input channels; `opacity` where they lie over the
+    picture."""
     st.divider()
     st.selectbox("Show", views(channels), format_func=VIEWS.__getitem__, key=key("view"))
     colours(opacity)
 
 
 def colours(opacity: bool = True) -> None:
-    """Where the colours of maps end, and how much of the picture is seen through them."""
+    """Widgets for the percentile at which the colours of maps end, and for their opacity over the picture."""
     st.slider("Colours end at percentile", 50.0, 100.0, step=0.5, format="%.1f", key=key("percentile"))
     if opacity:
         st.slider("Opacity over the picture", 0.0, 1.0, step=0.05, key=key("opacity"))

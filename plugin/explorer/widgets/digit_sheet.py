@@ -15,7 +15,7 @@ _WIDTH = 336
 
 
 def draw(text: str) -> None:
-    """The sheet with what is drawn on it, as `drawn_digit.encode` writes it."""
+    """The sheet with its drawing, a text of `drawn_digit.encode`."""
     # A new name for each state of the sheet forgets the last stroke, which is in the drawing now.
     state = digest(text.encode())[:12]
     strokes, cells = st.columns([1, 1])
@@ -45,7 +45,7 @@ def draw(text: str) -> None:
 
 
 def figure(text: str) -> go.Figure:
-    """The sheet, whose pixels can be surrounded: what is surrounded does not matter, the way of the pen does."""
+    """The sheet as a chart with a lasso, whose path is the stroke of the pen; the surrounded pixels do not matter."""
     grey = np.asarray(drawn_digit.picture(text))[..., 0].ravel()
     index = np.arange(grey.size)
     pixels = go.Scatter(

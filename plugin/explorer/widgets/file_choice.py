@@ -13,7 +13,7 @@ from . import own_files
 from .callbacks import uninterrupted
 from .page_state import key
 
-# What the labels of the widgets of each side of a comparison end with.
+# The endings of the labels of widgets, by side of a comparison.
 OF = {"": "", B: " of B"}
 
 
@@ -26,8 +26,8 @@ class Wanted:
         kind: of file, such as "checkpoint".
         endings: of the files that can be sent.
         most_sent: the largest length of a file that is sent, in bytes.
-        most_named: the same of one that is named by its path; None is any.
-        help: what is read of it.
+        most_named: the same for a file that is named by its path; None is any.
+        help: the help text, on the content that is read.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""Choosing and opening a network and a picture, with everything that can go wrong."""
+"""Choosing and opening a network and a picture, with a message for each error."""
 
 from functools import partial
 
@@ -38,7 +38,7 @@ def network_choice(settings: Settings, side: str = "") -> None:
 
 
 def device_choice() -> None:
-    """The widget for where it is computed; a machine without a choice shows none."""
+    """The widget for the device; a machine with a single one shows none."""
     best, names = str(devices.choose_device()), devices.available()
     if len(names) > 1:
         others = [name for name in names if name != best]
@@ -46,7 +46,7 @@ def device_choice() -> None:
 
 
 def picture_choice(settings: Settings, side: str = "") -> None:
-    """Widgets for the picture, as for the network."""
+    """Widgets for the picture; arguments as for `network_choice`."""
     # There is one sheet to draw on, which is A's.
     drawing = [] if side else [DRAWING]
     st.selectbox(f"Picture{OF[side]}", [*offered_pictures.samples(), *drawing, UPLOAD], key=key(f"{side}image"))
@@ -58,7 +58,7 @@ def picture_choice(settings: Settings, side: str = "") -> None:
 
 
 def open_subject(settings: Settings, side: str = "") -> Subject | None:
-    """The network, or None after saying why there is none. Nothing is downloaded before a button was pressed."""
+    """The network, or None after a message with the reason. Nothing is downloaded before a button was pressed."""
     name = settings.network
     weights: OwnWeights | None = None
     if settings.checkpoint:
@@ -90,7 +90,7 @@ def open_subject(settings: Settings, side: str = "") -> Subject | None:
 
 
 def open_picture(settings: Settings, side: str = "") -> Picture | None:
-    """The sample, the drawing or the upload, or None after saying why there is none."""
+    """The sample, the drawing or the upload, or None after a message with the reason."""
     if settings.image == DRAWING:
         digit_sheet.draw(settings.drawing)
         return offered_pictures.drawn(settings.drawing) if settings.drawing else None

@@ -1,8 +1,8 @@
-"""What is kept between runs of a page, for all sessions.
+"""Results that are kept between runs of a page, for all sessions.
 
-Results are found by what they depend on: the identity of the network, the SHA-256 of the picture and the frozen
-question. Arguments that start with an underscore are no part of the key. What is not kept is computed when it is the
-session's turn, and the page says so meanwhile.
+The key of a result holds everything that it depends on: the identity of the network, the SHA-256 of the picture and the
+frozen question. Arguments that start with an underscore are no part of the key. A result that is not kept is computed
+when it is the session's turn, and the page shows the wait.
 """
 
 from collections.abc import Callable, Hashable
@@ -32,7 +32,7 @@ from ..server.turns import CHECKS, MAPS, PROCESSOR, ahead_of_this
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Of maps, by `of_asked`; measured in the background, see `map_badges`.
+# The badges of maps, by `of_asked`; measured in the background, see `map_badges`.
 badges: KeptValues[Badge] = KeptValues(256, CHECKS)
 
 
@@ -43,13 +43,13 @@ def _of_its_network(about: Look | Asked, *_: object) -> str:
 def kept(
     most: int, key: Callable[P, Hashable], message: str = "", device: Callable[..., str] = lambda *_: PROCESSOR
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """A decorator that keeps what a function returns; whoever gets it does not change it.
+    """A decorator that keeps the values of a function; callers must not change them.
 
     Args:
         most: how many values are kept.
-        key: what a value depends on, of the function's arguments.
-        message: on the page while a value is made; empty says nothing.
-        device: where a value is made.
+        key: from the function's arguments to everything that a value depends on.
+        message: on the page while a value is made; empty shows none.
+        device: from the function's arguments to the device on which a value is made.
     """
 
     def decorated(make: Callable[P, T]) -> Callable[P, T]:
@@ -66,7 +66,7 @@ def kept(
 
 
 def _waiting_for(values: KeptValues[T], key: Hashable, make: Callable[[], T], message: str, device: str) -> T:
-    """The value, while the page says what it waits for."""
+    """The value; meanwhile the page shows the reason for the wait."""
     places: list[st.delta_generator.DeltaGenerator] = []
 
     def told(ahead: int) -> None:
@@ -95,12 +95,12 @@ def _of_network(network: str, weights: OwnWeights | None = None, device: str = P
 
 
 def of_look(look: Look) -> tuple[str, str, str]:
-    """What tells a network that looks at a picture from others."""
+    """The key of a network that looks at a picture."""
     return look.subject.identity, look.subject.device, look.picture.digest
 
 
 def of_asked(asked: Asked) -> tuple[Hashable, ...]:
-    """What a map depends on. What needs no picture is the same for all of them."""
+    """The key of a map: everything that it depends on. A map that needs no picture has one key for all pictures."""
     picture = asked.picture.digest if asked.question.needs_picture else ""
     return asked.subject.identity, asked.subject.device, picture, asked.question
 

@@ -1,4 +1,4 @@
-"""A badge under each map: how far it can be trusted. It comes unasked, and after the maps.
+"""A badge under each map: how far it can be trusted. It appears without a request, after the maps.
 
 A page calls `draw` under each map, which shows the badge if it is kept. When the page is drawn, `check` measures the
 others in the background, one after the other. Each badge looks for its value by itself, as a fragment, until it has it:
@@ -37,22 +37,22 @@ _POLL_SECONDS = 1.0
 # How long the work goes on for a page that does not ask. Browsers let hidden pages ask once a minute; for these it
 # begins again when they are seen.
 _PATIENCE_SECONDS = 20.0
-# How long each step of a check waits at most for somebody who is looking forward to maps, or to the next page.
+# How long each step of a check waits at most while a user waits for maps, or for the next page.
 _WAY_SECONDS = 2.0
-# After a page was drawn: its browser draws it, too, and who goes on at once is not slowed down.
+# The pause after a page was drawn: its browser draws it, too, and a user who goes on at once is not slowed down.
 _STILL_SECONDS = 0.7
-# The maps that the page lacks a badge of, and the `_Checks` that were begun for them.
+# The maps on the page that lack a badge, and the `_Checks` that were begun for them.
 _WANTED, _JOB = key("badges.wanted"), key("badges.job")
 _CURVES = "Score while parts of the picture are removed or put back, by the map and in random order"
 
 
 @dataclass
 class _Checks:
-    """What was begun for a page.
+    """The checks that were begun for a page.
 
     Attributes:
-        keys: of the maps.
-        job: which measures their badges; set once it has begun.
+        keys: the keys of the maps.
+        job: the job that measures their badges; set once it has begun.
         drawn: when the page was drawn last, by the monotonic clock.
     """
 
@@ -62,12 +62,12 @@ class _Checks:
 
 
 def draw(asked: Asked, result: Answer, name: str = "", title: str = "") -> None:
-    """The badge of a map; that it is being checked if there is none yet.
+    """The badge of a map, or else a note that the map is being checked.
 
     Args:
-        asked: what the map answers.
+        asked: the question that the map answers.
         result: the map.
-        name: tells the maps of a page apart, and is fit for a key; without one the badge has no details.
+        name: tells the maps of a page apart, and may be part of a key; without one the badge has no details.
         title: of the map, where it does not stand above the badge.
     """
     wait = None
@@ -102,7 +102,7 @@ def _draw(asked: Asked, name: str, title: str) -> None:
 
 
 def check() -> None:
-    """Begin to measure the badges that the page lacks, and go on or stop what was begun before. Called last of all."""
+    """Begin to measure the badges that the page lacks; continue or stop the checks begun before. Called last of all."""
     missing: list[tuple[Asked, Answer]] = st.session_state.pop(_WANTED, [])
     wanted: set[Hashable] = {kept_results.of_asked(asked) for asked, _ in missing}
     checks: _Checks | None = st.session_state.pop(_JOB, None)
@@ -115,7 +115,7 @@ def check() -> None:
         st.session_state[_JOB] = checks
         st.warning(markdown_sentence(f"The maps could not be checked: {checks.job.look().error}"))
         return
-    if checks is None or not checks.job.look().running:  # the latter was too long without a look from the page
+    if checks is None or not checks.job.look().running:  # in the latter case the page did not look for too long
         checks = _begun(missing, wanted)
     checks.drawn = time.monotonic()
     st.session_state[_JOB] = checks
@@ -130,7 +130,7 @@ def _begun(missing: Sequence[tuple[Asked, Answer]], wanted: set[Hashable]) -> _C
 
 @st.fragment(run_every=_POLL_SECONDS)
 def _watch(checks: _Checks) -> None:
-    """Look whether the work goes on: it ends for a page that does not. Draw the page again if it ended too early."""
+    """Look at the work, which ends if its page does not look. Draw the page again if it ended too early."""
     if checks.job.look().running:
         return
     if any(kept_results.badges.peek(each) is None for each in checks.keys):
@@ -161,7 +161,7 @@ def _measure(maps: Sequence[tuple[Asked, Answer]], task: Task, checks: _Checks) 
 
 
 def _wait_until_still(checks: _Checks, task: Task, progress: float) -> None:
-    """Wait while a page has just been drawn; work that is told to end does."""
+    """Wait while a page has just been drawn; raises `Stopped` if the work is told to end."""
     end = time.monotonic() + _WAY_SECONDS
     while (now := time.monotonic()) < min(checks.drawn + _STILL_SECONDS, end):
         task.report(progress)

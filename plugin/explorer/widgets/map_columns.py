@@ -1,4 +1,4 @@
-"""Maps side by side on a page: each with what it took and its files, and below them how to have them again."""
+"""Maps side by side on a page: each with its cost and its files, and below them their report, link and programs."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -30,7 +30,7 @@ def map_column(
     several: bool = False,
     read: bool = False,
 ) -> None:
-    """One map with what it took, and its files.
+    """One map with its cost and its files.
 
     Args:
         shown: the map.
@@ -58,13 +58,13 @@ def map_column(
 
 
 def map_files(shown: Shown, more: Mapping[str, NDArray[Any]] | None = None, several: bool = False) -> None:
-    """What is said of a map, what it took, and its files; `more` and `several` as for `map_column`."""
+    """The note and the badge of a map, its cost and its files; `more` and `several` as for `map_column`."""
     settings, picture, result, limit = shown.settings, shown.asked.picture, shown.result, shown.limit
     if note := _note(shown):
         st.caption(note)
     map_badges.draw(shown.asked, result, shown.name)
     st.caption(cost(result), help=COST)
-    method = METHODS[shown.question.method].label  # what was changed of it would not fit
+    method = METHODS[shown.question.method].label  # the changes of its rules would not fit
     name = shown.side or (f"{method}, {shown.subject.name}" if several else method)
     with st.container(horizontal=True, gap="xsmall"):
         for kind, ending, make in (
@@ -79,12 +79,12 @@ def map_files(shown: Shown, more: Mapping[str, NDArray[Any]] | None = None, seve
 
 
 def _note(shown: Shown) -> str:
-    """What is said below a map, as Markdown."""
+    """The note below a map, as Markdown."""
     return shown.note if shown.result.attribution.any() else kept_results.zero_reason(shown.asked)
 
 
 def _lines(shown: Shown) -> list[Line]:
-    """What the page says about a map, by name, for reports. Not for the page: here Streamlit is not at hand."""
+    """The page's lines about a map, by name. Only for reports: Streamlit is not available here."""
     note = _note(shown).replace("`", "")
     trust = kept_results.badges.peek(kept_results.of_asked(shown.asked))
     said = [("Note", note), ("Trust", " ".join([badges.short_text(trust), *badges.sentences(trust)]) if trust else "")]
@@ -102,8 +102,8 @@ def reproduce(settings: Settings, maps: Sequence[Shown], added: Added | None = N
 
     Args:
         settings: of the page.
-        maps: that are shown, at least one.
-        added: what else the page has.
+        maps: the maps that are shown, at least one.
+        added: the other content of the page.
     """
     added = added or Added()
     several = len({shown.settings.network for shown in maps}) > 1

@@ -1,4 +1,4 @@
-"""The pages by their paths, and links that open them. Light: what a page needs is imported when it is drawn."""
+"""The pages by their paths, and links that open them. Light: a page is imported when it is drawn."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class Page:
     """A row of the list of pages.
 
     Attributes:
-        path: in the URL; empty for the first page.
+        path: its part of the URL; empty for the first page.
         title: for people.
-        purpose: what it is for, a part of a sentence.
+        purpose: its purpose, as a part of a sentence.
         folder: of `plugin.explorer.pages`: the function `draw` of its `page.py` draws it.
-        uses: the fields of `Settings` that it has, beside those of `INPUTS`.
+        uses: the fields of `Settings` that it has, besides those of `INPUTS`.
     """
 
     path: str

@@ -1,6 +1,6 @@
 """The pictures that are open on a page: a folder by the path that was typed, uploads, the samples, or a set of images.
 
-Paths stay with the session, and for the server's life where nobody else could ask for them. Links never hold one.
+Paths are kept for the session, and for the server's life where no other user could ask for them. Links never hold one.
 """
 
 import threading
@@ -34,7 +34,7 @@ _PATHS, _OPEN, _UPLOADS, _NOTE, _PREDICTIONS = (
 # The folder whose path stands in the field, and the widgets.
 _SHOWN, _TYPED, _FILES = key("folders.shown"), key("folder_path"), key("folder_files")
 _MOST_PATHS = 64
-# Of all sessions, by owner and digest.
+# The folders of all sessions, by owner and digest.
 _paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
 _lock = threading.Lock()
 
@@ -48,7 +48,7 @@ def offered(settings: Settings, sets: Collection[str] = ()) -> dict[str, str]:
 
 
 def widgets(settings: Settings) -> None:
-    """The widgets that say where the pictures are."""
+    """The widgets for the place of the pictures."""
     if settings.pictures == UPLOAD:
         st.file_uploader(
             "Pictures", EXTENSIONS, accept_multiple_files=True, key=_FILES, on_change=_choose_uploads,
@@ -60,7 +60,7 @@ def widgets(settings: Settings) -> None:
             st.session_state[_TYPED], st.session_state[_SHOWN] = str(path), settings.folder
         st.text_input(
             "Path of the folder", key=_TYPED, on_change=_choose_folder, placeholder=str(Path.home() / "photos"),
-            help="On the server's machine. Subfolders count; those that are called as classes are give the labels.",
+            help="On the server's machine. Subfolders count; those with the name of a class give the labels.",
         )  # fmt: skip
         if path is not None:
             st.button("Read the folder again", key=key("folder_again"), on_click=_choose_folder)
@@ -69,7 +69,7 @@ def widgets(settings: Settings) -> None:
 
 
 def _collection(settings: Settings, subject: Subject) -> PictureCollection | None:
-    """The pictures, or None after saying why there are none."""
+    """The pictures, or None after a message with the reason."""
     if settings.pictures == UPLOAD:
         files: tuple[SentFile, ...] = st.session_state.get(_UPLOADS, ())
         if not files:
@@ -104,7 +104,8 @@ def _collection(settings: Settings, subject: Subject) -> PictureCollection | Non
 
 
 def predictions_of(settings: Settings, subject: Subject) -> FolderPredictions | None:
-    """What this session knows of the pictures; that of others is dropped. None after saying why there are none."""
+    """This session's predictions for the pictures; those for others are dropped. None after a message with the
+    reason."""
     collection = _collection(settings, subject)
     if collection is None:
         return None
@@ -127,7 +128,7 @@ def with_picture(settings: Settings, predictions: FolderPredictions, row: int) -
 
 
 def path_of(settings: Settings) -> Path | None:
-    """Where the folder lies that the settings name; None if this is not known."""
+    """The path of the folder that the settings name; None if it is not known."""
     if settings.pictures != FOLDER or not settings.folder:
         return None
     known: dict[str, Path] = st.session_state.get(_PATHS, {})
@@ -138,7 +139,7 @@ def path_of(settings: Settings) -> Path | None:
 
 
 def _listed(path: Path) -> PictureCollection | None:
-    """What the folder held when it was read last in this session."""
+    """The pictures that the folder held when this session last read it; None after a message with the reason."""
     opened: tuple[Path, PictureCollection] | None = st.session_state.get(_OPEN)
     if opened is not None and opened[0] == path:
         return opened[1]
@@ -150,7 +151,7 @@ def _listed(path: Path) -> PictureCollection | None:
 
 
 def _read(path: Path) -> PictureCollection:
-    """List a folder, and keep where it lies."""
+    """List a folder, and keep its path."""
     found = picture_collections.of_folder(path)
     st.session_state[_OPEN] = path, found
     st.session_state.setdefault(_PATHS, {})[found.short] = path
@@ -177,7 +178,7 @@ def _choose_folder() -> None:
 
 @uninterrupted
 def _choose_uploads() -> None:
-    """Callback of the uploader: take the files, as many as are kept."""
+    """Callback of the uploader: take the files, up to the limits."""
     files = [sent(file.name, file.getvalue()) for file in st.session_state[_FILES]]
     st.session_state[_UPLOADS], st.session_state[_NOTE] = picture_collections.accepted(files)
     _open(pictures=UPLOAD)

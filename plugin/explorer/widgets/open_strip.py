@@ -1,4 +1,4 @@
-"""The line at the top of each page that says what is open: the network, the file of its weights, and the picture."""
+"""The line at the top of each page that names its network, the file of the weights, and the picture."""
 
 import streamlit as st
 
@@ -9,17 +9,17 @@ from .page_state import key
 
 
 def draw(page: str, settings: Settings) -> None:
-    """Draw the line for what a page shows; where it is alone, a button that ends this."""
+    """Draw the line; on a page that is alone, also a button that ends this."""
     text = f"Open: {described(settings)}"
     if not page_state.is_alone(page):
         st.caption(text)
         return
     st.caption(f"{text}, on this page alone. The other pages have {described(page_state.shared())}.")
-    st.button("Show here what the other pages show", key=key("join"), on_click=page_state.join)
+    st.button("Show the inputs of the other pages here", key=key("join"), on_click=page_state.join)
 
 
 def described(settings: Settings) -> str:
-    """Network, checkpoint, what belongs to it, and picture, as Markdown."""
+    """Network, checkpoint with its class names and preprocessing, and picture, as Markdown."""
     parts = [f"network {escaped(settings.network)}"]
     if settings.checkpoint:
         parts.append(f"weights {_file(settings.checkpoint_name, settings.checkpoint)}")
@@ -36,5 +36,5 @@ def described(settings: Settings) -> str:
 
 
 def _file(name: str, short: str) -> str:
-    """A file's name, or what is known of it."""
+    """A file's name, or else the start of its digest."""
     return quoted(name) if name else f"{short}…" if short else "none yet"

@@ -1,6 +1,6 @@
-"""The user's own pictures and checkpoints: kept for the session, and beyond it where nobody else could ask for them.
+"""The user's own pictures and checkpoints: kept for the session, and beyond it where no other user could ask for them.
 
-A link names a file by the start of its digest. Whatever is shown under that name is that file.
+A link names a file by the start of its digest. No other file is shown under that name.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ _MOST_OFFERED = 2000
 _MOST_SESSION_BYTES, _MOST_SESSION_FILES = 256 * 2**20, 16
 # The settings that name a file.
 _KINDS = ("checkpoint", "class_names", "picture")
-# Of all sessions, for the life of the server.
+# The files of all sessions, for the life of the server.
 _store = FileStore()
 
 
@@ -60,7 +60,7 @@ def offer(short: str, open_file: Callable[[], OwnFile]) -> None:
     """Let this session find a file that is opened when it is asked for.
 
     Args:
-        short: the start of its digest. What is opened is used only if its digest starts so.
+        short: the start of its digest. The opened file is used only if its digest starts with it.
         open_file: opens it; may raise `ValueError`.
     """
     offered: OrderedDict[str, Callable[[], OwnFile]] = st.session_state.setdefault(_OFFERED, OrderedDict())
@@ -71,7 +71,7 @@ def offer(short: str, open_file: Callable[[], OwnFile]) -> None:
 
 
 def find(short: str) -> OwnFile | None:
-    """The file whose digest starts so; None if it is not here, or was dropped for newer ones."""
+    """The file whose digest starts with `short`; None if it is not here, or was dropped for newer ones."""
     if not short:
         return None
     owner = owner_of_files()
@@ -92,7 +92,7 @@ def _opened(short: str) -> OwnFile | None:
 
 
 def expect(settings: Settings) -> None:
-    """Note which files a link needs that are not here."""
+    """Note the files that a link needs and that are not here."""
     needed = {}
     # Of B's files only those that it has of its own.
     for side, each, own in (("", settings, {*_KINDS}), (B, settings.beside, {*dict(settings.b)})):

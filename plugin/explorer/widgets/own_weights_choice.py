@@ -1,4 +1,4 @@
-"""Weights of the user's own for a network: the checkpoint, the names of its classes, and how pictures become inputs."""
+"""Weights of the user's own for a network: the checkpoint, the names of its classes, and the preprocessing."""
 
 from functools import partial
 from typing import Any
@@ -69,12 +69,12 @@ def _names(settings: Settings, side: str) -> None:
 
 
 def _preprocessing(settings: Settings, side: str) -> None:
-    """What a picture goes through before the network sees it."""
+    """The widgets for the preprocessing of pictures."""
     own = models.preprocessing_of(settings.network)
     used = Preprocessing(
         settings.resize or own.resize, settings.crop or own.crop, settings.mean or own.mean, settings.std or own.std
     )
-    # Other widgets for other values: what is typed and not used yet stays.
+    # Other widgets for other values: values that are typed and not used yet stay.
     form = key(f"{side}preprocessing.{digest(repr(used).encode())[:SHORT]}")
     with st.form(form, border=False):
         st.number_input("Shorter side scaled to, in pixels", 1, MOST_PIXELS, used.resize, key=f"{form}.resize")
@@ -90,7 +90,7 @@ def _preprocessing(settings: Settings, side: str) -> None:
 
 @uninterrupted
 def _use_preprocessing(side: str, form: str, own: Preprocessing) -> None:
-    """Callback: see pictures as the form says; what is the network's own is not in the link."""
+    """Callback: use the preprocessing in the form; the network's own values are left out of the link."""
     given: dict[str, Any] = {name: st.session_state[f"{form}.{name}"] for name in ("resize", "crop")}
     try:
         given |= {name: _read(st.session_state[f"{form}.{name}"], _NUMBERS[name], name) for name in _NUMBERS}

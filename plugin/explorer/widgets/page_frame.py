@@ -1,4 +1,4 @@
-"""What all pages have: the choice of network and picture, the header, and settings that come and go."""
+"""The frame of all pages: the choice of network and picture, the header, and the settings before and after."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -66,13 +66,13 @@ def network_frame(
     offered: str,
     any_device: bool = True,
 ) -> None:
-    """The same for a page that needs no picture; the one that was chosen elsewhere stays chosen.
+    """Draw the frame of a page that needs no picture; the picture that was chosen elsewhere stays chosen.
 
     Args:
         page, title, fields: see `frame`.
         explore: draws the rest for valid settings and a network; returns the settings.
         offered: a network that the page can use alone while the chosen one cannot be opened.
-        any_device: whether the page computes where one chooses; else on the processor.
+        any_device: whether the page computes on the chosen device; else on the processor.
     """
     settings, notes = recall(page, offered_pictures.samples())
     put(settings, "network", "device")

@@ -5,8 +5,8 @@ widgets, whose return values it does not need: the browser's changes are in the 
 the end it calls `remember`. Widgets of one field have one key on all pages.
 
 The pages share their settings. A page may have settings of its own, because it cannot use the network of the others or
-because a link brought it another one: it is *alone* then, and the others keep what they show. Whoever chooses a network
-or a picture chooses it for all pages.
+because a link brought it another one: it is *alone* then, and the others keep theirs. The choice of a network or a
+picture applies to all pages.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,19 +28,19 @@ from .callbacks import uninterrupted
 OPEN = -1
 
 _LAST, _PAGE = "attribute.last", "attribute.page"
-# Settings of pages that are alone, by their path; how each network was left.
+# Settings of pages that are alone, by their path; the last settings of each network.
 _ALONE, _LEFT = "attribute.alone", "attribute.left"
 # The links on the page that can be seen, and those of the run that draws it anew.
 _OFFERED, _COMING = "attribute.offered", "attribute.coming"
 # Pages that were shown without any parameter, each with the network and picture that it had.
 _PLAIN = "attribute.plain"
-# What in the link of a page could not be used, with the settings that were taken instead.
+# Notes on values in the link of a page that could not be used, with the settings that were taken instead.
 _NOTES = "attribute.notes"
-# The settings from before the callbacks since the browser has last told its values.
+# The settings before the callbacks since the browser last sent its values.
 _REPLACED = "attribute.replaced"
 # The parameter of a link to a page that is alone.
 _ALONE_PARAMETER = "alone"
-# What means something for one network only.
+# The settings that have a meaning for one network only.
 _OF_NETWORK = (*OF_CLASSES, "layer", "neuron", "rules")
 
 
@@ -50,7 +50,7 @@ def key(name: str) -> str:
 
 
 def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
-    """The settings of this run: the widgets', or the link's where it is new. And what in the link could not be used.
+    """The settings of this run: the widgets', or those of a new link. And notes on its values that could not be used.
 
     Args:
         page: its path.
@@ -59,10 +59,10 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
     query = st.query_params.to_dict()
     before: str | None = st.session_state.get(_PAGE)
     notes: list[str] = []
-    # A link is read when a session begins, when someone goes back in the browser's history, and when one is followed
-    # that a page has offered. Any other address is older than what is shown: the browser has not seen the new one yet,
-    # or has dropped the parameters, as it does for the titles at the top. What is shown goes along then. A title leaves
-    # an address without parameters in the history, too, which nobody has seen as a view.
+    # A link is read when a session begins, when the user goes back in the browser's history, and when a link is
+    # followed that a page has offered. Any other address is older than the view: the browser has not seen the new one
+    # yet, or has dropped the parameters, as it does for the titles at the top. The view is kept then. A title leaves an
+    # address without parameters in the history, too, which nobody has seen as a view.
     moved = False
     offered = st.session_state.setdefault(_OFFERED, set())
     if before is not None:
@@ -71,12 +71,12 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
         if not late and not called:  # the browser knows of all values
             st.session_state.pop(_REPLACED, None)
         moved = _take_widgets(before)
-    # Whoever changes a number and clicks a link, does both at once: the link was seen before the change.
+    # A changed number and a click on a link arrive together: the link was seen before the change.
     followed = (page, tuple(sorted(query.items()))) in offered and (page != before or not moved)
     seen = bool(query) or (page, _inputs(settings_of(page))) in st.session_state.get(_PLAIN, ())
     if before is None or (connection.went_through_history() and seen) or followed:
         notes = _take_link(page, query, images)
-        offered.clear()  # followed once; then the address is older than what is shown
+        offered.clear()  # followed once; then the address is older than the view
     st.session_state[_COMING] = set()
     if before not in (None, page):
         # Among them are those that the page before has set and not drawn. Streamlit would keep their values, and give
@@ -89,7 +89,7 @@ def recall(page: str, images: Sequence[str]) -> tuple[Settings, list[str]]:
 
 
 def settings_of(page: str) -> Settings:
-    """What a page shows: its own settings if it is alone, else those of all pages."""
+    """The settings of a page: its own if it is alone, else those of all pages."""
     found: Settings = _alone().get(page) or shared()
     return found
 
@@ -112,7 +112,7 @@ def put(settings: Settings, *names: str) -> None:
         if name == "neuron":
             st.session_state.update({key(f"neuron.{axis}"): index for axis, index in enumerate(value)})
         elif name == "b":
-            # Of a file there is no widget that shows which one it is.
+            # No widget shows the file that is chosen.
             st.session_state.update({key(B + part): own for part, own in value if part in OWN_OF_B})
         else:
             st.session_state[key(name)] = list(value) if isinstance(value, tuple) else OPEN if value is None else value
@@ -127,7 +127,7 @@ def remember(page: str, settings: Settings) -> None:
     query = _query(page, settings, is_alone(page))
     if not query:
         st.session_state.setdefault(_PLAIN, set()).add((page, _inputs(settings)))
-    # Until now the links of the page before were to be seen.
+    # Until now the links of the page before were visible.
     st.session_state[_OFFERED] = st.session_state[_COMING]
     st.query_params.from_dict(query)
 
@@ -187,7 +187,7 @@ def use_alone(network: str) -> None:
 
 @uninterrupted
 def join() -> None:
-    """In a callback: show on this page what the others show."""
+    """In a callback: use the settings of the other pages on this page."""
     _alone().pop(st.session_state[_PAGE], None)
     _forget_widgets()
 
@@ -199,14 +199,14 @@ def go_on(path: str, label: str, settings: Settings) -> None:
 
 
 def choose_on(path: str, label: str, settings: Settings) -> None:
-    """The same for a picture or network that the link says: whoever follows it chooses it, as in the sidebar, for all
-    pages, or if this page is alone, for that page alone."""
+    """A link that chooses its picture or network, as the sidebar does, for all pages; if this page is alone, for the
+    linked page alone."""
     _offer(path, label, settings, alone=is_alone(st.session_state[_PAGE]))
 
 
 def _offer(path: str, label: str, settings: Settings, alone: bool) -> None:
     if path in navigation.pages():
-        # Without any parameter it would be as the titles at the top are, which take along what is shown.
+        # Without any parameter it would act like the titles at the top, which keep the view.
         query = _query(path, settings, alone) or {"network": settings.network}
         for offered in (_OFFERED, _COMING):
             st.session_state[offered].add((path, tuple(sorted(query.items()))))
@@ -226,11 +226,11 @@ def link(settings: Settings) -> str:
 
 
 def show_notes(page: str, settings: Settings, notes: Sequence[str]) -> None:
-    """Show what in a link could not be used, until something is changed: a page may be drawn again by itself.
+    """Show the notes on a link until something is changed: a page may be drawn again by itself.
 
     Args:
         page: its path.
-        settings: of this run, without what the link asked for in vain.
+        settings: of this run, without the values of the link that could not be used.
         notes: those of this run; none if it read no link.
     """
     noted_on, noted_with, noted = st.session_state.get(_NOTES, ("", None, ()))
@@ -254,14 +254,14 @@ def _keep(page: str, settings: Settings) -> None:
 
 
 def _choose(page: str, settings: Settings) -> None:
-    """Take what the user has changed on a page: a network or a picture for all pages."""
+    """Take the user's changes on a page: a network or a picture for all pages."""
     if _inputs(settings) != _inputs(settings_of(page)):
         _alone().pop(page, None)
     _keep(page, settings)
 
 
 def _inputs(settings: Settings) -> tuple[str, ...]:
-    """Which network and which picture are looked at."""
+    """The network and the picture in settings."""
     used = settings.used(())
     return tuple(getattr(settings, name) if name in used else "" for name in INPUTS if not name.endswith("_name"))
 
@@ -283,13 +283,13 @@ def _around_callback() -> Iterator[None]:
 
 
 def _drop_late_values(page: str, otherwise: bool) -> bool:
-    """Set the widgets anew whose values the browser sent before it knew of those that a callback had set.
+    """Reset the widgets whose values the browser sent before it knew those that a callback had set.
 
-    Such a value is the one from before the callback, and comes along with another change, for whose sake the browser
-    asks. By itself it is a choice.
+    Such a value is the one from before the callback, and arrives with another change, for which the browser asks. By
+    itself it is a choice.
 
     Args:
-        page: that was drawn last.
+        page: the page that was drawn last.
         otherwise: whether something else than the widgets' values was changed, too.
 
     Returns:
@@ -308,7 +308,7 @@ def _drop_late_values(page: str, otherwise: bool) -> bool:
 
 
 def _take_widgets(page: str) -> bool:
-    """Take the widgets' values of the page that was drawn last; whether one was moved."""
+    """Take the widgets' values of the page that was drawn last. Returns whether one has changed."""
     last = settings_of(page)
     current = _from_widgets(last)
     if current == last:
@@ -325,7 +325,8 @@ def _take_widgets(page: str) -> bool:
 
 
 def _take_link(page: str, query: Mapping[str, str], images: Sequence[str]) -> list[str]:
-    """Take the settings of a link: those that the page uses, and those that it names. What could not be used."""
+    """Take the settings of a link: those that the page uses, and those that it names. Returns notes on values that
+    could not be used."""
     linked, notes = from_query(query, offered_networks.choices(), images)
     alone = query.get(_ALONE_PARAMETER) == "1"
     base = settings_of(page) if alone else shared()
@@ -353,7 +354,7 @@ def _forget_widgets() -> None:
 
 
 def _from_widgets(last: Settings) -> Settings:
-    """The settings with the widgets' values; fields without a widget on the page keep what they were."""
+    """The settings with the widgets' values; fields without a widget on the page keep their values."""
     values: dict[str, Any] = {}
     for name in (field.name for field in fields(Settings)):
         value = st.session_state.get(key(name), getattr(last, name))

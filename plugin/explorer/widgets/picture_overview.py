@@ -1,4 +1,4 @@
-"""The picture, what the network sees of it, and the most probable classes."""
+"""The picture, the part that the network sees, and the most probable classes."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,18 +17,18 @@ from . import chart_options, kept_results
 from .controls import choose_bar
 from .page_state import key
 
-# What a network explains that returns no logits.
+# The explained output of networks that return no logits.
 _HEADS = {
     SOFTMAX: "The network ends in a softmax: maps explain its probability, and fade where that is near 0 or 1.",
     SIGMOID: "The network ends in a sigmoid: maps explain its probability, and fade where that is near 0 or 1.",
     LOG_SOFTMAX: "The network ends in a log-softmax: maps explain log probabilities, those of LRP the logits below.",
 }
-# Of the pictures, and the height of the bars beside them, in pixels.
+# The side of the pictures, and the height of the bars beside them, in pixels.
 _SIDE, _BARS = 128, 150
 
 
 def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None) -> None:
-    """The picture, what the network sees of it, and the most probable classes, whose bars can be clicked.
+    """The picture, the part that the network sees, and the most probable classes, whose bars can be clicked.
 
     Args:
         look: the network and the picture.
@@ -62,7 +62,7 @@ def overview(look: Look, probabilities: NDArray[np.float32], chosen: int | None)
 
 
 def what_it_sees(look: Look, width: int | Literal["stretch"] = "stretch") -> None:
-    """The part of the picture that the network sees, so many pixels wide."""
+    """The part of the picture that the network sees, `width` pixels wide."""
     visible = look.subject.model.visible(look.picture.image)
     st.caption(f"Seen as {visible.width} x {visible.height}")
     # Enlarged here, because a browser would blur the pixels.

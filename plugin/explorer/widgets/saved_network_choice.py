@@ -18,7 +18,7 @@ def draw(side: str = "") -> None:
         with st.form(f"{typed}.form", border=False, enter_to_submit=False):
             st.text_input(
                 f"Name on the Hub, or path of a folder{OF[side]}", key=typed, placeholder="microsoft/resnet-18",
-                help="Of transformers or timm: a folder that save_pretrained has written. Only config.json, "
+                help="From transformers or timm: a folder that save_pretrained has written. Only config.json, "
                 "preprocessor_config.json and model.safetensors are read, and no code.",
             )  # fmt: skip
             st.form_submit_button(
