@@ -60,7 +60,7 @@ def _remedy(name: str, model: LoadedModel, checkpoint: str) -> str:
     if others - {"float32"}:
         return f"{given}, and its weights are {', '.join(sorted(others))}: give network.float()"
     if checkpoint:
-        return f"{given}: change the size under “Its classes and its pictures” to the one in training of {checkpoint}"
+        return f"{given}: change the size under “Its classes and its pictures” to the training size of {checkpoint}"
     if len(needed := _required(module)) > 1:
         return f"It takes {', '.join(needed)}, and pages have pictures alone: give a module whose forward adds the rest"
     wrapped = "models.Preprocessing(resize, crop, mean, std)"
