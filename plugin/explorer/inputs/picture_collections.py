@@ -97,7 +97,7 @@ class OwnFolder(FolderSource):
         try:
             _allowed(record.place)
         except ValueError as error:
-            raise UnreadablePicture("The file is a link to a place that this server may not open.") from error
+            raise UnreadablePicture("The file is a link that leads to nothing that this server may open.") from error
         return super().read(record)
 
 
