@@ -13,7 +13,7 @@ COMMANDS = {
     "train": "train a GAN or a classifier",
     "sample": "draw images of random codes",
     "maximize": "find codes whose images activate a unit most",
-    "score": "judge what was maximised",
+    "score": "judge maximised images",
 }
 
 

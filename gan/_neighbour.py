@@ -1,4 +1,4 @@
-"""Fails with one sentence where `import plugin` finds another package than the one that belongs to this one.
+"""Raises an ImportError with a remedy where `import plugin` finds an unrelated package.
 
 A `plugin.py` or a folder `plugin` beside a script comes before installed packages in Python's search.
 """

@@ -21,8 +21,8 @@ class Classifier(nn.Module):
 
     Attributes:
         classes: the name of each output.
-        image_shape: (C, H, W) of the images that it was made for; None if that is not known.
-        accuracy: share of test images classified right, in [0, 1]; nan if not known.
+        image_shape: (C, H, W) of the images that it was made for; None if unknown.
+        accuracy: share of test images classified right, in [0, 1]; NaN if unknown.
     """
 
     image_shape: tuple[int, int, int] | None = None
@@ -110,7 +110,7 @@ class ResidualClassifier(Classifier):
 
 
 def check_fit(classifier: Classifier, data: "ImageSet") -> None:
-    """Raise before hours of training what would be raised, or mean nothing, after them.
+    """Check before hours of training that the classifier can score images of the data.
 
     Raises:
         ValueError: the classifier does not take the data's images, or knows other classes.

@@ -15,7 +15,7 @@ from .picture_folders import read_folder
 CACHE = Path.home() / ".cache" / "captum-simplicity"
 DIGITS = tuple("0123456789")
 NAMES = ("mnist", "fashion-mnist", "cifar10", "digits")
-# Those whose files lie in a folder that can be named.
+# Data sets whose files may lie in a folder named by the caller.
 _FILED = NAMES[:3]
 
 
@@ -45,7 +45,7 @@ class ImageSet:
         return len(self.images)
 
     def sha256(self) -> str:
-        """Of the images and labels, in hexadecimal."""
+        """The SHA-256 of the images and labels, in hexadecimal."""
         return sha256_of(self.images) if self.labels is None else sha256_of(self.images, self.labels)
 
     def values(self) -> Tensor:
@@ -57,21 +57,21 @@ def read(data: str | Path, train: bool, folder: str | Path | None = None, size: 
     """Read one split into memory.
 
     Args:
-        data: one of `NAMES`, or a folder of pictures: in class folders or not, in `train/` and `test/` (or `val/`) or
-            not (then every tenth picture is for testing). Pictures are turned upright; they are grey if all of them
+        data: one of `NAMES`, or a folder of pictures, with or without class folders. Without `train/` and `test/` (or
+            `val/`) in it every tenth picture is for testing. Pictures are turned upright; they are grey if all of them
             are, else RGB. Hidden files are left out.
-        train: the training split, or the one for testing.
-        folder: where the files of a named data set lie; by default they are downloaded once to `CACHE`.
+        train: True for the training split, False for the test split.
+        folder: holds the files of a named data set; by default they are downloaded once to `CACHE`.
         size: resize the images to this many pixels per side.
 
     Raises:
         FileNotFoundError: the data are not there, or there are too few pictures.
         MissingExtraError: "digits" without scikit-learn.
-        ValueError: no picture that can be read, pictures of several sizes where no `size` is given, splits with other
-            classes than each other, `folder` for data that need none, or a `size` below 1.
+        ValueError: no picture can be read, the pictures differ in size and no `size` is given, the splits differ in
+            classes, `folder` is given for data that need none, or `size` is below 1.
 
     Warns:
-        UserWarning: pictures of a folder are left out, as they cannot be read.
+        UserWarning: unreadable pictures of a folder are left out.
     """
     if size is not None and size < 1:
         raise ValueError(f"size={size}: give the pixels of a side, at least 1")
@@ -103,8 +103,8 @@ def _torchvision(name: str, train: bool, folder: str | Path | None) -> ImageSet:
         expected = root / dataset.__name__ / "raw"
         reason = str(error).splitlines()[0].rstrip(":")
         raise FileNotFoundError(
-            f"no {name} in {expected}, where torchvision puts it ({reason}): connect once, or give folder=, the one "
-            f"with {dataset.__name__}/raw in it"
+            f"no {name} in {expected}, where torchvision puts it ({reason}): connect once, or give folder=, the "
+            f"folder that holds {dataset.__name__}/raw"
         ) from error
     classes = DIGITS if name == "mnist" else tuple(found.classes)
     return ImageSet(name, found.data.unsqueeze(1), found.targets, classes)

@@ -30,12 +30,12 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
 
     Args:
         images: `(n, C, H, W)` in [0, 1] or uint8, C = 1 or 3.
-        columns: how many in a row; by default the grid is as square as it can be.
-        side: small images are enlarged by a whole number, without smoothing, to at least so many pixels.
-        gap: pixels between them, white.
+        columns: images per row; by default the grid is as square as possible.
+        side: least side in pixels; smaller images are enlarged by a whole factor, without smoothing.
+        gap: white pixels between images.
 
     Raises:
-        ValueError: another shape, whole numbers of another type, no images, or no column.
+        ValueError: the images have another shape or integer type, or there are no images, or no column.
     """
     if (columns is not None and columns < 1) or gap < 0:
         raise ValueError(f"columns={columns} and gap={gap}: give at least one column, and no negative gap")
@@ -55,10 +55,10 @@ def grid(images: Tensor, columns: int | None = None, side: int = 56, gap: int = 
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """Images in [0, 1], or as they are in uint8, as uint8 on the processor.
+    """Images as uint8 on the CPU: scaled from [0, 1], or unchanged if they are uint8.
 
     Raises:
-        ValueError: they are whole numbers of another type, of which all above 0 would be white.
+        ValueError: they are integers of another type; all values above 0 would become white.
     """
     images = images.detach().cpu()
     if not images.is_floating_point() and images.dtype not in (torch.uint8, torch.bool):
@@ -67,11 +67,11 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None, side: int = 56) -> Path:
-    """Write `grid` in the format that the file's name says, PNG if it has no ending; folders on the way are made.
+    """Write `grid` in the format of the file name's ending, PNG without one; missing folders are created.
 
     Raises:
-        ValueError: the name has another ending than those of `FORMATS`.
-        OSError: the file cannot be written; what was there before is kept.
+        ValueError: the name's ending is not in `FORMATS`.
+        OSError: the file cannot be written; an earlier file is kept.
     """
     format_of, options = picture_format(path)
     with replacing(path) as partial:
@@ -80,7 +80,7 @@ def save_grid(images: Tensor, path: str | Path, columns: int | None = None, side
 
 
 def check_names(grid_file: str | Path, gif_file: str | Path | None = None) -> None:
-    """Raise before the work what `save_grid` and `save_gif` would raise after it."""
+    """Raise the errors of `save_grid` and `save_gif` for these names before the work, not after it."""
     picture_format(grid_file)
     require_writable(grid_file)
     if gif_file is not None:
@@ -94,7 +94,7 @@ def _refuse_other_films(path: str | Path) -> None:
 
 
 def picture_format(path: str | Path) -> tuple[str, dict[str, Any]]:
-    """Pillow's name for the format of a picture file, and how it is saved."""
+    """Pillow's name for the format of a picture file, and its options for saving."""
     ending = Path(path).suffix.lower() or ".png"
     if ending not in FORMATS:
         raise ValueError(f"{path} does not end in a format of pictures: give it one of {', '.join(FORMATS)}")
@@ -102,10 +102,10 @@ def picture_format(path: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 class Film:
-    """The frames of a GIF, as whole numbers. Of a long film only every second, fourth, ... stays, and the last.
+    """The frames of a GIF, as uint8. A long film keeps only every second, fourth, ... frame, and the last.
 
     Args:
-        most_bytes: that the frames may take.
+        most_bytes: the most memory that the frames may take.
     """
 
     def __init__(self, most_bytes: int = 2**28) -> None:
@@ -113,10 +113,10 @@ class Film:
         self._seen, self._kept, self._last = 0, list[Tensor](), torch.empty(0, device="cpu")
 
     def add(self, images: Tensor) -> None:
-        """The next frame.
+        """Append a frame.
 
         Args:
-            images: `(n, C, H, W)` in [0, 1] or uint8; of all frames the same shape.
+            images: `(n, C, H, W)` in [0, 1] or uint8; all frames have the same shape.
         """
         self._last = _pixels(images)
         if self._seen % self.every == 0:
@@ -127,7 +127,7 @@ class Film:
 
     @property
     def frames(self) -> list[Tensor]:
-        """Those that stayed `(n, C, H, W)`, uint8."""
+        """The kept frames, each `(n, C, H, W)` in uint8."""
         ended = not self._seen or self._kept[-1] is self._last
         return self._kept if ended else [*self._kept, self._last]
 
@@ -155,13 +155,13 @@ def save_gif(
     side: int = 56,
     milliseconds: int = 60,
 ) -> Path:
-    """Write a GIF that plays the frames, stands still on the last for two seconds, and starts again.
+    """Write a GIF that plays the frames, pauses on the last for two seconds, and starts again.
 
     Args:
-        frames: what `iterate` yields, or images `(n, C, H, W)` in [0, 1]; see `Film`.
-        path: the file; folders on the way are made.
+        frames: results of `iterate`, or images `(n, C, H, W)` in [0, 1]; see `Film`.
+        path: the file; missing folders are created.
         columns, side: see `grid`.
-        milliseconds: per frame.
+        milliseconds: duration of a frame.
 
     Raises:
         ValueError: there are no frames, or the name does not end in .gif.

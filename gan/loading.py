@@ -20,10 +20,10 @@ class LoadedGAN:
     """A trained pair in eval mode, its parameters frozen.
 
     Attributes:
-        name: how `load` was asked for it.
-        generator: codes `(N, d)` to images `(N, C, H, W)` in [0, 1]; the moving average of its training.
-        discriminator: images in [0, 1] to logits `(N,)`.
-        scores: what was measured when it was stored (`gan.judging.generator_quality`).
+        name: the name or path given to `load`.
+        generator: maps codes `(N, d)` to images `(N, C, H, W)` in [0, 1]; its weights are averaged over training.
+        discriminator: maps images in [0, 1] to logits `(N,)`.
+        scores: measured when it was stored (`gan.judging.generator_quality`).
         metadata: architecture, data, recipe, seed, steps, scores.
 
     >>> import torch
@@ -58,7 +58,7 @@ def _find(name_or_path: str | Path, architectures: Container[str], kind: str) ->
         )
     try:
         metadata = read_metadata(path)
-    except Exception as error:  # whatever its parser meets in a damaged file
+    except Exception as error:  # the parser may raise anything for a damaged file
         raise ValueError(
             f"{path} is not a .safetensors checkpoint ({type(error).__name__}): give a file that python -m gan train "
             "has written"
@@ -72,7 +72,7 @@ def _find(name_or_path: str | Path, architectures: Container[str], kind: str) ->
 def _fitting(path: Path) -> Iterator[None]:
     """
     Raises:
-        ValueError: the weights of a file do not fit what its header says of them.
+        ValueError: the weights of a file do not fit its header.
     """
     try:
         yield
@@ -98,7 +98,7 @@ def load(name_or_path: str | Path) -> LoadedGAN:
     'dcgan'
     """
     path, metadata = _find(name_or_path, NETWORKS, "GAN")
-    with _fitting(path), seeded(0):  # of first weights that are overwritten
+    with _fitting(path), seeded(0):  # for the initial weights, which are overwritten
         arguments = dict(metadata["arguments"], image_shape=tuple(metadata["arguments"]["image_shape"]))
         network = NETWORKS[metadata["architecture"]](**arguments)
         network.load_state_dict(load_weights(path))
@@ -123,7 +123,7 @@ def load_classifier(name_or_path: str | Path) -> Classifier:
     torch.Size([2, 10])
     """
     path, metadata = _find(name_or_path, CLASSIFIERS, "classifier")
-    with _fitting(path), seeded(0):  # of first weights that are overwritten
+    with _fitting(path), seeded(0):  # for the initial weights, which are overwritten
         image_shape, classes = tuple(metadata["image_shape"]), tuple(metadata["classes"])
         classifier = CLASSIFIERS[metadata["architecture"]](image_shape, classes)
         classifier.load_state_dict(load_weights(path))

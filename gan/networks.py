@@ -21,7 +21,7 @@ ImageShape = tuple[int, int, int]
 class Generator(nn.Module):
     """Codes `(N, code_size)` to images `(N, *image_shape)` in [0, 1]; `body` ends in pixel logits.
 
-    With `classes`, the largest of a code's first `classes` numbers is the class of its image.
+    With `classes`, the position of the largest of a code's first `classes` numbers is the class of its image.
     """
 
     def __init__(self, body: nn.Module, code_size: int, image_shape: ImageShape, classes: int = 0) -> None:
@@ -39,8 +39,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images `(N, C, H, W)` in [0, 1] to logits `(N,)`; `body` sees them in [low, high].
 
-    With labels `(N,)` the logit is that of an image of this class. The last layer of `body` then has one output for any
-    image and one for each class. Their sum is the projection discriminator of Miyato and Koyama (2018),
+    With labels `(N,)` each logit is conditioned on the image's class. The last layer of `body` then has one output for
+    any image and one for each class. Their sum is the projection discriminator of Miyato and Koyama (2018),
 
         D(x, y) = (v + e_y) . features(x).
     """
@@ -57,9 +57,9 @@ class Discriminator(nn.Module):
 
 
 class BatchSpread(nn.Module):
-    """Flattens features `(N, C, H, W)` to `(N, k + 1)`: the last is their deviation within groups of the batch.
+    """Flattens features `(N, C, H, W)` to `(N, k + 1)`: the last column is their spread within groups of the batch.
 
-    It is the standard deviation over a group, averaged over the k features, and so the same for a whole group.
+    The spread is the standard deviation over a group, averaged over the k features; all rows of a group share it.
     """
 
     def __init__(self, group_size: int = 8) -> None:
@@ -78,18 +78,18 @@ class BatchSpread(nn.Module):
 class Branches(nn.Module):
     """A linear layer on the code, plus one of several learned offsets, chosen by the largest of its first coordinates.
 
-    Images of several kinds lie on several sheets, codes on one: a smooth generator has to draw something between any
-    two kinds. A choice that is nearly always a clear one leaves little room for it:
+    Images of several kinds lie on separate manifolds, while codes fill one connected space: a smooth generator has to
+    draw intermediate images between any two kinds. A nearly discrete choice of an offset makes them rare:
 
         y = W z + E softmax(sharpness * z[:branches])
 
-    For z ~ N(0, I) all offsets are equally frequent, whatever is learned. Nothing says which kind an offset stands for.
+    For z ~ N(0, I) all offsets are equally frequent, for any learned weights. The layer assigns no kind to an offset.
 
     Args:
         code_size: length of a code.
         units: length of the output.
-        branches: how many offsets there are, at most `code_size`; 1 makes it a plain linear layer.
-        sharpness: how clear the choice is.
+        branches: number of offsets, at most `code_size`; 1 makes it a plain linear layer.
+        sharpness: factor of the coordinates; the larger, the closer to discrete is the choice.
     """
 
     def __init__(self, code_size: int, units: int, branches: int, sharpness: float = 20.0) -> None:
@@ -99,7 +99,7 @@ class Branches(nn.Module):
         self.offsets = nn.Parameter(torch.randn(self.branches, units))
 
     def chosen(self, codes: Tensor) -> Tensor:
-        """The number of the offset that each code `(N, d)` chooses `(N,)`."""
+        """The index of the offset chosen by each code `(N, d)`: `(N,)`."""
         return codes[:, : self.branches].argmax(dim=1)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Branches(nn.Module):
 
 
 def branch_of(generator: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """From codes `(N, d)` to the number of the generator's branch that draws each `(N,)`; None if it has none.
+    """A function from codes `(N, d)` to the generator's branches `(N,)` that draw them; None without branches.
 
     Args:
         generator: of a GAN of this package, or any other.
@@ -127,8 +127,8 @@ def branch_of(generator: nn.Module) -> Callable[[Tensor], Tensor] | None:
 class Smooth(nn.Module):
     """Each pixel of `(N, C, H, W)` averaged with its neighbours: (1 2 1) / 4 along rows and columns, edges repeated.
 
-    A perceptron does not know which pixels are neighbours. As the last part of its last linear map this tells it: what
-    one pixel learns reaches those beside it, and the speckles of single weights go.
+    A perceptron does not know which pixels are neighbours. This layer after its last linear layer tells it: each
+    gradient of a pixel also reaches the neighbours, and speckles of single weights vanish.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class Smooth(nn.Module):
 def _check_code(code_size: int, classes: int) -> None:
     """
     Raises:
-        ValueError: a code has no numbers, or too few to choose among the classes.
+        ValueError: a code is empty, or has fewer numbers than there are classes.
     """
     if code_size < 1:
         raise ValueError(f"code_size={code_size}: a code has at least one number")
@@ -152,15 +152,15 @@ def _check_code(code_size: int, classes: int) -> None:
 class MLPGAN(nn.Module):
     """Perceptrons: code - hidden layers - pixels, and back from pixels to one logit.
 
-    The discriminator sees images in [0, 3]: where most pixels are black, as in pictures of digits, most of its inputs
-    are then 0, and it learns faster than from inputs of which most are -1.
+    The discriminator sees images in [0, 3]. If most pixels are black, as in pictures of digits, most of its inputs are
+    then 0, and it learns faster than with most inputs at -1.
 
     Args:
         image_shape: (C, H, W).
         code_size: length d of a code.
         hidden: units of the generator's layers; the discriminator has them in reverse.
-        branches: of the first layer, see `Branches`.
-        classes: of the images, if both networks are to know them; the generator has a branch for each of them then,
+        branches: number of branches of the first layer, see `Branches`.
+        classes: number of classes, to condition both networks on them; the generator then has one branch per class,
             instead of `branches`.
 
     Raises:
@@ -207,13 +207,13 @@ class DCGAN(nn.Module):
         image_shape: (C, side, side), side a multiple of 4 from 8 (28 and 32 are the usual ones).
         code_size: length d of a code.
         width: channels of the generator's widest maps; the discriminator's widest are four times as many.
-        branches: of the first layer, see `Branches`.
-        classes: of the images, if both networks are to know them; the generator has a branch for each of them then,
+        branches: number of branches of the first layer, see `Branches`.
+        classes: number of classes, to condition both networks on them; the generator then has one branch per class,
             instead of `branches`.
         detail: channels of the generator's maps at full size; default a quarter of `width`.
 
     Raises:
-        ValueError: a shape the layers cannot make, or a code that is empty or has fewer numbers than there are classes.
+        ValueError: the layers cannot make the shape, or a code is empty or has fewer numbers than there are classes.
 
     >>> import torch
     >>> from gan import DCGAN

@@ -14,10 +14,10 @@ from torch import Tensor
 from plugin.models.pictures import decode
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-# The names of the split for testing, the first that is there counts; the other ones are left alone.
+# Names of the test split: the first one found is used, the others are ignored.
 _TEST = ("test", "val", "valid", "validation")
 _MAX_BYTES = 256 * 2**20
-_GREY = ("1", "L", "LA", "F")  # and those that begin with I, of 16 and 32 bits
+_GREY = ("1", "L", "LA", "F")  # and modes that begin with I, of 16 and 32 bits
 _SHOWN = 3
 
 
@@ -36,19 +36,19 @@ class _Split(NamedTuple):
 def read_folder(folder: Path, train: bool, size: int | None) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     """One split of a folder of pictures.
 
-    Both splits have the channels and the classes of the same pictures: colour in one of them makes all RGB, and classes
-    are numbered as the folders for training stand, also where the test has no picture of one.
+    Both splits share their channels and classes: one colour picture makes all RGB, and class numbers follow the sorted
+    training folders, even where the test split lacks a class.
 
     Returns:
         Images `(N, C, H, W)` uint8, labels `(N,)` int64 or None, and the names of the classes.
 
     Raises:
         FileNotFoundError: there are too few pictures.
-        ValueError: no picture can be read, they have several sizes and no `size` is given, the test has a class that
-            the training has not, or it is not clear which pictures belong to which split.
+        ValueError: no picture can be read, they differ in size and no `size` is given, the test split has a class
+            that the training split lacks, or the two splits cannot be told apart.
 
     Warns:
-        UserWarning: some files are left out, as they cannot be read.
+        UserWarning: unreadable files are left out.
     """
     splits = _splits(folder)
     chosen, classes = splits[0 if train else 1], splits[0].classes()
@@ -111,18 +111,18 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def _pictures(root: Path) -> list[Path]:
-    """The files below a folder whose names end like a picture's; none that is hidden, as macOS's `._a.png`."""
+    """The picture files below a folder, by their endings, without hidden ones such as macOS's `._a.png`."""
     return sorted(path for path in _visible_files(root, frozenset()) if path.suffix.lower() in PICTURES)
 
 
 def _visible_files(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """The files below a folder, also behind links to folders; `above` are those that it lies in, by device and number.
+    """The files below a folder, also behind links to folders; `above` holds device and inode of its ancestors.
 
-    Class folders are often links to those of a larger data set.
+    Class folders are often links into a larger data set.
     """
     status = folder.stat()
     identity = status.st_dev, status.st_ino
-    if identity in above:  # a link to a folder that it lies in
+    if identity in above:  # a link to an ancestor
         return
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -147,16 +147,16 @@ def _refuse_other_classes(test: _Split, classes: Sequence[str], root: Path) -> N
 
 
 def _is_grey(file: Path) -> bool:
-    """Whether a file says that its picture has no colours; what cannot be read has none."""
+    """Whether a file declares a picture without colours; unreadable files count as grey."""
     try:
         with Image.open(file) as picture:
             return picture.mode in _GREY or picture.mode.startswith("I")
-    except Exception:  # whatever Pillow's parsers meet in a damaged file
+    except Exception:  # Pillow's parsers may raise anything for a damaged file
         return True
 
 
 def _decoded(split: _Split, grey: bool, size: int | None) -> tuple[list[Path], list[NDArray[np.uint8]]]:
-    """The files that can be read, and their pixels `(H, W, C)`, upright and of 8 bits."""
+    """The readable files, and their pixels `(H, W, C)`, upright and of 8 bits."""
     files, arrays, broken = list[Path](), list[NDArray[np.uint8]](), dict[Path, str]()
     for file in split.files:
         try:

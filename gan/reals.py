@@ -1,4 +1,4 @@
-"""Real images in the forms that people have them, as one tensor in [0, 1]."""
+"""Real images from tensors, arrays, data sets and loaders, as one tensor in [0, 1]."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ Reals: TypeAlias = (
     ImageSet | DataLoader[Any] | IterableDataset[Any] | tuple[Any, Any] | Tensor | np.ndarray[Any, Any] | Sequence[Any]
 )
 
-# The names of images and of labels in the dictionaries that data sets give, as Hugging Face's do.
+# Keys of images and of labels in examples that are dictionaries, as in Hugging Face data sets.
 _IMAGES, _LABELS = ("image", "images", "img", "pixel_values"), ("label", "labels", "target", "targets")
 
 
@@ -25,16 +25,16 @@ def images_and_labels(real: Reals, image_shape: Sequence[int] | None = None) -> 
     """Images `(M, C, H, W)` in [0, 1], and labels `(M,)` if there are any.
 
     Args:
-        real: images in [0, 1], or whole numbers in 0 to 255 (uint8), as a tensor or array `(M, C, H, W)`,
-            `(M, H, W, C)` or `(M, H, W)`; with labels as a pair of these; an `ImageSet`; a data set of pairs as
-            torchvision has them, or of dictionaries with "image" and "label", of PIL pictures or of tensors; a
-            `DataLoader` over one. Labels are the numbers of classes.
-        image_shape: (C, H, W) that they must have.
+        real: images in [0, 1], or in uint8, as a tensor or array `(M, C, H, W)`, `(M, H, W, C)` or `(M, H, W)`; a pair
+            of such images and their labels; an `ImageSet`; a data set of pairs as in torchvision, or of dictionaries
+            with "image" and "label", whose images are PIL pictures or tensors; a `DataLoader` over one. Labels are
+            class numbers.
+        image_shape: (C, H, W) that the images must have.
 
     Raises:
-        ValueError: another shape, values outside [0, 1], NaN, whole numbers of which the largest is 1, labels that are
-            no numbers of classes, or no images.
-        TypeError: none of these forms.
+        ValueError: the images have another shape, values outside [0, 1] or NaN, or are integers whose largest is 1; the
+            labels are no class numbers; or there are no images.
+        TypeError: `real` has none of these forms.
     """
     with torch.random.fork_rng(devices=[]):  # a loader draws from the caller's random state
         images, labels = _read(real)
@@ -92,7 +92,7 @@ def _scaled(images: Tensor) -> Tensor:
 
 
 def _tensor(images: Any) -> Tensor:
-    """`(M, C, H, W)` of a tensor or an array, whose channels may come last or be left out."""
+    """A tensor or an array as `(M, C, H, W)`; its channels may come last or be left out."""
     found = as_tensor(images)
     if found.ndim == 3:
         return found.unsqueeze(1)
@@ -102,10 +102,10 @@ def _tensor(images: Any) -> Tensor:
 
 
 def _numbers(labels: Any) -> Tensor:
-    """Numbers of classes `(M,)`.
+    """Class numbers `(M,)`.
 
     Raises:
-        ValueError: names, shares of classes, or numbers that are not whole.
+        ValueError: the labels are names, class probabilities, or fractions.
     """
     try:
         found = as_tensor(labels)
@@ -125,7 +125,7 @@ def _numbers(labels: Any) -> Tensor:
 
 
 def _parts(example: Any) -> tuple[Any, Any]:
-    """The image and the label, or None, of what a data set or a loader gives."""
+    """The image and the label, or None, of an example of a data set or a batch of a loader."""
     if isinstance(example, Mapping):
         image = next((example[name] for name in _IMAGES if name in example), None)
         if image is None:
@@ -134,7 +134,7 @@ def _parts(example: Any) -> tuple[Any, Any]:
                 f"and the numbers of their classes {_LABELS[0]!r}"
             )
         return image, next((example[name] for name in _LABELS if name in example), None)
-    if isinstance(example, (tuple, list)):  # what comes after the label, such as a path, is nothing to judge by
+    if isinstance(example, (tuple, list)):  # entries after the label, such as a path, are ignored
         return example[0], example[1] if len(example) > 1 else None
     return example, None
 
@@ -145,14 +145,14 @@ def _batch_of_one(example: Any) -> tuple[Any, Any]:
 
     image, label = _parts(example)
     if not isinstance(image, (Tensor, np.ndarray)):
-        if getattr(image, "mode", "") in ("P", "PA"):  # whose pixels are numbers of colours
+        if getattr(image, "mode", "") in ("P", "PA"):  # palette images: their pixels index colours
             image = image.convert("RGB")
         image = pil_to_tensor(image)
     return as_tensor(image).unsqueeze(0), None if label is None else [label]
 
 
 def _joined(batches: Iterable[tuple[Any, Any]]) -> tuple[Tensor, Tensor | None]:
-    """Batches of images and of labels, or None, in one."""
+    """One batch of images and of labels, or None, from many."""
     images: list[Tensor] = []
     labels: list[Tensor] = []
     for some, classes in batches:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="UNIT",
         help="classes or channels, or CHANNEL,ROW,COLUMN of a layer",
     )
-    parser.add_argument("--layer", help="of the classifier; default: its output")
+    parser.add_argument("--layer", help="layer of the classifier; default: its output")
     parser.add_argument(
         "--space",
         choices=("codes", *SPACES),
@@ -49,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command that maximises takes."""
+    """The options shared by the commands that maximise."""
     parser.add_argument("--gan", help=f"a shipped name or a checkpoint; default: {GAN}")
     parser.add_argument("--classifier", help=f"a shipped name or a checkpoint; default: {CLASSIFIER}")
-    parser.add_argument("--prior", choices=PRIORS, help=f"what keeps codes near those of training; default: {PRIOR}")
+    parser.add_argument("--prior", choices=PRIORS, help=f"keeps codes near those of training; default: {PRIOR}")
     parser.add_argument("--runs", type=int, default=16, help="for each target; default: 16")
     parser.add_argument("--seed", type=int, default=0, help="of the first run for each target; default: 0")
     parser.add_argument("--steps", type=int, default=200, help="at most; default: 200")
@@ -61,7 +61,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Maximise, write the files, and print what was reached."""
+    """Maximise, write the files, and print the values reached."""
     check_names(options.out, options.gif)
     maximizer = _maximizer(options, choose_device(options.device))
     film = None if options.gif is None else Film()
@@ -122,7 +122,7 @@ def maximize(
     """All runs of the command in one batch, with a progress bar.
 
     Args:
-        maximizer, targets, options, repulsion: what is maximised, and how.
+        maximizer, targets, options, repulsion: the units and the settings of the ascent.
         film: gets the images of each step.
         interrupt: ends the runs after the step in which Ctrl-C is pressed.
     """

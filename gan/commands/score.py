@@ -66,10 +66,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse_other_classes(data: str, real: ImageSet, classifiers: dict[str, Classifier]) -> None:
-    """Raise where a classifier knows other classes than the data have: its numbers would mean nothing.
+    """Refuse a classifier whose classes differ from those of the data: its scores would mean nothing.
 
     Raises:
-        ValueError: it does, or the data have no classes.
+        ValueError: the classes differ, or the data have none.
     """
     if real.labels is None:
         raise ValueError(f"{data} has no classes to judge by: put the pictures in one folder per class")
@@ -87,7 +87,7 @@ def _refuse_too_few(options: argparse.Namespace, real: ImageSet, targets: Sequen
     """
     for target in targets:
         if real.labels is None or not isinstance(target, int) or not 0 <= target < len(real.classes):
-            continue  # which the runs refuse
+            continue  # the ascent refuses it
         count = int((real.labels == target).sum())
         if count < options.runs + SPARE:
             raise ValueError(

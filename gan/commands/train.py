@@ -20,13 +20,13 @@ from ..training.supervised import unfinished
 # The shipped judges, by name and shape of the images that they know.
 JUDGES = {("mnist", (1, 28, 28)): "mnist-judge", ("cifar10", (3, 32, 32)): "cifar10-judge"}
 
-# Options that only the training of one kind of network heeds.
+# Options that apply to one kind of network only.
 OF_GANS = ("steps", "batch-size", "learning-rate", "penalty", "code-size", "conditional", "precision", "judge")
 OF_CLASSIFIERS = ("epochs",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whatever is not given is as in the recipe of the shipped checkpoint."""
+    """Options left out are taken from the recipe of the shipped checkpoint."""
     parser.add_argument("--data", default="mnist", help=f"{', '.join(NAMES)}, or a folder of pictures; default: mnist")
     parser.add_argument("--network", choices=(*NETWORKS, *CLASSIFIERS), default="dcgan")
     parser.add_argument("--data-folder", help="where the files of the data set lie; default: downloaded once")
@@ -72,7 +72,7 @@ def _train_classifier(path: Path, data: ImageSet, test: ImageSet, options: argpa
 
 
 def _train_gan(path: Path, data: ImageSet, test: ImageSet, options: argparse.Namespace) -> dict[str, Any]:
-    # The name as it was given: a folder may be called like a data set and hold something else.
+    # The name as it was given: a folder may be called like a data set and hold other images.
     recipe, judge = _recipe(options, options.data), _judge(options.judge, options.data, data)
     return train(recipe, data, test, path.parent, judge, device=options.device)
 
@@ -93,10 +93,10 @@ def _judge(name: str | None, source: str, data: ImageSet) -> Any:
 
 
 def _refuse_options_of_others(options: argparse.Namespace) -> None:
-    """Raise where an option is given that the network to train would not heed.
+    """Refuse options that do not apply to the network.
 
     Raises:
-        ValueError: one is.
+        ValueError: such an option is given.
     """
     is_classifier = options.network in CLASSIFIERS
     others = OF_GANS if is_classifier else OF_CLASSIFIERS
