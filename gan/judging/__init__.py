@@ -1,4 +1,4 @@
-"""How good maximised images and generators are."""
+"""Quality of maximised images and of generators."""
 
 from .baselines import batch_speedup, best_of_random, best_of_real
 from .scorecards import Scorecard

@@ -1,4 +1,4 @@
-"""What is easier than the ascent to be judged: the best of random codes, ascent in pixel space, the best real image.
+"""Baselines of an ascent: the best of random codes, ascent in pixel space, the best real image.
 
 A gradient counts as two forward passes, as usual; at frozen weights it costs about one, so the count favours the best
 of random codes.
@@ -22,7 +22,7 @@ from ..maximising.targets import Units
 
 
 def best_of_random(result: Result) -> tuple[Tensor, Tensor, int]:
-    """For each run the best image of as many random codes as the ascent cost forward passes, in the mean over the runs.
+    """For each run the best image of n random codes, where n is the mean number of forward passes of the ascent.
 
     Returns:
         Images `(n, C, H, W)`, the units' values there `(n,)`, and the number of codes per run.
@@ -62,7 +62,7 @@ def best_of_real(result: Result, real: Tensor) -> Tensor:
 
 
 def batch_speedup(result: Result) -> float:
-    """How many times longer the same runs take one by one than in one batch, by the clock."""
+    """Wall time of the same runs one by one, over their wall time in one batch."""
 
     def seconds(work: Callable[[], object]) -> float:
         start = time.perf_counter()

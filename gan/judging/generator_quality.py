@@ -1,4 +1,4 @@
-"""How good a generator is: Fréchet distance in a classifier's features, balance of the classes, memorisation.
+"""Quality of a generator: Fréchet distance in a classifier's features, balance of the classes, memorisation.
 
 The Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017),
 
@@ -29,14 +29,14 @@ CONFIDENT = 0.99
 
 @torch.inference_mode()
 def sample(generator: Generator, count: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
-    """Images `(count, C, H, W)` in [0, 1] of codes z ~ N(0, I), on the processor, made where the generator is."""
+    """Images `(count, C, H, W)` in [0, 1] of codes z ~ N(0, I), on the CPU, computed on the generator's device."""
     codes = normal(random_generator(seed), count, generator.code_size)
     device = next(generator.parameters(), codes).device
     return torch.cat([generator(part.to(device)).cpu() for part in codes.split(batch_size)])
 
 
 class _Identity(nn.Module):
-    """The metric is given features, not images."""
+    """Passes features through: the metric gets features instead of images."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -70,12 +70,12 @@ def kernel_distance(first: Tensor, second: Tensor, seed: int = 0, subsets: int =
     Args:
         first, second: features.
         seed: of the choice of the subsets.
-        subsets: how many there are.
+        subsets: number of subsets.
         subset_size: the number of features in each, at most N and M.
     """
     kid = require("torchmetrics.image.kid", extra="gan", purpose="the kernel distance")
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")  # of the memory it takes
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")  # about its use of memory
         torch.manual_seed(seed)
         size = min(subset_size, len(first), len(second))
         metric = kid.KernelInceptionDistance(_Identity(first.shape[1]), subsets, size)
@@ -86,14 +86,14 @@ def kernel_distance(first: Tensor, second: Tensor, seed: int = 0, subsets: int =
 
 @torch.inference_mode()
 def describe(classifier: Classifier, images: Tensor, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """Features `(N, k)` and class probabilities `(N, classes)` of images in [0, 1], on the processor."""
+    """Features `(N, k)` and class probabilities `(N, classes)` of images in [0, 1], on the CPU."""
     device = next(classifier.parameters(), images).device
     features = torch.cat([classifier.features(part.to(device)) for part in images.split(batch_size)])
     return features.cpu(), classifier.head(features).softmax(dim=1).cpu()
 
 
 def imbalance(probabilities: Tensor) -> float:
-    """log(classes) - entropy of how often each class is the most probable, in nats: 0 if all are equally frequent."""
+    """log(classes) - entropy of the shares of images in each predicted class, in nats: 0 if all are equal."""
     count = probabilities.shape[1]
     shares = probabilities.argmax(dim=1).bincount(minlength=count).double() / len(probabilities)
     return math.log(count) + float(torch.special.xlogy(shares, shares).sum())

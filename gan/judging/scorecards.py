@@ -1,4 +1,4 @@
-"""The table of what was measured of maximised images and of what stands beside them."""
+"""The table of measures of maximised images and of their baselines."""
 
 import math
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ class ScorecardRow:
 
     Attributes:
         measure: a key of `MEASURES`.
-        label: what it means.
-        values: for each method; methods without it are missing.
+        label: its meaning in words.
+        values: one per method; methods without the measure are missing.
     """
 
     measure: str
@@ -52,8 +52,8 @@ class Scorecard:
 
     Attributes:
         rows: one per measure.
-        images: what each method made.
-        random_codes: of how many the best one is the baseline's; 0 without it.
+        images: those of each method.
+        random_codes: number of random codes per run for `best_of_n`; 0 without this baseline.
     """
 
     rows: tuple[ScorecardRow, ...]

@@ -1,8 +1,8 @@
-"""How good maximised images are, judged by a network that took no part, with what is easier to do beside it.
+"""Quality of maximised images, judged by a network that took no part, beside easier methods.
 
-The classifier's own certainty proves nothing: it can be had from noise in pixel space, and on digits from a random
-code. So there are a judge (another architecture, another seed), real images, and two baselines: the best of as many
-random codes as the ascent cost forward passes, and ascent in pixel space.
+The classifier's own certainty proves nothing: noise in pixel space reaches it, and for digits so does a random code. A
+scorecard therefore needs a judge (another architecture, another seed) and real images, and compares two baselines: the
+best of as many random codes as the ascent cost forward passes, and ascent in pixel space.
 """
 
 import math
@@ -23,9 +23,9 @@ from .baselines import batch_speedup, best_of_random, best_of_real, pixel_ascent
 from .measures import diversity, nearest, neighbour_distances, precision
 from .scorecards import BEST, MEASURES, OWN, PIXEL, REAL, Scorecard, ScorecardRow
 
-# A judge that is right less often on real images is no judge.
+# The least share of real images that a judge must predict right.
 WEAK = 0.5
-# Of each unit there are so many more real images than runs at least: those that the runs are compared with.
+# The least number of real images per unit beyond one per run: the runs are compared with them.
 SPARE = 5
 
 
@@ -41,14 +41,14 @@ def scorecard(
 
     Args:
         result: of `CodeSpaceAM` or `PixelAM`.
-        judge: classifier of images `(N, C, H, W)` in [0, 1] that took no part. Its features are what its last layer
-            receives.
+        judge: classifier of images `(N, C, H, W)` in [0, 1] that took no part. Its features are the inputs
+            of its last layer.
         real: real images in [0, 1], or uint8, and their labels, as `(images, labels)`, a `gan.data.ImageSet`, a
-            torchvision data set or a `DataLoader`; or images alone. Compared with the runs for a class are the real
-            images of that class, with the runs for another unit all of them.
-        baselines: of "best_of_n" and "pixel".
-        generator_scores: of `gan.load(...)`, to show its `fid_ratio`.
-        speed: also make the runs one by one, and tell how many times faster they are in one batch.
+            torchvision data set or a `DataLoader`; or images alone. Runs for a class are compared with the real
+            images of that class, runs for another unit with all of them.
+        baselines: any of "best_of_n" and "pixel".
+        generator_scores: `gan.load(...).scores`, to show its `fid_ratio`.
+        speed: also time the runs one by one, and report the speedup of one batch.
 
     Raises:
         ValueError: a baseline is unknown or needs a generator; the real images are too few, or of another size or
@@ -68,7 +68,7 @@ def scorecard(
     ['reached', 'median_steps', 'agreement', 'judge_probability']
     """
     if result.maximizer is None:
-        raise ValueError("the result does not hold what made it: load it by Result.load(path, maximizer)")
+        raise ValueError("the result does not hold its maximizer: load it by Result.load(path, maximizer)")
     baselines = (baselines,) if isinstance(baselines, str) else baselines
     unknown = [name for name in baselines if name not in (BEST, PIXEL)]
     if unknown:
@@ -83,7 +83,7 @@ def scorecard(
         images[PIXEL], scores[PIXEL], progress[PIXEL] = made.images, made.scores[-1], bench.progress(made)
     images[REAL], scores[REAL] = bench.held_out, bench.scores(bench.held_out)
     columns = {name: bench.measure(images[name], scores[name]) | progress.get(name, {}) for name in images}
-    if bench.labels is None:  # of unknown classes nothing is right
+    if bench.labels is None:  # without labels no prediction can be checked
         for measure in ("agreement", "judge_probability"):
             columns[REAL].pop(measure, None)
     _warn_of_a_weak_judge(columns[REAL])
@@ -108,7 +108,7 @@ def scorecard(
 
 
 def _warn_of_a_weak_judge(of_real: Mapping[str, float]) -> None:
-    """A judge that does not know the real images says nothing of others."""
+    """Warn of a judge that fails on real images: its scores of other images mean little."""
     if of_real.get("agreement", 1.0) < WEAK:
         warnings.warn(
             f"the judge's first choice is right for {of_real['agreement']:.0%} of the real images: its scores mean "
@@ -123,7 +123,7 @@ class _Bench:
     def __init__(self, result: Result, judge: nn.Module, real: Reals) -> None:
         self.result, maximizer = result, result.maximizer
         self.units = Units(result.targets, len(result), maximizer.activations)
-        # Judged is where the images are.
+        # The judge runs on the device of the images.
         self.judge = on_device(as_module(judge), result.images.device)
         self._read = Activations(self.judge, None, None, result.images[:1])
         if self.units.classes is not None and self._read.head is None:
@@ -163,7 +163,7 @@ class _Bench:
             return self.units.select(self.result.maximizer.activations(images), runs)
 
     def measure(self, images: Tensor, scores: Tensor) -> dict[str, float]:
-        """What can be said of one image per run; means over the targets."""
+        """The measures of one image per run; means over the targets."""
         features, outputs = self.describe(images)
         found: dict[str, list[float]] = {}
         for key, runs in self.groups.items():
@@ -192,7 +192,7 @@ class _Bench:
         }
 
     def progress(self, result: Result) -> dict[str, float]:
-        """What only an ascent has."""
+        """The measures that only an ascent has."""
         if result.stop_at is None:
             return {}
         steps = float(result.steps_taken.float().quantile(0.5))

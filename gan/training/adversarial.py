@@ -7,7 +7,7 @@ x and codes z ~ N(0, I):
     generator:      softplus(-D(G(z)))
 
 The penalty is evaluated every `penalty_every` steps with that many times its weight (Karras et al. 2020). The rate is
-constant for half of the steps and then falls to zero; what is stored is an exponential moving average of the generator.
+constant for half of the steps and then falls to zero. An exponential moving average of the generator is stored.
 """
 
 import copy
@@ -43,16 +43,16 @@ def squared_slope(logits: Tensor, images: Tensor) -> Tensor:
 
 
 class Trainer:
-    """One run: `training.pt` in the folder holds all that is needed to go on to the bit-same result.
+    """One run: `training.pt` in the folder holds its whole state, so that a resumed run ends bit for bit the same.
 
     Args:
-        recipe: what to train and how.
+        recipe: the network and the settings of its training.
         data: the training images.
-        folder: where the run's files go.
-        device: where to compute; default CUDA, else MPS, else the processor. A run may go on on another device.
+        folder: gets the run's files.
+        device: of the computation; default CUDA, else MPS, else the CPU. A run may be resumed on another device.
 
     Raises:
-        ValueError: a shape the network cannot make, or a conditional recipe for images without classes.
+        ValueError: the network cannot make the shape, or a conditional recipe is given for images without classes.
     """
 
     def __init__(self, recipe: Recipe, data: ImageSet, folder: Path, device: str | torch.device | None = None) -> None:
@@ -64,7 +64,7 @@ class Trainer:
             if data.labels is None:
                 raise ValueError(f"{data.name} has no classes to tell the networks: put the pictures in class folders")
             self.arguments["classes"] = len(data.classes)
-        with seeded(recipe.seed), torch.device("cpu"):  # the first weights are the same wherever they are trained
+        with seeded(recipe.seed), torch.device("cpu"):  # the initial weights are the same on every device
             network = NETWORKS[recipe.architecture](**self.arguments)
         network.to(self.device, memory_format=torch.channels_last)
         self.network: nn.Module = network
@@ -82,7 +82,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
 
     def resume(self) -> None:
-        """Go on where the run in the folder stopped, if there is one.
+        """Continue the run in the folder, if there is one.
 
         Raises:
             ValueError: it is a run of another recipe or of other data, or its file is damaged.
@@ -135,7 +135,7 @@ class Trainer:
         """One update of each network; returns the losses.
 
         Raises:
-            FloatingPointError: a loss is not finite; nothing is updated then, or written.
+            FloatingPointError: a loss is not finite; its network and the files stay unchanged.
         """
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -197,12 +197,12 @@ class Trainer:
         """Train to the end of the recipe, with a progress bar, a checkpoint and a grid of samples now and then.
 
         Args:
-            save_every: steps after which there is a checkpoint.
-            save_seconds: and the time, where steps are slow.
+            save_every: steps between two checkpoints.
+            save_seconds: the longest time between two checkpoints, where steps are slow.
             report_every: steps between two entries of the history.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C was pressed; the step was finished and saved before.
+            KeyboardInterrupt: Ctrl-C was pressed; the current step is finished and saved first.
         """
         steps = range(self.step, self.recipe.steps)
         bar = tqdm(steps, self.recipe.architecture, self.recipe.steps, initial=self.step, unit="step", mininterval=1)
@@ -220,7 +220,7 @@ class Trainer:
 
     @torch.inference_mode()
     def write_samples(self, count: int = 100) -> None:
-        """`samples.png`: always the same codes."""
+        """Write `samples.png`, always from the same codes."""
         from torchvision.utils import save_image
 
         random = torch.Generator().manual_seed(0)
@@ -229,7 +229,7 @@ class Trainer:
             save_image(self.average(codes.to(self.device)), str(partial), nrow=10)
 
     def store(self, path: Path, scores: Mapping[str, float]) -> dict[str, Any]:
-        """Write averaged generator and discriminator as float16 safetensors; returns the metadata."""
+        """Write the averaged generator and the discriminator as float16 safetensors; returns the metadata."""
         metadata = {
             "architecture": self.recipe.architecture,
             "arguments": self.arguments,
@@ -258,19 +258,19 @@ def train(
     """Train a GAN, or finish the run in `folder`, measure it and store it.
 
     Args:
-        recipe: what to train and how; `RECIPES` holds those of the shipped checkpoints.
+        recipe: the network and the settings of its training; `RECIPES` holds those of the shipped checkpoints.
         data: the images to learn.
         test: images for the scores only.
         folder: gets `training.pt`, `history.json`, `samples.png` and `ARCHITECTURE.safetensors`.
         classifier: of these images, for the scores (see `gan.judging.generator_quality.evaluate`).
         save_every: steps between two checkpoints.
-        device: where to compute; default CUDA, else MPS, else the processor.
+        device: of the computation; default CUDA, else MPS, else the CPU.
 
     Returns:
         The metadata of the checkpoint, `scores` among them.
 
     Raises:
-        ValueError: images the network cannot make, a classifier that does not fit, or a folder with another run.
+        ValueError: the network cannot make such images, the classifier does not fit, or the folder holds another run.
         FloatingPointError: the training diverged; the last checkpoint stays.
         OSError: a file cannot be written, as on a full disk; the last checkpoint stays.
         MissingExtraError: a classifier is given, and torchmetrics is not installed.

@@ -1,4 +1,4 @@
-"""What decides a training of a GAN, and the recipes of the shipped ones."""
+"""Settings of a GAN's training, and the recipes of the shipped GANs."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ PRECISIONS = ("bfloat16", "float32")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the result, besides the images.
+    """Every setting that decides the result, besides the images.
 
     Attributes:
         architecture: "mlp" or "dcgan".
-        arguments: for the network's class, `image_shape` apart (`code_size`, `hidden`, `width`).
+        arguments: of the network's class, except `image_shape` (`code_size`, `hidden`, `width`).
         steps: updates of each network.
         batch_size: images per update.
         seed: decides first weights, codes and the choice of images.
@@ -23,7 +23,7 @@ class Recipe:
         penalty: weight of R1, for images in [0, 1].
         penalty_every: steps between two evaluations of R1.
         average_decay: of the moving average, per step.
-        precision: "bfloat16" (by autocast, on processors that compute with it) or "float32".
+        precision: "bfloat16" (by autocast, on devices that compute with it) or "float32".
         conditional: tell both networks the classes of the images.
         mirror: show half of the real images mirrored; right for photographs, wrong for digits.
 
@@ -56,7 +56,7 @@ class Recipe:
         ):
             if found not in names:
                 raise ValueError(f"{name}={found!r}: choose one of {', '.join(names)}")
-        # Batch norm needs two images to tell their spread.
+        # Batch norm needs two images to estimate a variance.
         for name, least in (("steps", 1), ("batch_size", 2), ("penalty_every", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least {least}")
@@ -77,7 +77,7 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * late)) / 2
 
 
-# By network, or by network and data where the data want another one.
+# Keys are networks, or networks and data with a recipe of their own.
 RECIPES = {
     "mlp": Recipe("mlp", steps=36000, penalty=0.5, precision="float32"),
     "dcgan": Recipe("dcgan", {"branches": 32}, steps=12000, batch_size=64, penalty=0.2),

@@ -26,7 +26,7 @@ _BATCH = 128
 
 
 def jitter(images: Tensor, random: torch.Generator, mirror: bool = False) -> Tensor:
-    """Rotate by up to 12 degrees, scale and shift by up to 10 %, each image by itself; outside is 0.
+    """Rotate by up to 12 degrees, scale and shift by up to 10 %, each image by itself; pixels from outside are 0.
 
     Args:
         images: `(N, C, H, W)`.
@@ -52,17 +52,17 @@ def train_classifier(
     device: str | torch.device | None = None,
     mirror: bool = False,
 ) -> dict[str, Any]:
-    """Train a classifier and store it, or go on with a training that was interrupted.
+    """Train a classifier and store it, or resume an interrupted training.
 
     Args:
         path: the `.safetensors` file to write. Until it is written, a file beside it holds the unfinished training
             (`unfinished`).
         train: labelled images to learn from.
-        test: labelled images to measure on.
+        test: labelled images to measure the accuracy on.
         kind: "classifier", "judge" or "residual-judge", a key of `CLASSIFIERS`.
         epochs: passes over `train`, each image jittered anew.
         seed: decides the first weights, the order and the jitter.
-        device: where to compute; default CUDA, else MPS, else the processor.
+        device: of the computation; default CUDA, else MPS, else the CPU.
         mirror: also show images mirrored; right for photographs, wrong for digits.
 
     Returns:
@@ -128,20 +128,20 @@ def train_classifier(
 
 
 def _refuse_another(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Keep the classifier of another training from being replaced.
+    """Refuse to replace the classifier of another training.
 
     Raises:
-        ValueError: the file is one, or something else.
+        ValueError: the file holds such a classifier, or something else.
     """
     if not path.exists():
         return
     try:
         stored = read_metadata(path)
-    except Exception as error:  # whatever its parser meets in a file of another kind
-        raise ValueError(f"{path} is there, and no classifier ({type(error).__name__}): give another folder") from error
+    except Exception as error:  # the parser may raise anything for another kind of file
+        raise ValueError(f"{path} exists and is no classifier ({type(error).__name__}): give another folder") from error
     now = json.loads(json.dumps(metadata))
     images = now.pop("images")
-    # What a version before this one did not store is not known to differ.
+    # Settings that an older version did not store are taken as equal.
     other = [name for name, value in now.items() if name in {"architecture", *stored} and stored.get(name) != value]
     if other:
         told = ", ".join(f"{name}={stored.get(name)!r} instead of {now[name]!r}" for name in other)
@@ -151,18 +151,18 @@ def _refuse_another(path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def unfinished(path: str | Path) -> Path:
-    """The file of the training whose classifier will be `path`, until it is written."""
+    """The file that holds the unfinished training of a classifier until `path` is written."""
     return Path(path).with_suffix(".training.pt")
 
 
 class ClassifierTrainer:
-    """One training of a classifier; its file holds all that is needed to go on to the bit-same result.
+    """One training of a classifier; its file holds its whole state, so that a resumed one ends bit for bit the same.
 
     Args:
         file: of the unfinished training.
         data: labelled images.
         kind, epochs, seed, mirror: see `train_classifier`.
-        device: where to compute. A training may go on on another one.
+        device: of the computation. A training may be resumed on another one.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class ClassifierTrainer:
         self.data, self.kind, self.device, self.mirror = data, kind, device, mirror
         settings = {"network": kind, "epochs": epochs, "seed": seed, "mirror": mirror}
         self.file = TrainingFile(file, {**settings, "data": data.name, "images": len(data)}, data.sha256())
-        with torch.device("cpu"):  # the first weights are the same wherever they are trained
+        with torch.device("cpu"):  # the initial weights are the same on every device
             classifier = CLASSIFIERS[kind](data.image_shape, data.classes)
         self.classifier: Classifier = classifier.to(device).to(memory_format=torch.channels_last)
         self.random = random_generator(seed)
@@ -181,17 +181,17 @@ class ClassifierTrainer:
         self.optimizer = torch.optim.AdamW(
             self.classifier.parameters(), lr=2e-3, weight_decay=1e-2, fused=device.type != "mps"
         )
-        # PyTorch divides by the number of steps that the rate rises after the first one, which is 0 of 5.
+        # PyTorch divides by the number of rising steps less one, which is 0 for 5 steps.
         rise = 0.2 if self.steps != 5 else 0.4
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, 2e-3, total_steps=self.steps, pct_start=rise
         )
 
     def resume(self) -> None:
-        """Go on where the training of the file stopped, if there is one.
+        """Continue the training in the file, if there is one.
 
         Raises:
-            ValueError: it is one with other settings or images, or its file is damaged.
+            ValueError: it has other settings or images, or its file is damaged.
         """
         state = self.file.read()
         if state is None:
@@ -221,10 +221,10 @@ class ClassifierTrainer:
         """Train to the end, with a progress bar, and a checkpoint now and then.
 
         Args:
-            save_seconds: from one checkpoint to the next.
+            save_seconds: the time between two checkpoints.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C was pressed; the step was finished and saved before.
+            KeyboardInterrupt: Ctrl-C was pressed; the current step is finished and saved first.
         """
         self.classifier.train()
         bar = tqdm(range(self.step, self.steps), self.kind, self.steps, initial=self.step, unit="batch", mininterval=2)
@@ -238,7 +238,7 @@ class ClassifierTrainer:
         """One update; returns the loss.
 
         Raises:
-            FloatingPointError: it is not finite; nothing is updated then, or written.
+            FloatingPointError: the loss is not finite; the weights and the file stay unchanged.
         """
         assert self.data.labels is not None
         place = self.step % self.steps_per_epoch
@@ -253,7 +253,7 @@ class ClassifierTrainer:
         if not loss.isfinite():
             raise FloatingPointError(
                 f"the loss is {loss.item()} in step {self.step + 1} of {self.steps}: look for images without content "
-                "or wrong labels; what was written before stays"
+                "or wrong labels; earlier checkpoints stay"
             )
         self.optimizer.zero_grad()
         loss.backward()

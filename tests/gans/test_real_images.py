@@ -121,7 +121,7 @@ def test_a_scorecard_says_what_it_lacks(am: CodeSpaceAM, tmp_path: Path) -> None
 
     result = am.maximize(1, runs=2, steps=2)
     real = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(ValueError, match=r"does not hold what made it: load it by Result\.load\(path, maximizer\)"):
+    with pytest.raises(ValueError, match=r"does not hold its maximizer: load it by Result\.load\(path, maximizer\)"):
         scorecard(Result.load(result.save(tmp_path / "r.pt")), judge, real)  # type: ignore[arg-type]
     card = scorecard(result, judge, real, "best_of_n")  # type: ignore[arg-type]
     assert card.methods == ("maximised", "best_of_n", "real")

@@ -149,7 +149,7 @@ def test_the_classifier_of_another_training_is_not_replaced(tmp_path: Path) -> N
         with pytest.raises(ValueError, match=message):
             train_classifier(path, **{"train": noise(), "test": noise(), "kind": "judge", "epochs": 1, **settings})
     (tmp_path / "notes.safetensors").write_text("remember the milk")
-    with pytest.raises(ValueError, match="is there, and no classifier"):
+    with pytest.raises(ValueError, match="exists and is no classifier"):
         train_classifier(tmp_path / "notes.safetensors", noise(), noise())
     assert path.read_bytes() == content
     train_classifier(path, noise(), noise(), "judge", epochs=1)
