@@ -1,4 +1,4 @@
-"""Activation maximisation: which image a unit answers most, in a generator's codes, in Fourier space or in pixels."""
+"""Activation maximisation: images that excite a unit most, in a generator's codes, in Fourier space or in pixels."""
 
 from .code_space import CodeSpaceAM
 from .image_space import ImageSpaceAM

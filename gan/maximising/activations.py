@@ -1,4 +1,4 @@
-"""What a classifier computes of images, at its output or at one of its layers, without being touched."""
+"""Activations of a classifier for images, at its output or at one of its layers; the classifier stays unchanged."""
 
 import copy
 import itertools
@@ -21,11 +21,11 @@ from .separate_rows import ONE_BY_ONE, UNFIT, beside_another, reason_of, refuse_
 
 Transform: TypeAlias = Callable[[Tensor], Tensor]
 
-# Under these names networks return what they are for, beside other things.
+# Names under which networks return their main output beside others.
 _NAMES = ("logits", "sample", "out")
 # The types of real numbers that networks compute with.
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-# Layers that PyTorch has a kernel for as a whole.
+# Layers that PyTorch may compute in one kernel.
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 
 
@@ -41,9 +41,9 @@ class Called(nn.Module):
 
 
 def placed(network: nn.Module | Callable[[Tensor], Any], device: str | torch.device | None) -> nn.Module:
-    """A network, or any function of a tensor, as a module; a copy if it cannot be used as it is.
+    """A network, or any function of a tensor, as a module.
 
-    It cannot on another device than the one given, and with weights that were made in inference mode.
+    It is copied if it lies on another device than the one given, or if its weights were made in inference mode.
     """
     module = as_module(network)
     tensors = (tensor for tensor in (*module.parameters(), *module.buffers()) if not is_lazy(tensor))
@@ -54,7 +54,7 @@ def placed(network: nn.Module | Callable[[Tensor], Any], device: str | torch.dev
 
 
 def layer_in(network: nn.Module, given: object, layer: nn.Module | str | None) -> nn.Module | str | None:
-    """The layer of a network that may be a copy of the one given."""
+    """The given layer, or its name if the network is a copy of the one given."""
     if network is given or not isinstance(layer, nn.Module) or not isinstance(given, nn.Module):
         return layer
     found = find_layer(given, layer)
@@ -68,26 +68,26 @@ def as_module(network: nn.Module | Callable[[Tensor], Any]) -> nn.Module:
 
 
 def name_of(module: nn.Module) -> str:
-    """What an error calls a network, or the function that it stands for."""
+    """The name of a network, or of the function that it wraps, for messages."""
     if isinstance(module, Called):
         return getattr(module.function, "__name__", type(module.function).__name__)
     return type(module).__name__
 
 
 class _Reached(Exception):
-    """The forward pass needs to go no further."""
+    """Ends the forward pass: the layer was computed."""
 
 
 @contextmanager
 def evaluating(*modules: nn.Module | None) -> Iterator[None]:
-    """Modules in eval mode, none compiled, and autograd on, whatever the caller had; all as before afterwards.
+    """Eval mode, no compilation and autograd for modules, whatever the caller's state; it is restored afterwards.
 
-    Buffers too: some networks count their calls, or follow statistics of their inputs in eval mode as well.
+    Buffers are restored too: some networks count calls, or track statistics of their inputs even in eval mode.
     """
     parts = [part for module in modules if module is not None for part in module.modules()]
     training = [part for part in parts if part.training]
     buffers = [(part, dict(part.named_buffers(recurse=False))) for part in parts]
-    # What is made in inference mode cannot be written elsewhere, and lazy layers have no values yet.
+    # Tensors made in inference mode cannot be written outside of it, and lazy layers have no values yet.
     written = (b for _, own in buffers for b in own.values() if not (b.is_inference() or is_lazy(b)))
     values = {buffer: (buffer._version, buffer.clone()) for buffer in written}
     for part in training:
@@ -108,29 +108,28 @@ def evaluating(*modules: nn.Module | None) -> Iterator[None]:
 
 @contextmanager
 def _eager() -> Iterator[None]:
-    """Compiled networks run as they were written: a compiler does not follow observers of layers."""
+    """Run compiled networks eagerly: compiled code does not call observers of layers."""
     if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
         yield
         return
     with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
-        warnings.filterwarnings("ignore", message="Using `torch.compile")  # beside observers, which is so here
+        warnings.filterwarnings("ignore", message="Using `torch.compile")  # about global hooks, which are intended here
         yield
 
 
 class Activations:
-    """What a classifier computes of images `(N, C, H, W)`, at its output or at a layer. The classifier is not touched.
+    """Activations of a classifier for images `(N, C, H, W)`, at its output or at a layer; it stays unchanged.
 
-    Images are given to it with the number type of its parameters; what it computes in half precision comes back as
-    float32.
+    Images are converted to the number type of its parameters, and activations in half precision to float32.
 
     Args:
-        classifier: any module that takes images. Of an output that is no tensor, its `logits`, an entry "logits" or
-            "out", or the first tensor is taken.
-        layer: one of its modules, or the name of one; None is the output. Of a layer that is used several times, the
-            last use counts. What comes after it is not computed.
+        classifier: any module that takes images. If its output is no tensor, its attribute or entry "logits", "sample"
+            or "out" is taken, else its first tensor.
+        layer: one of its modules, or the name of one; None for the output. If a layer is used several times, the last
+            use counts. Later layers are not computed.
         transform: from the images to the classifier's input: a resize, a normalisation.
-        example: images `(1, C, H, W)` to try it on.
-        head: what the output is, one of `HEADS`; None finds out.
+        example: an image `(1, C, H, W)` for a first pass.
+        head: the kind of output, one of `HEADS`; None detects it.
 
     Attributes:
         shape: of the activations of one image.
@@ -159,15 +158,15 @@ class Activations:
         # On a CPU, pooling and convolutions are twice as fast with the channels last in memory.
         self._channels_last = True
         types = dict.fromkeys(value.dtype for value in classifier.parameters() if value.is_floating_point())
-        # Where there are several, as with batch norm in float32, one of them is that of the images.
-        # A function does not say which it takes.
+        # With several types, as with batch norm in float32, one of them is that of the images.
+        # A function does not declare its type.
         self._types: list[torch.dtype | None] = [*types] if len(types) == 1 else [None, *(types or TYPES)]
         self._type = self._types[0]
         self.held = Held(example.device)
-        # Without a graph PyTorch computes these at once, and none of the layers inside runs.
+        # Without a graph PyTorch computes these in one kernel, and calls none of the layers inside.
         self._fuses = any(isinstance(module, _FUSED) for module in classifier.modules())
         with evaluating(classifier):
-            # Of two rows: a network that mixes up rows or drops an axis of length 1 is found out.
+            # Two rows reveal a network that mixes rows or drops an axis of length 1.
             with self.held.watching(classifier, name_of(classifier)):
                 found = self._try(example.detach().repeat(2, 1, 1, 1).requires_grad_())
             pair = beside_another(example.detach())
@@ -180,7 +179,7 @@ class Activations:
 
     @property
     def name(self) -> str:
-        """What the units belong to, as an error should name it."""
+        """The name of the output or layer, for messages."""
         if self.layer is None:
             return f"the output of the {name_of(self.classifier)}"
         return f"layer {describe(self.classifier, self.layer)}"
@@ -196,7 +195,7 @@ class Activations:
         return found
 
     def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and features `(N, k)`: the layer's activations, or what the classifier's last layer receives."""
+        """Activations, and features `(N, k)`: the layer's activations, or the input of the classifier's last layer."""
         activations, received = self._run(images)
         return activations, (activations if self.layer is not None else received).flatten(1).to(activations)
 
@@ -211,7 +210,7 @@ class Activations:
         return torch.empty_like(inputs, memory_format=memory_format).copy_(inputs)
 
     def _try(self, example: Tensor) -> Tensor:
-        """Run once: everything that can be wrong with the networks shows here."""
+        """Activations of a first pass, in which every misfit of the networks shows."""
         problem: Exception | None = None
         # `x.view(len(x), -1)` after a convolution needs the channels first in memory.
         for kind, channels_last in itertools.product(self._types, (True, False)):
@@ -249,7 +248,7 @@ class Activations:
         return activations
 
     def _run(self, images: Tensor) -> tuple[Any, Tensor]:
-        """The activations, and what the last layer with weights received."""
+        """The activations, and the input of the last layer with weights."""
         if self._fuses and not torch.is_grad_enabled():
             with torch.enable_grad():
                 activations, received = self._run(images.detach().requires_grad_())
@@ -278,13 +277,13 @@ class Activations:
         except _Reached:
             pass
         except Exception:
-            # What comes after the layer need not work: the images may be too small for the rest of the network.
+            # Later layers may fail: the images may be too small for the rest of the network.
             if not uses:
                 raise
         if self.layer is not None and not uses:
             raise _NotReachedError(
                 f"layer {describe(self.classifier, self.layer)} was not reached by the forward pass: choose one that "
-                "the network calls; inside of scripted and exported programs none is seen"
+                "the network calls; layers inside scripted and exported programs cannot be observed"
             )
         if self._uses is None and self._last is None:
             self._uses, self._last = uses, weighted[-1] if weighted else None
@@ -303,7 +302,7 @@ def _logits_in_doubt() -> str:
 def _refuse_other_values(head: str, outputs: Tensor) -> None:
     """
     Raises:
-        ValueError: the outputs cannot be what the caller says.
+        ValueError: the outputs cannot come from this head.
     """
     low, high = float(outputs.min()), float(outputs.max())
     wrong = high > 1e-3 if head == LOG_SOFTMAX else low < -1e-3 or high > 1 + 1e-3
@@ -320,11 +319,11 @@ class _NotReachedError(ValueError):
 
 
 class _NoRowsError(ValueError):
-    """What the classifier returns has not one row of numbers per image."""
+    """The classifier's output does not have one row of numbers per image."""
 
 
 def tensor_of(output: Any) -> Any:
-    """The tensor in what a module returned, at least of float32, a single number per image as a row of one."""
+    """The tensor in a module's output, at least in float32; a single number per image becomes a row of one."""
     if not isinstance(output, Tensor):
         named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
         parts = list(output.values()) if isinstance(output, Mapping) else output

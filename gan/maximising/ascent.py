@@ -1,7 +1,7 @@
 """Gradient ascent on codes: many runs in one batch, each on its own.
 
-With f the unit's value (of a class its logit, or log odds), G what draws an image, and g = grad_z f(G(z)), each run
-tries
+With f the unit's value (for a class its logit, or log odds), G the map of codes to images, and g = grad_z f(G(z)), each
+run tries
 
     z' = prior's move of  z + size sqrt(d) g / |g|
 
@@ -10,14 +10,14 @@ again from z with the step at which a parabola through both values has its top,
 
     size' = size r / (2 (f(G(z)) + r - f(G(z')))),        r = size sqrt(d) |g|
 
-which is at most half of it. So values never fall, and the scale of the unit does not matter. A run that has reached
-`stop_at` is frozen and leaves the batch: what is still computed shrinks. No run sees another one (unless `repulsion`
-asks for it), each has a random generator of its own, and batches are computed in blocks of one size
-(`gan.maximising.batching`): a batch gives, bit for bit, what single runs give.
+which is at most half of it. Values therefore never fall, and the scale of the unit does not matter. A run that has
+reached `stop_at` is frozen and leaves the batch, which shrinks. Runs are independent (unless `repulsion` couples them),
+each has a random generator of its own, and batches are computed in blocks of one size (`gan.maximising.batching`): a
+batch equals single runs bit for bit.
 
 A generator draws several kinds of images, and no step along the slope leads from one to another. A run for a unit that
-is no class therefore leaps every other step once its steps are a tenth of the first one: it tries the code with about
-half of its entries drawn anew, and begins there if the unit's value is larger.
+is no class therefore leaps every other step once its steps are below a tenth of the first one: it tries the code with
+about half of its entries drawn anew, and continues there if the unit's value is larger.
 
 Where g is 0 the unit is silent: the run follows the slope that open ReLUs let through (`gan.maximising.opening`) as
 long as the value does not fall, and is given up after some steps if it never finds a slope.
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AscentSettings:
-    """How an ascent runs; the arguments of `ActivationMaximizer.maximize`.
+    """Settings of an ascent, from the arguments of `ActivationMaximizer.maximize`.
 
     Attributes:
-        stop_at: for all runs, or one for each `(n,)`, NaN where there is nothing to reach.
+        stop_at: one for all runs, or one per run `(n,)`; NaN for runs without one.
     """
 
     steps: int
@@ -66,7 +66,7 @@ class AscentSettings:
 
 
 class Evaluation(NamedTuple):
-    """What runs are at their codes `(m, ...)`: images, the units' values, probabilities, what is climbed."""
+    """Runs at their codes `(m, ...)`: images, the units' values, probabilities, and the climbed values."""
 
     images: Tensor
     score: Tensor
@@ -99,7 +99,7 @@ class Ascent:
         self.features: Tensor | None = None
         self.step = 0
         self._active, self._trial = torch.arange(runs, device="cpu"), codes.clone()
-        # A class is found by the choice of a start: its runs need no leaps.
+        # Runs for a class start from an image of that class and need no leaps.
         leaps = ~units.is_class if maximizer.leaps else torch.zeros(runs, dtype=torch.bool, device="cpu")
         self._climb = maximizer.climb(codes.clone(), maximizer.learning_rate, maximizer.rows, leaps)
 
@@ -109,7 +109,7 @@ class Ascent:
 
     @property
     def silent(self) -> Tensor:
-        """Which runs were given up without a slope `(n,)`."""
+        """Whether each run was given up without a slope `(n,)`."""
         return self.silent_steps >= self.maximizer.patience
 
     @torch.inference_mode(False)
@@ -147,7 +147,7 @@ class Ascent:
             self._trial[leaping] = self.maximizer.leap(self._climb.codes[leaping], randoms)
 
     def result(self) -> Result:
-        """The runs as they are now; of finished ones the rows of the steps that were not needed repeat the last."""
+        """The runs at this step; once they are finished, scores repeat their last row for the steps not needed."""
         rows = self.scores + self.scores[-1:] * (self.settings.steps - self.step if self.finished else 0)
         return Result(
             images=self.images.clone(),
@@ -167,13 +167,13 @@ class Ascent:
         )
 
     def warn(self) -> None:
-        """Say which runs never started, and which stayed below `stop_at`, and how far the best of them came."""
+        """Warn of runs that never started, and of runs that stayed below `stop_at`, with the best value among these."""
         if bool(self.silent.any()):
             count, patience = int(self.silent.sum()), self.maximizer.patience
             warnings.warn(
                 f"{count} of {len(self.silent)} runs could not start: the value of their unit does not change with "
-                f"the image, neither at the codes they looked at nor in {patience} steps before its ReLU; "
-                "see result.silent, give more candidates=, or init= images that it answers",
+                f"the image, neither at the codes they tried nor in {patience} steps before its ReLU; "
+                "see result.silent, give more candidates=, or init= codes whose images excite it",
                 stacklevel=4,
             )
         if self.settings.stop_at is None:
@@ -193,7 +193,7 @@ class Ascent:
         )
 
     def _evaluate(self, codes: Tensor, runs: Tensor) -> Evaluation:
-        """Of codes `(m, ...)`, one per run of `runs` `(m,)`."""
+        """The runs `runs` `(m,)` at codes `(m, ...)`, one each."""
         images, score, probability, features = self._blocks(self._evaluate_block, codes, runs)
         value = self.units.climbed(score, runs)
         if features is not None:
@@ -207,13 +207,13 @@ class Ascent:
         if self.settings.repulsion:
             values, features = activations.with_features(images)
         else:
-            # Where the slope is that of transformed images, no graph is needed of these.
+            # If the slope is taken at transformed images, these images need no graph.
             with torch.set_grad_enabled(not self.maximizer.transforms):
                 values = activations(images)
         return images, self.units.select(values, runs), self.units.probabilities(values, runs), features
 
     def _slope(self, codes: Tensor, found: Evaluation, runs: Tensor) -> Tensor:
-        """The gradient of what is climbed `(m, ...)`."""
+        """The gradient of the climbed values `(m, ...)`."""
 
         def score(images: Tensor) -> Tensor:
             select = self.units.select
@@ -241,10 +241,10 @@ class Ascent:
                 f"the slope of a unit of {self.maximizer.activations.name} is NaN or infinite at its first image: look "
                 "for the root, logarithm or quotient of 0 in the networks, the transform and the target"
             )
-        return slope.nan_to_num(0.0, 0.0, 0.0)  # later, it is a single step that says nothing
+        return slope.nan_to_num(0.0, 0.0, 0.0)  # later, only a single step is lost
 
     def _opened(self, codes: Tensor, slope: Tensor) -> Tensor:
-        """The slopes, those of silent runs as open ReLUs give them."""
+        """The slopes; those of silent runs are taken through open ReLUs."""
         silent = (slope.flatten(1) == 0).all(dim=1)
         rows = silent.cpu()
         self.silent_steps[self._active] = (self.silent_steps[self._active] + 1) * rows
@@ -259,7 +259,7 @@ class Ascent:
         return slope
 
     def _note(self, better: Tensor, codes: Tensor, found: Evaluation) -> None:
-        """Keep what is better than before; rows belong to the active runs.
+        """Keep the codes that are better than before; rows belong to the active runs.
 
         Raises:
             ValueError: a unit's first value is not finite.
@@ -292,18 +292,18 @@ class Ascent:
         if self.settings.stop_at is not None:
             values = self._reached_by()
             self.reached = (values >= torch.as_tensor(self.settings.stop_at, device="cpu").to(values)).cpu()
-            # A silent unit's 0 is nothing that was reached, also where real images do not excite it either.
+            # A silent unit's 0 does not count as reached, even where real images do not excite the unit either.
             self.reached &= ~((self.opened > 0) & (values == 0).cpu())
 
     def _reached_by(self) -> Tensor:
-        """What is compared with `stop_at`: probabilities of classes, values of other units `(n,)`."""
+        """The values compared with `stop_at` `(n,)`: probabilities of classes, values of other units."""
         if self.probabilities is None:
             return self.scores[-1]
         values = self.scores[-1].to(self.probabilities)
         return torch.where(self.units.is_class.to(values.device), self.probabilities, values)
 
     def _done(self) -> Tensor:
-        """Which of the active runs are to be frozen `(m,)`."""
+        """Whether each active run is to be frozen `(m,)`."""
         enough = self.step >= self.settings.least_steps
         return (self.reached[self._active] & enough) | self.silent[self._active]
 

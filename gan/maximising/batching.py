@@ -1,12 +1,12 @@
-"""Batches computed in blocks of one size, so that what a row gives does not depend on the rows beside it.
+"""Batches computed in blocks of one size, so that the result for a row does not depend on the rows beside it.
 
-Kernels choose by the shape of a batch in which order they add. What a network says of one image therefore differs in
-its last digits between batches of 1, 16 and 160, and an ascent, which asks again and again which of two values is
-larger, makes whole steps of them. In blocks of one size the same kernels run on the same shapes, always. The price is
-that a single small image is computed as often as fill a block; where nobody compares runs, blocks need not be filled.
+Kernels choose their order of summation by the shape of a batch. The output for one image therefore differs in its last
+digits between batches of 1, 16 and 160. An ascent compares values at every step, so such differences grow to whole
+steps. In blocks of one size the same kernels always run on the same shapes. The price is that a single small image
+costs a whole block; blocks need not be filled if runs need not agree between batches.
 
-Some kernels round a row by its place in the batch, too: a linear layer from 50 to 10 numbers in one way in even rows
-and in another in odd ones. Networks with such a layer are computed one image at a time.
+Some kernels also round a row by its place in the batch: a linear layer from 50 to 10 numbers rounds even and odd rows
+differently. Networks with such a layer are computed one image at a time.
 """
 
 import math
@@ -18,27 +18,27 @@ from torch import Tensor
 
 from plugin.seeds import normal
 
-# Rows of a block: on a processor as many as fill it and stay in its cache, elsewhere more, as a call costs more there.
+# Rows of a block: on a CPU as many as keep it busy and fit its cache, elsewhere more, as calls cost more there.
 ON_CPU, ELSEWHERE = 16, 128
 
 
-# Images with more numbers than this, such as 3 x 32 x 32, fill a processor one by one: blocks of them save nothing. On
-# other devices so many make a block.
+# A single image with more numbers than LARGE, such as 3 x 32 x 32, keeps a CPU busy: larger blocks save nothing. On
+# other devices LARGE_ELSEWHERE such images make a block.
 LARGE, LARGE_ELSEWHERE = 2_000, 8
 
 
 def rows_of_block(image_shape: Sequence[int], device: torch.device) -> int | None:
-    """How many images of a shape (C, H, W) make a block; None for the usual number."""
+    """Images per block for a shape (C, H, W); None for the usual number."""
     return rows_of_large(device) if math.prod(image_shape) > LARGE else None
 
 
 def rows_of_large(device: torch.device) -> int:
-    """How many images make a block where each of them takes long: a single run must not pay for many."""
+    """Images per block if each of them takes long: a single run must not pay for many."""
     return 1 if device.type == "cpu" else LARGE_ELSEWHERE
 
 
 def depends_on_place(function: Callable[[Tensor], Tensor], batch: Tensor) -> bool:
-    """Whether what a function gives for a row, or its slope there, changes with the row's place in the batch.
+    """Whether a function's values for a row, or its slopes, change with the row's place in the batch.
 
     Args:
         function: of batches, with a graph.
@@ -59,15 +59,15 @@ def depends_on_place(function: Callable[[Tensor], Tensor], batch: Tensor) -> boo
 def in_blocks(
     function: Callable[..., Sequence[Tensor | None]], *batches: Tensor, rows: int | None = None, filled: bool = True
 ) -> list[Any]:
-    """What a function of batches gives, computed block by block, with its graph.
+    """The results of a function of batches, computed block by block, with their graph.
 
     Args:
-        function: takes a block of each batch and returns tensors with as many rows; rows must not mix. What it returns
-            may hold None, which stays None.
+        function: takes a block of each batch and returns tensors with as many rows; rows must not mix. A None among
+            its results stays None.
         batches: `(n, ...)` each, n at least 1.
-        rows: of a block; None is the usual number for the device.
-        filled: whether the last block is filled up with repetitions of the last row. If it is not, what a row gives
-            may differ in its last digits with n.
+        rows: per block; None for the usual number of the device.
+        filled: whether the last block is filled up with repetitions of the last row. If not, the result for a row may
+            differ in its last digits with n.
     """
     count = len(batches[0])
     size = rows or (ON_CPU if batches[0].device.type == "cpu" else ELSEWHERE)

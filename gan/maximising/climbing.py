@@ -1,20 +1,20 @@
-"""Where the runs of an ascent stand, and how they choose their next step."""
+"""The positions of the runs of an ascent, and the choice of their next steps."""
 
 import torch
 from torch import Tensor
 
 from .batching import in_blocks
 
-# How much longer steps become while they go well, and how much shorter at most when one did not.
+# Factor of the step size after a successful step, and the smallest factor after a failed one.
 GROW, SHRINK = 1.2, 0.2
-# A run whose steps are so short a share of the first one is stuck.
+# A run is stuck once its steps are shorter than this share of the first one.
 _STUCK = 0.1
-# Adam's: how fast the means of slopes and of squared slopes forget.
+# Adam's decay rates for the means of slopes and of squared slopes.
 _MEAN, _SQUARES = 0.9, 0.999
 
 
 def like_rows(values: Tensor, codes: Tensor) -> Tensor:
-    """Values `(m,)` in a shape that goes with codes `(m, ...)`."""
+    """Values `(m,)` in a shape that broadcasts with codes `(m, ...)`."""
     return values.view(-1, *[1] * (codes.ndim - 1))
 
 
@@ -23,12 +23,12 @@ class Climb:
 
     Args:
         codes: where the runs begin `(m, ...)`.
-        size: of the first step.
-        rows: of a block.
-        leaps: which runs look elsewhere once they are stuck `(m,)`.
+        size: that of the first step.
+        rows: number of rows per block.
+        leaps: whether each run leaps once it is stuck `(m,)`.
 
     Attributes:
-        leaping: the runs `(m,)` that are stuck, and look elsewhere in their next step; every other step they do not.
+        leaping: whether each run leaps in its next step `(m,)`; a stuck run leaps every other step.
     """
 
     def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: Tensor) -> None:
@@ -36,15 +36,15 @@ class Climb:
         self.leaps = leaps.to(codes.device)
         self.value = codes.new_full((len(codes),), -torch.inf)
         self.norm = torch.zeros_like(self.value)
-        # Where a run starts counts as a step that went well.
+        # The start counts as a successful step.
         self.size = torch.full_like(self.value, size / GROW)
         self.leaping = torch.zeros_like(self.value, dtype=torch.bool)
 
     def accept(self, better: Tensor, codes: Tensor, value: Tensor, slope: Tensor, adapt: bool) -> None:
-        """Go on from `codes` where `better` `(m,)`, with longer steps; elsewhere from the old ones with shorter."""
+        """Go on from `codes` with longer steps where `better` `(m,)`, else from the old ones with shorter steps."""
         if adapt:
             size = self.size * torch.where(better, GROW, self._top(value)).to(self.size)
-            # A leap says nothing of the slope here. Where it went well the run begins anew.
+            # A leap tells nothing about the slope here. After a successful one the run starts anew.
             leapt = torch.where(better, torch.full_like(size, self.first), self.size)
             self.size = torch.where(self.leaping, leapt, size)
             self.leaping = self.leaps & ~self.leaping & (self.size < _STUCK * self.first)
@@ -54,31 +54,31 @@ class Climb:
         (self.norm,) = in_blocks(lambda some: [some.flatten(1).norm(dim=1)], self.slope, rows=self.rows)
 
     def keep(self, rows: Tensor) -> None:
-        """Forget the other runs."""
+        """Keep these runs only."""
         self.codes, self.slope, self.value, self.norm = (
             values[rows] for values in (self.codes, self.slope, self.value, self.norm)
         )
         self.size, self.leaps, self.leaping = (values[rows] for values in (self.size, self.leaps, self.leaping))
 
     def stepped(self) -> Tensor:
-        """The codes one step further; a step has as many root mean square units as its size."""
+        """The codes one step further; the size is the root mean square of the step."""
         return self.codes + like_rows(self._length() / self.norm.clamp(min=1e-30), self.codes) * self.slope
 
     def _length(self) -> Tensor:
-        """Of the next step `(m,)`."""
+        """The length of the next step `(m,)`."""
         root: float = self.slope[0].numel() ** 0.5
         return self.size * root
 
     def _top(self, value: Tensor) -> Tensor:
-        """Where between 0 and a failed step, that led to `value` `(m,)`, a parabola has its top: a share `(m,)`."""
+        """The top of a parabola along a failed step to `value` `(m,)`, as a share of the step `(m,)`."""
         rise = self._length() * self.norm
         share = rise / (2 * (self.value + rise - value))
-        # A unit without a gradient says nothing.
+        # Without a gradient the share may be 0 / 0.
         return share.nan_to_num(nan=0.5).clamp(SHRINK, 0.5)
 
 
 class AdamClimb(Climb):
-    """Steps by Adam (Kingma and Ba 2015), for values that differ at random from step to step: no step is refused."""
+    """Steps by Adam (Kingma and Ba 2015), for values that vary at random from step to step: no step is rejected."""
 
     def __init__(self, codes: Tensor, size: float, rows: int | None, leaps: Tensor) -> None:
         super().__init__(codes, size, rows, leaps)

@@ -25,12 +25,12 @@ from .maximizer import ActivationMaximizer, positive, random_codes, whole
 from .priors import Prior, prior_of
 from .targets import Units
 
-# A run looks for a start among so many times `candidates` random codes at most: a class that one code in 50 shows is
+# The most random codes that a run tries for its start, over `candidates`: a class that one code in 50 shows is then
 # found by 199 runs of 200.
 _PATIENCE = 32
-# Random images that say how clear an image of the generator is to the classifier, and the share that is less clear.
+# Number of random images that measure the classifier's usual leads, and the quantile that counts as clear.
 _SAMPLED, _CLEAREST = 64, 0.75
-# Of a code's entries, those that a leap draws anew.
+# Share of a code's entries that a leap draws anew.
 _REDRAWN = 0.5
 
 
@@ -65,25 +65,25 @@ class CodeSpaceAM(ActivationMaximizer):
         """
         Args:
             classifier: any module or function that takes images; parameters, modes and buffers are left as they are.
-                Its output may be logits, one logit, or what a softmax, log-softmax or sigmoid returns.
-            generator: any module or function that maps codes `(N, d)`, `(N, d, 1, 1)` or `(N, C, H, W)`, of which
-                N(0, I) is typical, to images `(N, C, H, W)`; likewise.
-            layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
+                Its output may be logits, one logit, or that of a softmax, log-softmax or sigmoid.
+            generator: any module or function that maps codes `(N, d)`, `(N, d, 1, 1)` or `(N, C, H, W)`, distributed as
+                N(0, I), to images `(N, C, H, W)`; left as it is likewise.
+            layer: a module of the classifier, or its name, whose units are maximised; None for the output.
             prior: "shell", "gaussian", "box", "ppgn", a `Prior`, or None.
             transform: from images in [0, 1] to the classifier's input (a resize, a normalisation).
             code_size: d, or the shape of a code, for a generator without an attribute of this name.
             image_range: the generator's values for black and white, such as (-1, 1) for a tanh. By default they are
-                measured, and a warning tells what is assumed if it is not [0, 1].
-            head: what the classifier's output is: "logits", "softmax", "log-softmax" or "sigmoid"; by default this is
-                found out.
-            candidates: random codes per run of which the best is where it starts. A run for a class instead
-                starts from the first random code that is clearly of its class, of at most 32 times as many. 1 means a
-                random start.
+                measured, and a warning names the assumed range if it is not [0, 1].
+            head: the kind of the classifier's output: "logits", "softmax", "log-softmax" or "sigmoid"; by default it
+                is detected.
+            candidates: random codes per run, which starts from the best of them. A run for a class instead starts
+                from the first random code that is clearly of its class, of at most 32 times as many. 1 means a random
+                start.
             learning_rate: the root mean square of the first step; codes have entries near 1.
-            device: where to compute, such as "cuda"; of networks that are elsewhere copies are made. By default
-                networks are used where they are.
+            device: of the computation, such as "cuda"; networks on other devices are copied. By default networks are
+                used on their own devices.
             exact: a run in a batch is, bit for bit, the single run with its seed. False saves time where there are few
-                runs: a single run is then not computed as 16 of them.
+                runs: a single run then does not cost as much as 16.
 
         Raises:
             ValueError: the generator's images do not fit the classifier, there is no such layer, prior or head, the
@@ -111,12 +111,12 @@ class CodeSpaceAM(ActivationMaximizer):
         return super().draws or self.generated.held.draws
 
     def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
-        """For a class the first code that is clearly of it, for another unit the best; and how many there were.
+        """The first code that is clearly of a run's class, or the best for another unit; and the number of codes tried.
 
-        For a class codes are drawn one at a time, in time a few, until it leads the others by `clear`, or by as much as
-        the first choice leads in the clearest quarter of random images where that is less; if it never does, the run
-        starts where it comes nearest. For another unit more codes are drawn only while it gives all of
-        them one value: it is silent.
+        For a class, codes are drawn one at a time, later a few at a time, until the class leads the others by `clear`,
+        or by the lead of the first choice in the clearest quarter of random images if that is less. If none does, the
+        run starts from the code with the largest lead. For another unit, more codes are drawn only while all of them
+        give one value: the unit is silent.
         """
         codes = self.like.new_zeros(len(randoms), *self.code_shape)
         tried = torch.zeros(len(randoms), dtype=torch.int64, device="cpu")
@@ -137,7 +137,7 @@ class CodeSpaceAM(ActivationMaximizer):
         codes: Tensor,
         tried: Tensor,
     ) -> None:
-        """Find starts for some runs `drawing`; write them to `codes` `(n, ...)` and how many there were to `tried`."""
+        """Find starts for the runs `drawing`; write them to `codes` `(n, ...)` and the numbers of draws to `tried`."""
         most, total = _PATIENCE * self.candidates if self.candidates > 1 else 1, 0
         highest = codes.new_full((len(codes),), -torch.inf)
         lowest = -highest
@@ -158,9 +158,9 @@ class CodeSpaceAM(ActivationMaximizer):
             drawing = drawing[on[drawing].cpu()]
 
     def _reachable(self, units: Units, clear: Tensor) -> Tensor:
-        """The leads `(n,)`, but none that hardly any random image has; these images are always the same.
+        """The leads `(n,)`, limited to the lead in the clearest quarter of random images, which are always the same.
 
-        After training with label smoothing a classifier gives no class a lead that others give it at every image.
+        A classifier trained with label smoothing gives no image the lead that other classifiers give every image.
         """
         random = torch.Generator().manual_seed(0)
         drawn = self._on_prior(random_codes((_SAMPLED, *self.code_shape), [random], self.like).squeeze(0))
@@ -171,7 +171,7 @@ class CodeSpaceAM(ActivationMaximizer):
         return torch.minimum(clear, lead) if lead > 0 else clear
 
     def values(self, read: Callable[[Tensor, Tensor], Tensor], codes: Tensor, runs: Tensor) -> Tensor:
-        """What `read` (such as `Units.select`) says of the images of codes `(m, d)`, for `runs` `(m,)`: `(m,)`."""
+        """Values `(m,)` by `read` (such as `Units.select`) at the images of codes `(m, d)`, for `runs` `(m,)`."""
         values: Tensor
         with evaluating(*self.networks), torch.no_grad():
             (values,) = self.blocks(lambda some, which: [read(self.activations(self.render(some)), which)], codes, runs)
@@ -195,23 +195,23 @@ class CodeSpaceAM(ActivationMaximizer):
         return self._on_prior(torch.where(chosen.to(codes.device), drawn, codes))
 
     def _on_prior(self, codes: Tensor) -> Tensor:
-        """Codes `(n, d)` after a whole move of the prior without noise."""
+        """Codes `(n, d)` after a full move of the prior without noise."""
         moved: Tensor
         (moved,) = in_blocks(lambda some: [self.prior.move(some, 1.0, None)], codes)
         return moved
 
     @torch.inference_mode(False)
     def invert(self, images: Tensor, steps: int = 200, seed: int = 0, candidates: int = 256) -> Tensor:
-        """Codes whose images are near the given ones: least squares by Adam, from the best of random codes, and prior.
+        """Codes whose images are near given ones: least squares by Adam from the best of random codes, under the prior.
 
         Args:
             images: `(n, C, H, W)` in [0, 1] or uint8, or one `(C, H, W)`.
             steps: of Adam.
             seed: of the first image's random codes; the next images have the next numbers.
-            candidates: random codes per image of which the best is where it starts.
+            candidates: random codes per image; the search starts from the best of them.
 
         Returns:
-            Codes `(n, d)`, those of the nearest images met.
+            Codes `(n, d)` of the nearest images found.
 
         Raises:
             ValueError: images of another shape than the generator's or in another range, or a number is out of range.
@@ -257,7 +257,7 @@ class CodeSpaceAM(ActivationMaximizer):
         return [(self.render(codes) - images).square().flatten(1).mean(dim=1)]
 
     def _nearest(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Of the candidates `(n, m, d)` of each image the one with the nearest image `(n, d)`."""
+        """For each image the code with the nearest image `(n, d)`, out of `(n, m, d)`."""
         with evaluating(self.generator), torch.no_grad():
             found = [
                 some[self.blocks(self._errors, some, image.expand(len(some), *image.shape))[0].argmin()]

@@ -1,7 +1,7 @@
 """Images in [0, 1] of the codes of any generator.
 
 A generator takes codes `(N, d)`, `(N, d, 1, 1)` as in PyTorch's DCGAN tutorial, or maps `(N, C, H, W)`; it returns
-pixels in [0, 1], in [-1, 1] (a tanh) or in [0, 255]. Which shape fits is tried, which range holds is measured.
+pixels in [0, 1], in [-1, 1] (a tanh) or in [0, 255]. The shape is found by trial, the range by measurement.
 """
 
 import itertools
@@ -22,21 +22,21 @@ from .separate_rows import ONE_BY_ONE, UNFIT, reason_of, refuse_mixed_rows, take
 Range = tuple[float, float]
 UNIT: Range = (0.0, 1.0)
 
-# The range is measured on the images of so many random codes, and may be passed by so much.
+# Number of random codes whose images measure the range, and the tolerance beyond it.
 _CODES, _SLACK = 16, 0.01
-# By how much of the range images may pass a range that was given: a little is usual without a tanh.
+# Tolerance beyond a range given by the caller, as a share of it: small excesses are usual without a tanh.
 CLIPPED = 0.25
 
 
 class Generated:
-    """Draws images by a generator, which is not touched.
+    """Draws images by a generator, which stays unchanged.
 
     Args:
         generator: a module or a function.
-        code_size: of a code: its length, or its shape.
+        code_size: length or shape of a code.
         image_range: the generator's black and white; None measures them.
         like: a tensor of the codes' type and on their device.
-        own_size: what the generator says of the size of codes, for `code_size` None.
+        own_size: the generator's attribute `code_size`, taken if the argument is None.
 
     Attributes:
         generator: as a module.
@@ -46,7 +46,7 @@ class Generated:
         held: the context of its forward passes.
 
     Raises:
-        ValueError: the length of codes is not known or does not fit, or what is made are no images.
+        ValueError: the length of codes is unknown or does not fit, or the outputs are no images.
 
     Warns:
         UserWarning: the images lie in another range than [0, 1] and none is given.
@@ -64,7 +64,7 @@ class Generated:
         self.name = name_of(self.generator)
         self.held = Held(like.device)
         types = [value.dtype for value in self.generator.parameters() if value.is_floating_point()]
-        # A function does not say which numbers it takes.
+        # A function does not declare its number type.
         self._like, self._types = like, types[:1] or [like.dtype, *(kind for kind in TYPES if kind != like.dtype)]
         self._type = self._types[0]
         sizes = _sizes(code_size if code_size is not None else own_size, self.name)
@@ -93,20 +93,20 @@ class Generated:
         if self.image_range is None:
             return images
         low, high = self.image_range
-        # Of pixels beyond black and white the classifier sees what a file would hold.
+        # Pixels beyond black and white are clipped, as in a file.
         return (images if self.image_range == UNIT else (images - low) / (high - low)).clamp(0, 1)
 
     def _try(self, shapes: list[tuple[int, ...]]) -> tuple[tuple[int, ...], Tensor]:
         """The first shape of codes that the generator takes, and the image `(1, C, H, W)` of the code 0.
 
-        The type of their numbers is found as well.
+        Their number type is found as well.
         """
         problem: Exception | None = None
         for kind, shape in itertools.product(self._types, shapes):
             self._type = kind
             with evaluating(self.generator), torch.no_grad():
                 try:
-                    # Of two codes: a generator that drops or mixes up rows is found out.
+                    # Two codes reveal a generator that drops or mixes rows.
                     images = self._draw(self._like.new_zeros(2, *shape))
                 except UNFIT as error:
                     problem = problem or error
@@ -123,7 +123,7 @@ class Generated:
                 )
             return shape, images[:1]
         remedy = "pass code_size=, the length of its codes, or their shape"
-        if isinstance(problem, TypeError):  # it has other arguments, as a class
+        if isinstance(problem, TypeError):  # it has more arguments, such as a class
             remedy = "pass a function of codes alone, such as lambda codes: generator(codes, label)"
         assert problem is not None
         raise ValueError(
@@ -136,7 +136,7 @@ class Generated:
             refuse_mixed_rows(self._draw, codes, f"the image that the {self.name} makes")
 
     def _warn_of_clipping(self, low: float, high: float) -> None:
-        """Tell of images far beyond the black and white that the caller gave."""
+        """Warn of images far beyond the black and white that the caller gave."""
         least, most = self._extremes()
         slack = CLIPPED * (high - low)
         if least < low - slack or most > high + slack:
@@ -157,7 +157,7 @@ class Generated:
         return float(images.min()), float(images.max())
 
     def _measure(self) -> Range | None:
-        """The range of the images of random codes; what is not [0, 1] is told."""
+        """The range of the images of random codes; a warning names any other than [0, 1]."""
         low, high = self._extremes()
         if low >= -_SLACK and high <= 1 + _SLACK:
             return UNIT

@@ -1,7 +1,7 @@
 """Networks that draw random numbers in their forward pass: noise of a generator, dropout that is never switched off.
 
-An ascent compares values, and a run's seed decides everything about it. So such numbers are held: they are the same in
-every pass, and the caller's random state is left alone.
+An ascent compares values, and a run's seed decides everything about it. Such numbers are therefore held: they are the
+same in every pass, and the caller's random state is not changed.
 """
 
 import threading
@@ -18,8 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from plugin.seeds import global_states, seeded
 
-
-# The random state is PyTorch's, one for all threads: what one of them holds, another may not set meanwhile.
+# PyTorch has one random state for all threads: while one thread holds it, no other may set it.
 _state = threading.RLock()
 
 
@@ -46,7 +45,7 @@ class Held:
         device: where the network computes.
 
     Attributes:
-        draws: whether the network draws any; where it does not, the context does nothing.
+        draws: whether the network draws any; if not, the context does nothing.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -55,12 +54,12 @@ class Held:
 
     @contextmanager
     def watching(self, network: nn.Module, name: str) -> Iterator[None]:
-        """Find out in a first pass whether a network draws; the random state is as before afterwards.
+        """Detect in a first pass whether a network draws random numbers; the random state is restored afterwards.
 
         A network with lazy layers draws their weights in its first pass, as it would for its owner.
 
         Warns:
-            UserWarning: it does.
+            UserWarning: the network draws random numbers.
         """
         if any(is_lazy(weight) for weight in network.parameters()):
             yield
@@ -68,12 +67,12 @@ class Held:
         with _state, seeded(0, self.device), _Draws() as seen:  # type: ignore[no-untyped-call]
             before = global_states(self.device)
             yield
-            # Other threads may draw meanwhile; and attention is said to draw, also without dropout.
+            # Other threads may draw meanwhile; and attention is tagged as drawing even without dropout.
             self.draws = seen.any and not all(map(torch.equal, before, global_states(self.device)))
         if self.draws:
             warnings.warn(
                 f"the {name} draws random numbers in its forward pass: they are the same in every pass, so that runs "
-                "can be repeated; how an image comes out may depend on the images beside it",
+                "can be repeated; the result for an image may depend on the images beside it",
                 stacklevel=5,
             )
 

@@ -3,7 +3,7 @@
     s* = argmax_s E_t f(t(x(s)))
 
 x(s) is an image written in a space (`gan.maximising.spaces`), t a random view of it (`gan.maximising.views`). The loop
-is that of `CodeSpaceAM`, with Adam's steps: a value that depends on the view says nothing of a single step.
+is that of `CodeSpaceAM`, with Adam's steps: a single step cannot be judged by a value that depends on the view.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from .spaces import Maco, Shape, Space, space_of
 from .targets import Units
 from .views import LUCID, MACO, WIDE, Views
 
-_LARGE = 128  # pixels: the least side of an image of which half is still legible
+_LARGE = 128  # least side, in pixels, of an image whose half is still legible
 
 
 class ImageSpaceAM(ActivationMaximizer):
@@ -60,16 +60,16 @@ class ImageSpaceAM(ActivationMaximizer):
         Args:
             classifier: any module or function that takes images; parameters, modes and buffers are left as they are.
             image_shape: (C, H, W) of the images.
-            layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
+            layer: a module of the classifier, or its name, whose units are maximised; None for the output.
             transform: from images in [0, 1] to the classifier's input (a normalisation).
             space: "fourier", "maco", "pixels", or a `Space` such as `Maco(image_shape, photographs)`.
-            views: how the images are seen; by default `views.WIDE`, Lucid's views below 128 pixels, and for MACO crops.
+            views: of the images, at random; by default `views.WIDE`, Lucid's below 128 pixels, and for MACO crops.
             input_size: (height, width) of the classifier's input; by default that of the images.
-            head: what the classifier's output is, see `CodeSpaceAM`.
+            head: the kind of the classifier's output, see `CodeSpaceAM`.
             learning_rate: of Adam; by default the space's.
-            device: where to compute, see `CodeSpaceAM`.
+            device: of the computation, see `CodeSpaceAM`.
             exact: a run in a batch is, bit for bit, the single run with its seed. False saves time where there are few
-                runs: on a GPU a single run is then not computed as eight.
+                runs: on a GPU a single run then does not cost as much as eight.
 
         Raises:
             ValueError: the images do not fit the classifier, there is no such layer or space, or a number is out of
@@ -130,7 +130,7 @@ class ImageSpaceAM(ActivationMaximizer):
 
 
 def views_of(space: Space, image_shape: tuple[int, ...]) -> Views:
-    """How images of a space are seen unless the caller says: half of a small image does not show its class."""
+    """The default views of a space's images: half of a small image does not show its class."""
     if isinstance(space, Maco):
         return MACO
     return WIDE if min(image_shape[1:]) >= _LARGE else LUCID

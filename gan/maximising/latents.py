@@ -5,7 +5,7 @@ are alike. `LatentGenerator` maps standard normal codes to latents with the stat
 
     y = mean + A F^-1(s F(z)),        A A^T = covariance of the channels,    s(f)^2 ~ |f|^-2a
 
-and decodes these, so that priors, random starts and best-of-n mean what they mean for a GAN.
+and decodes these, so that priors, random starts and best-of-n mean the same as for a GAN.
 """
 
 import warnings
@@ -20,7 +20,7 @@ from .activations import as_module, evaluating, tensor_of
 from .generated import CLIPPED
 from .spaces import frequencies
 
-# Of the latents given, those that tell the range of images.
+# Number of latents that are decoded to check the range of images.
 _DECODED = 4
 
 
@@ -29,16 +29,16 @@ class LatentGenerator(nn.Module):
 
     Args:
         decoder: latents `(N, c, h, w)` to images; a module or a function.
-        latents: of photographs, as the encoder makes them, `(M, c, h', w')`: their statistics are taken.
+        latents: those of photographs, from the encoder, `(M, c, h', w')`: their statistics are taken.
         size: (h, w) of the latents to make; by default that of `latents`.
-        image_range: the decoder's black and white; there is a warning where photographs lie far beyond them.
+        image_range: the decoder's black and white; there is a warning if photographs lie far beyond them.
 
     Attributes:
         code_size: (c, h, w).
         exponent: a, by which the latents' magnitudes fall with the frequency.
 
     Raises:
-        ValueError: too few latents, or another shape.
+        ValueError: the latents are too few, not finite, or of another shape.
 
     >>> import torch
     >>> from torch import nn
@@ -86,7 +86,7 @@ class LatentGenerator(nn.Module):
         self._warn_of_clipping(latents)
 
     def _warn_of_clipping(self, latents: Tensor) -> None:
-        """Tell of photographs far beyond the black and white that were given."""
+        """Warn of photographs far beyond the given black and white."""
         with evaluating(self.decoder), torch.no_grad():
             images = self._decoded(latents[:_DECODED])
         low, high = float(images.min()), float(images.max())
@@ -99,7 +99,7 @@ class LatentGenerator(nn.Module):
             )
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        """What the decoder makes of latents, which it gets in its own number type, where it computes."""
+        """The decoder's images of latents, which are moved to its number type and device."""
         own = next((weight for weight in self.decoder.parameters() if weight.is_floating_point()), latents)
         images: Tensor = tensor_of(self.decoder(latents.to(own)))
         return images
@@ -150,18 +150,18 @@ class LatentGenerator(nn.Module):
 
 
 def _fall(white: Tensor) -> float:
-    """a of |F| ~ |f|^-a in maps `(n, c, h, w)`, by least squares on logarithms."""
+    """The exponent a of |F| ~ |f|^-a in maps `(n, c, h, w)`, by least squares on logarithms."""
     height, width = white.shape[2:]
     power = torch.fft.rfft2(white).abs().square().mean(dim=(0, 1)).flatten()[1:]
     logs = frequencies(height, width).flatten()[1:].log()
     centred = logs - logs.mean()
-    if not bool(centred.any()):  # of one frequency or none
+    if not bool(centred.any()):  # one frequency or none
         return 0.0
     return float(-(centred * power.log()).sum() / centred.square().sum() / 2)
 
 
 def _root_mean_square(scale: Tensor, width: int) -> Tensor:
-    """Over all coefficients, of which `rfft2` `(h, width // 2 + 1)` leaves out those that repeat others."""
+    """Root mean square over all coefficients; those of `rfft2` `(h, width // 2 + 1)` leave out repeated ones."""
     weight = torch.full_like(scale, 2.0)
     weight[:, 0] = 1
     if width % 2 == 0:

@@ -1,4 +1,4 @@
-"""What activation maximisation in code space and in pixel space share: targets, runs, seeds, the loop's two forms."""
+"""The common base of activation maximisation in all spaces: targets, runs, seeds, the two forms of the loop."""
 
 import math
 import operator
@@ -22,27 +22,27 @@ from .results import Result
 from .targets import Target, Units, entries, several
 
 RUNS = 16
-# Where a class leads the others by so much its probability is above 0.99.
+# A class whose logit leads the others by this much has a probability above 0.99.
 CLEAR = 7.0
 
 
 class ActivationMaximizer:
-    """Finds images that activate a unit most. Subclasses say what a code is and how it becomes an image.
+    """Finds images that activate a unit most. Subclasses define codes and their images.
 
     Attributes:
-        classifier: whose units are maximised.
-        activations: what it computes, at its output or at a layer.
+        classifier: the network whose units are maximised.
+        activations: its activations, at its output or at a layer.
         learning_rate: the root mean square of the first step, in the units of the codes.
         code_shape: of one code.
         image_shape: (C, H, W) of the images.
         networks: the modules that are run; they are left exactly as they were.
-        noisy: whether `move` is random, so that steps are taken though the value falls.
-        transforms: whether `objective` looks at other images than `render` draws.
-        rows: of a block (`gan.maximising.batching`); None is the usual number.
-        exact: whether blocks are filled up, so that a run does not depend on how many there are.
-        climb: how steps are chosen.
-        leaps: whether a run for a unit that is no class also looks elsewhere once it is stuck (`leap`).
-        patience: after so many steps without a slope a run is given up.
+        noisy: whether `move` is random, so that steps are taken even if the value falls.
+        transforms: whether `objective` evaluates other images than those of `render`.
+        rows: images per block (`gan.maximising.batching`); None for the usual number.
+        exact: whether blocks are filled up, so that a run does not depend on the number of runs.
+        climb: the class that chooses the steps.
+        leaps: whether a run for a unit that is no class leaps to other codes once it is stuck (`leap`).
+        patience: steps without a slope after which a run is given up.
         stop_at: the probability of a class at which runs are frozen by default; None if they make all steps.
     """
 
@@ -82,23 +82,22 @@ class ActivationMaximizer:
             target: the unit, or a list with one per run: an int is a class (a channel of a layer, in the mean over its
                 positions), a tuple an index into the activations such as `(channel, row, column)`; or a function of the
                 activations `(N, ...)` that returns `(N,)`.
-            runs: how many; default one per target, seed or code of `init` where there are several, else 16.
+            runs: their number; default one per target, seed or code of `init` where there are several, else 16.
             seed: of the first run; the next runs have the next numbers. The seed decides everything about a run.
             seeds: one per run, instead.
-            steps: the most that are made.
-            stop_at: a run that reaches it is frozen. Of classes it is a probability, 0.99 by default; of other units a
-                value of the unit, by default none: they make all steps. A list has one per run, None of another
-                unit for none. "data" is what `real`
-                images reach: of a class the median probability of those that belong to it, of other units the largest
-                value.
-            least_steps: no run is frozen before so many steps. As a run for a class starts clearly in it, it may reach
-                `stop_at` at once; it is still improved for a while. `least_steps=steps` means no freezing.
+            steps: the largest number of steps.
+            stop_at: a run that reaches it is frozen. For a class it is a probability, 0.99 by default; for another unit
+                a value, by default none: such a run makes all steps. A list has one per run, None for a unit without
+                one. "data" takes the values of the images of `real`: for a class the median probability of its own
+                images, for another unit the largest value.
+            least_steps: steps before which no run is frozen. A run for a class starts clearly in it and may reach
+                `stop_at` at once; these steps still improve it. `least_steps=steps` means no freezing.
             repulsion: pushes the runs for one target apart: the weight, in units of the score, of the mean cosine of a
                 run's features with the others'. The runs of a call then depend on each other.
-            init: codes to start from `(runs, ...)`, instead of those the seeds choose.
+            init: codes to start from `(runs, ...)`, instead of those that the seeds choose.
             real: images for `stop_at="data"`, in any of the forms that `gan.scorecard` takes. Without labels an image
-                belongs to the class that the classifier gives it.
-            callback: called with the runs as they are after each step; a true value ends them there.
+                belongs to the class that the classifier predicts.
+            callback: called with the runs after each step; a true value ends them there.
 
         Returns:
             The finished runs.
@@ -109,8 +108,8 @@ class ActivationMaximizer:
                 would be done twice.
 
         Warns:
-            UserWarning: runs did not reach `stop_at`, and how far they came; or they could not start, as their unit is
-                silent.
+            UserWarning: runs did not reach `stop_at`, with the best value among them; or runs could not start, as their
+                unit is silent.
 
         >>> from gan import CodeSpaceAM, load, load_classifier
         >>> maximizer = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator)
@@ -144,7 +143,7 @@ class ActivationMaximizer:
         Between two steps nothing is held open: the loop may be left at any time.
 
         Returns:
-            An iterator of the runs as they are after each step, with images `(runs, C, H, W)`.
+            An iterator of the runs after each step, with images `(runs, C, H, W)`.
 
         >>> from gan import CodeSpaceAM, load, load_classifier
         >>> maximizer = CodeSpaceAM(load_classifier("mnist-classifier"), load("dcgan-mnist").generator)
@@ -164,9 +163,9 @@ class ActivationMaximizer:
         return frames()
 
     def start(self, units: Units, randoms: list[torch.Generator], clear: Tensor) -> tuple[Tensor, Tensor]:
-        """First codes `(n, *code_shape)`, each decided by its run's random generator alone, and of how many `(n,)`.
+        """First codes `(n, *code_shape)`, each drawn by its run's random generator alone, and the number tried `(n,)`.
 
-        An image is clearly of a run's class where its logit leads the others' by `clear` `(n,)`.
+        An image is clearly of a run's class if the logit of this class leads the others by `clear` `(n,)`.
         """
         raise NotImplementedError
 
@@ -177,11 +176,11 @@ class ActivationMaximizer:
     def objective(
         self, value: Tensor, images: Tensor, randoms: list[torch.Generator], score: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Whose gradient is climbed `(n,)`: the values, unless a subclass smooths them with `score(other images)`."""
+        """The objective `(n,)` of each run: its value, unless a subclass smooths it with `score(other images)`."""
         return value
 
     def move(self, codes: Tensor, share: Tensor, randoms: list[torch.Generator]) -> Tensor:
-        """Codes after the prior's move; `share` are the steps' sizes over the first one's, `(n, 1, ...)`."""
+        """Codes after the prior's move; `share` is each step's size over that of the first, `(n, 1, ...)`."""
         raise NotImplementedError
 
     def leap(self, codes: Tensor, randoms: list[torch.Generator]) -> Tensor:
@@ -189,12 +188,12 @@ class ActivationMaximizer:
         raise NotImplementedError
 
     def blocks(self, function: Callable[..., Sequence[Tensor | None]], *batches: Tensor) -> list[Any]:
-        """What a function of batches gives, computed in blocks (`gan.maximising.batching`)."""
+        """The results of a function of batches, computed in blocks (`gan.maximising.batching`)."""
         return in_blocks(function, *batches, rows=self.rows, filled=self.exact)
 
     def settle_rows(self) -> None:
         """Compute images one by one where the networks' kernels round a row by its place in a block."""
-        # Elsewhere kernels may add in another order each time, and a block saves too much; noise is told of.
+        # Elsewhere the order of summation may vary, and blocks save too much; a warning tells of random numbers.
         if not self.exact or self.rows == 1 or self.like.device.type != "cpu" or self.draws:
             return
         with evaluating(*self.networks):
@@ -221,7 +220,7 @@ class ActivationMaximizer:
         init: Tensor | None,
         real: Reals | None,
     ) -> Ascent:
-        """Everything that can be refused is refused here, before the first step."""
+        """Check all arguments, and find the starting codes, before the first step."""
         init = None if init is None else self._checked(init)
         try:
             seeds = None if seeds is None else [*seeds]
@@ -243,7 +242,7 @@ class ActivationMaximizer:
         return Ascent(self, units, codes, tried, numbers, randoms, settings)
 
     def _count(self, target: Target, runs: int | None, seeds: Sequence[int] | None, init: Tensor | None) -> int:
-        """How many runs are asked for."""
+        """The number of runs asked for."""
         if runs is not None and runs < 1:
             raise ValueError(f"runs={runs}: at least one run is needed")
         asked = {
@@ -280,7 +279,7 @@ def whole(name: str, value: Any) -> int:
     """A whole number.
 
     Raises:
-        TypeError: it is none, or a text.
+        TypeError: the value is no integer.
     """
     try:
         return operator.index(value)
@@ -292,8 +291,8 @@ def positive(name: str, value: Any) -> float:
     """A number above 0.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is 0, negative, infinite or NaN.
+        TypeError: the value is no number.
+        ValueError: the value is 0, negative, infinite or NaN.
     """
     try:
         number = float(value)
@@ -307,7 +306,7 @@ def positive(name: str, value: Any) -> float:
 def check_shape(name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
     """
     Raises:
-        ValueError: a shape has not these axes, or one of them is no whole number above 0.
+        ValueError: the shape does not have these axes, or one of them is no whole number above 0.
     """
     if not isinstance(shape, Sequence) or len(shape) != len(axes) or not all(isinstance(n, int) for n in shape):
         raise ValueError(f"{name} {shape} is not ({', '.join(axes)})")
@@ -321,7 +320,7 @@ def random_codes(shape: tuple[int, ...], randoms: list[torch.Generator], like: T
 
 
 def _clear(wanted: float | Tensor | None, count: int, of_data: bool) -> Tensor:
-    """By how much a class has to lead where a run starts `(count,)`: as much as in real images if these are known."""
+    """The lead that a class needs at the start of a run `(count,)`: `CLEAR`, or that of real images if it is less."""
     clear = torch.full((count,), CLEAR, device="cpu")
     if not of_data or wanted is None:
         return clear
@@ -333,7 +332,7 @@ def _refuse_repeated(units: Units, seeds: list[int], init: Tensor | None) -> Non
         return
     seen = set()
     for key, target, seed in zip(units.keys, units.targets, seeds, strict=True):
-        run = key, seed % 2**64  # as a random generator takes it
+        run = key, seed % 2**64  # a random generator takes seeds modulo 2**64
         if run in seen:
             raise ValueError(f"seed {seed} is given twice for target {target!r}: both runs would be the same")
         seen.add(run)

@@ -1,4 +1,4 @@
-"""What is maximised, in words: a channel, a neuron, a direction, and sums and differences of these.
+"""Objectives of a maximisation: a channel, a neuron, a direction, and sums and differences of these.
 
 >>> objective = channel(12) - 0.5 * channel(40) + neuron(3, 6, 6)
 >>> ImageSpaceAM(network, (3, 224, 224), "features.12").maximize(objective, runs=4)
@@ -73,7 +73,7 @@ def objective(term: "Objective | Term") -> Objective:
 
 
 def channel(number: int) -> Objective:
-    """A channel in the mean over its positions; of an output a class."""
+    """The mean of a channel over its positions; for an output, a class."""
     return objective(Channel(operator.index(number)))
 
 
@@ -87,8 +87,8 @@ def direction(vector: "Tensor | np.ndarray[Any, Any] | Sequence[float]", cosine_
 
     Args:
         vector: one number per channel.
-        cosine_power: multiplies by the cosine to this power (at least 0.1), so that images whose activations point
-            elsewhere gain less (Olah et al. 2017).
+        cosine_power: exponent of a factor, the cosine (at least 0.1), so that images whose activations point elsewhere
+            gain less (Olah et al. 2017).
 
     Raises:
         ValueError: the vector is 0, or holds NaN or infinite numbers, or the power is negative or infinite.

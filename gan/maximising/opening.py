@@ -1,8 +1,8 @@
-"""ReLUs that let a gradient through where they are silent.
+"""ReLUs that let a gradient through where their slope is 0.
 
 A unit whose ReLU gives 0 has no slope, and neither has one behind a layer that is silent altogether: an ascent from
-there would stand still. While ReLUs are open they compute what they always do, and a tenth of the gradient passes where
-it would be 0, as through a leaky ReLU. It points to where the unit begins to answer.
+there would stand still. While ReLUs are open their outputs are unchanged, and a tenth of the gradient passes where
+it would be 0, as through a leaky ReLU. It points to images that the unit responds to.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from plugin.propagation.in_place import in_place_form
 from plugin.propagation.operations import operation_of
 
 _PASSED = 0.1
-# Rows of the table of operations: functions that are the identity, or constant.
+# Rows of the table of operations: functions that are piecewise the identity or constant.
 _RELUS = frozenset({"relu", "relu6", "hardtanh"})
 
 

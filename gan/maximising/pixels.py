@@ -7,7 +7,7 @@ the background and total variation is reduced,
 
     x <- x - share [decay x + variation grad TV(x)],        TV(x) = sum |x_i+1,j - x_i,j| + |x_i,j+1 - x_i,j|.
 
-Scores and probabilities are those of the images as they are, not shifted.
+Scores and probabilities are those of the unshifted images.
 """
 
 import math
@@ -25,7 +25,7 @@ from .targets import Units
 
 
 class PixelAM(ActivationMaximizer):
-    """Finds pixels that activate a unit most; the interface of `CodeSpaceAM`, the codes are the images.
+    """Finds pixels that activate a unit most; the interface is that of `CodeSpaceAM`, with images as codes.
 
     >>> import torch
     >>> from torch import nn
@@ -55,15 +55,15 @@ class PixelAM(ActivationMaximizer):
         Args:
             classifier: any module that takes images; parameters, modes and buffers are left as they are.
             image_shape: (C, H, W) of the images.
-            layer: whose units are maximised: a module of the classifier, or its name; None is the classifier's output.
+            layer: a module of the classifier, or its name, whose units are maximised; None for the output.
             transform: from images in [0, 1] to the classifier's input (a normalisation).
-            head: what the classifier's output is, see `CodeSpaceAM`.
+            head: the kind of the classifier's output, see `CodeSpaceAM`.
             learning_rate: the root mean square of the first step; pixels lie in [0, 1].
             decay: share by which pixels fall per step.
-            variation: by how much a pixel moves towards its four neighbours per step.
-            jitter: pixels by which images are shifted at most, around the edges; 0 for none.
+            variation: step of a pixel towards each of its four neighbours, per step of the ascent.
+            jitter: largest shift of the images in pixels, around the edges; 0 for none.
             contrast: standard deviation of the first noise, around 0.5.
-            device: where to compute, see `CodeSpaceAM`.
+            device: of the computation, see `CodeSpaceAM`.
             exact: a run in a batch is, bit for bit, the single run with its seed. False saves time where there are few
                 runs: see `CodeSpaceAM`.
 

@@ -1,7 +1,7 @@
-"""What keeps codes where the generator was trained: at codes z ~ N(0, I) of length d, for which |z| is near sqrt(d).
+"""Priors keep codes where the generator was trained: at codes z ~ N(0, I) of length d, for which |z| is near sqrt(d).
 
 After each step of the ascent a prior moves the codes by itself (as weight decay does in AdamW), so its strength does
-not depend on how large the unit's gradient is. With s the step's size as a share of the first step's,
+not depend on the size of the unit's gradient. With s the step's size as a share of the first step's,
 
     shell      z <- z sqrt(d) / |z|                   to where Gaussian codes lie: (|z| - sqrt(d))^2 is 0
     gaussian   z <- (1 - s w) z                       descent on |z|^2: decay towards the mean (Nguyen et al. 2016)
@@ -10,7 +10,7 @@ not depend on how large the unit's gradient is. With s the step's size as a shar
 
 The last is the paper's z + w (R(z) - z) + noise, where R reconstructs a code from a noisy one. For Gaussian codes the
 best R is known: (1 - w') z. With n = 1 and no ascent the codes keep the distribution N(0, I). As it samples, its runs
-take every step, also one that lowers the value, and steps keep their size.
+take every step, even one that lowers the value, and steps keep their size.
 """
 
 import math
@@ -30,7 +30,7 @@ class Prior:
     Attributes:
         name: of the prior.
         move: new codes for codes `(n, d)` or `(n, ...)`, the steps' sizes as a share of the first step's in a shape
-            that goes with them, and noise e like the codes or None.
+            that broadcasts with them, and noise e in the shape of the codes, or None.
         noisy: whether it uses the noise.
     """
 
@@ -55,11 +55,11 @@ def box(bound: float = 2.5) -> Prior:
 
 
 def ppgn(weight: float = 0.005, noise: float = 1.0) -> Prior:
-    """The reconstruction of a code seen with a little noise, and new noise, `noise` times what keeps N(0, I)."""
+    """The reconstruction of a slightly noisy code, plus new noise: `noise` times the amount that keeps N(0, I)."""
     return Prior("ppgn", partial(_renoised, 1 - weight, noise * math.sqrt(1 - (1 - weight) ** 2)), noisy=True)
 
 
-# Functions of the module, as a result holds its prior and can be saved only if every part of it has a name.
+# Module-level functions: a result holds its prior, and can be pickled only if every part has an importable name.
 
 
 def _onto_shell(codes: Tensor, share: Tensor | float, noise: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What runs have to reach: what is given, or the value at which a run is as good as real data are."""
+"""Thresholds that runs have to reach: given ones, or the values of real data."""
 
 import math
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ def wanted_by(
     stop_at: float | Sequence[float] | Tensor | str | None,
     real: Reals | None,
 ) -> float | Tensor | None:
-    """What runs have to reach: for all, or for each `(n,)`; see `ActivationMaximizer.maximize`.
+    """The threshold for all runs, or one per run `(n,)`; see `ActivationMaximizer.maximize`.
 
     Args:
         units: of the runs.
-        maximizer: of the runs, whose default counts where nothing is given.
-        stop_at: what is given.
+        maximizer: that of the runs; its default holds for `stop_at` None.
+        stop_at: the caller's argument.
         real: images for "data".
 
     Raises:
-        ValueError: it cannot be reached, or contradicts `real`.
+        ValueError: `stop_at` cannot be reached, or contradicts `real`.
     """
     count = len(units.targets)
     if isinstance(stop_at, str):
@@ -60,16 +60,16 @@ def wanted_by(
 
 
 def reached_by_data(units: Units, activations: Activations, images: Tensor, labels: Tensor | None) -> Tensor:
-    """For each run what its unit reaches on real images: `(n,)`.
+    """The value that each run's unit reaches on real images `(n,)`.
 
     Args:
         units: of the runs.
         activations: of the classifier.
         images: `(M, C, H, W)` in [0, 1].
-        labels: `(M,)`; None takes the classes that the classifier gives the images.
+        labels: `(M,)`; None for the classes that the classifier predicts.
 
     Returns:
-        Of classes the median probability of the images that belong to the class, of other units the largest value.
+        For a class the median probability of the images of this class, for another unit the largest value.
 
     Raises:
         ValueError: no image belongs to a class.

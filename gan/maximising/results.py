@@ -1,4 +1,4 @@
-"""What runs found, as an object in memory and as plain data in a file."""
+"""Results of runs, as objects in memory and as plain data in files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,25 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """Runs of one call, finished or (from `iterate`) on their way.
+    """Runs of one call, finished or (from `iterate`) in progress.
 
     Attributes:
         images: `(n, C, H, W)` in [0, 1].
-        codes: what they were made of `(n, d)`, or `(n, ...)` as the generator takes them; of `PixelAM` the images.
+        codes: those of the images `(n, d)`, or `(n, ...)` as the generator takes them; for `PixelAM` the images.
         scores: the units' values at each step `(steps, n)`; a frozen run repeats its last one. The last row belongs
             to `images`.
-        probabilities: of the classes, at `images` `(n,)`, NaN of other units; None where no classes are maximised.
-        steps_taken: how many steps each run was evaluated at until it was frozen `(n,)`.
-        reached: which runs reached `stop_at` `(n,)`.
-        tried: of how many random codes the one was chosen that each run started from `(n,)`.
-        silent: which runs never found a slope and were given up `(n,)`.
-        opened: at how many steps each run found its unit silent, and followed the slope before its ReLU `(n,)`.
+        probabilities: of the classes, at `images` `(n,)`, NaN for other units; None if no class is maximised.
+        steps_taken: steps at which each run was evaluated until it was frozen `(n,)`.
+        reached: whether each run reached `stop_at` `(n,)`.
+        tried: number of random codes from which the start of each run was chosen `(n,)`.
+        silent: whether each run never found a slope and was given up `(n,)`.
+        opened: steps at which each run found its unit silent, and followed the slope before its ReLU `(n,)`.
         targets: one per run.
         seeds: one per run.
-        stop_at: what a run had to reach, or one value per run `(n,)`, NaN of those with nothing to reach; None if there
-            was nothing to reach.
-        step: how many steps were made.
-        maximizer: what made it; None of a result that was loaded without one.
+        stop_at: the threshold of all runs, or one per run `(n,)`, NaN for runs without one; None if no run had one.
+        step: number of steps made.
+        maximizer: the one that made the runs; None for a result that was loaded without one.
 
     >>> from pathlib import Path
     >>> from tempfile import mkdtemp
@@ -69,28 +68,28 @@ class Result:
 
     @property
     def passes(self) -> Tensor:
-        """How many forward passes each run cost `(n,)`: one per code it looked at, two more per gradient.
+        """Number of forward passes of each run `(n,)`: one per code it evaluated, two more per gradient.
 
         The last of a run's steps takes no gradient. At frozen weights a gradient costs about one pass, not two.
         """
         return self.tried + self.steps_taken + 2 * (self.steps_taken - 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the maximizer as tensors, numbers and lists; of a function as target only its name is kept."""
+        """Everything but the maximizer as tensors, numbers and lists; a function as target is kept by its name only."""
         named = {name: value for name, value in vars(self).items() if name not in ("maximizer", "targets")}
         tensors = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in named.items()}
         return tensors | {"targets": [_plain(target) for target in self.targets]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], maximizer: "ActivationMaximizer | None" = None) -> "Result":
-        """The result of which `to_dict` made a dictionary.
+        """The inverse of `to_dict`.
 
         Args:
             data: the dictionary.
             maximizer: the one that made the runs; `gan.scorecard` needs it.
 
         Raises:
-            KeyError, TypeError: the dictionary lacks an entry, or has another one.
+            KeyError, TypeError: the dictionary lacks an entry, or has an unknown one.
         """
         targets = [_unit(target) for target in data["targets"]]
         return cls(**{**data, "targets": targets, "maximizer": maximizer})
@@ -111,7 +110,7 @@ class Result:
 
     @classmethod
     def load(cls, path: str | Path, maximizer: "ActivationMaximizer | None" = None) -> "Result":
-        """Read what `save` wrote. Nothing in the file is executed.
+        """Read a file of `save`. Nothing in the file is executed.
 
         Args:
             path: the file.
@@ -124,7 +123,7 @@ class Result:
             return cls.from_dict(torch.load(path, "cpu", weights_only=True), maximizer)
         except OSError:
             raise
-        except Exception as error:  # whatever its reader meets in a file of another kind
+        except Exception as error:  # the reader may raise anything for another kind of file
             raise ValueError(f"{path} holds no result of activation maximisation ({type(error).__name__})") from error
 
 
@@ -138,7 +137,7 @@ def _plain(target: Any) -> Any:
 
 
 def _unit(target: Any) -> Any:
-    """The target of `_plain`; a function's name stays a text."""
+    """The inverse of `_plain`; a function's name stays a text."""
     if isinstance(target, list):
         return tuple(_unit(part) for part in target)
     return slice(target["start"], target["stop"], target["step"]) if isinstance(target, dict) else target

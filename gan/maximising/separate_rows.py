@@ -1,4 +1,4 @@
-"""Whether a network treats the rows of a batch each by itself, as runs that do not see each other need it."""
+"""Checks that a network treats each row of a batch by itself, as independent runs need it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,11 @@ from torch import Tensor
 
 from plugin.seeds import uniform
 
-# What a network may raise that does not take its inputs.
+# Errors that a network may raise for inputs that do not fit.
 UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 # A remedy for a network that treats its rows together.
 ONE_BY_ONE = "pass lambda batch: torch.cat([network(row) for row in batch.split(1)])"
-# By how much rounding may change numbers, as a share of the largest, also in half precision.
+# The largest change of numbers by rounding, as a share of the largest number, also in half precision.
 _ROUNDING = 2e-3
 
 
@@ -31,7 +31,7 @@ def takes_one(call: Callable[[], object]) -> bool:
 
 
 def refuse_mixed_rows(network: Callable[[Tensor], Any], pair: Tensor, name: str) -> Tensor:
-    """Raise where the result for one row depends on the row beside it: runs would not be each on its own.
+    """Refuse results that depend for one row on the row beside it: runs would not be independent.
 
     Args:
         network: of rows to results.
@@ -42,7 +42,7 @@ def refuse_mixed_rows(network: Callable[[Tensor], Any], pair: Tensor, name: str)
         The results for the pair.
 
     Raises:
-        ValueError: it depends, or differs from call to call, or a batch of another size is not taken.
+        ValueError: results depend on other rows, or differ from call to call, or a single row is not taken.
     """
     with torch.no_grad():
         beside = network(pair)
@@ -68,12 +68,12 @@ def refuse_mixed_rows(network: Callable[[Tensor], Any], pair: Tensor, name: str)
 
 
 def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
-    """By how much results differ at most, and how large the expected ones are."""
+    """The largest difference of the results, and the largest magnitude of the expected ones."""
     off, size = (values.abs().nan_to_num(0.0, 0.0, 0.0).amax() for values in (found - expected, expected))
     return float(off), float(size)
 
 
 def beside_another(image: Tensor) -> Tensor:
-    """An image `(1, C, H, W)`, and below it one that differs everywhere `(2, C, H, W)`."""
+    """A batch `(2, C, H, W)` of an image `(1, C, H, W)` and another that differs everywhere."""
     other = uniform(torch.Generator().manual_seed(0), *image.shape).to(image)
     return torch.cat([image, (image + other) / 2])

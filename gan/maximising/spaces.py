@@ -1,4 +1,4 @@
-"""Ways to write an image as numbers, in which an ascent makes other pictures than in pixels.
+"""Parametrisations of images, in which an ascent makes other pictures than in pixels.
 
     pixels     x = sigmoid(C^(1/2) p)
     fourier    x = sigmoid(C^(1/2) F^-1(s a)),          a(f) = 1 / |f|            (Olah, Mordvintsev and Schubert 2017)
@@ -22,7 +22,7 @@ Shape = tuple[int, int, int]
 # Square root of the covariance of ImageNet's colours, over the largest length of its columns: rows are red, green and
 # blue, columns uncorrelated colours, of which the first is brightness (Olah et al. 2017).
 _COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
-# Of the first Fourier coefficients, and by what an image is divided, as in Lucid.
+# Standard deviation of the first codes, and divisor of a Fourier image, as in Lucid.
 _FIRST, _FOURIER_SCALE = 0.01, 4.0
 # Photographs' magnitudes fall like this power of the frequency: 1.1 to 1.4 in the three colours of 80 of ImageNet's.
 _FALL = 1.2
@@ -35,14 +35,14 @@ class Space(Protocol):
 
     Attributes:
         code_shape: of one code.
-        learning_rate: the length of Adam's steps that suits it.
+        learning_rate: a suitable length of Adam's steps.
     """
 
     code_shape: tuple[int, ...]
     learning_rate: float
 
     def start(self, noise: Tensor) -> Tensor:
-        """First codes `(n, *code_shape)` of standard normal noise in the same shape."""
+        """First codes `(n, *code_shape)` from standard normal noise in the same shape."""
 
     def render(self, codes: Tensor) -> Tensor:
         """Images `(n, C, H, W)` in [0, 1] of codes, with their graph."""
@@ -68,7 +68,7 @@ class Fourier:
 
     learning_rate = 0.05
 
-    @torch.inference_mode(False)  # what it keeps is used with a graph later
+    @torch.inference_mode(False)  # its tensors are used with a graph later
     def __init__(self, image_shape: Shape) -> None:
         channels, height, width = image_shape
         self.image_shape = image_shape
@@ -89,16 +89,16 @@ class Maco:
 
     Args:
         image_shape: (C, H, W).
-        photographs: `(N, C, H, W)` in [0, 1], whose mean magnitudes are held; None is the law 1 / frequency^1.2.
+        photographs: `(N, C, H, W)` in [0, 1], whose mean magnitudes are held; None for the law 1 / frequency^1.2.
 
     Raises:
-        ValueError: an image of one pixel, or photographs that do not fit or show nothing (`mean_magnitude`).
+        ValueError: images have one pixel, or photographs do not fit or show nothing (`mean_magnitude`).
     """
 
-    # Of phases in radians.
+    # In radians of the phases.
     learning_rate = 0.1
 
-    @torch.inference_mode(False)  # what it keeps is used with a graph later
+    @torch.inference_mode(False)  # its tensors are used with a graph later
     def __init__(self, image_shape: Shape, photographs: Tensor | None = None) -> None:
         channels, height, width = image_shape
         if height * width == 1:
@@ -146,14 +146,14 @@ def frequencies(height: int, width: int) -> Tensor:
 
 
 def mean_magnitude(photographs: Tensor, image_shape: Shape) -> Tensor:
-    """The mean magnitude of the Fourier coefficients of photographs `(C, H, W // 2 + 1)`, brightness left out.
+    """The mean magnitude of the Fourier coefficients of photographs `(C, H, W // 2 + 1)`, 0 for the mean.
 
     Args:
         photographs: `(N, C, H', W')` in [0, 1] or uint8, or in another form that `gan.scorecard` takes.
         image_shape: (C, H, W), to which they are scaled.
 
     Raises:
-        ValueError: another number of channels, another range, no photographs, or only such of a single colour.
+        ValueError: the photographs have other channels, another range or one colour each, or there are none.
     """
     pictures = images_and_labels(photographs)[0]
     if pictures.shape[1] != image_shape[0]:
@@ -171,7 +171,7 @@ def mean_magnitude(photographs: Tensor, image_shape: Shape) -> Tensor:
 
 
 def correlated(images: Tensor) -> Tensor:
-    """Uncorrelated colours `(n, C, H, W)` as red, green and blue; of other numbers of channels as they are."""
+    """Uncorrelated colours `(n, C, H, W)` as red, green and blue; images of other channels unchanged."""
     return images if images.shape[1] != 3 else torch.einsum("rc,nchw->nrhw", _colours().to(images), images)
 
 

@@ -1,9 +1,9 @@
-"""Which number is maximised: units of a classifier's output, or of one of its layers.
+"""Targets of a maximisation: units of a classifier's output, or of one of its layers.
 
 A unit is named as in Captum: an int is a class, or a channel of a layer; a tuple of ints and slices is an index into
 the output without the batch, such as `(channel, row, column)`; a list has one of these per run. A unit that spans
 several positions (a channel of a convolution, as in `DeconvNet`; a slice) is their mean, so that its value does not
-depend on how large the maps are. A callable maps activations `(N, ...)` to one value each `(N,)`.
+depend on the size of the maps. A callable maps activations `(N, ...)` to one value each `(N,)`.
 """
 
 import operator
@@ -35,15 +35,15 @@ class Units:
     """One unit per run.
 
     Args:
-        target: as in the module's text.
-        runs: how many runs, where `target` has not one entry per run.
-        activations: what the units belong to.
+        target: as the module describes it.
+        runs: the number of runs, which a single target is repeated for.
+        activations: those that the units belong to.
 
     Attributes:
         targets: one per run, as given, but ints from 0 on.
         keys: equal for runs of one unit.
-        is_class: which runs maximise a class `(runs,)`.
-        classes: the class of each run `(runs,)`, -1 of a run for another unit; None if no run maximises a class.
+        is_class: whether each run maximises a class `(runs,)`.
+        classes: the class of each run `(runs,)`, -1 for another unit; None if no run maximises a class.
 
     Raises:
         TypeError: a target is none of these.
@@ -56,7 +56,7 @@ class Units:
         if len(self.targets) != runs:
             raise ValueError(f"{len(self.targets)} targets for {runs} runs: give one target per run, or one for all")
         indices = [None if callable(entry) else self._index(entry) for entry in self.targets]
-        # One name for each unit: -1 is the last one's number, and a number of NumPy's or in a tensor is an int.
+        # One name for each unit: negative numbers, and those of NumPy or in a tensor, become ints from 0 on.
         self.targets = [
             entry if callable(entry) or index is None else index if isinstance(entry, tuple) else _first(index)
             for entry, index in zip(self.targets, indices, strict=True)
@@ -73,9 +73,9 @@ class Units:
         self._warn_of_positions()
 
     def _find_readers(self, indices: Sequence[Index | None]) -> list[tuple[Tensor, Reader]]:
-        """Which runs' units `(runs,)` a function reads from activations `(m, ...)` and runs `(m,)`: `(m,)`.
+        """Masks of runs `(runs,)`, each with the function that reads their units `(m,)` from activations `(m, ...)`.
 
-        Each reads a whole block, of which the rows of other units are left: what it gives for a row is rounded in the
+        A function reads a whole block, and its values in rows of other units are not used: a row is rounded in the
         same way whichever units the others have.
         """
         readers: dict[Hashable, Reader] = {}  # by the number of axes of a plain index, or by a unit
@@ -93,7 +93,7 @@ class Units:
 
         Args:
             activations: `(m, ...)`, one row per value.
-            runs: which run's unit is read in each row `(m,)`.
+            runs: the run whose unit is read in each row `(m,)`.
         """
         (_, read), *others = self._readers
         values = read(activations, runs)
@@ -102,7 +102,7 @@ class Units:
         return values
 
     def _reader_of(self, unit: Any) -> Reader:
-        """A function of the caller's.
+        """The reader of a caller's function.
 
         Raises:
             ValueError: it returns something else than one value for each row, or mixes rows.
@@ -112,25 +112,25 @@ class Units:
         return lambda activations, _: self._call(unit, activations)
 
     def leads(self, activations: Tensor, runs: Tensor) -> Tensor:
-        """By how much a class leads the best other class `(m,)` (`heads.leads`); of other units the values."""
+        """Leads of the runs' classes over the best other class `(m,)` (`heads.leads`); for other units their values."""
         if self.classes is None or self.head is None:
             return self.select(activations, runs)
         leads = heads.leads(self.head, activations, self._classes_of(runs, activations))
         return leads if bool(self.is_class.all()) else self._of_classes(leads, self.select(activations, runs), runs)
 
     def first_leads(self, activations: Tensor) -> Tensor:
-        """By how much the most probable class leads the others `(m,)`."""
+        """Leads of the most probable class over the others `(m,)`."""
         assert self.head is not None
         return heads.leads(self.head, activations, activations.argmax(dim=1))
 
     def climbed(self, values: Tensor, runs: Tensor) -> Tensor:
-        """What is climbed `(m,)` for the values of some runs' units: of classes log odds or logits, else the values."""
+        """The climbed numbers `(m,)` for values of some runs' units: log odds or logits of classes, else the values."""
         if self.classes is None or self.head is None:
             return values
         return self._of_classes(heads.climbed(self.head, values), values, runs)
 
     def probabilities(self, activations: Tensor, runs: Tensor) -> Tensor | None:
-        """The classes' probabilities `(m,)`, whatever the head is, NaN of other units; None without classes."""
+        """The classes' probabilities `(m,)` for any head, NaN for other units; None without classes."""
         if self.classes is None or self.head is None:
             return None
         found = class_probabilities(self.head, activations.detach(), self._classes_of(runs, activations))
@@ -146,7 +146,7 @@ class Units:
         return self.classes.clamp(min=0).to(activations.device)[runs.to(activations.device)]
 
     def _warn_of_positions(self) -> None:
-        """An int is an index into the first axis: where that looks like positions, say so."""
+        """Warn of an int where the first axis, which it indexes, looks like positions."""
         shape = self._activations.shape
         if not any(isinstance(target, int) or names_channels(target) for target in self.targets):
             return
@@ -196,14 +196,14 @@ class Units:
 
 
 def key_of(unit: Unit) -> Hashable:
-    """What is equal for equal units; a function is the same one only as its own class says."""
+    """A key, equal for equal units; functions are compared by their own class."""
     if isinstance(unit, tuple):
         return tuple((part.start, part.stop, part.step) if isinstance(part, slice) else part for part in unit)
     return unit if isinstance(unit, Hashable) else id(unit)
 
 
 def _at(indices: Tensor, activations: Tensor, runs: Tensor) -> Tensor:
-    """What each run's index names, of `indices` `(runs, axes)`, in the mean over its positions `(m,)`."""
+    """The value at each run's index in `indices` `(runs, axes)`, in the mean over its positions `(m,)`."""
     rows = torch.arange(len(runs), device=activations.device)
     chosen = indices.to(activations.device)[runs.to(activations.device)]
     values = activations[(rows, *chosen.unbind(1))]
@@ -211,13 +211,13 @@ def _at(indices: Tensor, activations: Tensor, runs: Tensor) -> Tensor:
 
 
 def _mean_of(index: Index, activations: Tensor, runs: Tensor) -> Tensor:
-    """The mean over what an index with slices names `(m,)`."""
+    """The mean over an index with slices `(m,)`."""
     values: Tensor = activations[(slice(None), *index)]
     return values.flatten(1).mean(dim=1)
 
 
 def _first(index: Index) -> Unit:
-    """An int as it is named, a slice as a tuple."""
+    """An index of one entry as a target: an int by itself, a slice in a tuple."""
     return index[0] if isinstance(index[0], int) else index
 
 

@@ -1,6 +1,6 @@
-"""Random views of images: a picture that a unit answers in other views as well is not made of noise.
+"""Random views of images: a picture that excites a unit in other views too is not made of noise.
 
-A view is turned, scaled and shifted at once, by one resampling; what lies outside the image is grey. Contrast and
+A view is turned, scaled and shifted at once, by one resampling; positions outside the image are grey. Contrast and
 brightness of each colour may change too: a picture then does not live on a tint that only this network likes (Ghiasi et
 al. 2022). Every number is drawn from the run's own random generator.
 """
@@ -20,13 +20,13 @@ _GREY = 0.5
 
 @dataclass(frozen=True)
 class Views:
-    """How views differ. The defaults of the fields are Lucid's views, for a side of 224 pixels.
+    """Settings of random views. The defaults of the fields are Lucid's views, for a side of 224 pixels.
 
     Attributes:
         count: views per step, over which the unit's value is averaged.
-        shift: up to this share of the side, to either side.
+        shift: largest shift either way, as a share of the side.
         scale: least and largest share of the image's side that is seen: below 1 is a crop.
-        angle: in degrees, to either side.
+        angle: largest rotation either way, in degrees.
         noise: standard deviation of noise on the pixels.
         middle: standard deviation of the crop's middle, as a share of the side.
         colour: standard deviation of the logarithm of a channel's contrast; its brightness has half of it.
@@ -71,7 +71,7 @@ class Views:
         return seen
 
     def _map(self, random: torch.Generator) -> Tensor:
-        """From a view's coordinates in [-1, 1] to the image's `(2, 3)`."""
+        """The affine map `(2, 3)` from a view's coordinates in [-1, 1] to the image's."""
         turn, size, right, down = (2 * uniform(random, 4) - 1).tolist()
         angle = math.radians(self.angle) * turn
         low, high = self.scale
