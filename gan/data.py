@@ -57,9 +57,9 @@ def read(data: str | Path, train: bool, folder: str | Path | None = None, size: 
     """Read one split into memory.
 
     Args:
-        data: one of `NAMES`, or a folder of pictures, with or without class folders. Without `train/` and `test/` (or
-            `val/`) in it every tenth picture is for testing. Pictures are turned upright; they are grey if all of them
-            are, else RGB. Hidden files are left out.
+        data: one of `NAMES`, or a folder of pictures, which may hold class folders, and `train/` and `test/` (or
+            `val/`) above them. Without a folder for testing every tenth picture is for testing. Pictures are turned
+            upright; they are grey if all of them are, else RGB. Hidden files are left out.
         train: True for the training split, False for the test split.
         folder: holds the files of a named data set; by default they are downloaded once to `CACHE`.
         size: resize the images to this many pixels per side.

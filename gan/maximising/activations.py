@@ -80,7 +80,7 @@ class _Reached(Exception):
 
 @contextmanager
 def evaluating(*modules: nn.Module | None) -> Iterator[None]:
-    """Eval mode, no compilation and autograd for modules, whatever the caller's state; it is restored afterwards.
+    """Eval mode, no compilation and autograd for modules, in any state of the caller, which is restored afterwards.
 
     Buffers are restored too: some networks count calls, or track statistics of their inputs even in eval mode.
     """

@@ -193,7 +193,7 @@ class Ascent:
         )
 
     def _evaluate(self, codes: Tensor, runs: Tensor) -> Evaluation:
-        """The runs `runs` `(m,)` at codes `(m, ...)`, one each."""
+        """The runs `runs` `(m,)` evaluated at codes `(m, ...)`, one code per run."""
         images, score, probability, features = self._blocks(self._evaluate_block, codes, runs)
         value = self.units.climbed(score, runs)
         if features is not None:

@@ -42,7 +42,7 @@ class Held:
     """A context for each forward pass of a network, in which its random numbers are the same. It can be pickled.
 
     Args:
-        device: where the network computes.
+        device: the network's device.
 
     Attributes:
         draws: whether the network draws any; if not, the context does nothing.

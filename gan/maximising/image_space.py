@@ -63,7 +63,7 @@ class ImageSpaceAM(ActivationMaximizer):
             layer: a module of the classifier, or its name, whose units are maximised; None for the output.
             transform: from images in [0, 1] to the classifier's input (a normalisation).
             space: "fourier", "maco", "pixels", or a `Space` such as `Maco(image_shape, photographs)`.
-            views: of the images, at random; by default `views.WIDE`, Lucid's below 128 pixels, and for MACO crops.
+            views: random views of the images; by default `views.WIDE`, Lucid's below 128 pixels, crops for MACO.
             input_size: (height, width) of the classifier's input; by default that of the images.
             head: the kind of the classifier's output, see `CodeSpaceAM`.
             learning_rate: of Adam; by default the space's.

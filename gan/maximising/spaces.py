@@ -146,7 +146,7 @@ def frequencies(height: int, width: int) -> Tensor:
 
 
 def mean_magnitude(photographs: Tensor, image_shape: Shape) -> Tensor:
-    """The mean magnitude of the Fourier coefficients of photographs `(C, H, W // 2 + 1)`, 0 for the mean.
+    """The mean magnitude of the Fourier coefficients of photographs `(C, H, W // 2 + 1)`, 0 at frequency 0.
 
     Args:
         photographs: `(N, C, H', W')` in [0, 1] or uint8, or in another form that `gan.scorecard` takes.

@@ -1,4 +1,4 @@
-"""Mixed precision in bfloat16, only on devices with instructions for it."""
+"""Mixed precision in bfloat16, only on devices that support it."""
 
 import torch
 
