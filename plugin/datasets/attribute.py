@@ -29,7 +29,7 @@ from .summaries import Summary
 from .zarr_sink import ZarrSink
 
 ENGINES = ("local", "ray")
-# Names of what a summary is not: it is a folder, in which one file ends so.
+# Endings that the output of a summary must not have: it is a folder, and only a file in it ends in `.npz`.
 _NO_FOLDERS = (".zarr", ".npz")
 _PARQUET_ROWS = 256
 
@@ -79,11 +79,11 @@ def attribute_dataset(
         actors: with Ray, how many processes explain; by default one for each GPU.
         device: where to compute; by default a GPU if there is one.
         max_errors: stop when more pictures than this have no map; below 1, a share. By default all may.
-        progress: show a progress bar; or a function that is told how many pictures are finished, and of how many that
-            were left (None where that is not known). If it raises, the run ends, and what was finished is kept.
+        progress: show a progress bar; or a function that receives the number of finished pictures, and the number that
+            were left (None where that is not known). If it raises, the run ends, and finished pictures are kept.
 
     Raises:
-        OSError: the source cannot be read or the output not written; what was finished is kept.
+        OSError: the source cannot be read or the output not written; finished pictures are kept.
         ValueError: an argument is wrong, the method has no answer for the network, or the output was begun with other
             settings or pictures. Nothing was changed.
         TooManyErrors: `max_errors` is passed (a ValueError).
@@ -151,13 +151,13 @@ def _check_numbers(**numbers: int) -> None:
 
 def _refuse_to_resume(out: str, share: Share) -> None:
     if share.world_size > 1:
-        raise ValueError("resume=False is for one process: of several, all but the first go on with what one began")
+        raise ValueError("resume=False is for one process: of several, all but the first go on with its output")
     if paths.exists(out):
         raise ValueError(f"{out} exists: choose resume=True (no --no-resume) to go on with it, or give another --out")
 
 
 def _share(engine: str) -> Share:
-    """What this process has to do.
+    """The share of this process in the work.
 
     Raises:
         ValueError: there is no such engine, or `RANK` and `WORLD_SIZE` are wrong.
@@ -201,7 +201,7 @@ def attribute_folder(
 
 
 def _shared(blocks: Iterable[Block], share: Share) -> Iterable[Block]:
-    """The blocks that are this process's; a list of a list."""
+    """The blocks of this process; a list if a list is given."""
     mine = (block for block in blocks if share.has(block.number))
     return list(mine) if isinstance(blocks, list) else mine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# Rooms that show or measure maps and compute none.
+# Packages that show or measure maps and compute none.
 _WITHOUT = ("explorer", "experiments", "figures", "measuring")
 # Libraries whose versions are kept by number.
 _LIBRARIES = ("torch", "torchvision")
@@ -29,7 +29,7 @@ def code_sha256(network: nn.Module) -> str:
 
 @cache
 def _package_sha256() -> str:
-    """Read once, as Python reads code once: a file that changes while the process runs changes nothing in it."""
+    """The hash of this package, read once as Python reads code once: a later change of a file has no effect here."""
     return _hash_of(_PACKAGE, sorted(path for path in _PACKAGE.rglob("*.py") if not _is_outside(path)))
 
 

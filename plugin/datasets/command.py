@@ -19,7 +19,7 @@ _FILES_LEFT = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("--model", required=True, help="a bundled or torchvision name, or package.module:factory")
     parser.add_argument("--checkpoint", type=Path, help="weights to load instead: safetensors, or a file of torch.save")
     data = "folder (subfolders count, too), glob, list (.txt, .csv), .parquet, .tar, hf:NAME:SPLIT; a path or a URL"
@@ -52,7 +52,7 @@ def _target(text: str) -> str | int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the arguments say; returns the exit code."""
+    """Run the command; returns the exit code."""
     sys.path.append(str(Path.cwd()))  # for a factory: `python -m` looks there, an installed command does not
     try:
         report = _attribute(options)
@@ -108,7 +108,7 @@ def _sentences(report: Report) -> str:
 
 
 def _times(report: Report) -> str:
-    """What took the time, summed over threads and processes, and who did how much."""
+    """The time of each step, summed over threads and processes, and the number of files of each actor."""
     whole = sum(report.seconds.values()) or 1.0
     lines = [f"  {name:9}{seconds:10.1f} s {seconds / whole:5.0%}" for name, seconds in report.seconds.items()]
     lines += [f"  {actor}: {count} files" for actor, count in report.actors.items()]

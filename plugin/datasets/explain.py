@@ -1,4 +1,4 @@
-"""From the bytes of pictures to their maps and everything else that is stored of them."""
+"""The computation of maps, and of everything that is stored with them, from the bytes of pictures."""
 
 import hashlib
 import inspect
@@ -27,7 +27,7 @@ from ..observing import find_layer
 from ..rules.presets import epsilon_gamma_box
 from .code_version import code_sha256
 
-# What has a part in the numbers.
+# Packages on whose versions the numbers depend.
 _PACKAGES = ("captum-simplicity", "captum", "torch", "torchvision", "pillow")
 # Room for the largest picture that is decoded, uncompressed with 16 bits per channel.
 MAX_FILE_BYTES = 256 * 2**20
@@ -181,7 +181,7 @@ class Explain:
         """One grey picture shows whether the method has an answer, before anything is written."""
         grey = self.model.preprocessing.pixels(Image.new("RGB", (64, 64), "grey"))
         try:
-            if isinstance(self._attribution, LRPTranspose):  # names all that has no rule, not only the first
+            if isinstance(self._attribution, LRPTranspose):  # names all operations without a rule, not only the first
                 self._attribution.check(self._inputs(grey[np.newaxis]).detach()).require()
             self._head = self._find_head(grey)
             rows = self.explain_pixels(grey[np.newaxis], [0])
@@ -191,7 +191,7 @@ class Explain:
         self.row_shapes = {name: rows[name].shape[1:] for name in ("map", "logits")}
 
     def _find_head(self, grey: NDArray[np.uint8]) -> str:
-        """What the network's outputs are, one of `plugin.heads.HEADS`."""
+        """The kind of the network's outputs, one of `plugin.heads.HEADS`."""
         before = torch.get_rng_state()
         with torch.enable_grad():
             outputs = self.model.network(self._inputs(grey[np.newaxis]).clone())  # which the network may overwrite
@@ -234,10 +234,10 @@ class Explain:
         labels: Sequence[Any] | NDArray[Any] | None = None,
         at_once: int | None = None,
     ) -> Rows:
-        """Explain what `pixels_of` returned.
+        """Explain decoded pictures.
 
         Args:
-            pictures: pixels, or the reason why there are none.
+            pictures: results of `pixels_of`: pixels, or the reason why there are none.
             labels: the class of each, for the target "label"; negative where it is not known.
             at_once: how many are explained in one pass; by default all.
 
@@ -284,7 +284,7 @@ class Explain:
         """Explain pictures in one forward and one backward pass.
 
         Args:
-            pixels: what the network sees of them, `(n, H, W, C)`.
+            pixels: the pixels that the network sees, `(n, H, W, C)`.
             labels: the class of each, for the target "label".
 
         Returns:
@@ -325,7 +325,7 @@ class _Selection:
         logits: the network's output `(N, classes)`.
         chosen: the number of the chosen output of each example, `(N,)`.
         finite: whether that output is a number, `(N,)`; others are left out, and the rest of the batch is explained.
-        finished: when the forward pass was, by `perf_counter`.
+        finished: the end of the forward pass, by `perf_counter`.
     """
 
     def __init__(self, target: str | int, labels: Sequence[int] | None) -> None:

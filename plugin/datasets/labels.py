@@ -9,9 +9,9 @@ from .records import Record
 class Labels:
     """The number of each picture's class; -1 where it is not known.
 
-    A source says the class, by name or number; of a source that says none, the picture's folder does. Folders are
-    called as the classes are, or by the classes' numbers, or there are as many folders as classes and they stand in the
-    same order (the convention of torchvision's `ImageFolder`). A file whose name is no picture's needs no class folder.
+    The source gives the class, by name or number; if it gives none, the picture's folder does. Folders have the names
+    or the numbers of the classes, or there are as many folders as classes, in the same order (the convention of
+    torchvision's `ImageFolder`). A file whose name is no picture's needs no class folder.
     """
 
     def __init__(self, records: Iterable[Record], classes: Sequence[str], outputs: int) -> None:

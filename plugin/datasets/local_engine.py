@@ -22,12 +22,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-# Pictures of which a share says something.
+# The number of pictures from which a share is judged.
 _JUDGED_FROM = 100
 
 
 class TooManyErrors(ValueError):
-    """More pictures have no map than `max_errors` allows. What was finished is kept, and the same call goes on with it.
+    """More pictures have no map than `max_errors` allows. Finished pictures are kept, and the same call goes on.
 
     >>> from pathlib import Path
     >>> from tempfile import mkdtemp
@@ -45,7 +45,7 @@ class TooManyErrors(ValueError):
 
 @dataclass
 class ErrorLimit:
-    """Stops a run whose data are not what they should be.
+    """Stops a run in which too many pictures have no map.
 
     Attributes:
         limit: how many pictures may have no map: a number from 1 on, or below 1 a share, judged from 100 pictures on.
@@ -75,13 +75,13 @@ class ErrorLimit:
         if self.errors > (self.limit * self.seen if is_share else self.limit):
             raise TooManyErrors(
                 f"{self.errors} of {self.seen} pictures have no map, more than max_errors = {self.limit:g} allows. "
-                "What is finished is kept: look at its errors, and go on with another limit"
+                "Finished pictures are kept: look at the errors, and go on with another limit"
             )
 
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    """What is known of a picture before it is explained: its pixels or why there are none, its content's hash."""
+    """A picture before it is explained: its pixels, or the reason why there are none, and the hash of its content."""
 
     pixels: NDArray[np.uint8] | str
     sha256: str
@@ -90,8 +90,8 @@ class DecodedPicture:
 
 
 Seconds: TypeAlias = dict[str, float]
-# The title of a progress bar, empty for none; or a function that is told how many pictures are finished, of how many
-# that were left (None where that is not known).
+# The title of a progress bar, empty for none; or a function that receives the number of finished pictures, and the
+# number that were left (None where that is not known).
 Progress: TypeAlias = str | Callable[[int, int | None], None]
 STEPS = ("read", "decode", "forward", "backward", "write")
 
@@ -124,7 +124,7 @@ def progress_bar(blocks: Iterable[Block], progress: Progress) -> Any:
 
 
 class _Told:
-    """What a caller is told in place of a progress bar."""
+    """Tells a caller the progress, in place of a progress bar."""
 
     def __init__(self, tell: Callable[[int, int | None], None], total: int | None) -> None:
         self._tell, self._total, self._done = tell, total, 0
@@ -137,7 +137,7 @@ class _Told:
         pass
 
     def update(self, count: int) -> None:
-        """So many more pictures are finished."""
+        """Count further finished pictures."""
         self._done += count
         self._tell(self._done, self._total)
 
@@ -147,7 +147,7 @@ class LocalEngine:
     """Explains blocks in this process.
 
     Attributes:
-        explain: what explains.
+        explain: computes the maps.
         batch_size: pictures explained at once.
         workers: threads that read and decode.
         progress: see `Progress`.
@@ -169,7 +169,7 @@ class LocalEngine:
 
         Raises:
             TooManyErrors: the limit is passed; blocks until then are written.
-            OSError: the source or the sink fails; what was written is kept.
+            OSError: the source or the sink fails; written blocks are kept.
         """
         with (
             ThreadPoolExecutor(self.workers, "read") as readers,
@@ -224,7 +224,7 @@ class LocalEngine:
 def _ahead(
     executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], count: int
 ) -> Iterator[Result]:
-    """Results in order, of which up to `count` are computed before they are asked for."""
+    """Results in order; up to `count` of them are computed in advance."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(executor.submit(function, item))

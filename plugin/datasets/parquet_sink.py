@@ -34,7 +34,7 @@ from .summaries import Summary
 from .summary_parts import SummaryParts, as_npz
 
 FORMAT = "captum-simplicity rows, version 1"
-# What describes the output; readers of Parquet folders leave out names that begin with an underscore.
+# The description of the output; readers of Parquet folders leave out names that begin with an underscore.
 DESCRIPTION = "_attribution.json"
 FINISHED = "_finished.json"
 SUMMARY = "_summary.npz"
@@ -49,7 +49,7 @@ class ParquetSink:
         """
         Args:
             out: the folder, a path or a URL.
-            summary: what is kept of the maps instead of all of them; None keeps all.
+            summary: the summary to keep instead of all maps; None keeps all.
         """
         self.out = out
         self.parts = None if summary is None else SummaryParts(out, summary)
@@ -64,7 +64,7 @@ class ParquetSink:
         return self._missing(source, block_rows)
 
     def _open(self, settings: dict[str, Any], plan: Plan) -> int:
-        """Begin or go on; the rows of a block."""
+        """Begin or go on; returns the number of rows in a block."""
         path = paths.join(self.out, DESCRIPTION)
         if not paths.exists(path):
             if paths.names_in(self.out) or (not paths.is_url(self.out) and Path(self.out).is_file()):
@@ -97,7 +97,7 @@ class ParquetSink:
             )
 
     def _written(self) -> dict[int, str]:
-        """The names of the files of blocks, by number; what is too short to be one does not count."""
+        """The names of the files of blocks, by number; files that are too short to be whole do not count."""
         found = ((_NAME.fullmatch(name), size) for name, size in paths.names_in(self.out).items())
         return {int(match[1]): match[0] for match, size in found if match and size > _SHORTEST}
 
@@ -117,18 +117,18 @@ class ParquetSink:
         return [record for record, _ in records], [digest for _, digest in records]
 
     def write(self, block: Block, rows: Rows) -> None:
-        """Write a block as one file, and before it what is kept of its maps."""
+        """Write a block as one file, and before it the part of its maps in the summary, if there is one."""
         path = paths.join(self.out, _name(block))
         content = _as_parquet(block, rows, with_maps=self.parts is None)
         if self.parts is None:
             paths.write(path, content)
             return
-        if _is_whole(path):  # of another run, or of an actor that was taken for dead
+        if _is_whole(path):  # written by another run, or by an actor that was taken for dead
             return
         if paths.exists(path):
             paths.remove_file(path)  # a power cut left it
         self.parts.write(block.number, self.parts.summary.of_block(rows))
-        if paths.create(path, content):  # of two that write a block at once, one counts it
+        if paths.create(path, content):  # if two processes write a block at once, one of them counts it
             self.parts.count(block.number)
 
     def errors_of(self, block: Block) -> int | None:
@@ -140,7 +140,7 @@ class ParquetSink:
         return len(reasons) - reasons.count("")
 
     def finish(self) -> Report:
-        """How far the output is; the summary of a run that has nothing left."""
+        """The state of the output; its summary is written if nothing is left."""
         errors, rows, maps = self._errors()
         left = self.rows - rows
         if not left and self.parts is not None:
@@ -171,7 +171,7 @@ class ParquetSink:
         while not paths.exists(path):
             try:
                 paths.write(path, as_npz(parts.finish(self._written())))
-            except FileNotFoundError:  # another process has joined or removed what this one was about to read
+            except FileNotFoundError:  # another process has joined or removed a part that was about to be read
                 continue
             except ValueError:
                 if not paths.exists(path):
@@ -184,7 +184,7 @@ def _name(block: Block) -> str:
 
 
 def _is_whole(path: str) -> bool:
-    """Whether a block's file is there, and more than what a power cut leaves."""
+    """Whether a block's file is there, and longer than the remains of one after a power cut."""
     return paths.exists(path) and paths.size_and_stamp(path)[0] > _SHORTEST
 
 
@@ -226,7 +226,7 @@ def _as_parquet(block: Block, rows: Rows, with_maps: bool) -> bytes:
 
 
 def _leaf(column: str) -> str:
-    """How Parquet calls the values of a column."""
+    """Parquet's name for the values of a column."""
     return f"{column}.list.element" if column in ("map", "logits") else column
 
 

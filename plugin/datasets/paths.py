@@ -186,7 +186,7 @@ def names_in(folder: str) -> dict[str, int]:
 
 
 def size_and_stamp(path: str) -> tuple[int, str]:
-    """The length of a file, -1 for a link to nothing, and what changes with its content."""
+    """The length of a file, -1 for a link to nothing, and a stamp that changes with its content."""
     if not is_url(path):
         try:
             found = os.stat(path)
@@ -200,7 +200,7 @@ def size_and_stamp(path: str) -> tuple[int, str]:
 
 
 def described(info: Mapping[str, Any]) -> tuple[int, str]:
-    """The same of what fsspec says of a file."""
+    """The length and the stamp in fsspec's facts about a file; -1 for an unknown length."""
     size = info.get("size")
     return -1 if size is None else int(size), next((str(info[name]) for name in _STAMPS if info.get(name)), "")
 
@@ -226,7 +226,7 @@ def expand(pattern: str) -> list[str]:
 
 
 def named(pattern: str) -> list[tuple[str, str]]:
-    """The same with names: relative to the last folder without a wildcard."""
+    """The files of `expand` with their names, relative to the last folder without a wildcard."""
     parts = pattern.replace("\\", "/").split("/")
     fixed = next((index for index, part in enumerate(parts) if has_wildcard(part)), len(parts) - 1)
     start = len("/".join(parts[:fixed])) + 1 if fixed else 0
@@ -239,7 +239,7 @@ def has_wildcard(text: str) -> bool:
 
 
 def visible_entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """What a folder of this machine holds, without hidden names, in the order of the full names below it."""
+    """The entries of a folder of this machine, without hidden names, in the order of the full names below it."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     yield from sorted(visible, key=lambda entry: entry.name + "/" if is_folder(entry) else entry.name)

@@ -1,4 +1,4 @@
-"""Which share of the work this process has, by the variables that `torchrun` and job arrays set."""
+"""The share of this process in the work, by the variables that `torchrun` and job arrays set."""
 
 import os
 from collections.abc import Mapping

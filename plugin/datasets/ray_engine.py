@@ -1,8 +1,8 @@
 """The work of a cluster, by Ray Data: tasks read and decode blocks, an actor for each GPU explains and writes them.
 
 Blocks are handed out in waves, so that the names of all pictures are never held at once. An actor or node that dies
-takes its blocks with it, and Ray gives them to another one. What is finished is read from the output itself: when the
-driver or the cluster dies the same call goes on with what is missing.
+takes its blocks with it, and Ray gives them to another one. The output itself shows which blocks are finished: when the
+driver or the cluster dies, the same call goes on with the others.
 """
 
 import logging
@@ -29,7 +29,7 @@ from .records import Block, LookupSink, Sink, Source
 
 # Blocks of a wave. An actor loads the network once in a wave.
 _WAVE = 4096
-# Seconds after which a driver ends whose own cluster was killed; Ray would wait a minute.
+# Seconds after which a driver ends if its own cluster was killed; Ray would wait a minute.
 _WITHOUT_CLUSTER = 10
 
 
@@ -38,7 +38,7 @@ class RayEngine:
     """Explains blocks on a Ray cluster: the one of `RAY_ADDRESS`, or of this machine.
 
     Attributes:
-        arguments: what `Explain` is constructed with, in each actor.
+        arguments: the arguments of `Explain` in each actor.
         explain: the driver's own, with the settings that every actor must have.
         batch_size: pictures explained at once.
         workers: threads of a task that reads and decodes.
@@ -65,7 +65,7 @@ class RayEngine:
 
         Raises:
             TooManyErrors: the limit is passed; blocks until then are written.
-            OSError: the source or the sink fails; what was written is kept.
+            OSError: the source or the sink fails; written blocks are kept.
         """
         waiting = iter(blocks)
         with progress_bar(blocks, self.progress) as bar:
@@ -133,7 +133,7 @@ def _connect(ray: Any, actors: int | None) -> None:
         ray.init(log_to_driver=False)
         return
     ray.init(
-        "local",  # and not a cluster that happens to run on this machine, of which nothing was said
+        "local",  # and not a cluster that happens to run on this machine and was not named
         # Reading needs a processor beside the actors, which are logical ones to Ray.
         num_cpus=max(os.cpu_count() or 1, (actors or 1) + 1),
         include_dashboard=False,
@@ -207,7 +207,7 @@ class ExplainBlock:
 
     def _explain(self, block: Block, pictures: list[DecodedPicture]) -> dict[str, Any]:
         before = dict(self.explain.seconds)
-        # Ray repeats what an actor had begun when it was killed; it may have written the block just before.
+        # Ray repeats the block that a killed actor had begun; the actor may have written it just before.
         errors = self.sink.errors_of(block) if isinstance(self.sink, LookupSink) else None
         started = perf_counter()
         if errors is None:

@@ -1,4 +1,4 @@
-"""A picture that is not read yet, what a source of pictures can do, and what a sink of their rows can do."""
+"""Records of pictures that are not read yet, and the protocols of their sources and of the sinks of their rows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +68,7 @@ class Source(Protocol):
 
         Raises:
             OSError: the source cannot be read, or is not there.
-            ValueError: it is not what it should be.
+            ValueError: it is empty, damaged or of another format.
         """
 
     def read(self, record: Record) -> bytes:
@@ -115,7 +115,7 @@ def blocks_of(records: Iterator[Record], rows: int) -> Iterator[Block]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to write.
+    """The settings and the layout of an output.
 
     Attributes:
         settings: JSON values that decide every number; going on with others is refused.
@@ -132,7 +132,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """How far an output is.
+    """The state of an output.
 
     Attributes:
         path: where it lies, a path or a URL.
@@ -161,8 +161,8 @@ class Report:
 class Sink(Protocol):
     """Where rows go. Instances can be pickled when they have begun; blocks may be written by several processes.
 
-    Ray repeats what a killed actor had begun. A sink that has the method `errors_of(block)`, too, is asked before: it
-    returns how many pictures of a written block have no map, and None for any other block.
+    Ray repeats the blocks that a killed actor had begun. A sink that also has the method `errors_of(block)` is asked
+    before: it returns how many pictures of a written block have no map, and None for any other block.
 
     >>> from plugin.datasets import Report, Sink
     >>> class Counted:  # keeps no map
@@ -179,7 +179,7 @@ class Sink(Protocol):
     """
 
     def begin(self, plan: Plan, source: Source) -> Iterable[Block]:
-        """Begin an output, or continue it: the blocks that are not finished, in order; a list if all are known.
+        """Begin an output, or continue it. Returns the unfinished blocks, in order; a list if all are known.
 
         Args:
             plan: the settings and shapes of the rows.
@@ -195,11 +195,11 @@ class Sink(Protocol):
 
         Args:
             block: one that `begin` gave.
-            rows: what `plugin.datasets.explain.Explain` returns, and `sha256` of each content.
+            rows: the columns that `plugin.datasets.explain.Explain` returns, and `sha256` of each content.
         """
 
     def finish(self) -> Report:
-        """Say how far the output is, when every block of `begin` was looked at, and mark it if nothing is left."""
+        """Report the state of the output after all blocks of `begin`, and mark it as finished if nothing is left."""
 
 
 @runtime_checkable
@@ -249,7 +249,7 @@ def refuse_other_pictures(path: object, known: Sequence[Record], now: Sequence[R
 def refuse_other_content(
     path: object, source: Source, known: Sequence[Record], hashes: Sequence[str], now: Sequence[Record]
 ) -> None:
-    """Refuse to go on where the content of a picture is another than the one whose map is there.
+    """Refuse to go on where a picture's content has changed since its map was stored.
 
     Only pictures whose modification times differ are read.
 

@@ -116,8 +116,8 @@ class ListSource(_Files):
     `bytes` and `modified`. Where the last two are missing, files on this machine are asked for theirs; files under URLs
     are not, so that a list of many begins at once.
 
-    A file that is not there is a picture that cannot be read, as one of many may be; where the first one is not there,
-    or the folder or bucket of one, the list or the disk is wrong.
+    A file that is not there is listed as a picture that cannot be read. If the first file is not there, or the folder
+    or bucket of any, the list or the disk is wrong, and an error is raised.
     """
 
     def __init__(self, path: str) -> None:
@@ -155,7 +155,7 @@ class ListSource(_Files):
             raise UnreadablePicture("The list names a file that is not there.") from error
 
     def _length(self, path: str, text: str) -> int:
-        """What the list says of the size of a picture, -1 if it does not.
+        """The size of a picture by the list, -1 if the list has none.
 
         Raises:
             ValueError: it is no size.
@@ -167,7 +167,7 @@ class ListSource(_Files):
         return int(text)
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
-        """Path, label, bytes and modification time of each picture; what is not known is empty."""
+        """Path, label, bytes and modification time of each picture; values that are not known are empty."""
         with self._open() as file:
             if self.path.endswith(".txt"):
                 yield from ((line, "", "", "") for line in map(str.rstrip, file) if line)
@@ -176,7 +176,7 @@ class ListSource(_Files):
             columns = next(reader, [])
             if "path" not in columns:
                 raise ValueError(f"{self.path} has no column `path` in its first line")
-            # Past the columns stands an empty value, for those that the list does not have.
+            # An empty value behind the columns stands for those that the list does not have.
             chosen = itemgetter(*(columns.index(name) if name in columns else len(columns) for name in _COLUMNS))
             padding = [""] * (len(columns) + 1)
             try:

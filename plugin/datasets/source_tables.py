@@ -1,4 +1,4 @@
-"""Pictures that are rows: of Parquet files, of tar files in WebDataset's layout, of a Hugging Face data set."""
+"""Pictures in rows: of Parquet files, of tar files in WebDataset's layout, of a Hugging Face data set."""
 
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class ParquetSource:
         if column is None:
             found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
             raise ValueError(
-                f"{path} has no column {' or '.join(wanted)} with pictures, which are binary, but {found}: of paths "
+                f"{path} has no column {' or '.join(wanted)} with pictures, which are binary, but {found}: for paths "
                 "write a list (.csv)"
             )
         return column, next((name for name in _LABEL_COLUMNS if name in kinds), "")
@@ -160,7 +160,7 @@ def _tar_errors(path: str) -> Iterator[None]:
 
 
 def _require_end(tar: tarfile.TarFile, file: Any) -> None:
-    """Refuse a tar file of which the rest cannot be read: Python takes any block that is no header for its end.
+    """Refuse a tar file whose rest cannot be read: Python takes any block that is no header for the file's end.
 
     Raises:
         tarfile.ReadError: it is cut off, or damaged in the middle.
@@ -192,7 +192,7 @@ class HuggingFaceSource:
     """
 
     def __init__(self, dataset: Any) -> None:
-        # Of objects from elsewhere the package has nothing to say.
+        # An object of another package is refused without the library.
         is_known = any(kind.__module__.partition(".")[0] == "datasets" for kind in type(dataset).__mro__)
         library = require("datasets", extra="huggingface", purpose="a Hugging Face data set") if is_known else None
         if library is None or not isinstance(dataset, library.Dataset):
@@ -205,7 +205,7 @@ class HuggingFaceSource:
             raise ValueError(f"the data set has no column of pictures, but {', '.join(features)}")
         self.column = columns[0]
         self.label_column = next((name for name in _LABEL_COLUMNS if name in features), "")
-        # The fingerprint changes with what is done to a data set; reading its rows as they are stored is no change.
+        # Every operation on a data set changes its fingerprint; reading its rows as they are stored is no change.
         self.fingerprint = dataset._fingerprint
         self.dataset = dataset.cast_column(self.column, library.Image(decode=False))
 

@@ -1,4 +1,4 @@
-"""Which source of pictures a text or an object means.
+"""The source of pictures that a text or an object means.
 
 >>> source = open_source("photos")
 >>> record = next(source.records())

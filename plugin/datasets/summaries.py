@@ -1,4 +1,4 @@
-"""What people look at instead of every map: means, means of each class, the clearest pictures of each class.
+"""Summaries to look at instead of every map: means, means of each class, the clearest pictures of each class.
 
 >>> summary = Summary("per-class")
 >>> summary.merge(summary.of_block(rows) for rows in blocks)["mean"]                      # (classes, C, H, W)
@@ -38,7 +38,7 @@ class Summary:
             raise ValueError(f"unknown summary {self.kind!r}: choose {', '.join(KINDS)}")
 
     def of_block(self, rows: Rows) -> Part:
-        """The part that the rows of a block have in it."""
+        """The part of the summary that comes from the rows of a block."""
         good = np.flatnonzero(rows["error"] == "")
         if self.kind == "top-k":
             return self._clearest({name: rows[name][good] for name in ("id", "target", "probability", "map")})

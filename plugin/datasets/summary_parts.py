@@ -1,8 +1,8 @@
-"""What the blocks of a run contribute to its summary, in files that are joined while it runs.
+"""The parts of a summary, one for each block, in files that are joined while the run goes on.
 
 A block's part is written before the block itself. Each process joins the parts of its finished blocks whenever they
-have become as large as what it joined before: on the disk there are about two summaries for each process, not a part
-for each block. A joined file names its blocks, so that what a killed process had not removed yet counts once. Nothing
+have become as large as its joined file: on the disk there are about two summaries for each process, not a part for
+each block. A joined file names its blocks, so that parts that a killed process had not removed yet count once. Nothing
 is joined after the last block, when another process may make the summary already.
 """
 
@@ -27,7 +27,7 @@ class SummaryParts:
 
     Attributes:
         out: the output, a path or a URL.
-        summary: what is summarised.
+        summary: the summary that the parts belong to.
     """
 
     out: str
@@ -78,7 +78,7 @@ class SummaryParts:
                 wanted -= covering[name]
         if wanted:
             raise ValueError(
-                f"{self.out} lacks what block {min(wanted)} contributes to the summary: remove the file of this block, "
+                f"{self.out} lacks the part of block {min(wanted)} in the summary: remove the file of this block, "
                 "and go on"
             )
         return self.summary.merge(self._read(name) for name in sorted(found))

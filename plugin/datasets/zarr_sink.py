@@ -41,7 +41,7 @@ from .records import (
 _KIND = "captum-simplicity maps"
 FORMAT = f"{_KIND}, version 2"
 _STRING = np.dtypes.StringDType()
-# What is written of each block, in this order, and what stands there before.
+# The arrays to which each block is written, in this order, with their types and their values before.
 COLUMNS: dict[str, tuple[str, Any]] = {
     "maps": ("float32", np.nan),
     "logits": ("float32", np.nan),
@@ -93,7 +93,7 @@ class ZarrSink:
         return self.store.errors_of(block.start)
 
     def finish(self) -> Report:
-        """How far the store is."""
+        """The state of the store, which is marked as finished if nothing is left."""
         finished, errors = self.store.finished(), self.store.column("error")
         if finished.all():
             self.store.finish(self.started)
@@ -119,7 +119,7 @@ class MapStore:
     def __init__(self, path: str) -> None:
         """
         Raises:
-            ValueError: what lies there is no store of maps.
+            ValueError: there is no store of maps at this path.
         """
         self.path, self._is_local = path, not paths.is_url(path)
         if not paths.exists(paths.join(path, "zarr.json")):
@@ -133,7 +133,7 @@ class MapStore:
         self.block = int(self._arrays["finished"].chunks[0])
 
     def column(self, name: str) -> NDArray[Any]:
-        """All rows of an array, `(N, ...)`; what cannot be read of it is as before it was written."""
+        """All rows of an array, `(N, ...)`; rows that cannot be read have the values of unwritten ones."""
         return self._read(name)[0]
 
     def _read(self, name: str) -> tuple[NDArray[Any], list[int]]:
@@ -150,11 +150,11 @@ class MapStore:
         return values, torn
 
     def _written(self, name: str) -> Iterator[slice]:
-        """Rows of an array whose chunks are there; zarr would ask for each of the others, too."""
+        """Rows of an array whose chunks are there; zarr would look for each of the others, too."""
         array = self._arrays[name]
         chunk, folder = array.chunks[0], paths.join(self.path, f"{name}/c")
         there = sorted(int(entry) for entry in paths.names_in(folder) if entry.isdecimal())
-        for _, run in groupby(enumerate(there), lambda pair: pair[1] - pair[0]):  # of numbers that follow each other
+        for _, run in groupby(enumerate(there), lambda pair: pair[1] - pair[0]):  # runs of consecutive numbers
             numbers = [number for _, number in run]
             yield slice(numbers[0] * chunk, min((numbers[-1] + 1) * chunk, array.shape[0]))
 
@@ -191,7 +191,7 @@ class MapStore:
             return None
 
     def check(self, settings: Mapping[str, Any], source: Source, records: Sequence[Record]) -> None:
-        """Refuse to go on with anything but what the store was begun with.
+        """Refuse to go on with other settings or pictures than the store was begun with.
 
         Raises:
             ValueError: a setting or a picture differs; the message names it.
@@ -224,7 +224,7 @@ class MapStore:
             self._arrays[name][rows] = values
         except OSError:
             raise
-        except Exception:  # of the last, shorter chunk zarr reads first what is there, as a power cut left it
+        except Exception:  # zarr first reads the last, shorter chunk, which a power cut may have torn
             if not self._is_local:
                 raise
             self._chunk(name, rows.start).unlink()
@@ -240,13 +240,13 @@ class MapStore:
             return
         for name in names:
             path = self._chunk(name, start)
-            if path.exists():  # zarr leaves out a chunk of the values that stand there before
+            if path.exists():  # zarr leaves out a chunk of nothing but fill values
                 array = Path(self.path, name)
                 for entry in (path, *(parent for parent in path.parents if parent.is_relative_to(array))):
                     _to_disk(entry)
 
     def finish(self, started: float) -> None:
-        """Say that nothing is left to do, and remove what killed processes were writing.
+        """Mark the store as finished, and remove the files that killed processes were writing.
 
         Args:
             started: when this process began; see `plugin.files.remove_left_over`.
@@ -296,7 +296,7 @@ def _zarr_store(path: str) -> Any:
 
 
 def _create_if_missing(path: str, plan: Plan, records: Sequence[Record]) -> bool:
-    """Create a store unless there is something; whether the one that is there now is this process's for certain."""
+    """Create a store unless the path holds something; whether this process is certain to have created it."""
     if paths.is_url(path):
         if not paths.names_in(path):
             _create_remote(path, plan, records)
@@ -337,7 +337,7 @@ def _create_remote(url: str, plan: Plan, records: Sequence[Record]) -> None:
 
 
 def _listed(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
-    """What a store says of pictures that are not read yet."""
+    """The columns of a store for pictures that are not read yet."""
     return {
         "file": np.array([record.id for record in records], _STRING),
         "bytes": np.array([record.bytes for record in records]),

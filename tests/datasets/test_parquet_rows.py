@@ -231,7 +231,7 @@ def test_what_a_killed_process_did_not_remove_counts_once(tmp_path: Path, monkey
     after.write(17, summary.of_block(rows))
     after.write(18, summary.of_block(rows))  # of a block that was never written
     assert after.finish(range(18))["count"].tolist() == [18]
-    with pytest.raises(ValueError, match="lacks what block 19 contributes"):
+    with pytest.raises(ValueError, match="lacks the part of block 19"):
         after.finish(range(20))
 
 

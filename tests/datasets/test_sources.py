@@ -254,7 +254,7 @@ def test_the_column_of_pictures_is_one_that_may_hold_them(folder: Path, tmp_path
     parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
     assert explain(str(tmp_path / "rows.parquet"), tmp_path / "maps")["error"].tolist() == [""]
     parquet.write_table(pyarrow.table({"image": ["cat/001.png"]}), tmp_path / "rows.parquet")
-    with pytest.raises(ValueError, match=r"no column image .*but image \(string\): of paths write a list"):
+    with pytest.raises(ValueError, match=r"no column image .*but image \(string\): for paths write a list"):
         explain(str(tmp_path / "rows.parquet"), tmp_path / "other")
 
 
