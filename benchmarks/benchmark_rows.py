@@ -1,4 +1,4 @@
-"""Which rows are measured, the most important first: where the time is bounded, the last ones are left out."""
+"""The rows to measure, the most important first: where the time is bounded, the last ones are left out."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +19,7 @@ def time_rows() -> list[object]:
 
 
 def memory_rows() -> list[object]:
-    """The parameters of the memory pass: what has a limit, and Captum's, which is one."""
+    """The parameters of the memory pass: our rows, which have a limit, and Captum's, which is one of the limits."""
     rows = [
         (2 if row.batch == 1 else 4, row)
         for device in ("cpu", "cuda")
@@ -55,7 +55,7 @@ def _compiled_rows(device: str) -> Iterator[Row]:
 
 
 def _time_priority(row: Row) -> int:
-    """From 0, the first; passes of memory lie in between."""
+    """The priority of a row, from 0, the first; rows of the memory pass lie in between."""
     if row.device == "cuda":
         return 3 if row.implementation == "compiled" and row.method in LRP_METHODS[1:] else 0
     if row.implementation == "compiled":
@@ -68,10 +68,10 @@ def _time_priority(row: Row) -> int:
 
 
 def _parameters(rows: Iterable[tuple[int, Row]], tried: Row | None = None) -> list[object]:
-    """As pytest takes them, with what the collection is sorted by.
+    """Rows as pytest's parameters, marked with the priorities that sort the collection.
 
     Args:
-        rows: with their priorities. Without a CUDA device one of its rows stands for all, and is skipped.
+        rows: priorities and rows. Without a CUDA device one of its rows stands for all, and is skipped.
         tried: the only row that is run where nothing is measured; None runs all.
     """
     absent = not torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""One run of the benchmarks: what it found, where that goes, and when it ends."""
+"""One run of the benchmarks: its measurements, the file that stores them, and its end in time."""
 
 import math
 import os
@@ -16,7 +16,7 @@ from plugin.measuring.timing import clock
 
 Comparison = Callable[[Any], tuple[float | None, str]]
 
-# Of every benchmark: on a GPU it waits until the work is done.
+# The mark of every benchmark: on a GPU its timer waits until the work is done.
 synchronising = pytest.mark.benchmark(timer=clock)
 
 
@@ -37,12 +37,12 @@ class Session:
         self._capture = config.pluginmanager.get_plugin("capturemanager")
 
     def check_time(self) -> None:
-        """Skip what is left when the time is up."""
+        """Skip the remaining benchmarks when the time is up."""
         if self.timed and time.monotonic() > self._ends:
             pytest.skip("the time is up: MINUTES=60 leaves more")
 
     def put(self, row: Row, **found: Any) -> Measurement:
-        """Write down what was found, and say it."""
+        """Store a row's findings, and return its measurement."""
         path = stored_results.result_path(row.device, self._folder)
         if row.device not in self._results:
             self._results[row.device] = Results.read(path) if path.exists() else Results({})

@@ -1,4 +1,4 @@
-"""What every benchmark needs: rounds in turns with the floor, results written after each row, and an end in time.
+"""Fixtures of all benchmarks: rounds in turns with the floor, results written after each row, and an end in time.
 
 Under `make bench` everything is timed and goes to `plugin/measuring/stored`. In the test run each benchmark runs once,
 on small networks, and only its map is compared. As in `tests/conftest.py`, fixtures alone import PyTorch.
@@ -54,7 +54,7 @@ def fresh_processes(session: "Session") -> "Iterator[FreshProcesses]":
 
 @pytest.fixture
 def measure(benchmark: Any, session: "Session") -> Callable[..., None]:
-    """Time a case, or run it once where nothing is timed. `compared(map)` gives a difference, and what to say of it."""
+    """Time a case, or run it once where nothing is timed. `compared(map)` gives a difference and a remark."""
     from plugin.measuring.timing import rounds_within, seconds, warm_up
 
     def run(row: "Row", case: "Case", compared: "Comparison" = lambda _: (None, "")) -> None:

@@ -228,9 +228,9 @@ def _section(stem: str, found: Results) -> str:
 
 def written(found: dict[str, Results]) -> dict[Path, str]:
     """Each page with its tables, from results by the stems of their files."""
-    # In short: of processors and of GPUs, the first, which most was measured on.
+    # For the table of costs: the first CPU and the first GPU, on which most was measured.
     fullest = {"gpu" in each.machine: each for each in reversed(found.values())}
-    # Of eager and compiled calls, those on which most was compiled.
+    # For eager beside compiled calls: the CPU and the GPU with the most compiled rows.
     kinds = [[each for each in found.values() if ("gpu" in each.machine) is gpu] for gpu in (False, True)]
     both = [max(some, key=_compiled_count) for some in kinds if some]
     sections = {

@@ -1,4 +1,4 @@
-"""The tables and the figure say what the stored results say."""
+"""The tables and the figure agree with the stored results."""
 
 import pytest
 import report

@@ -1,4 +1,4 @@
-"""The device to compute on, and that of what is given."""
+"""The device to compute on, and the device of given networks and values."""
 
 import copy
 import itertools

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time
 from typing import IO, Any, cast
 
-# Seconds in which whoever writes a file has written to it.
+# A process that writes a file writes to it at least once in so many seconds.
 _WRITTEN_WITHIN = 60.0
 
 
@@ -51,7 +51,7 @@ def replacing(path: str | Path, put: Callable[[Path, Path], None] = os.replace) 
 
 
 def require_writable(path: str | Path) -> None:
-    """Raise before the work what `replacing` would raise after it, as far as that can be told; nothing is made.
+    """Raise the error of `replacing` before the work, as far as it can be foreseen; nothing is made.
 
     Raises:
         OSError: `path` is a folder, a file stands in its way, or its folder may not be written to.
@@ -173,7 +173,7 @@ def remove_left_over(found: Iterable[Path], started: float = 0.0) -> None:
 
     Args:
         found: everything under a temporary name.
-        started: when this process began, in seconds since the epoch, if what it resumes from is older.
+        started: when this process began, in seconds since the epoch, if it resumes older work.
     """
     for path in found:
         with suppress(FileNotFoundError):  # its process has just given it its name
@@ -183,7 +183,7 @@ def remove_left_over(found: Iterable[Path], started: float = 0.0) -> None:
 
 def _unwritable(target: Path, error: OSError) -> OSError:
     """The same error with a message for the owner of the file."""
-    found = OSError(f"{target} cannot be written ({error.strerror or error}): what was there before is kept")
+    found = OSError(f"{target} cannot be written ({error.strerror or error}): any previous content is kept")
     found.errno = error.errno
     return found
 

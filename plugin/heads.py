@@ -1,6 +1,6 @@
-"""What the numbers are that a classifier returns: logits, probabilities, or their logarithms.
+"""The head of a classifier, that is the kind of its outputs: logits, probabilities, or their logarithms.
 
-Whoever tells a probability, climbs a class or names the explained number needs to know the head. It is read from the
+Code that shows a probability, climbs a class or names the explained number needs to know the head. It is read from the
 operation that made the output (a sigmoid, a softmax, a log-softmax, also inside the classifier's `forward`), or from
 the values where these leave no doubt.
 """
@@ -11,11 +11,11 @@ from torch.autograd.graph import Node
 
 LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID = "logits", "softmax", "log-softmax", "sigmoid"
 HEADS = (LOGITS, SOFTMAX, LOG_SOFTMAX, SIGMOID)
-# What one number of each is called, and several.
+# The name of one number of each, and its plural.
 OUTPUTS = {LOGITS: "logit", SOFTMAX: "probability", LOG_SOFTMAX: "log probability", SIGMOID: "probability"}
 PLURALS = {"logit": "logits", "probability": "probabilities", "log probability": "log probabilities"}
 
-# Operations that only arrange the numbers that they are given, or average them: of probabilities these are such.
+# Operations that only arrange numbers, or average them: their results for probabilities are probabilities.
 _ARRANGING = (
     *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Permute", "T"),
     *("Clone", "ToCopy", "Alias", "AsStrided", "Mean", "Stack"),
@@ -25,7 +25,7 @@ _LOGITS = (
     *("Addmm", "Mm", "Bmm", "Baddbmm", "Linear", "Convolution", "NativeLayerNorm", "NativeBatchNorm"),
     *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus"),
 )
-# Operations that leave logits what they are, where all that they join are such.
+# Operations whose results are logits if all numbers that they join are logits.
 _JOINING = ("Add", "Sub", "Mul", "Div", "Sum", "Cat", "Amax", "Max")
 _MADE_BY = {"Sigmoid": SIGMOID, "Softmax": SOFTMAX, "LogSoftmax": LOG_SOFTMAX} | dict.fromkeys(_LOGITS, LOGITS)
 # The least probability, and the least distance of one from 1, whose logarithm is finite in float32.
@@ -56,12 +56,12 @@ def probabilities(head: str, outputs: Tensor) -> Tensor:
     """Probabilities of outputs `(n, classes)`; a single logit is that of its class against everything else."""
     if head in (SOFTMAX, SIGMOID):
         return outputs
-    # Of log probabilities the softmax is their exponential, and the logits below a log-softmax give the same.
+    # The softmax of log probabilities is their exponential, and equals that of the logits below the log-softmax.
     return outputs.softmax(dim=1) if outputs.shape[1] > 1 or head == LOG_SOFTMAX else outputs.sigmoid()
 
 
 def climbed(head: str, values: Tensor) -> Tensor:
-    """Classes' values as they are climbed `(n,)`: logits as they are, else log odds."""
+    """The values `(n,)` to climb for classes with these values: logits as they are, else log odds."""
     if head in (SOFTMAX, SIGMOID):
         return values.clamp(min=_LEAST).log() - torch.log1p(-values.clamp(max=1 - _LEAST_BELOW_ONE))
     if head == LOG_SOFTMAX:
@@ -70,7 +70,7 @@ def climbed(head: str, values: Tensor) -> Tensor:
 
 
 def leads(head: str, outputs: Tensor, classes: Tensor) -> Tensor:
-    """By how much classes `(n,)` lead the best other class `(n,)`, in units of logits.
+    """The lead of classes `(n,)` over the best other class `(n,)`, in units of logits.
 
     Classes that do not exclude each other (sigmoids, or a single logit) lead by their own log odds.
     """
@@ -84,9 +84,9 @@ def leads(head: str, outputs: Tensor, classes: Tensor) -> Tensor:
 
 
 def _made_by(node: Node | None, known: dict[Node, str | None] | None = None) -> str | None:
-    """Which of `HEADS` the operations are that made the numbers of a node of autograd's; None if these do not say.
+    """Which of `HEADS` made the numbers of a node of autograd's; None if its operations do not tell.
 
-    `known` holds what was found, as a node may be reached in many ways.
+    `known` holds the heads found so far, since a node may be reached in many ways.
     """
     if node is None:
         return None
@@ -98,7 +98,7 @@ def _made_by(node: Node | None, known: dict[Node, str | None] | None = None) -> 
 
 
 def _passed_on(node: Node, operation: str, known: dict[Node, str | None]) -> str | None:
-    """What an operation that arranges or joins numbers leaves them."""
+    """The head of the result of an operation that arranges or joins numbers; None if it is not known."""
     if operation not in _ARRANGING and operation not in _JOINING:
         return None
     # Numbers, parameters and the image itself are no outputs of anything.

@@ -42,7 +42,7 @@ def _has_own_operations(kind: type[Tensor]) -> bool:
 
 
 def _unusual_form(value: Tensor) -> str | None:
-    """What a tensor is that holds no plain numbers in rows, and what to pass instead; None for all others."""
+    """The form of a tensor that does not hold plain numbers in rows, and the remedy; None for all others."""
     if value.is_nested:
         return "a nested tensor: pass a padded one, as torch.nested.to_padded_tensor makes it"
     if value.layout is not torch.strided:
@@ -83,8 +83,8 @@ def check_finite(inputs: tuple[Tensor, ...], allow_integers: bool = False) -> No
             raise InputTypeError(f"input {position} is {form}")
         if not (allow_integers or has_gradient(value)):
             raise InputTypeError(
-                f"input {position} is {value.dtype}, which has no gradient: pass a floating point tensor. Of token ids "
-                "pass the embeddings, or attribute to the embedding layer, as in "
+                f"input {position} is {value.dtype}, which has no gradient: pass a floating point tensor. For token "
+                "ids pass the embeddings, or attribute to the embedding layer, as in "
                 "LayerLRPTranspose(model, model.embedding)"
             )
         if value.numel() == 0:

@@ -9,7 +9,7 @@ from typing import Any
 class InterruptLater:
     """While it is open, the first Ctrl-C is noted; a second one stops the work where it is.
 
-    In other threads than the main one, which alone hears of Ctrl-C, it does nothing.
+    Outside the main thread, which alone receives Ctrl-C, it does nothing.
 
     Attributes:
         asked: whether Ctrl-C was pressed.

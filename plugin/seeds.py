@@ -23,7 +23,7 @@ def check_seed(seed: int) -> int:
 
 
 def random_generator(seed: int) -> torch.Generator:
-    """A random generator on the processor, which a seed decides."""
+    """A random generator on the processor that begins at a seed."""
     return torch.Generator().manual_seed(check_seed(seed))
 
 
@@ -43,7 +43,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
     Args:
         seed: see `check_seed`.
-        device: whose generator is used, besides the processor's.
+        device: a device with a generator of its own, which is seeded besides the processor's.
     """
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -52,13 +52,13 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 
 def global_states(device: torch.device) -> list[Tensor]:
-    """Those of the global random generators that a computation on a device draws from."""
+    """The states of the global random generators from which a computation on a device draws."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
 def set_global_states(states: Sequence[Tensor], device: torch.device) -> None:
-    """Undo what was drawn since `global_states`, which may have been asked on another device."""
+    """Undo all draws since `global_states`, which may have been called for another device."""
     torch.set_rng_state(states[0])
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)

@@ -43,7 +43,7 @@ def main() -> None:
 
 @torch.no_grad()
 def random_images(generator: Generator, judge: torch.nn.Module, count: int = 2000) -> None:
-    """How often the judge sees the class that a random code asks for."""
+    """The share of random codes whose class the judge sees."""
     codes = torch.randn(count, generator.code_size, generator=torch.Generator().manual_seed(0))
     outputs = torch.cat([judge(generator(some)) for some in codes.split(100)])
     labels = generator.labels(codes)

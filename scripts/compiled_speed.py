@@ -70,7 +70,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def measured(name: str) -> dict[str, list[float]]:
-    """For each call its time over that of the eager baseline, a number for each round."""
+    """The time of each call over that of the eager baseline, a number for each round."""
     timed = calls(measured_networks.build(name), measured_networks.images(1))
     rounds = [{key: seconds(call) for key, call in timed.items()} for _ in range(ROUNDS)]
     return {key: [round(each[key] / each["baseline, eager"], 4) for each in rounds] for key in timed}

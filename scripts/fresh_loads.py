@@ -1,6 +1,6 @@
 """Each page of the explorer by its address, again and again, in fresh sessions over a slow line on a slow machine.
 
-`python scripts/fresh_loads.py` prints for each page how many loads ended on what the address asks for, and how many
+`python scripts/fresh_loads.py` prints for each page how many loads ended on the view of its address, and how many
 seconds they took. See `tests/support/fresh_loads.py`.
 """
 

@@ -43,7 +43,7 @@ SIDE, GAP, COLOURS = 128, 4, 64
 SQUEEZENET = Path("imagenet") / "squeezenet1_0_imagenet.safetensors"
 # The layer of Guided Grad-CAM, of the relevance at a layer, and of the neuron in the middle of its map.
 LAYERS = {"all-cnn-c": "features.relu8", "squeezenet1_0": "features.12"}
-# Of the deconvnet without an image: layers of All-CNN-C, and the middle of their maps.
+# For the deconvnet without an image: layers of All-CNN-C, and the middle of their maps.
 UNITS = {"features.conv2": (16, 16), "features.conv3": (8, 8), "features.conv4": (8, 8), "features.conv6": (4, 4)}
 
 Picture = NDArray[np.uint8]

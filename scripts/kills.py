@@ -1,7 +1,7 @@
 """Kills runs of `python -m plugin attribute` at random moments, goes on with them, and compares the outputs.
 
 A table says for each engine, victim and output how many kills there were, and whether the output is that of an unbroken
-run. What is in the folder is not done again, so that this program may be killed itself.
+run. Results in the folder are not computed again, so that this program may be killed itself.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def summary_differences(folder: Path, engine: str, kind: str, found: Path) -> li
 
 
 def row(folder: Path, victim: str, output: str, kills: int, seed: int) -> dict[str, object]:
-    """What came of the kills of one victim."""
+    """The outcome of the kills of one victim."""
     engine = "local" if victim == "process" else "ray"
     expected = unbroken(folder, engine, output).values()
     run = planned(folder, engine, output, f"{victim}-{seed}")

@@ -1,4 +1,4 @@
-"""Many sessions at once on one explorer; prints what happened.
+"""Many sessions at once on one explorer; prints their findings.
 
 Without options they change settings for a while, see `tests/support/visits.py`; with `--heavy` all of them ask for
 heavy work, and `--uploads` files are sent that nobody should open, see `tests/support/heavy_visits.py`.

@@ -49,7 +49,7 @@ CLASSES = {
     "zebra": 340, "volcano": 980, "sports car": 817, "banana": 954, "strawberry": 949,
 }  # fmt: skip
 SIDE, STEPS, SHOWN = 224, 128, 112
-# Of EfficientNet-Lite: pixels from 0 to 255, less 127 and over 128.
+# The inputs of EfficientNet-Lite: pixels from 0 to 255, less 127 and over 128.
 JUDGED = Normalize([127 / 255] * 3, [128 / 255] * 3)
 # The makers of the table and their names in it; the last four draw nothing of this package.
 MAKERS = {
@@ -65,7 +65,7 @@ MAKERS = {
 
 
 def main() -> None:
-    """Draw what is missing, and measure what is there."""
+    """Draw the missing images and, with a judge, measure all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, default=ROOT / "build" / "natural", help="folder of the images")
     parser.add_argument("--spaces", nargs="*", choices=[*SPACES, "decoder"], default=[*SPACES, "decoder"])

@@ -3,7 +3,8 @@
 A tutorial is a Markdown file in `docs/tutorials`, which Jupytext reads as a notebook: its blocks of Python are the
 cells. This form has no outputs, so a change of a tutorial is a change of its words or its code; it can be read on the
 repository, and the tests of the documentation read it as they read any page. MkDocs loads this file as a hook: each
-tutorial is executed when the site is built, its page shows what the cells return, and a cell that fails ends the build.
+tutorial is executed when the site is built, its page shows the results of the cells, and a cell that fails ends the
+build.
 """
 
 import argparse

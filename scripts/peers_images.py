@@ -34,7 +34,7 @@ BOXES = (0.6, 0.7)
 
 
 def main() -> None:
-    """Draw what is missing."""
+    """Draw the missing images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--packages", type=Path, required=True, help="folder of the libraries")
     parser.add_argument("--images", type=Path, default=ROOT / "build" / "natural", help="folder of the images")

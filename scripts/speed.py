@@ -226,7 +226,7 @@ def main() -> None:
 
 
 def _warm(browser: Any, address: str, process: int, options: argparse.Namespace, folder: Path) -> None:
-    """What is measured on a server that has served before."""
+    """Measure on a server that has served before."""
     opened(browser, address)
     if "opening" in options.only:
         print("opening:", summary([opened(browser, address) for _ in range(options.rounds)]), flush=True)

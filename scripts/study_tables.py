@@ -47,7 +47,7 @@ def named(layers: Iterable[str]) -> list[str]:
 
 
 def responses_of_units(found: dict[str, Any], methods: Sequence[str]) -> str:
-    """By layer the quartiles of the response, for some methods."""
+    """The quartiles of the response by layer, for some methods."""
     rows = [
         [name, str(found["units"][layer]), *(str(Quartiles(*values[method])) for method in methods)]
         for name, (layer, values) in zip(named(found["response"]), found["response"].items(), strict=True)
@@ -56,7 +56,7 @@ def responses_of_units(found: dict[str, Any], methods: Sequence[str]) -> str:
 
 
 def invariance_by_layer(folder: Path, network: str, layers: Sequence[str]) -> str:
-    """By layer the median scores and the class agreement, trained / untrained."""
+    """The median scores and the class agreement by layer, trained / untrained."""
     states = [
         {short(one.layer): one for one in read(folder, f"{network}-{state}-A", LayerInvariance)} for state in STATES
     ]
@@ -69,7 +69,7 @@ def invariance_by_layer(folder: Path, network: str, layers: Sequence[str]) -> st
 
 
 def responses_by_layer(found: Sequence[PictureResponse], methods: Sequence[str]) -> str:
-    """By layer the quartiles of the response to a picture."""
+    """The quartiles of the response to a picture by layer."""
     layers = response_quartiles(found)
     rows = [
         [name, *(str(values[method]) for method in methods)]
@@ -90,7 +90,7 @@ SET_MEASURES: dict[str, tuple[str, Callable[[MaximisingSet], float]]] = {
 
 
 def sets_by_layer(states: Sequence[Sequence[MaximisingSet]]) -> str:
-    """By layer the medians over the units, one number for each generator or state."""
+    """The medians over the units by layer, one number for each generator or state."""
     layers = list(dict.fromkeys(found.layer for found in states[0]))
     rows = []
     for name, layer in zip(named(layers), layers, strict=True):

@@ -79,7 +79,7 @@ def compile(
 class CompiledAttribution:
     """An attribution with the same `attribute`, compiled for one shape of inputs.
 
-    `compile` makes it, and so does an attribution's method of that name, which takes the shape from the first call.
+    `compile` makes it. An attribution's method of that name makes it too, and takes the shape from the first call.
 
     The weights are live: in-place changes count from the next call on, and tensors derived from the weights are then
     computed again. If a change cannot be followed, the next call raises. Threads may share it.

@@ -9,7 +9,7 @@ from ..captum_api import additional_arguments, run_forward
 from ..observing import describe
 from ..propagation import Propagation
 
-_REMEDY = "Look for a division by 0, a root or logarithm of what may be 0, and numbers too large for half precision"
+_REMEDY = "Look for a division by 0, a root or logarithm of a possible 0, and numbers too large for half precision"
 
 
 class _Watch:

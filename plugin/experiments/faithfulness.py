@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# A picture's side has so many regions. Single pixels of a large picture would be noise to a network, not missing parts.
+# Regions along a picture's side. Single pixels of a large picture would be noise to a network, not missing parts.
 _REGIONS_PER_SIDE = 16
 
 

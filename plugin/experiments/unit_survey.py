@@ -1,4 +1,4 @@
-"""The pictures that excite each unit of a layer most, where in them, and for which class a unit responds.
+"""The pictures that excite each unit of a layer most, the positions of its responses, and its selectivity for classes.
 
 A unit is a channel of the layer; its response to a picture is the strongest one over all positions. The pictures pass
 once, batch by batch: memory grows with the units, and not with the pictures.

@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 SIGNED_COLOURS: list[str] = list(diverging.RdBu_r)
 ZERO_MESSAGE = "zero everywhere"
-# What `reduce_channels` takes of a sum.
+# The part of a sum that `reduce_channels` keeps.
 _PARTS: dict[str | int, Callable[[Array], Array]] = {
     "sum": lambda total: total,
     "positive": lambda total: np.maximum(total, 0),

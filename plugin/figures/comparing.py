@@ -68,7 +68,7 @@ def linked_maps(
     height: int = 380,
     stacked: bool = False,
 ) -> go.Figure:
-    """Maps of one size in a row, each on its own scale. To zoom one zooms all; hovering tells the values of all.
+    """Maps of one size in a row, each on its own scale. Zooming one zooms all; hovering shows the values of all.
 
     Args:
         maps: `(H, W)` by name.
@@ -103,7 +103,7 @@ def linked_maps(
 
 
 def _tell_all(trace: go.Heatmap, name: str, maps: Mapping[str, Array]) -> None:
-    """Let the map called `name` tell the values of all when the mouse is over it. Its own are there already."""
+    """Let the map called `name` show the values of all maps under the mouse; it has its own values already."""
     others = [other for other in maps if other != name]
     values = {other: f"customdata[{index}]" for index, other in enumerate(others)} | {name: "z"}
     told = "".join(f"<br>{each} <b>%{{{values[each]}:.5g}}</b>" for each in maps)

@@ -31,7 +31,7 @@ def map_grid(
         opacity: of the maps that have an image, 0 to 1.
         clip_percentile: percentile of the magnitudes at which the colours of each map end.
         height: of a row in pixels.
-        quantities: what the values are, by column.
+        quantities: the quantity of the values, by column.
 
     Raises:
         ValueError: there is no map, or one that `signed_map` would refuse.

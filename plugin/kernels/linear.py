@@ -110,10 +110,11 @@ class Convolution:
         return not self._is_padded and weight.shape[2:].numel() == 1
 
     def around(self, zeros: Sequence[int]) -> "Convolution | None":
-        """The same map of the tensor that zeros were put around, so many as `F.pad` was told.
+        """This map and the padding with zeros before it, as one map; `zeros` are the numbers that `F.pad` receives.
 
         Returns:
-            None where there is none: of another dimension, fewer than none, or more at the beginning than at the end.
+            None where there is no such map: other dimensions are padded, a number is negative, or there are more zeros
+            at the beginning of a dimension than at its end.
         """
         dimensions = len(self.stride)
         if self.transposed or any(zeros[2 * dimensions :]):
@@ -170,7 +171,7 @@ class Convolution:
 
 @dataclass(frozen=True, eq=False)
 class Reaching:
-    """A linear map of values beside which zeros stand that are no input, such as padding.
+    """A linear map of values and of zeros beside them that are no input, such as padding.
 
     Attributes:
         linear: the map of all of them.

@@ -48,7 +48,7 @@ def known_any(mask: Tensor) -> bool:
 
 
 def known_number(constant: Tensor) -> float | None:
-    """The number that all entries of a constant are, or zero; None if they differ, or if no value is known."""
+    """The value of a constant with one entry, or 0 if all entries are 0; else, or if no value is known, None."""
     if is_tracing() or constant.requires_grad or constant.dtype is torch.bool or not constant.numel():
         return None
     if constant.numel() == 1:

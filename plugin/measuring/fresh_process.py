@@ -1,4 +1,4 @@
-"""The process behind `memory.FreshProcesses`: reads a row per line and answers with the peak of a fork of itself.
+"""The process behind `peak_memory.FreshProcesses`: reads a row per line and answers with the peak of a fork of itself.
 
 It has imported everything and run nothing yet, so that a measurement takes no longer than its call.
 """

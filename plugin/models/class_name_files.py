@@ -36,7 +36,7 @@ def class_names(path: str | Path) -> tuple[str, ...]:
 
 
 def read_class_names(name: str, data: bytes) -> tuple[str, ...]:
-    """The same of a file's name and content."""
+    """The names in a file, from the file's name and content; otherwise `class_names`."""
     if len(data) > MAX_BYTES:
         raise ValueError(f"{name} is no list of class names: it has more than {MAX_BYTES // 2**20} MB")
     try:

@@ -1,5 +1,5 @@
-"""Networks as Hugging Face's libraries save them, transformers and timm: a folder with `config.json` and
-`model.safetensors`, and of transformers with `preprocessor_config.json`.
+"""Networks as Hugging Face's libraries transformers and timm save them: a folder with `config.json` and
+`model.safetensors`, for transformers also with `preprocessor_config.json`.
 
 The configuration is read as JSON, the weights as safetensors, and the network is one of the installed library's own.
 Code that lies beside them is never imported, and a configuration cannot ask for more memory than its weights take.
@@ -32,7 +32,7 @@ CONFIGURATION, WEIGHTS, _STEPS = "config.json", "model.safetensors", "preprocess
 FILES = (CONFIGURATION, WEIGHTS, _STEPS)
 REPOSITORY = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[\w.-]{1,64})?"
 _LONGEST_JSON, _MOST_PIXELS, _MOST_CLASSES = 4 * 2**20, 4096, 100_000
-# From this side on processors with a share scale to the side itself.
+# From this side on, image processors with a `crop_pct` scale to the side itself.
 _UNCROPPED = 384
 # Operations that make a network, for each tensor of its file, and a few more.
 _MOST_OPERATIONS, _MORE = 200, 10_000
@@ -66,7 +66,7 @@ def cached(name: str) -> Path | None:
 
 
 def download(name: str) -> Path:
-    """Fetch what is read of a network of the Hub, and nothing else; errors as for `cached`, and the library's own."""
+    """Fetch the files that are read of a network of the Hub, no others; errors as for `cached`, and the library's."""
     repository, revision = _repository(name)
     return Path(_hub(name).snapshot_download(repository, revision=revision, allow_patterns=[*FILES]))
 
@@ -85,7 +85,7 @@ def _hub(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a folder says of its network.
+    """The description of a network by the files of its folder.
 
     Attributes:
         folder: where it lies.
@@ -148,7 +148,7 @@ def build(saved: Saved, weights: dict[str, Tensor]) -> nn.Module:
         configuration = library.CONFIG_MAPPING[kind].from_dict(saved.facts)
     known = library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     if type(configuration) not in known:
-        raise ValueError(f"{start} is a {kind}, which transformers has not for the classification of images")
+        raise ValueError(f"{start} is a {kind}, which transformers does not have for the classification of images")
     architecture = known[type(configuration)]
     _check_size(start, architecture, configuration, weights)
     with _saying(f"{start} does not fit its {WEIGHTS}"):
@@ -235,7 +235,7 @@ def _names(names: Any) -> tuple[str, ...]:
 
 
 def _preprocessing(path: Path, read: Callable[[dict[str, Any]], Preprocessing], facts: dict[str, Any]) -> Preprocessing:
-    """What `read` makes of a file's facts, which may be anything."""
+    """The preprocessing that `read` finds in a file's facts, which may be anything."""
     try:
         found = read(facts)
         numbers = [*found.mean, *found.std]

@@ -179,7 +179,7 @@ def _by_name(name: str, read_weights: bool) -> LoadedModel:
 
 
 def preprocessing_of(name: str) -> Preprocessing:
-    """From pictures to inputs of a network that `load` knows by name; its weights are not needed.
+    """The preprocessing of a network that `load` knows by name; its weights are not needed.
 
     Args:
         name: as `load` takes it.
@@ -218,7 +218,7 @@ def _weights_of(name: str) -> Any:
 
 
 def _preprocessing(name: str, described: Any) -> Preprocessing:
-    """That of torchvision's weights."""
+    """The preprocessing that torchvision's weights need."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms._presets import ImageClassification
 

@@ -1,4 +1,4 @@
-"""From pictures to the inputs of a network."""
+"""Preprocessing: from pictures to the inputs of a network."""
 
 import math
 from dataclasses import dataclass

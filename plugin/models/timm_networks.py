@@ -37,8 +37,7 @@ def build(name: str, **options: Any) -> nn.Module:
 
 
 def described(name: str) -> tuple[Preprocessing, tuple[str, ...]]:
-    """From pictures to inputs, and the names of the classes, as in the training whose tag ends the name; errors as for
-    `build`."""
+    """The preprocessing and the names of the classes in the training whose tag ends the name; errors as for `build`."""
     found = _configuration(name)
     if found is None:
         return IMAGENET_PREPROCESSING, ()
@@ -51,7 +50,7 @@ def described(name: str) -> tuple[Preprocessing, tuple[str, ...]]:
 
 
 def _configuration(name: str) -> Any:
-    """What timm says of a training of the network; None if it says nothing."""
+    """timm's configuration of a training of the network; None if it has none."""
     library, known = _timm(name), name.removeprefix(PREFIX)
     if not library.is_model(known):
         raise ValueError(f"unknown network {name!r}: timm.list_models() has the names")

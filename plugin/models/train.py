@@ -90,13 +90,13 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        epoch: how many are finished.
-        batch: how many are finished of the next epoch.
-        loss: sum over the images of these.
-        history: of the finished epochs.
+        epoch: the number of finished epochs.
+        batch: the number of finished batches of the next epoch.
+        loss: sum over the images of these batches.
+        history: measurements of the finished epochs.
     """
 
     epoch: int = 0
@@ -138,7 +138,7 @@ class ClassMapTrainer:
 
     Args:
         recipe: the settings.
-        folder: of the run.
+        folder: the folder of the run.
         images: uint8 `(N, 3, H, W)`, to learn from, on the device that computes. A run may go on on another one.
         labels: `(N,)`, there too.
     """
@@ -147,7 +147,7 @@ class ClassMapTrainer:
         self.recipe, self.folder, self.progress = recipe, folder, Progress()
         self.images, self.labels, self.device = images, labels, images.device
         self.file = TrainingFile(folder / FILE_NAME, asdict(recipe), sha256_of(images, labels))
-        # Of the order, the flips and the shifts in an epoch; dropout draws from the global generators.
+        # Draws the order, the flips and the shifts in an epoch; dropout draws from the global generators.
         self.random, self.order = torch.Generator(), torch.empty(0, dtype=torch.int64, device="cpu")
         torch.manual_seed(recipe.seed)
         with torch.device("cpu"):  # the first weights are the same wherever they are trained
@@ -333,7 +333,7 @@ def _train(
 
 
 def _metadata_of(checkpoint: str) -> dict[str, Any]:
-    """Those of a file that `train` has stored; a file of `torch.save` has none."""
+    """The metadata of a file that `train` has stored; a file of `torch.save` has none."""
     return read_metadata(checkpoint) if Path(checkpoint).suffix == ".safetensors" else {}
 
 

@@ -1,7 +1,7 @@
-"""Trainings that may be interrupted at any moment: their file, and when it is written.
+"""Trainings that may be interrupted at any moment: their file, and the times at which it is written.
 
-A trainer puts all that is needed to go on, to the bit-same result, into one dictionary. `TrainingFile` keeps it, and
-knows it from that of another training; `Checkpoints` says when.
+A trainer puts all that is needed to go on, to the bit-same result, into one dictionary. `TrainingFile` stores it, and
+refuses that of another training; `Checkpoints` decides when.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ FILE_NAME = "training.pt"
 
 
 def sha256_of(*tensors: Tensor) -> str:
-    """Of the first one's shape and of the values of all, in hexadecimal."""
+    """SHA-256, in hexadecimal, of the first one's shape and of the values of all."""
     digest = hashlib.sha256(str(tuple(tensors[0].shape)).encode())
     for tensor in tensors:
         digest.update(tensor.cpu().contiguous().numpy().data)
@@ -31,7 +31,7 @@ def sha256_of(*tensors: Tensor) -> str:
 
 
 def where_to_go_on(file: Path) -> str:
-    """What an interrupted command says last."""
+    """The last message of an interrupted command."""
     if file.exists():
         return f"stopped; the same command goes on from the checkpoint {file}"
     return "stopped; no step was finished, so nothing was written"
@@ -51,7 +51,7 @@ class TrainingFile:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
 
     def read(self) -> dict[str, Any] | None:
-        """What `write` was given, tensors on the processor; None if there is no file.
+        """The state that `write` has stored, with tensors on the processor; None if there is no file.
 
         Raises:
             OSError: the file cannot be read.
@@ -63,7 +63,7 @@ class TrainingFile:
         """Write the file, atomically.
 
         Args:
-            state: what `torch.load` reads without code: tensors, numbers, texts, lists and dictionaries.
+            state: values that `torch.load` reads without code: tensors, numbers, texts, lists and dictionaries.
 
         Raises:
             OSError: the file cannot be written; the one before is kept.
@@ -74,7 +74,7 @@ class TrainingFile:
         save_torch({"settings": self.settings, "sha256": self.sha256, "state": dict(state)}, self.path)
 
     def _checked(self, only_settings: bool) -> dict[str, Any] | None:
-        """What `read` returns; if only the settings are needed, values stay on the disk."""
+        """The result of `read`; if only the settings are needed, values stay on the disk."""
         if not self.path.exists():
             return None
         try:
@@ -107,8 +107,8 @@ class Checkpoints:
 
     Args:
         save: writes the checkpoint.
-        seconds: from one to the next.
-        steps: of the training, at each multiple of which there is a checkpoint too; None for none.
+        seconds: the time from one checkpoint to the next.
+        steps: a number of training steps, at each multiple of which there is a checkpoint too; None for none.
     """
 
     def __init__(self, save: Callable[[], None], seconds: float = 120, steps: int | None = None) -> None:
@@ -126,7 +126,7 @@ class Checkpoints:
         """Save if it is time.
 
         Args:
-            step: how many there were.
+            step: the number of steps so far.
             finished: whether something ends here that is worth a checkpoint, such as the training.
 
         Raises:

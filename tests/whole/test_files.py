@@ -115,7 +115,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(name: str, tmp_path: Path)
     path = write_text(tmp_path / name, "old")
     process = run(LIMITED.replace("{write}", WRITES[name]), path)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.strip() == f"{path} cannot be written (File too large): what was there before is kept"
+    assert process.stdout.strip() == f"{path} cannot be written (File too large): any previous content is kept"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

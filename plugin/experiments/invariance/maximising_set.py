@@ -8,10 +8,10 @@ Activation maximisation is run many times in the code space of a generator G. Fo
   response nowhere falls below that of the weaker end, 1 if it falls to nothing.
 * islands: the number of groups whose members are linked by paths with a barrier of at most a tenth.
 
-A generator may choose among several offsets by the code, and any path from one such branch to another crosses what it
-draws between two kinds. Barriers within a branch are a fact about the unit; those between branches may be the
-generator's. Units see between 9 pixels and the whole image: modes of two layers compare as the ratio to those of the
-best images, which are counted on the same pixels.
+A generator may choose among several offsets by the code, and any path from one such branch to another crosses the
+images that it draws between two kinds. Barriers within a branch are a fact about the unit; those between branches may
+be the generator's. Units see between 9 pixels and the whole image: modes of two layers compare as the ratio to those of
+the best images, which are counted on the same pixels.
 
 The same number of the unit's best images, and of random codes, give these numbers without maximisation.
 """

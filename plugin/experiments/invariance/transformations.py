@@ -61,7 +61,7 @@ def transform(images: Tensor, family: str, amount: float, directions: Tensor) ->
 
 
 def _matrix(family: str, amount: float, direction: int) -> Tensor:
-    """From a pixel of the result to the source of its value, (x, y) relative to the middle, float64 `(2, 3)`."""
+    """The map from a pixel of the result to the source of its value, (x, y) from the middle, float64 `(2, 3)`."""
     if family == SHIFT:
         x, y = ((1, 0), (0, 1), (-1, 0), (0, -1))[direction]
         return torch.tensor([[1, 0, -x * amount], [0, 1, -y * amount]], dtype=torch.float64, device="cpu")
