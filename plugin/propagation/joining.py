@@ -144,7 +144,7 @@ class Joined:
 
     @classmethod
     def of(cls, note: Note) -> Joined | None:
-        """What is known of a tensor; None if it is nothing of the kind."""
+        """The joined functions noted on a tensor; None without such a note."""
         moved = note.moved_link
         padded = note.link is not None and note.link.join is not None
         link, move = (note.link, None) if moved is None or padded else (moved.link, moved.move)

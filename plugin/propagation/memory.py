@@ -1,4 +1,4 @@
-"""Who shares memory with whom, and the tensor that an overwritten one stands for."""
+"""Tensors that share memory, and the tensor that an overwritten one stands for."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from . import bypassing
 from .tensors import PLAIN, TensorTable, map_tensors, tensors_in
 
-# What every module has.
+# The attributes of every module.
 _OF_MODULES = frozenset(vars(nn.Module()))
 
 
@@ -49,7 +49,7 @@ class _Cells(TensorTable[_Cell]):
         return arguments
 
     def _alias_now(self, alias: Tensor) -> Tensor:
-        """What a view shows now: `as_subclass` is not seen, so that an alias may show overwritten memory."""
+        """The present values of a view: `as_subclass` is not seen, so that an alias may show overwritten memory."""
         base = alias._base
         cell = None if base is None or bypassing.is_of_function(alias) else self.get(base)
         if base is None or cell is None or not alias.dtype == base.dtype == cell.value.dtype:

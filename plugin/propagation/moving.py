@@ -14,9 +14,9 @@ from .chains import Link
 from .notes import Notes
 from .tensors import tensors_in
 
-# What they do depends on the memory of a tensor, and not on its values alone.
+# Movements that depend on the memory of a tensor, not on its values alone.
 _OF_MEMORY = frozenset({torch.as_strided, Tensor.as_strided})
-# Of these, only the shape of the other tensor matters.
+# Movements to the shape of another tensor, whose values do not matter.
 _TO_SHAPE = {Tensor.expand_as: Tensor.expand, Tensor.view_as: Tensor.reshape, Tensor.reshape_as: Tensor.reshape}
 
 
@@ -58,7 +58,7 @@ class Movement:
         return torch.equal(self(positions.view(shape)).flatten(), positions)
 
     def after(self, other: Movement) -> Movement:
-        """This movement of what another one has moved."""
+        """This movement, behind another one."""
         return replace(self, before=other if self.before is None else self.before.after(other))
 
 

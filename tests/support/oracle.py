@@ -8,8 +8,8 @@ other). Every linear layer is its matrix, written out:
 where i runs over the real inputs that unit j is connected to, never over padding. A batch norm behind a linear layer is
 multiplied into it: W_ij s_j and b_j s_j + t_j with s = weight / sqrt(variance + eps), t = bias - mean s.
 
-**Relevance.** A rule says what unit j gives to each of its inputs. All rules split R_j in proportion to some parts p_ij
-and to what the bias takes part with, c_j:
+**Relevance.** A rule splits the relevance R_j of unit j among its inputs, in proportion to parts p_ij of the inputs and
+to a part c_j of the bias:
 
     R_i = sum_j p_ij / st(d_j) R_j,    d_j = sum_i p_ij + c_j,    st(d) = d + eps sgn(d),   sgn(0) = +1
 
@@ -120,7 +120,7 @@ class MaxPooling:
         return [x[self.winner(x, window)] for window in self.windows]
 
     def share(self, place: tuple[int, int], mode: str) -> float:
-        """What a place of a window gets of its signal, whatever the data."""
+        """The share of its signal that a place of a window gets, for any data."""
         if mode == "center":
             return float(all(t + 1 == math.ceil(k / 2) for t, k in zip(place, self.kernel, strict=True)))
         if mode == "corner":
@@ -306,7 +306,7 @@ def average_pooling(module: nn.AvgPool2d, shape: tuple[int, ...]) -> tuple[Avera
 
 
 def run(network: list[Layer], x: Values) -> list[Values]:
-    """All values on the way up: the input, then what each layer returns."""
+    """All values of the forward pass: the input, then the output of each layer."""
     values = [x]
     for layer in network:
         if isinstance(layer, Add):
@@ -321,7 +321,7 @@ def run(network: list[Layer], x: Values) -> list[Values]:
 
 @dataclass
 class Split:
-    """What becomes of the relevance of one unit: the share of each input, of the bias, and of the stabiliser."""
+    """The relevance of one unit, split: the share of each input, of the bias, and of the stabiliser."""
 
     shares: Row
     bias: float
@@ -434,7 +434,7 @@ class ZBox:
 
 @dataclass(frozen=True)
 class Pass:
-    """R unchanged: input j takes what output j has."""
+    """R unchanged: input j takes the relevance of output j."""
 
 
 Rule = Epsilon | ZPlus | AlphaBeta | Gamma | WSquare | Flat | ZBox | Pass
@@ -445,7 +445,7 @@ Rule = Epsilon | ZPlus | AlphaBeta | Gamma | WSquare | Flat | ZBox | Pass
 
 @dataclass
 class Line:
-    """What became of the relevance that entered one linear layer."""
+    """The relevance that entered one linear layer, and its parts on the way out."""
 
     entered: float = 0.0
     left: float = 0.0
@@ -502,7 +502,7 @@ def relevance(network: list[Layer], x: Values, target: int, rules: Sequence[Rule
 
 
 def pass_linear(layer: Linear, rule: Rule, x: Values, r: Values, handed: Values) -> Line:
-    """Add to `handed` what a linear layer hands to its inputs, R_i = sum_j share_ij R_j, and keep the books."""
+    """Add to `handed` the relevance R_i = sum_j share_ij R_j of the inputs of a linear layer, and keep the books."""
     line = Line(entered=sum(r))
     for j, (row, b) in enumerate(zip(layer.rows, layer.bias, strict=True)):
         unit = Split({j: 1.0}, 0.0, 0.0) if isinstance(rule, Pass) else rule.unit(x, row, b)
@@ -556,7 +556,7 @@ def pass_activation(m: float, slope: float, backward_relu: bool, forward_mask: b
     return m * slope if forward_mask else m
 
 
-# What the presets mean, in words of the oracle: the rules of convolutions, of other linear layers, of the first layer.
+# The presets in terms of the oracle: the rules of convolutions, of other linear layers, of the first layer.
 E, E0 = Epsilon(), Epsilon(0.0)
 PRESET_RULES: dict[str, tuple[Rule, Rule, Rule | None]] = {
     "lrp_0": (E0, E0, None),

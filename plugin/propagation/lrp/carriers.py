@@ -175,7 +175,7 @@ def _cover(mode: RelevancePropagation, signal: Tensor) -> Tensor:
 
 
 def _real_cover(mode: RelevancePropagation, signal: Tensor) -> Tensor:
-    """The same without padding: what is put beside values takes no share."""
+    """The same without padding: values put beside the signal take no share."""
     note, cover = mode.note(signal), _cover(mode, signal)
     return cover if note.beside is None else cover * reached(*note.beside, signal.device)
 
@@ -193,7 +193,7 @@ def _at_chosen(call: Call, signals: dict[int, Tensor], values: dict[int, Tensor]
     with torch.enable_grad():
         held = {key: signal.detach().requires_grad_() for key, signal in signals.items()}
         results = [result for result in tensors_in(call.run_with(held)) if result.requires_grad]
-        # The gradient is linear in what it is given: its own gradient is what the values become.
+        # The gradient is linear in the signal from above; the derivative by that signal gives the moved values.
         given = [torch.zeros_like(result).requires_grad_() for result in results]
         passed = torch.autograd.grad(results, list(held.values()), given, create_graph=True)
         return list(torch.autograd.grad(passed, given, [values[key].expand_as(held[key]) for key in held]))

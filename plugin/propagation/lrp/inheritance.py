@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .mode import RelevancePropagation
 
 
-# What mixes constants further.
+# Operations that keep a mixture of constants one.
 _JOINING = frozenset({"cat", "concat", "concatenate", "stack"})
 _MIXING = frozenset({Kind.MOVEMENT, Kind.SUM, Kind.LINEAR, Kind.PRODUCT, Kind.QUOTIENT, Kind.DROPOUT})
 

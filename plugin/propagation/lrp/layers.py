@@ -103,7 +103,7 @@ class LayerRecord:
 
 
 def _computed(key: Hashable, compute: Callable[[], Tensor], others: Sequence[Tensor] = ()) -> Tensor:
-    """What a rule derives from a map that is another one at each call: nothing to keep."""
+    """A tensor derived from a map that differs at each call, so that it is not kept."""
     return compute()
 
 

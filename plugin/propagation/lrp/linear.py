@@ -221,7 +221,7 @@ def _convolved(
         with mode.seeing():
             return call.run_with({id(input): input.unsqueeze(0)}).squeeze(0)
     if (padded := mode.note(input).padded) is not None and (around := linear.around(padded[1])) is not None:
-        # The rules count real inputs, whoever pads them.
+        # The rules count real inputs, also where another operation has padded them.
         input, linear = padded[0], around
     return linear_layer(mode, call, input, linear, weight, bias)
 

@@ -148,8 +148,8 @@ class RelevancePropagation(RefusingMode):
         parameters: list[Tensor] = []
         for tensor in given:
             if tensor.requires_grad:
-                # Parameters do not depend on the input, nor does what was computed earlier; any other tensor that
-                # requires grad does.
+                # Parameters and tensors computed earlier do not depend on the input; any other tensor that requires
+                # grad does.
                 constant = self.note(tensor).carrier is None if tensor.is_leaf else self.is_earlier(tensor)
                 (parameters if constant else signals).append(tensor)
         if len(signals) > 1 and kind not in _SUMMING:
