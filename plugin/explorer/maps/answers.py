@@ -119,7 +119,7 @@ def attribute(network: nn.Module, inputs: Tensor, question: Question, model: Loa
         raise
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def deconvnet(network: nn.Module, layer: str, input_shape: tuple[int, ...], unpooling: str) -> DeconvNet:
     """A `DeconvNet`, made once for all units of a layer: its checks take longer than a picture.
 
