@@ -187,7 +187,9 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
         read("digits", train=True, folder="elsewhere")
     with pytest.raises(ValueError, match="size=0: give the pixels of a side"):
         read("digits", train=True, size=0)
-    with pytest.raises(FileNotFoundError, match=r"no mnist in .*connect once, or give folder=.*MNIST/raw in it$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no mnist in .*connect once, or give folder=.*folder that holds MNIST/raw$"
+    ):
         read("mnist", train=True, folder=tmp_path)
 
 
