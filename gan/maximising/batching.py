@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugin.seeds import normal
+from plugin.seeds import normal, random_generator
 
 # Rows of a block: on a CPU as many as keep it busy and fit its cache, elsewhere more, as calls cost more there.
 ON_CPU, ELSEWHERE = 16, 128
@@ -48,7 +48,7 @@ def depends_on_place(function: Callable[[Tensor], Tensor], batch: Tensor) -> boo
     for rows in (batch, batch.roll(1, 0)):
         inputs = rows.detach().requires_grad_()
         values = function(inputs)
-        weights = normal(torch.Generator().manual_seed(0), *values.shape[1:]).to(values)
+        weights = normal(random_generator(0), *values.shape[1:]).to(values)
         slopes = []
         if values.requires_grad:
             slopes = [*torch.autograd.grad((values * weights).sum(), inputs, allow_unused=True)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from plugin.seeds import normal
+from plugin.seeds import normal, random_generator
 
 from .activations import TYPES, as_module, evaluating, name_of, tensor_of
 from .held_noise import Held
@@ -131,7 +131,7 @@ class Generated:
         ) from problem
 
     def _refuse_mixed_rows(self) -> None:
-        codes = normal(torch.Generator().manual_seed(0), 2, *self.code_shape).to(self._like)
+        codes = normal(random_generator(0), 2, *self.code_shape).to(self._like)
         with evaluating(self.generator):
             refuse_mixed_rows(self._draw, codes, f"the image that the {self.name} makes")
 
@@ -148,7 +148,7 @@ class Generated:
 
     def _extremes(self) -> tuple[float, float]:
         """The darkest and the brightest pixel of the images of random codes."""
-        random = torch.Generator().manual_seed(0)
+        random = random_generator(0)
         codes = normal(random, _CODES, *self.code_shape).to(self._like)
         with evaluating(self.generator), torch.no_grad():
             images = torch.cat([self._draw(code) for code in codes.split(1)])

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugin.seeds import uniform
+from plugin.seeds import random_generator, uniform
 
 # Errors that a network may raise for inputs that do not fit.
 UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
@@ -75,5 +75,5 @@ def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
 
 def beside_another(image: Tensor) -> Tensor:
     """A batch `(2, C, H, W)` of an image `(1, C, H, W)` and another that differs everywhere."""
-    other = uniform(torch.Generator().manual_seed(0), *image.shape).to(image)
+    other = uniform(random_generator(0), *image.shape).to(image)
     return torch.cat([image, (image + other) / 2])

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
+from ..kernels.linear import along_channels
+
 aten = torch.ops.aten
 Table = dict[Any, Callable[..., Any]]
 
@@ -127,7 +129,7 @@ def _batch_norm(
     scale = (variance + epsilon).rsqrt()
     scale = (scale if weight is None else scale * weight).double()
     shift = -mean.double() * scale if bias is None else bias.double() - mean.double() * scale
-    scale, shift = (part.view(-1, *(1,) * (value.ndim - 2)) for part in (scale, shift.float().double()))
+    scale, shift = (along_channels(part, value.ndim) for part in (scale, shift.float().double()))
     nothing = value.new_empty(0)
     return (value.double() * scale + shift).float(), nothing, nothing
 

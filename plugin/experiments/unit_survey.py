@@ -17,7 +17,7 @@ from ..observing import LayerCapture, find_layer, outputs_of
 from ..propagation import ConvolutionLayer, Propagation, backward
 from ..propagation.convolution import differentiate
 from ..rules import SignalRule
-from ..seeds import normal
+from ..seeds import normal, random_generator
 from .units import seen_pixels
 
 # Every pixel that a unit can see has a share in this signal: no activation and no pooling keeps any from it.
@@ -193,7 +193,7 @@ def receptive_fields(
     """
     device = next(network.parameters(), torch.empty(0, device="cpu")).device
     # Noise, so that no derivative of the network happens to be zero.
-    noise = normal(torch.Generator().manual_seed(0), 1, *input_shape).to(device)
+    noise = normal(random_generator(0), 1, *input_shape).to(device)
     fields: list[tuple[slice, slice]] = []
     with building_graph():
         inputs = noise.repeat(min(batch_size, len(positions)), 1, 1, 1).requires_grad_()

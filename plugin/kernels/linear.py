@@ -19,6 +19,11 @@ _POSITIONS = 128
 _FEW = 4
 
 
+def along_channels(values: Tensor, ndim: int) -> Tensor:
+    """One value per channel, as a factor of `(N, C, ...)` with so many dimensions."""
+    return values.view(-1, *(1,) * (ndim - 2))
+
+
 class LinearMap(Protocol):
     """z = W x for a weight given at each call, so that rules may pass modified weights."""
 
@@ -158,7 +163,7 @@ class Convolution:
         return result
 
     def per_channel(self, values: Tensor, ndim: int) -> Tensor:
-        return values.view(-1, *(1,) * (ndim - 2))
+        return along_channels(values, ndim)
 
     def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         # All input channels of a group receive the same, so one channel per group is enough.
@@ -246,7 +251,7 @@ class Scaling:
         return weight * scale
 
     def per_channel(self, values: Tensor, ndim: int) -> Tensor:
-        return values.view(-1, *(1,) * (ndim - 2))
+        return along_channels(values, ndim)
 
     def spread(self, signal: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         return signal

@@ -152,9 +152,9 @@ class ClassMapTrainer:
         torch.manual_seed(recipe.seed)
         with torch.device("cpu"):  # the first weights are the same wherever they are trained
             network = NETWORKS[recipe.network].build(classes=len(CIFAR10_CLASSES), dropout=recipe.dropout)
-            if recipe.started_from is None:
-                network = add_batch_norm(network)
-        if recipe.started_from is not None:
+        if recipe.started_from is None:
+            network = add_batch_norm(network)
+        else:
             try:
                 network.load_state_dict(load_weights(recipe.started_from))
             except RuntimeError as error:

@@ -53,6 +53,12 @@ class Call:
         return self.kwargs if self.operation is None else self.operation.bound(self.args, self.kwargs)
 
 
+def exponent_of(call: Call) -> float | None:
+    """The number p of a call that computes x ** p; None for other calls."""
+    exponent = call.argument("exponent") if call.name == "pow" else None
+    return float(exponent) if isinstance(exponent, (int, float)) else None
+
+
 def first_by_position(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a movement; that which is moved comes by position, also if it was given by its name."""
     name = next((name for name in ("input", "tensors") if name in kwargs), None) if not args else None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import chains
 from .activation import Activation
-from .calls import Call
+from .calls import Call, exponent_of
 from .chains import ROOT, Link, Shape, Slot, Step
 from .joining import FirstOf, Joined
 from .joins import Joins
@@ -269,7 +269,7 @@ class Pointwise(Joins):
     def _remedy(self, call: Call, kind: Kind, operands: Sequence[Tensor], shape: Shape | None, begin: Note) -> str:
         """The reason for which the function has no meaning by itself; empty if it has one."""
         own = call.operation.remedy if call.operation is not None else ""
-        own = own or (_POLE if _is_negative_power(call) else "")
+        own = own or (_POLE if (exponent_of(call) or 0) < 0 else "")
         if (
             kind is Kind.POINTWISE
             and shape is not None
@@ -300,12 +300,6 @@ def _divides(call: Call, operands: Sequence[Tensor]) -> bool:
         return False
     divisor = call.argument("other")
     return any(divisor is operand for operand in operands) or call.kwargs.get("rounding_mode") is not None
-
-
-def _is_negative_power(call: Call) -> bool:
-    """Whether a number is the exponent of a reciprocal."""
-    exponent = call.argument("exponent") if call.name == "pow" else None
-    return isinstance(exponent, (int, float)) and exponent < 0
 
 
 def _by_hand(root: Tensor, step: Step, shape: Shape | None) -> Activation:

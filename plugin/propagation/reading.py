@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import UnseenOperationError
 from ..observing import describe, running_module
 from .activation import Activation
-from .calls import Call
+from .calls import Call, exponent_of
 from .joining import is_of_one
 from .kinds import Kind
 from .letters import factors, is_squared, mixed_entries, summed
@@ -268,12 +268,6 @@ class ReadingMode(NotingMode):
 # Of complex numbers, they lead to lengths and products.
 _LENGTHS = frozenset({"abs", "square", "pow", "reciprocal", "sqrt", "rsqrt"})
 _is_complex = Tensor.is_complex
-
-
-def exponent_of(call: Call) -> float | None:
-    """The number p of a call that computes x ** p; None for other calls."""
-    exponent = call.argument("exponent") if call.name == "pow" else None
-    return float(exponent) if isinstance(exponent, (int, float)) else None
 
 
 def _is_even(call: Call) -> bool:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...attr import NeuronModifiedBackprop
-from ...seeds import normal
+from ...seeds import normal, random_generator
 from ...statistics import median_of_known, vendi_score
 from ..units import layers_with_units, responding_channels, responses_in_the_middle, seen_pixels
 from .firing import check_mode
@@ -212,7 +212,7 @@ class _Described:
 
     def set_of(self, codes: Tensor, best_responses: Tensor, points: int, enough: float, seed: int) -> MaximisingSet:
         best = self.images[self.best]
-        random = normal(torch.Generator().manual_seed(seed), *codes.shape).to(codes)
+        random = normal(random_generator(seed), *codes.shape).to(codes)
         pictures, others = self._pictures(codes), self._pictures(random)
         reached, random_responses = self._respond(pictures), self._respond(others)
         solved = reached > enough * best_responses[0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct, Scaling
+from ...kernels.linear import Contraction, Convolution, LinearMap, MatrixProduct, Scaling, along_channels
 from ...kernels.tracing import untraced
 from ..calls import Call, with_tensors
 from ..kinds import Kind
@@ -84,7 +84,7 @@ def _scaled_by_signals(mode: RelevancePropagation, call: Call, given: dict[str, 
         normal = first_tensor(result)
         for name, combine in (("weight", torch.mul), ("bias", torch.add)):
             if (part := given.get(name)) is not None:
-                normal = combine(normal, part.view(-1, *(1,) * (normal.ndim - 2)))
+                normal = combine(normal, along_channels(part, normal.ndim))
     return normal if isinstance(result, Tensor) else (normal, *result[1:])
 
 
@@ -92,7 +92,7 @@ def _normalised(mode: RelevancePropagation, call: Call, input: Tensor, scale: Te
     """A batch norm folded into the layers whose results were moved or joined, as from `(N, T, C)` to `(N, C, T)`."""
     result = input
     for function, constant in ((torch.mul, scale), (torch.add, shift)):
-        constant = constant.view(-1, *(1,) * (input.ndim - 2))
+        constant = along_channels(constant, input.ndim)
         mode.noted(constant).owner = mode.owner(call)
         folding = _folding(
             mode, Call(operation_of(function), function, (result, constant), {}, [result], [result, constant])

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
+from ...kernels.linear import along_channels
 from ...observing import Observer, running_module
 from ...rules.composite import Composite
 from ...rules.terms import Rule
@@ -263,7 +264,7 @@ class RelevancePropagation(RefusingMode):
         """A convolution or matrix product whose weight is computed from the input; its bias is added."""
         if bias is not None:
             with self.seeing():
-                return call.run_with({id(bias): None}) + bias.view(-1, *(1,) * (weight.ndim - 2))
+                return call.run_with({id(bias): None}) + along_channels(bias, weight.ndim)
         note = self.note(weight)
         if (note.weight or note.mixture) and any(input is signal for signal in call.signals):
             return self.by_autograd(call, call.run_with({id(weight): weight.detach()}))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...kernels.linear import along_channels
 from ...kernels.pointwise import normalised
 from ..calls import Call
 
@@ -92,7 +93,7 @@ def _per_channel(mode: RelevancePropagation, values: Tensor | None, ndim: int) -
     if values is None:
         return None
     with mode.seeing():
-        return values.view(-1, *(1,) * (ndim - 2))
+        return along_channels(values, ndim)
 
 
 _NORMS = {
