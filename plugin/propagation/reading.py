@@ -1,8 +1,9 @@
 """A function mode that reads: it notes properties of each tensor, and finds activations of several pointwise calls.
 
 See `chains` for activations that are written by hand. Sums of squares, magnitudes and exponentials are statistics.
-Where a statistic is a divisor, or is under a root, its operands count as no activation. A norm or a softmax written by
-hand is then treated as PyTorch's own.
+Where a statistic is a divisor, or is under a root, its operands count as no activation. Exponentials over a statistic
+are a softmax; a square or a magnitude over a statistic is an activation, which is normalised. A norm or a softmax
+written by hand is then treated as PyTorch's own.
 """
 
 import warnings
