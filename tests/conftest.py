@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MAIN = sys.modules["__main__"]
-# Of several test processes at once each keeps to its own core, with what it starts: two threads each would wait for one
-# another, and take ten times as long. PyTorch reads this when it is imported.
+# Of several test processes at once each keeps to its own core, with the processes it starts: two threads each would
+# wait for one another, and take ten times as long. PyTorch reads this when it is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays, and the garbage collector need not look through it each time that it comes."""
+    """Imported modules stay, and the garbage collector need not look through them each time that it comes."""
     gc.collect()
     gc.freeze()
     gc.enable()

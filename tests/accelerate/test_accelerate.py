@@ -172,7 +172,7 @@ def test_several_inputs() -> None:
 
 @pytest.mark.parametrize("rules", ["epsilon_gamma_box", "epsilon_plus", "epsilon_alpha2_beta1_flat"])
 def test_weights_are_live_though_the_attribution_was_used_before(rules: str) -> None:
-    """What it keeps of earlier calls, folded and clamped weights, must not become a part of what is compiled."""
+    """Values kept from earlier calls, folded and clamped weights, must not become a part of the compiled program."""
     net = network()
     attribution = LRPTranspose(net, rules)
     before = attribution.attribute(images(1), 2)

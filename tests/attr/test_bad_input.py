@@ -1,4 +1,4 @@
-"""Every mistake gets one sentence that names what is wrong and what to do, before work is lost."""
+"""Every mistake gets one sentence that names the fault and the remedy, before work is lost."""
 
 from collections.abc import Callable
 from typing import Any

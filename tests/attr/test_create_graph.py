@@ -313,7 +313,7 @@ def test_layers_and_several_inputs() -> None:
 
 
 class Two(nn.Module):
-    """Two inputs, and a number that decides what is computed."""
+    """Two inputs, and a number that selects the computation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Deconvnet without an image: against transposed convolutions by hand, against images, and what it must refuse."""
+"""Deconvnet without an image: against transposed convolutions by hand, against images, and its refusals."""
 
 from collections.abc import Callable
 from typing import Any
@@ -267,7 +267,7 @@ def test_random_geometries_of_one_two_and_three_dimensions(dimensions: int) -> N
 
 
 class Uncommon(nn.Module):
-    """What is applied to one signal after the other: padding by name, transposed convolutions, frames as examples."""
+    """Operations applied to one signal in turn: padding by name, transposed convolutions, frames as examples."""
 
     def __init__(self) -> None:
         super().__init__()

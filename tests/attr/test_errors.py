@@ -207,7 +207,7 @@ def test_what_holds_a_module_is_no_module() -> None:
 
 
 def test_nothing_is_decided_by_an_assertion() -> None:
-    """With `python -O` there are none: ours tell a type checker what is known, and errors are not those of Captum's."""
+    """With `python -O` there are none: ours only inform a type checker, and our errors do not rest on Captum's."""
     for path in [path for package in ("plugin", "gan") for path in (ROOT / package).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Assert):

@@ -1,4 +1,4 @@
-"""What goes into a model and its layers: token ids, subclasses of tensors, other orders of dimensions, keywords."""
+"""Inputs of a model and its layers: token ids, subclasses of tensors, other orders of dimensions, keywords."""
 
 from typing import Any
 

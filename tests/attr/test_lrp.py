@@ -1,4 +1,4 @@
-"""LRP on whole networks: conservation, composites, targets, layers, neurons, dtypes, and what Captum's tests assert."""
+"""LRP on whole networks: conservation, composites, targets, layers, neurons, dtypes, and Captum's own assertions."""
 
 import gc
 import warnings
@@ -102,7 +102,7 @@ def test_batch_norm_is_folded_into_transposed_convolutions(groups, rule) -> None
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_keeps_its_books(preset, small, pictures) -> None:
-    """Each line, what biases and stabilisers absorb included, as the formulas say (the ledger takes a difference)."""
+    """Each line, with the shares of biases and stabilisers, as the formulas say (the ledger takes a difference)."""
     small, pictures = small.double(), pictures.double()
     attribution = LRPTranspose(small, preset)
     ledger = attribution.ledger(pictures, 2)
@@ -112,7 +112,7 @@ def test_every_preset_keeps_its_books(preset, small, pictures) -> None:
     assert ledger.input == pytest.approx(relevance.sum().item(), rel=1e-10)
     torch.testing.assert_close(delta, output - relevance.sum(dim=(1, 2, 3)))
 
-    # The mean over the positions is the last pooling; the 4th value is what the branch is added to.
+    # The mean over the positions is the last pooling; the branch is added to the 4th value.
     branch = [small.pool, *small.branch, 4, nn.ReLU(), nn.AvgPool2d(4), nn.Flatten(), small.head]
     layers = oracle.read([*small.stem, *branch], shape=(3, 8, 8))
     convolutional, dense, first = PRESET_RULES[preset]
@@ -454,7 +454,7 @@ def test_an_activation_that_is_not_zero_at_zero_keeps_what_it_adds_there(repeate
     ids=lambda function: function.__name__,
 )
 def test_a_residual_sum_that_is_zero_passes_on_what_is_a_multiple_of_it(function, repeated) -> None:
-    """1 - 1 = 0: neither summand gets anything of f(0) if f(0) is not 0, and f'(0) of what it is if f(0) = 0."""
+    """1 - 1 = 0: neither summand gets anything of f(0) if f(0) is not 0, and f'(0) times its value if f(0) = 0."""
 
     class Residual(nn.Module):
         def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -595,7 +595,7 @@ STATISTICS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int,
 
 @pytest.mark.parametrize("name", STATISTICS)
 def test_norms_give_what_their_gradient_gives_at_constant_deviation(name, pictures) -> None:
-    """Each entry of the map, and what the norm returns; the mean is linear, and its part of the gradient stays."""
+    """Each entry of the map, and the output of the norm; the mean is linear, and its part of the gradient stays."""
     make, dims, shape, centre = STATISTICS[name]
     norm = make().double().eval()
     torch.manual_seed(0)
@@ -794,7 +794,7 @@ def test_two_calls_agree_and_memory_returns(small, pictures) -> None:
 
 
 def test_a_changed_weight_is_noticed(small, pictures) -> None:
-    """What is cached of a weight belongs to its version."""
+    """Values cached for a weight belong to its version."""
     attribution = LRPTranspose(small, "epsilon_plus")
     before = attribution.attribute(pictures, 1)
     with torch.no_grad():

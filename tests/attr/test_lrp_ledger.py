@@ -1,4 +1,4 @@
-"""What is added between layers, and what a gradient loses, is in the ledger."""
+"""The ledger holds constants added between layers, and relevance that a gradient loses."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from plugin.rules.presets import epsilon_gamma_box
 
 
 class Adding(Between):
-    """Two linear maps and something between them that adds what no input decides."""
+    """Two linear maps, and between them an operation that adds a constant."""
 
     def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
         super().__init__(nn.Linear(6, 6), between, nn.LazyLinear(2))

@@ -208,7 +208,7 @@ def test_addition_of_captum_as_a_module() -> None:
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4)], ids=lambda norm: type(norm).__name__)
 def test_identity_behind_a_relu_reaches_what_did_not_fire(norm) -> None:
-    """Captum hands the ReLU what the norm was given before its rule. Here all passes both, where the ReLU is 0 too."""
+    """Captum hands the ReLU the norm's relevance before its rule. Here all passes both, where the ReLU is 0 too."""
     network, values = seeded(images(norm)), numbers(2, 2, 12, 12)
     network[2].rule = IdentityRule()
     middle = network[:3](values)
@@ -219,7 +219,7 @@ def test_identity_behind_a_relu_reaches_what_did_not_fire(norm) -> None:
     assert_close(LRPTranspose(network, RULES).attribute(values, 1), expected, 1e-5)
 
 
-# -- what Captum cannot do ---------------------------------------------------------------------------------------------
+# -- beyond Captum -----------------------------------------------------------------------------------------------------
 
 
 class Keywords(nn.Module):
@@ -398,7 +398,7 @@ def test_several_targets_at_once() -> None:
 
 
 def test_at_the_inputs_zeros_keep_their_relevance() -> None:
-    """A normalisation that passes relevance unchanged is no first layer, and hands on what flat gives to zeros."""
+    """A normalisation that passes relevance unchanged is no first layer, and hands on the share of zeros under flat."""
     network = seeded(
         lambda: nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 10), Mean())
     )

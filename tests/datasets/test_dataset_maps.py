@@ -1,4 +1,4 @@
-"""Maps of whole folders: what is in a store, and that it is the same however often the run was killed."""
+"""Maps of whole folders: the content of a store, which is the same however often the run was killed."""
 
 import hashlib
 import shutil
@@ -34,11 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def not_a_network() -> int:
-    """What a factory must not return."""
+    """A value that a factory must not return."""
     return 3
 
 
-# What is in a store
+# The content of a store
 
 
 def test_store_holds_the_map_of_every_picture_and_says_what_it_is(folder, tmp_path):
@@ -254,7 +254,7 @@ def test_ten_kills_change_nothing(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-# What is refused, and what is left alone
+# Refusals, and files left alone
 
 
 def change_a_file(folder: Path) -> None:

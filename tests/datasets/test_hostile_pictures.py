@@ -14,7 +14,7 @@ from plugin.datasets import attribute_dataset
 from plugin.datasets.local_engine import ErrorLimit, TooManyErrors
 
 GOOD = 120
-# By how a name ends: what the error says.
+# By how a name ends: the text of the error.
 BAD = {
     "empty.png": "empty",
     "text.jpg": "not a picture",
@@ -99,7 +99,7 @@ def test_too_many_errors_stop_the_run(limit: float | None, stops: bool, folder: 
         return
     with pytest.raises(TooManyErrors, match=f"more than max_errors = {limit} allows"):
         explain(folder, tmp_path / "maps", max_errors=limit)
-    # What was finished is kept, and the run goes on with another limit.
+    # The finished part is kept, and the run goes on with another limit.
     finished = int(arrays(tmp_path / "maps")["finished"].sum())
     assert finished
     report = explain(folder, tmp_path / "maps")

@@ -23,7 +23,7 @@ moto = pytest.importorskip("moto.server")
 
 @pytest.fixture(scope="module")
 def variables() -> Iterator[dict[str, str]]:
-    """What the environment must say of a server that holds an empty bucket."""
+    """Environment variables that point to a server with an empty bucket."""
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,4 +1,4 @@
-"""Maps by a Ray cluster on this machine: the same as by one process, whoever dies."""
+"""Maps by a Ray cluster on this machine: the same as by one process, whichever worker dies."""
 
 import json
 import logging
@@ -204,7 +204,7 @@ def test_killed_driver_is_followed_by_another(tmp_path: Path) -> None:
         sleep(0.01)
     driver.kill()
     driver.wait()
-    sleep(1)  # what its actors were writing
+    sleep(1)  # the files that its actors were writing
     finished = {path: path.stat().st_mtime_ns for path in out.glob("block-*")}
     report = explain(folder, out)
     assert (report.found, report.left) == (2 * len(finished), 0)

@@ -328,7 +328,7 @@ def test_one_forward_pass_per_picture(folder: Path, tmp_path: Path) -> None:
     model.network.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
     attribute_folder(model, folder, tmp_path / "maps", "guided-backprop", batch_size=12, progress=False)
     stored = arrays(tmp_path / "maps")
-    # The first two read what the outputs are, and show that the method has an answer.
+    # The first two read the kind of outputs, and show that the method has an answer.
     assert passes == [1, 1, 12 - len(BAD)]
     good = stored["error"] == ""
     np.testing.assert_array_equal(stored["target"][good], stored["logits"][good].argmax(1))

@@ -101,7 +101,7 @@ def test_every_source_gives_the_same_maps(folder: Path, tmp_path: Path, remote: 
         found = explain(source, tmp_path / name)
         for array in ("maps", "sha256", "predicted"):
             np.testing.assert_array_equal(found[array][:12], expected[array], err_msg=f"{name} {array}")
-        # What is no picture by its name is none in a tar file.
+        # A file that is no picture by its name is none in a tar file.
         assert (found["error"][:12] == "").tolist() == (expected["error"] == "").tolist(), name
         again = attribute_dataset(network(), "gradient", source, tmp_path / name, batch_size=5, progress=False)
         assert again.found == len(found["file"])

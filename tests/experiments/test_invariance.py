@@ -72,7 +72,7 @@ class Found:
 
 
 class Prepared:
-    """A maximiser that returns images prepared for it, one per target, and keeps what it was asked."""
+    """A maximiser that returns images prepared for it, one per target, and records its arguments."""
 
     def __init__(self, images: Tensor) -> None:
         self.images, self.asked = images, []

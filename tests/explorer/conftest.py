@@ -1,4 +1,4 @@
-"""What tests of pages share; those that use the real browser are skipped where there is none."""
+"""Fixtures of the tests of pages; those that use the real browser skip where there is none."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,5 +59,5 @@ def subject() -> Subject:
 
 @pytest.fixture
 def predictions(subject: Subject, photos: Path) -> FolderPredictions:
-    """What is known of the module's `photos` at first: nothing."""
+    """The values known of the module's `photos` at first: none."""
     return FolderPredictions(subject, picture_collections.of_folder(photos))

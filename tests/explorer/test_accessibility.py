@@ -23,8 +23,8 @@ pytestmark = pytest.mark.timeout(1200)
 DESK, PHONE = 1280, 390
 ALL = os.environ.get("AXE") == "all"
 READ_IN = {view.name: COMBINATIONS if ALL else COMBINATIONS[i % 4 :][:1] for i, view in enumerate(VIEWS)}
-# What a screen reader announces: none of these may be nameless. (Pictures are looked at below: those inside a chart are
-# its parts, and the chart has a name.)
+# The roles that a screen reader announces: none may be nameless. (Pictures are looked at below: those inside a chart
+# are its parts, and the chart has a name.)
 _NAMED = ("button", "link", "combobox", "textbox", "spinbutton", "slider", "checkbox", "radio", "tab", "figure")
 # How far anything that is seen reaches beyond the right edge, unless it lies in a part that scrolls by itself.
 _BEYOND = """() => {
@@ -132,7 +132,7 @@ def nameless(page):
 
 
 def read(page, address, view):
-    """What is hard to read or to reach in the colour schemes and widths of a view, in lines."""
+    """Complaints about a view in its colour schemes and widths, in lines."""
     found = {}
     opened = READ_IN[view.name][0][0]
     for scheme, width in READ_IN[view.name]:

@@ -45,7 +45,7 @@ def levels(found):
     return [verdict.level for verdict in badges.verdicts(found)]
 
 
-# What it says
+# The sentence of a badge
 
 
 def test_of_a_trained_network():

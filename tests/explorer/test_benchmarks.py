@@ -1,4 +1,4 @@
-"""The Benchmarks page and what it shows."""
+"""The Benchmarks page and its charts."""
 
 import io
 import threading
@@ -133,7 +133,7 @@ def test_measuring_here_shows_what_it_finds_on_any_device(device, folder, monkey
     run(at.selectbox(key="attribute.measured").set_value("resnet50"))
     assert not charts(at, "time.here")
     run(at.selectbox(key="attribute.measured").set_value("vgg16"))
-    assert len(charts(at, "time.here")) == 1, "what was measured stays"
+    assert len(charts(at, "time.here")) == 1, "measurements stay"
 
 
 def test_row_without_memory_is_a_result_and_the_others_follow(monkeypatch):
@@ -242,7 +242,7 @@ def test_charts_hold_the_medians(example):
     assert bars["this package"].error_x.array[0] == pytest.approx(0.05)
     only_compiled = replace(measurements[0], row=Row("vgg16", "lrp-0", "compiled"))
     axis = benchmark_charts.time_figure([only_compiled, *measurements]).layout.yaxis
-    assert axis.categoryarray[0] == "LRP-0"  # in the methods' order, not in that of who has them
+    assert axis.categoryarray[0] == "LRP-0"  # in the methods' order, not in that of the implementations
     dots = {dot.name: dot for dot in benchmark_charts.trade_figure(measurements).data}
     assert (dots["Captum"].x, dots["Captum"].y) == ((2.2,), (2.0,))
     assert "zennit" not in dots

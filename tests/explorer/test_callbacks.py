@@ -19,7 +19,7 @@ _CALLED_BACK = ("on_click", "on_change", "on_select")
 
 
 def given_callbacks() -> Iterator[tuple[Path, str, ast.expr]]:
-    """Every callback that a page gives to a widget: the file, the line, and what is given."""
+    """Every callback that a page gives to a widget: the file, the line, and the callback."""
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             for keyword in node.keywords if isinstance(node, ast.Call) else ():

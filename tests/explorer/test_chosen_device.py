@@ -1,4 +1,4 @@
-"""The device that is chosen: where maps are computed, which work waits for which, and what happens without memory.
+"""The device that is chosen: the place of the computation, the queue of work, and errors for want of memory.
 
 The second device of these machines is the processor by its other name, so that all that is chosen by name is real.
 """
@@ -131,7 +131,7 @@ WORK = {
 
 
 class ValuesAreOne(TorchDispatchMode):
-    """Answers who asks "meta" for a value, such as whether all are finite."""
+    """Answers requests for a value of "meta", such as whether all are finite."""
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         if operation is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:

@@ -478,7 +478,7 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
     page.goto(
         f"{address}code-space?network=mnist-classifier&runs=64&explain=neuron&layer=body.conv3&neuron=7.3.3&steps=500"
     )
-    # No run starts unasked. Stopped on the way, what was found stays. Few runs would end before the button is pressed.
+    # No run starts unasked. The results of a stopped run stay. Few runs would end before the button is pressed.
     settle(page)
     assert page.get_by_role("button", name="Stop", exact=True).count() == 0
     page.get_by_role("button", name="Maximise with").click()

@@ -1,4 +1,4 @@
-"""The Compare page: A is what the pages show, B differs in one thing, and both stand in the link."""
+"""The Compare page: A is the map of the other pages, B differs in one thing, and both stand in the link."""
 
 import io
 import json
@@ -71,7 +71,7 @@ def test_bad_value_of_b_gets_a_sentence():
         settings, notes = from_query({"differs": name, B + name: value}, NETWORKS, SAMPLES)
         assert settings.b == ()
         assert f"{B}{name} {quoted(value)}" in notes[0]
-    # What does not belong to the difference is no setting.
+    # Only settings of the chosen difference are shown.
     assert from_query({"b.target": "3", "b.view": "red"}, NETWORKS, SAMPLES) == (Settings(), [])
 
 
@@ -189,7 +189,7 @@ def test_own_files_are_a_and_b(doubled):
     run(use.click())
     assert at.query_params["b.crop"] == "24"
     assert "crop" not in at.query_params
-    # Another network of B has weights of its own, and A keeps what it has.
+    # Another network of B has weights of its own, and A keeps its own.
     run(widget(at, "selectbox", "b.network").set_value("model-c"))
     assert not {"b.checkpoint", "b.crop"} & {*at.query_params}
     run(widget(at, "segmented_control", "differs").set_value("image"))

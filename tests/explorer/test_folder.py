@@ -86,7 +86,7 @@ def test_labels_are_those_of_the_command_line_where_it_has_any():
     assert labels_where_known(said, CLASSES) == [3, -1]
 
 
-# What is in a collection
+# The content of a collection
 
 
 def test_folder_lists_pictures_and_says_what_it_passes_over(photos):
@@ -546,7 +546,7 @@ def test_filters_are_in_the_link_and_begin_at_the_first_page(photos):
 
 
 def said(at):
-    """What the network says of each picture with a mark before it: prediction and confidence."""
+    """Prediction and confidence of the network for each picture with a mark before it."""
     return [text.split("**")[1] for text in texts(at) if text.startswith(("**✗", "**✓"))]
 
 

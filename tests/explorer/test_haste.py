@@ -1,4 +1,4 @@
-"""Whoever is faster than the server loses nothing: neither a file nor a choice.
+"""A visitor faster than the server loses nothing: neither a file nor a choice.
 
 Needs Playwright's Python package and Debian's chromium; skips without them.
 """
@@ -106,7 +106,7 @@ def pick(page: Any, label: str, option: str) -> None:
 
 
 def opened(page: Any, text: str) -> None:
-    """Wait for the line that says what is open."""
+    """Wait for the line that names the open file."""
     sync_api.expect(page.get_by_text("Open: network")).to_have_text(f"Open: {text}", timeout=PATIENCE_MS)
     settle(page)
 
@@ -164,7 +164,7 @@ def test_link_is_followed_while_the_page_is_drawn_again(page: Any, served: tuple
 
 
 def test_badges_come_without_another_run_of_the_page(page: Any, served: tuple[str, Gates]) -> None:
-    """A run drops the files that are on their way to whoever has clicked for them."""
+    """A run drops the files that are on their way to a visitor."""
     address, _ = served
     line = SlowLine(page)
     page.goto(f"{address}attribute?network=mnist-classifier&image=digit-3&methods=gradient,deconvnet")

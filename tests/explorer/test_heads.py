@@ -1,4 +1,4 @@
-"""Logits, or what a softmax, log-softmax or sigmoid makes of them: all pages know what a network returns."""
+"""Logits, probabilities or log-probabilities: all pages know the kind of output that a network returns."""
 
 import re
 from dataclasses import replace
@@ -24,7 +24,7 @@ from plugin.heads import HEADS, find_head, probabilities
 # LRP tells that it explains the logits, or that a softmax hides them.
 pytestmark = pytest.mark.filterwarnings("ignore:the model ends in a:UserWarning")
 CAT = sample("cat")
-# By the name of the network: its head, and what its output for the class cat is called.
+# By the name of the network: its head, and the name of its output for the class cat.
 HEADED = {
     "softmax": ("softmax", "probability"),
     "log_softmax": ("log-softmax", "log probability"),

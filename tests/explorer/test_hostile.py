@@ -1,4 +1,4 @@
-"""What strangers send to the explorer, files and links, gets a sentence or the right picture, never a traceback."""
+"""Files and links that strangers send to the explorer get a sentence or the right picture, never a traceback."""
 
 import io
 import json
@@ -64,7 +64,7 @@ def turned(orientation):
 
 
 def upright(orientation):
-    """What holds of a picture that was turned as its file says."""
+    """Check a picture that was turned as its file says."""
     way = [None, 0, 3, 1, 5, 4, 6, 2][orientation - 1]  # of `Image.Transpose`; the file says how to turn it back
     right = PHOTOGRAPH if way is None else PHOTOGRAPH.transpose(Image.Transpose(way))
     return lambda pixels: np.abs(pixels.astype(int) - np.asarray(right, int)).mean() < 25
@@ -111,7 +111,7 @@ REFUSED = {
     "values that are not finite": encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"),
     **{f"truncated {kind}": data[: len(data) // 2] for kind, data in WHOLE.items() if kind not in ("GIF", "TIFF")},
 }
-# Shown, as people would expect: name, file, size, and what must hold of the pixels (N, M, 3).
+# Shown, as people would expect: name, file, size, and a check of the pixels (N, M, 3).
 SHOWN = {
     "CMYK": (encoded(PHOTOGRAPH.convert("CMYK"), "JPEG", quality=95), (48, 32), None),
     "16 bits": (encoded(GREY16), (32, 32), lambda pixels: 120 < pixels.mean() < 135),
@@ -303,5 +303,5 @@ def test_page_says_what_a_hostile_link_has_wrong(path, query):
     said = [element.value for element in [*at.warning, *at.error, *at.info]]
     assert said or not path  # the opening page shows its own picture, whatever the link says
     for text in [*said, *(element.value for element in [*at.markdown, *at.caption, *at.subheader])]:
-        # What a stranger wrote stands between backticks only, where Markdown renders nothing.
+        # A stranger's text stands between backticks only, where Markdown renders nothing.
         assert MARKUP not in re.sub(r"`[^`]*`", "", text)

@@ -44,4 +44,4 @@ def test_files_that_come_or_change_are_read_anew(name, write, tmp_path, monkeypa
         seen = collection.source.read(collection.records[0])
         assert seen == picture_collections.ImageSetSource(name, False).read(collection.records[0])
         states.add(collection.state)
-    assert len(states) == 2  # by which pages keep what they found
+    assert len(states) == 2  # by which pages keep their values

@@ -108,7 +108,7 @@ def stranger(window):
 
 
 def check_fresh_session(page, stranger):
-    """The address of a view gives the same address and the same files to whoever opens it elsewhere."""
+    """The address of a view gives the same address and the same files wherever it is opened."""
     arrays = saved_arrays(page)
     again = stranger.new_page()
     again.goto(page.url)
@@ -233,7 +233,7 @@ def test_lrp_page(page, stranger, address):
     settle(page)
     map_titles(page, ["LRP epsilon", "LRP epsilon, gamma, box"])
 
-    # What was chosen on the first page goes along, and comes back.
+    # The choices of the first page go along, and come back.
     until(page, page.get_by_role("link", name="LRP").click, url=lambda url: "/lrp?" in url and "target=3" in url)
     assert "image=coffee" in page.url
     choose(page, "Rules", "LRP epsilon, gamma, box", url="preset=epsilon_gamma_box")

@@ -108,7 +108,7 @@ def test_bad_link_falls_back_with_one_sentence(name, value):
     (note,) = notes
     assert name in note
     assert len(note) < 200
-    # What a stranger wrote stands in one pair of backticks, where Markdown renders nothing.
+    # A stranger's text stands in one pair of backticks, where Markdown renders nothing.
     assert note.count("`") == 2
     assert value == "" or "\x00" not in note
 

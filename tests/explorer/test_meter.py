@@ -1,4 +1,4 @@
-"""The memory that is told beside a map: what its own computation added, or nothing."""
+"""The memory shown beside a map: the amount that its own computation added, or nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""One link, one title, one file name, one map; and what the colours of a map say."""
+"""One link, one title, one file name, one map; and the meaning of a map's colours."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def test_link_of_a_page_has_what_the_page_uses_and_nothing_else(page):
     assert at.query_params == EVERYTHING.to_query(page.uses) | {
         name: value for name, value in at.query_params.items() if name in ("layer", "neuron", "generator", "results")
     }
-    # What one page does not use is not lost for the others.
+    # A setting that one page does not use is kept for the others.
     turn_to(at, "lrp")
     at.query_params.clear()
     run(at)
@@ -166,7 +166,7 @@ def test_buttons_name_what_they_download(page, query):
     assert all(" of " in label for label in labels)
 
 
-# What the colours say
+# The colours
 
 
 def test_every_method_says_what_its_colours_mean():

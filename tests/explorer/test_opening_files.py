@@ -1,4 +1,4 @@
-"""What people have, opened on the pages: checkpoints, pictures and class names, sent or by a path."""
+"""Users' files on the pages: checkpoints, pictures and class names, uploaded or by a path."""
 
 import os
 import sys

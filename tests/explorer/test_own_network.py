@@ -67,7 +67,7 @@ def button(at, label):
     return found
 
 
-# Nothing but the user changes what is open
+# Only the user changes the open files
 
 
 def test_a_visit_to_any_page_leaves_the_users_network_checkpoint_class_and_picture(doubled):
@@ -118,7 +118,7 @@ def test_page_that_cannot_use_a_network_says_so_and_offers_another_for_itself_al
     assert at.query_params == {"network": DIGITS, "image": "upload", "alone": "1", **own_picture(at)} | extras(at)
     title(at, "attribute")
     assert programs(at) == before
-    title(at, "invariance")  # it is still what this page shows
+    title(at, "invariance")  # this page still shows it
     assert len(at.subheader) == 3
     run(button(at, "Show the inputs of the other pages here").click())
     assert not at.subheader

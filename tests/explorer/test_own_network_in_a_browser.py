@@ -56,7 +56,7 @@ def test_own_checkpoint_and_photograph_survive_every_page_and_a_reload(page, add
     assert "mine.pt" in strip
     assert "koala.jpg" in strip
     titles = [page.title()]
-    # What a page loses the next one lacks, too, and the address at the end.
+    # A setting that one page loses is missing on the next, and in the address at the end.
     for listed in (each for each in PAGES if each.path not in ("", "attribute")):
         turn_to(page, listed.title, listed.path)
         sync_api.expect(page.get_by_text("Open: network")).to_have_text(strip)

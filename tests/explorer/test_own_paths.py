@@ -138,7 +138,7 @@ def test_file_where_a_folder_is_due_and_the_reverse(places, monkeypatch):
 
 def test_file_that_may_not_be_read(places, monkeypatch):
     here_only(monkeypatch, True)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a test may run as root, who may read everything
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a test may run as root, which may read everything
     with pytest.raises(ValueError, match=r"secret\.txt may not be read by the server"):
         resolved(str(places / SECRET))
 

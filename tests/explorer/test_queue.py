@@ -192,7 +192,7 @@ def test_twenty_sessions_at_once_do_not_compute_twenty_maps_in_parallel(monkeypa
 
 
 def test_page_says_that_it_waits(monkeypatch):
-    # A picture that nobody has looked at: what is kept waits for nothing.
+    # A picture that nobody has looked at: values that are kept need not wait.
     picture = replace(offered_pictures.sample("rocket"), digest="of this test alone")
     look = Look(offered_networks.open_network("all-cnn-c"), picture)
     queue_free, seen = threading.Event(), []

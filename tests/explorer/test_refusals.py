@@ -1,4 +1,4 @@
-"""A network that pages cannot use is refused with what to do about it."""
+"""A network that pages cannot use is refused, with the remedy."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from plugin.explorer.inputs import offered_networks
 
 
 class Returning(nn.Module):
-    """What it returns is computed from the logits of one convolution."""
+    """Returns a function of the logits of one convolution."""
 
     def __init__(self, returned, channels=3):
         super().__init__()

@@ -29,7 +29,7 @@ HOSTILE = "<img src=x onerror=alert(1)> &\"'{{ 7 * 7 }}"
 
 
 class Page(HTMLParser):
-    """What a browser would make of the file: its text, its programs, and the elements with their attributes."""
+    """The file as a browser reads it: its text, its programs, and the elements with their attributes."""
 
     def __init__(self, data):
         super().__init__()
@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
     @property
     def addresses(self):
-        """What a browser would fetch."""
+        """The addresses that a browser would fetch."""
         return [value for _, each in self.elements for name, value in each.items() if name in ("src", "srcset", "data")]
 
 

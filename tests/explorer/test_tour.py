@@ -1,4 +1,4 @@
-"""The guided tour: what its figures show is what the library computes, and its links open what they promise."""
+"""The guided tour: its figures show the library's values, and its links open the pages they name."""
 
 import io
 import json
@@ -123,7 +123,7 @@ def test_page_goes_from_step_to_step_and_on_with_the_state_of_the_step():
     linked = opened("deconvnet", **query)
     assert not linked.warning
     wanted = tour_steps.STEPS["switches"].settings.to_query(next(p.uses for p in PAGES if p.path == "deconvnet"))
-    # The step shows another network than the visitor's, who keeps that on all other pages.
+    # The step shows another network than the visitor's, which stays on all other pages.
     assert linked.query_params == wanted | {"alone": "1"}
     assert maps(linked)
     run(widget(at, "selectbox", "step").set_value("relu-rules"))

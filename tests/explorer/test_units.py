@@ -264,7 +264,7 @@ def test_job_that_fails_says_why():
 
 
 class Response(io.BytesIO):
-    """What `urlopen` returns."""
+    """Stands in for the response of `urlopen`."""
 
     def __init__(self, data, length=None):
         super().__init__(data)

@@ -44,7 +44,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-# What is found
+# The pictures found
 
 
 def test_survey_finds_the_strongest_of_pictures_that_are_looked_at_one_by_one(predictions, photos, subject):

@@ -89,7 +89,7 @@ class Answer:
 
 
 class Returning(nn.Module):
-    """Logits in what some libraries return."""
+    """Logits in the containers that some libraries return."""
 
     def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ def test_a_generator_that_fails_is_named() -> None:
         CodeSpaceAM(network(), Generator(), image_range=(1, 0))
 
 
-# --- what real data reach ---------------------------------------------------------------------------------------------
+# --- activations of real data -----------------------------------------------------------------------------------------
 
 
 def real_images() -> tuple[Tensor, Tensor]:
@@ -287,7 +287,7 @@ def test_runs_stop_at_what_real_data_reach() -> None:
     expected = torch.stack([chances[labels == k, k].quantile(0.5) for k in range(4)])
     assert isinstance(result.stop_at, Tensor)
     torch.testing.assert_close(result.stop_at, expected)
-    assert result.tried.max() < 256, "what leads as real images do is clear enough to start from"
+    assert result.tried.max() < 256, "a start that leads as real images do is clear enough"
     again = am.maximize([0, 1, 2, 3], seeds=range(4), stop_at="data", real=images)
     assert torch.equal(again.codes, result.codes), "without labels the classifier's own classes count"
 
@@ -346,7 +346,7 @@ SPELLED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", SPELLED)
 def test_logits_that_lie_in_the_range_of_probabilities_are_known(name: str) -> None:
-    """What made them says so; their values on one image do not."""
+    """The operation that made them tells it; their values on one image do not."""
     last, head = SPELLED[name]
     body = pooled()
     assert PixelAM(lambda images: last(body(images)), (1, 8, 8)).activations.head == head

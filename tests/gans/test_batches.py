@@ -16,7 +16,7 @@ SHAPE = (1, 8, 8)
 
 
 class Applied(nn.Module):
-    """A function of what a network returns."""
+    """A function of the output of a network."""
 
     def __init__(self, network: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ class Scale(nn.Module):
 
 @pytest.fixture
 def classifier(generator: nn.Module) -> nn.Sequential:
-    """Certain of what it sees, and each class is the best of some images."""
+    """Certain of its predictions, and each class is the best of some images."""
     network = make_classifier().eval()
     with torch.no_grad():
         network[-1].weight.mul_(60)
@@ -482,7 +482,7 @@ def test_the_callers_grad_mode_does_not_matter(am: CodeSpaceAM) -> None:
         assert torch.equal(am.maximize(1, runs=2, steps=4).codes, expected)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

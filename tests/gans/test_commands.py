@@ -1,4 +1,4 @@
-"""What the commands say before the work, and what they keep of work that is stopped."""
+"""Messages of the commands before the work, and files kept of work that is stopped."""
 
 import os
 import signal

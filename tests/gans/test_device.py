@@ -95,7 +95,7 @@ def test_a_judge_is_tried_where_it_is() -> None:
 
 
 def values_of(found: Any) -> list[Tensor]:
-    """The tensors and numbers in a result, in their order; not what a clock has measured."""
+    """The tensors and numbers in a result, in their order, without measured times."""
     if isinstance(found, Tensor):
         return [found]
     if isinstance(found, (int, float)):
@@ -148,7 +148,7 @@ def test_the_default_device_of_pytorch_does_not_matter(name: str) -> None:
     coloured = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     nets = network(), coloured
     expected = values_of(CALLS[name](*nets))
-    with torch.device(GPU or "meta"):  # who computes on a GPU may have made it the default; "meta" has no values
+    with torch.device(GPU or "meta"):  # users of a GPU may have made it the default; "meta" has no values
         found = CALLS[name](*nets)
     assert expected
     for one, other in zip(values_of(found), expected, strict=True):

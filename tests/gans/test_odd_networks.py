@@ -146,7 +146,7 @@ def test_buffers_that_a_network_writes_are_as_before(make: Callable[[nn.Module],
         assert torch.equal(buffer, before[name][1])
 
 
-# --- what does not depend ---------------------------------------------------------------------------------------------
+# --- independence -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

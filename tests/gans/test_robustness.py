@@ -1,4 +1,4 @@
-"""Data in other forms, and files that say what they are."""
+"""Data in other forms, and files that name their own kind."""
 
 import json
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from gan.judging.scorecards import OWN
 from gan.maximising import Result
 
 TARGETS, SEEDS = [digit for digit in range(10) for _ in range(16)], [*range(16)] * 10
-# By the name of the generator, what the scorecard must say at least: of agreement and of diversity.
+# By the name of the generator, the lower bounds of the scorecard: agreement and diversity.
 LEAST = {"gan-mnist": (0.95, 0.6), "dcgan-mnist": (0.97, 0.7)}
 
 

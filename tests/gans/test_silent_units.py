@@ -44,7 +44,7 @@ def test_open_relus_compute_what_relus_do_and_let_a_tenth_through() -> None:
     inputs = values.clone().requires_grad_()
     with OpenRelus():
         hidden = inputs * 1
-        F.relu(hidden, inplace=True)  # what it returns is not used
+        F.relu(hidden, inplace=True)  # its return value is not used
     assert hidden.tolist() == [0, 3]
 
 

@@ -523,10 +523,10 @@ def test_a_generator_that_remembers_is_found_out(digits: tuple[ImageSet, ImageSe
     assert single["fid_ratio"] > 5
 
 
-# --- what ships -------------------------------------------------------------------------------------------------------
+# --- shipped weights --------------------------------------------------------------------------------------------------
 
 
-# What is aimed at is 30 and 10.
+# The targets are 30 and 10.
 @pytest.mark.parametrize(("name", "ratio"), [("gan-mnist", 18), ("dcgan-mnist", 4.5)])
 def test_shipped_generators(name: str, ratio: float) -> None:
     loaded = load(name)

@@ -1,4 +1,4 @@
-"""Settings of a training that cannot be, other runs in a folder, and what a training leaves as it was."""
+"""Impossible settings of a training, other runs in a folder, and the state that a training leaves unchanged."""
 
 import math
 import os

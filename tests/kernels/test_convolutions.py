@@ -54,7 +54,7 @@ def test_the_order_in_memory_does_not_matter(turn) -> None:
     assert_close(linear.transpose(signal, weight, value), linear.transpose(signal.contiguous(), weight, value))
 
 
-@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")  # Captum announces what it does
+@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")  # Captum announces its hooks
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("autocast", [True, False])
 def test_guided_backprop_in_half_precision_equals_captum(dtype: torch.dtype, autocast: bool) -> None:

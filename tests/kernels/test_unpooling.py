@@ -44,13 +44,13 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
 
 
 def signal_through(pooling: Callable[[Tensor], Tensor], mode: str, value: Tensor, signal: Tensor) -> Tensor:
-    """What `pooling` hands down of `signal`, by the public API (the linear adjoint: no ReLU is involved)."""
+    """The values of `signal` that `pooling` hands down, by the public API (the linear adjoint: no ReLU is involved)."""
     rule = SIGNAL_RULES["linear adjoint"].with_unpooling(mode)
     return ModifiedBackprop(Sum(pooling, signal), rule).attribute(value)
 
 
 def kernel_of(mode: str, size: int, dimensions: int) -> Tensor:
-    """One channel's transposed convolution kernel that does what the mode says."""
+    """One channel's transposed convolution kernel, equal to the mode of interpolation."""
     line = torch.zeros(size, dtype=torch.float64)
     if mode in ("center", "corner"):
         line[{"center": -(-size // 2) - 1, "corner": 0}[mode]] = 1
@@ -171,7 +171,7 @@ def test_spellings_of_max_pooling_are_one_operation(spelling: str) -> None:
 
 
 def test_indices_are_handed_to_a_model_that_asks_for_them() -> None:
-    """A network that unpools by its own indices computes what it computes without us."""
+    """The output of a network that unpools by its own indices stays the same under our methods."""
     value, seen = random(1, 2, 6, 6), []
 
     def encode_and_decode(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Times, memory and results: what is reported follows from what was measured."""
+"""Times, memory and results: the report follows from the measurements."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""Random weights depend on the seed alone: not on the process's generator, nor on what other threads draw."""
+"""Random weights depend on the seed alone: not on the process's generator, nor on the draws of other threads."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A map is right, or it is refused by a sentence: functions in spellings that hide what they compute."""
+"""A map is right, or it is refused by a sentence: functions in spellings that hide their mathematics."""
 
 import math
 from collections.abc import Callable
@@ -129,7 +129,7 @@ def test_a_spline_may_read_a_parameter() -> None:
     assert_same_maps(METHODS, Spline(), INPUTS, expected, 1e-6)  # the numbers of the table are those of float32
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 UNLISTED: dict[str, Pointwise] = {
     "_foreach_maximum": lambda v: torch._foreach_maximum([v], 0.0)[0],
@@ -310,7 +310,7 @@ def test_activations_by_hand_may_be_of_a_subclass(function, kind) -> None:
 
 @pytest.mark.parametrize("kind", [Plain, Unwrapping, Positive])
 def test_weights_may_be_of_a_subclass(kind) -> None:
-    """What its override computes counts, not what its numbers alone would."""
+    """The computation of its override counts, not that of its numbers alone."""
     network, expected = Between(F.relu), Between(F.relu)
     weight = network.last.weight.detach()
     del network.last._parameters["weight"]

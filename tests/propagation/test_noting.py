@@ -1,4 +1,4 @@
-"""What a model computes under `torch.no_grad` from a signal is a constant, as what it detaches is."""
+"""A value computed from a signal under `torch.no_grad` is a constant, as a detached value is."""
 
 from collections.abc import Callable
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_is_the_table() -> None:
-    """Whoever changes a row prints the page anew: python -m plugin.operations > docs/operations.md."""
+    """After a change to a row, print the page anew: python -m plugin.operations > docs/operations.md."""
     assert (ROOT / "docs" / "operations.md").read_text() == as_markdown()
 
 

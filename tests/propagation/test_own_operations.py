@@ -1,4 +1,4 @@
-"""Operations of a user's own, which nobody sees into: registered, they get the rules of what they are said to be."""
+"""Opaque operations of a user's own: registered, they get the rules of the operation they are declared to be."""
 
 import copy
 import warnings
@@ -51,7 +51,7 @@ def nothing_said() -> Iterator[None]:
         yield
 
 
-# -- what nobody sees into ---------------------------------------------------------------------------------------------
+# -- opaque operations -------------------------------------------------------------------------------------------------
 
 
 @torch.library.custom_op("tests_of_own::relu", mutates_args=())
@@ -182,7 +182,7 @@ class Between(nn.Module):
 # -- activations -------------------------------------------------------------------------------------------------------
 
 IMAGES = numbers(2, 3, 9, 9)
-# What is registered, what the network calls, and what it is.
+# The registered key, the call in the network, and the declared operation.
 ACTIVATIONS: dict[str, tuple[Any, Callable[[], Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]] = {
     "custom_op": (library_relu, lambda: library_relu, F.relu),
     "an operator": (torch.ops.tests_of_own.relu, lambda: torch.ops.tests_of_own.relu, F.relu),

@@ -97,7 +97,7 @@ def test_linear_maps_by_their_spectrum(operation, last) -> None:
 
 
 def closes(network: nn.Module, inputs: Tensor) -> bool:
-    """Whether the relevance at the input and what was kept above it are the output."""
+    """Whether the relevance at the input and the relevance kept above it add up to the output."""
     ledger = LRPTranspose(network, "epsilon_plus").ledger(inputs, TARGET)
     return abs(ledger.input + ledger.absorbed - ledger.output) < 1e-9 * max(1.0, abs(ledger.output))
 

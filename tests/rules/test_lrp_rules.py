@@ -277,7 +277,7 @@ def test_a_new_rule_works_on_every_layer(layer_name) -> None:
 
 
 def test_gamma_is_finite_where_no_product_is_negative() -> None:
-    """Large positive sums: what is left for the negative side is rounding, and must not be divided by."""
+    """Large positive sums: the remainder on the negative side is rounding, and must not be divided by."""
     layer = nn.Linear(64, 32)
     nn.init.uniform_(layer.weight, 0, 100)
     nn.init.uniform_(layer.bias, 0, 100)
@@ -300,7 +300,7 @@ def test_gamma_is_finite_where_no_product_is_negative() -> None:
     ids=str,
 )
 def test_a_weight_that_is_used_twice_may_have_two_rules(rules) -> None:
-    """What is kept of a weight belongs to one rule; two copies of the weight say what is expected."""
+    """Values kept for a weight belong to one rule; two copies of the weight give the expected maps."""
     torch.manual_seed(0)
     first, second = nn.Linear(5, 5).double(), nn.Linear(5, 5).double()
     second.load_state_dict(first.state_dict())
@@ -347,7 +347,7 @@ def lessened(value: Tensor) -> Tensor:
     ],
 )
 def test_negative_entries_after_relu_are_seen(between) -> None:
-    """The one-sided path is for inputs without a negative entry, and what follows a ReLU may have some."""
+    """The one-sided path is for inputs without a negative entry, and the values after a ReLU may have some."""
     layer, x, weights = configure("linear", positive=False)
 
     class Net(Readout):

@@ -1,4 +1,4 @@
-"""The explorer as a person meets it: how tests serve it, open it in a real browser, and act on what they see.
+"""The explorer as a person meets it: serving it, opening it in a real browser, and acting on the page.
 
 Everything waits for a condition, never for time to pass: the machine may be slow.
 """
@@ -25,14 +25,14 @@ ARGUMENTS = [
     "--disable-dev-shm-usage",
     "--disable-background-networking",
 ]
-# All pages of a window in one process, which has the scripts compiled already; and no compiler that optimises what is
-# run for seconds.
+# All pages of a window in one process, which has the scripts compiled already; and no optimising compiler for code that
+# runs for seconds.
 FOR_MANY_PAGES = ["--process-per-site", "--js-flags=--no-maglev --no-turbofan"]
 PATIENCE_MS = 240_000
 # When to look at a page that is waited for: at every frame, of which sixty are then drawn a second, or each so many
-# milliseconds. What measures times looks at every frame.
+# milliseconds. Tests that measure times look at every frame.
 looks: dict[str, Any] = {"polling": "raf"}
-# What goes unnoticed goes so because the page was being drawn: the next attempt may come soon, and wait twice as long.
+# An action goes unnoticed while the page is being drawn: the next attempt may come soon, and wait twice as long.
 _FIRST_ATTEMPT_MS = 2_000
 
 # Animations come to their end at once: to draw their frames takes a processor longer than all else on the page.
@@ -155,7 +155,7 @@ def until(page: Any, act: Callable[[], None], url: str | Callable[[str], bool]) 
     Args:
         page: of Playwright.
         act: may fail where what it acts on is redrawn at that moment.
-        url: a part of the address, or what must hold for it.
+        url: a part of the address, or a condition on it.
     """
     from playwright.sync_api import Error
 

@@ -26,7 +26,7 @@ def network(classes: int = 1000, seed: int = 0) -> nn.Module:
 
 
 class LitModel(nn.Module):
-    """What Lightning's module is: the network is one of its parts, beside a loss with weights."""
+    """A module as Lightning's: the network is one of its parts, beside a loss with weights."""
 
     def __init__(self) -> None:
         super().__init__()

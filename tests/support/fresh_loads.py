@@ -1,4 +1,4 @@
-"""Pages by their address, in fresh sessions over a slow line: each load must end on what was asked."""
+"""Pages by their address, in fresh sessions over a slow line: each load must end on the page asked for."""
 
 import time
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _WITH_FIGURES = ("tour", "attribute", "deconvnet", "lrp", "compare", "benchmarks
 
 @dataclass(frozen=True)
 class Loads:
-    """How the loads of a page went: seconds until all was drawn, and what was wrong."""
+    """How the loads of a page went: seconds until all was drawn, and faults."""
 
     view: View
     seconds: list[float]
@@ -35,7 +35,7 @@ def load(window: Any, address: str, view: View) -> float:
         view: the page and its state.
 
     Raises:
-        AssertionError: something else than what the address asks for is on the screen.
+        AssertionError: the screen shows something else than the address asks for.
     """
     with watched(window.new_page()) as page:
         client = window.new_cdp_session(page)

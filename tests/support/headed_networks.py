@@ -1,4 +1,4 @@
-"""The bundled network below each head that a classifier may have: what it says of a picture is the same below each."""
+"""The bundled network below each head that a classifier may have: its logits of a picture are the same below each."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
 """Many sessions that ask for heavy work at once, hostile uploads meanwhile, and a newcomer who opens the first page.
 
-`python scripts/load.py --heavy 20 --uploads 40` prints what happened.
+`python scripts/load.py --heavy 20 --uploads 40` prints the outcome.
 """
 
 import random
@@ -29,14 +29,14 @@ _METHODS = ("gradient", "guided-backprop", "lrp-epsilon-plus-flat")
 
 @dataclass
 class HeavyReport:
-    """What happened.
+    """The outcome of a load.
 
     Attributes:
-        finished: the seconds until each heavy session had what it asked for, by the kind of work.
+        finished: the seconds until each heavy session had its result, by the kind of work.
         maps: figures compared with the library.
         refused: uploads that got their sentence.
         opened: the seconds until the first page of each newcomer was there.
-        failures: what went wrong, in words.
+        failures: faults, in words.
         memory: resident bytes of the server, twice a second.
     """
 

@@ -92,7 +92,7 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """What all starts of the command printed."""
+        """The output of all starts of the command."""
         return self.out.with_name(f"{self.out.name}.log")
 
     def finish(self) -> None:
@@ -133,7 +133,7 @@ class Kills:
     """Kills a run at random moments, and goes on with it.
 
     Attributes:
-        run: what is killed.
+        run: the run to kill.
         victim: "driver", the process that was started; "actor", one that explains for it; "cluster", all that it has
             started, and every second time itself.
         count: how many kills there were before all was finished.

@@ -1,7 +1,7 @@
 """Programs in processes of their own, which begin with PyTorch and our packages imported.
 
 A server that has imported them forks the processes: each starts in milliseconds, where a new interpreter takes seconds.
-A test of what is imported, or of how an interpreter ends, needs a new one.
+A test of imports, or of an interpreter's end, needs a new one.
 """
 
 import multiprocessing
@@ -33,7 +33,7 @@ def start(program: str, *arguments: object, outputs: tuple[Connection, ...] = ()
 
 
 def run(program: str, *arguments: object) -> "CompletedProcess[str]":
-    """Run a program to its end: its exit code, what it printed, and its errors."""
+    """Run a program to its end: its exit code, its output, and its errors."""
     pipes = [CONTEXT.Pipe(duplex=False) for _ in range(2)]
     process = start(program, *arguments, outputs=tuple(writer for _, writer in pipes))
     for _, writer in pipes:

@@ -1,4 +1,4 @@
-"""What a page is like to read: by axe-core, and by what axe-core does not look at."""
+"""The legibility of a page: by axe-core, and by checks that axe-core lacks."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ _COVERED = """() => {
 
 
 def complaints(page: Any) -> list[str]:
-    """What is hard to read or to reach on a page of Playwright's, in lines; empty if it is well."""
+    """Complaints about a page of Playwright's, in lines; empty if there are none."""
     return [
         *_violations(page),
         *(f"faint: {text}" for text in page.evaluate(_FAINT)),

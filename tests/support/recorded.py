@@ -12,7 +12,7 @@ SHAPE = (2, 3, 12, 12)
 
 
 class Residual(nn.Module):
-    """What the graphs of real networks consist of, small; `choose` is applied to the hidden layer."""
+    """The parts of real networks' graphs, small; `choose` is applied to the hidden layer."""
 
     def __init__(self, choose: Callable[[Tensor], Tensor] = lambda hidden: hidden) -> None:
         super().__init__()

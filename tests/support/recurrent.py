@@ -1,4 +1,4 @@
-"""Recurrent layers, and what they compute, cell by cell."""
+"""Recurrent layers, and the same computation cell by cell."""
 
 import itertools
 from collections.abc import Callable

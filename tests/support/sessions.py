@@ -1,7 +1,7 @@
 """Sessions of the explorer without a browser: they speak Streamlit's protocol to a real server.
 
-A real browser needs a core for itself; ten of these need next to nothing, so that the server is what is loaded. They
-receive what a browser would draw: the figures with their values, the files to download, the address.
+A real browser needs a core for itself; ten of these need next to nothing, so that the load is on the server. They
+receive the content of the page: the figures with their values, the files to download, the address.
 """
 
 import base64
@@ -113,7 +113,7 @@ class Session:
         self._rerun()
 
     def wait(self, holds: Callable[[], bool], patience: float = PATIENCE_SECONDS) -> None:
-        """Take in what the server sends until no script runs and a condition holds."""
+        """Take in the server's messages until no script runs and a condition holds."""
         deadline = time.monotonic() + patience
         while self._running or not holds():
             self._receive(deadline)
@@ -210,7 +210,7 @@ class Session:
         self._elements.clear()
 
     def _draw(self, path: tuple[int, ...], delta: Any) -> None:
-        # A block takes the place of an element, and what was inside another block there.
+        # A block takes the place of an element, and of the content of another block there.
         if delta.WhichOneof("type") == "new_element":
             self._elements[path] = delta.new_element
             if delta.new_element.WhichOneof("type") == "exception":

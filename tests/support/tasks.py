@@ -10,7 +10,7 @@ class Told:
 
     Attributes:
         reports: progress and message of each.
-        partials: what each had to show.
+        partials: the partial results of each.
     """
 
     def __init__(self, stop_at: int = 0) -> None:

@@ -26,7 +26,7 @@ class View:
         path: of the page, as in `plugin.explorer.app.PAGES`.
         query: the state, as in a link.
         height: of the light picture at most, in pixels.
-        button: the start of the label of the button that computes what the page is for; empty where nothing waits.
+        button: the start of the label of the button that starts the page's computation; empty where nothing waits.
     """
 
     name: str
@@ -70,7 +70,7 @@ def open_view(page: Any, address: str, view: View, press: bool = False) -> None:
     Args:
         page: of Playwright.
         address: of the explorer, with a slash at its end.
-        view: what to open.
+        view: the view to open.
         press: whether to press its button, too, and to wait for all badges.
     """
     page.goto(f"{address}{view.path}?{view.query}" if view.query else f"{address}{view.path}")

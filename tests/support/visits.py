@@ -1,7 +1,7 @@
 """Many sessions at once on one explorer: every map that any of them sees is compared with the library's.
 
-`python scripts/load.py --sessions 10 --seconds 120` prints what happened; `tests/explorer/test_load.py` does the same
-for a short while. Each session changes what a person changes, several things at once, leaves, and comes back by a
+`python scripts/load.py --sessions 10 --seconds 120` prints the outcome; `tests/explorer/test_load.py` does the same
+for a short while. Each session changes settings as a person does, several at once, leaves, and comes back by a
 link. The last one maximises units of a network that the others attribute, and every other time closes the page
 meanwhile.
 """
@@ -59,7 +59,7 @@ def squeezenet() -> LoadedModel:
 
 @cache
 def network(name: str) -> LoadedModel:
-    """What the explorer shows under this name, as the library loads it."""
+    """The network that the explorer shows under this name, as the library loads it."""
     return {OWN: squeezenet, DIGITS: digit_classifier}.get(name, lambda: models.load(name))()
 
 
@@ -83,7 +83,7 @@ _library = threading.Lock()
 
 @dataclass
 class Report:
-    """What happened.
+    """The outcome of a load.
 
     Attributes:
         maps: figures compared with the library.
@@ -92,7 +92,7 @@ class Report:
         difference: the largest one, as a share of the largest magnitude of its map.
         seconds: from each change to its maps.
         reopened: sessions that were left and opened again by their link.
-        failures: what went wrong, in words.
+        failures: faults, in words.
         memory: resident bytes of the server, each second.
     """
 
@@ -142,7 +142,7 @@ class Report:
 
 @dataclass(frozen=True)
 class View:
-    """What a session asked for last."""
+    """The last request of a session."""
 
     network: str = "all-cnn-c"
     image: str = "cat"
@@ -166,7 +166,7 @@ class View:
 
 
 class Visitor(threading.Thread):
-    """A person who changes what is shown until it is time to go."""
+    """A person who changes the page until it is time to go."""
 
     def __init__(self, address: str, seed: int, deadline: float, report: Report) -> None:
         super().__init__(name=f"visitor {seed}")
@@ -246,7 +246,7 @@ class Visitor(threading.Thread):
 
     def _come_back(self) -> None:
         query = self._session.query
-        # A link holds what its page shows.
+        # A link holds the settings of its page.
         target = None if self._view.explain == "neuron" else self._view.target
         self._view = replace(self._view, preset=PRESETS[0], target=target)
         self._session.close()
@@ -367,10 +367,10 @@ def visit(address: str, process: int, sessions: int, seconds: float, seed: int =
         address, process: of `explorer`.
         sessions: that are open at once.
         seconds: how long.
-        seed: of what the sessions do.
+        seed: of the sessions' actions.
     """
     report = Report()
-    first = Session(address, "attribute")  # what a warm server has loaded does not count as growth
+    first = Session(address, "attribute")  # the memory of a warm server does not count as growth
     deadline = time.monotonic() + seconds
     visitors: list[threading.Thread] = [
         (Visitor if number < sessions - 1 else Maximiser)(address, 1000 * seed + number, deadline, report)

@@ -1,4 +1,4 @@
-"""Networks that people bring, from public reports: what each must give, through the public classes."""
+"""Networks that people bring, from public reports: the map that each must give, through the public classes."""
 
 import copy
 import math
@@ -157,7 +157,7 @@ def test_padding_same_spreads_over_real_inputs(rule, share, of, shape, kernel, d
 
 
 class Before(nn.Module):
-    """Something before a small convolutional network; `low` and `high` are at the ends of what the network sees."""
+    """Something before a small convolutional network, whose inputs range from `low` to `high`."""
 
     def __init__(self, before: Callable[[Tensor], Tensor], **options: Any) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Before(nn.Module):
 
 
 class Body(nn.Module):
-    """The same network without what stands before it."""
+    """The same network without the part before it."""
 
     def __init__(self, network: Before) -> None:
         super().__init__()
@@ -349,7 +349,7 @@ def test_relevance_passes_through_resizing_in_proportion_to_its_weights(kind) ->
 
 
 def rules_used(network: nn.Module, images: Tensor, preset: str, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
-    """What `verbose` prints: the layer and its rule."""
+    """The output of `verbose`: the layer and its rule."""
     LRPTranspose(network, preset).attribute(images, 1, verbose=True)
     return [line.split(": ", 1) for line in capsys.readouterr().out.splitlines()]
 
@@ -564,7 +564,7 @@ class With(nn.Module):
 
 @pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
 def test_an_activation_in_an_operation_of_a_library_is_no_silent_gradient(method) -> None:
-    """It is refused, or warned of: what it computes cannot be seen."""
+    """It is refused, or warned of: its computation cannot be seen."""
     said = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -699,7 +699,7 @@ def around(module: nn.Module) -> Callable[[], nn.Sequential]:
     return build
 
 
-# (what it shows, the network, the rules that its modules get)
+# (the point of the case, the network, the rules that its modules get)
 CAPTUM_RULES: list[tuple[str, Callable[[], nn.Sequential], dict[int, PropagationRule]]] = [
     ("none", of_convolutions, {}),
     ("epsilon on a convolution", of_convolutions, {2: EpsilonRule(0.1)}),
@@ -779,7 +779,7 @@ SUBCLASSES: list[tuple[Callable[[], nn.Sequential], int, PropagationRule]] = [
 
 @pytest.mark.parametrize(("build", "index", "rule"), SUBCLASSES, ids=[type(rule).__name__ for *_, rule in SUBCLASSES])
 def test_a_subclass_of_captums_rules_is_called_or_refused(build, index, rule) -> None:
-    """It overrides what its base class does: it must never be taken for that."""
+    """It overrides the computation of its base class: it must never be taken for that."""
     network = build().double()
     inputs = numbers(2, 2, 8, 8) if isinstance(network[0], nn.Conv2d) else numbers(2, 32)
     network[index].rule = copy.deepcopy(rule)
@@ -824,7 +824,7 @@ class MeanOfTokens(nn.Module):
     ids=lambda module: type(module).__name__,
 )
 def test_in_place_behind_a_linear_layer_of_tokens(in_place, twin) -> None:
-    """A linear layer of (N, T, F) returns a view; what is changed in place there is an ordinary tensor all the same."""
+    """A linear layer of (N, T, F) returns a view; it can be changed in place as an ordinary tensor can."""
     torch.manual_seed(0)
     first, last, tokens = nn.Linear(6, 6).double(), nn.Linear(6, 5).double(), numbers(2, 4, 6)
     networks = [nn.Sequential(first, activation, last, MeanOfTokens()).eval() for activation in (in_place, twin)]
@@ -838,7 +838,7 @@ def test_in_place_behind_a_linear_layer_of_tokens(in_place, twin) -> None:
 
 
 class SqueezeExcitation(nn.Module):
-    """A convolution whose channels are scaled by what two layers make of their means."""
+    """A convolution whose channels are scaled by the output of two layers on their means."""
 
     def __init__(self) -> None:
         super().__init__()

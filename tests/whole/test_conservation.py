@@ -3,7 +3,7 @@
 A network is small, random, and in float64. With constants in it, the ledger closes: input + absorbed = output. Without
 them (biases, running means, class tokens, and embeddings of positions are set to zero) nothing is absorbed: the
 relevance at the inputs is the output, under LRP-0, and where there is attention under CP-LRP. Under AttnLRP the
-gradient of a softmax is no share of what it receives: there only the ledger closes.
+gradient of a softmax is no share of its relevance: there only the ledger closes.
 """
 
 import re
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 TOLERANCE = 1e-5  # of the output; some norms of transformers compute in float32, whatever the model's type
-# What is only added, by the name of a parameter and of its module.
+# Parameters that are only added, by their name and that of their module.
 CONSTANT = re.compile(
     r"bias|beta|pos_emb|position_emb|positional_emb|token_type_emb|wpe|rel_pos|(pixel|patch)_pos"
     r"|(cls|dist|reg|class)_(token|emb)"
@@ -32,7 +32,7 @@ CONSTANT = re.compile(
 
 
 def prepared(model: nn.Module, scale: float) -> nn.Module:
-    """In float64, with constants of this size; what scales matters, and no layer's weights are all zeros."""
+    """In float64, with constants of this size; scales matter, and no layer's weights are all zeros."""
     model.double().eval()
     random = torch.Generator().manual_seed(0)
 
@@ -64,7 +64,7 @@ def assert_conserves(model: nn.Module, inputs: Inputs, preset: str) -> None:
 
 
 def assert_ledger_closes(model: nn.Module, inputs: Inputs, preset: str) -> None:
-    """Of a model with constants: the relevance of the inputs, and what was absorbed on the way, is the output."""
+    """With constants, the relevance of the inputs and the relevance absorbed on the way add up to the output."""
     ledger = LRPTranspose(prepared(model, 0.2), preset).ledger(inputs, 1)
     missing = abs(ledger.output - ledger.input - ledger.absorbed)
     assert ledger.output != 0
@@ -82,7 +82,7 @@ TINY_SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (2, 2)
 SHORT = {"layers": (1, 1, 1, 1)}
 SIZED = {"img_size": 64}
 
-# One of each family: its name, the side of the image, what makes it small.
+# One of each family: its name, the side of the image, arguments that make it small.
 CONVOLUTIONAL: dict[str, tuple[int, dict[str, Any]]] = {
     "bat_resnext26ts": (256, {}),
     "convmixer_768_32": (32, {}),
@@ -188,7 +188,7 @@ ATTENDING: dict[str, tuple[int, dict[str, Any]]] = {
     "vit_tiny_patch16_224": (64, TINY_VIT),
     "volo_d1_224": (64, SIZED),
 }
-# Which have constants that cannot be set to zero, and what they are: only the ledger closes.
+# Networks with constants that cannot be set to zero, and those constants: only the ledger closes.
 WITH_CONSTANTS: dict[str, tuple[int, dict[str, Any], str]] = {
     "edgenext_xx_small": (64, {}, "sines of the position are computed, projected and added"),
     "xcit_nano_12_p16_224": (
@@ -290,7 +290,7 @@ def image_beside_texts(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 SENTENCE, PIXELS = (tokens(2, 5, 24),), (tokens(2, 3, 16, 16),)
-# By the class of the model: the arguments of its configuration, what is explained, and its inputs.
+# By the class of the model: the arguments of its configuration, the explained output, and its inputs.
 TRANSFORMERS: dict[str, tuple[dict[str, Any], Callable[..., Tensor], tuple[Tensor, ...]]] = {
     "GPT2LMHeadModel": (
         {"n_embd": 24, "n_layer": 2, "n_head": 4, "vocab_size": 11, "n_positions": 16},

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says of extensions is carried out as it is written, in a copy, and nothing else is changed."""
+"""The extensions in CONTRIBUTING.md are carried out as written, in a copy, and nothing else is changed."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def extensions() -> dict[str, list[tuple[str, str, str]]]:
 
 
 def extended(copy: Path, heading: str) -> None:
-    """Carry out what stands under a heading."""
+    """Carry out the instructions under a heading."""
     for file, place, text in extensions()[heading]:
         path = copy / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ print(json.dumps(failures))
 
 @pytest.fixture(scope="module")
 def failures(copy: Path) -> dict[str, str]:
-    """The errors of the programs below that do not find what they expect in the copy."""
+    """The errors of the programs below that do not find the text they expect in the copy."""
     ran = subprocess.run(
         [sys.executable, "-c", _ALL, json.dumps(PROGRAMS)], cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)},
         capture_output=True, text=True, timeout=240,

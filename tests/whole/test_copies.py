@@ -65,7 +65,7 @@ def maps(attribution: Any, images: Tensor, which: Any) -> list[Tensor]:
 def test_a_copy_of_an_attribution_gives_the_same_map(name: str, way: str, images: Tensor) -> None:
     make, which = MAKE[name]
     attribution = make(net())
-    expected = maps(attribution, images, which)  # before it is copied, so that it has kept what it keeps
+    expected = maps(attribution, images, which)  # before it is copied, so that its caches are filled
     again = WAYS[way](attribution)
     assert again.model is not attribution.model
     for copied, original in ((again, expected), (attribution, expected)):

@@ -130,7 +130,7 @@ def test_nothing_is_kept_and_only_the_check_of_the_input_waits(method: str) -> N
     def call() -> None:
         explained.attribute(image, target=7)
 
-    call()  # what rules derive from weights is derived at the first call
+    call()  # tensors that rules derive from weights are derived at the first call
     assert [place.partition(":")[0] for place in waits(call)] == ["_base.py"]
     gc.collect()
     before = torch.cuda.memory_allocated()

@@ -88,6 +88,6 @@ CALLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_the_default_device_of_pytorch_does_not_matter(name: str) -> None:
     model, images = Pooled().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    with torch.device("meta"):  # who computes on a GPU may have made it the default; here it has no values
+    with torch.device("meta"):  # users of a GPU may have made it the default; here it has no values
         found = CALLS[name](model, images)
     torch.testing.assert_close(found, CALLS[name](model, images))

@@ -47,7 +47,7 @@ class DeconvnetRelu(torch.autograd.Function):
 
 
 class Base(nn.Module):
-    """Layers; `clean(x, relu)` says without any trick what the subclass's `forward` computes."""
+    """Layers; `clean(x, relu)` computes the subclass's `forward` without any trick."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -427,7 +427,7 @@ def test_lrp_refuses_what_it_cannot_see(hidden, images) -> None:
 
 
 def scripted(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What a module computes, in a scripted function; the model does not get to see the module itself."""
+    """The computation of a module, in a scripted function; the model does not see the module itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         function = torch.jit.script(module.eval())
@@ -600,7 +600,7 @@ DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("divide", DIVISIONS.values(), ids=DIVISIONS)
 def test_lrp_refuses_to_divide_by_a_signal(divide, images) -> None:
-    """What a divisor deserves has no meaning that is known; its gradient would give it as much as it takes away."""
+    """The relevance of a divisor has no known meaning; its gradient would give it as much as it takes away."""
     with pytest.raises(NotImplementedError, match=r"div|reciprocal"):
         LRPTranspose(Between(divide)).attribute(images, 1)
 

@@ -1,4 +1,4 @@
-"""What a call needed is gone when it returns, without the garbage collector, which comes when it likes."""
+"""The memory of a call is free when it returns, without the garbage collector, whose time is not ours to choose."""
 
 import gc
 

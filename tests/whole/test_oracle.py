@@ -1,4 +1,4 @@
-"""The engine against `oracle`, which does what the formulas say: every rule, preset and signal to 1e-10."""
+"""The engine against `oracle`, which evaluates the formulas literally: every rule, preset and signal to 1e-10."""
 
 from collections.abc import Callable, Sequence
 
@@ -129,7 +129,7 @@ def network(request: pytest.FixtureRequest) -> Chain:
 
 
 def build(make: Callable[[], Chain]) -> Chain:
-    """Of large biases of either sign, so that what they take is no small part."""
+    """Layers with large biases of either sign, so that their share is no small part."""
     torch.manual_seed(0)
     chain = make().double().eval()
     for module in chain.modules():
@@ -179,7 +179,7 @@ def test_a_rule_everywhere(rule: str, network: Chain) -> None:
 @pytest.mark.parametrize("name", IN_LINE)
 @pytest.mark.parametrize("rule", [name for name, (*_, is_multiple) in RULES.items() if not is_multiple])
 def test_a_rule_whose_relevance_is_no_multiple_of_the_input(rule: str, name: str) -> None:
-    """For the first layer, as such rules are meant; and everywhere: inside, a unit that is 0 keeps what it got."""
+    """For the first layer, as such rules are meant; and everywhere: inside, a unit that is 0 keeps its relevance."""
     ours, literal, _ = RULES[rule]
     chain = build(NETWORKS[name])
     others = len(chain.is_convolution) - 1
@@ -284,7 +284,7 @@ def test_the_oracle_computes_what_the_network_does(network: Chain) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_oracle_loses_nothing(rule: str, network: Chain) -> None:
-    """What leaves a layer, and what its bias and its stabiliser keep, is all that entered; and that is the output."""
+    """Relevance that leaves a layer and the shares of its bias and stabiliser add up to the relevance it got."""
     if not RULES[rule][2]:
         rules = [RULES[rule][1], *[oracle.Epsilon()] * (len(network.is_convolution) - 1)]
     else:

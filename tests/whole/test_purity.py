@@ -14,7 +14,7 @@ from plugin.attr import Deconvolution, GuidedBackprop, GuidedGradCam, NeuronDeco
 
 
 class Awkward(nn.Module):
-    """Overwrites what it can: its input, its input's views, its buffers, an additional argument."""
+    """Overwrites its input, its input's views, its buffers and an additional argument."""
 
     def __init__(self) -> None:
         super().__init__()

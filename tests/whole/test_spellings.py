@@ -26,7 +26,7 @@ from plugin.rules.presets import PRESETS
 pytestmark = pytest.mark.usefixtures("one_thread")
 aten = torch.ops.aten
 
-# -- what is compared --------------------------------------------------------------------------------------------------
+# -- comparison --------------------------------------------------------------------------------------------------------
 
 
 def by_lrp(model: nn.Module, inputs: Any, rules: str | Composite) -> Tensor:
@@ -46,7 +46,7 @@ LRP_METHODS: dict[str, Method] = {name: partial(by_lrp, rules=name) for name in 
 LEDGERS = ("epsilon", "epsilon_alpha2_beta1_flat", "attn_lrp")
 LRP_METHODS |= {f"ledger of {name}": partial(by_ledger, rules=name) for name in LEDGERS}
 METHODS = RELU_METHODS | LRP_METHODS
-# One of each kind, for what depends on the activation only.
+# One of each kind, for checks that depend on the activation only.
 FEW_METHODS = {name: METHODS[name] for name in ("guided", "deconvnet", "lrp_0", "epsilon_plus", "ledger of epsilon")}
 OTHER_METHODS = [name for name in METHODS if name not in FEW_METHODS]
 # Of a network without convolutions the presets are much the same: these rules go to its linear layers.
@@ -61,7 +61,7 @@ LINEAR_METHODS |= {f"ledger of {name}": partial(by_ledger, rules=rules) for name
 
 
 def maps(methods: dict[str, Method], model: nn.Module, inputs: Any) -> dict[str, Tensor]:
-    """What is expected: of a reference that is all zeros any spelling would be right."""
+    """The expected map: of a reference that is all zeros any spelling would be right."""
     found = {name: method(model, inputs) for name, method in methods.items()}
     assert found["lrp_0"].any()
     assert "deconvnet" not in found or found["deconvnet"].any()
@@ -94,7 +94,7 @@ def assign(v: Tensor, where: Tensor, value: Any) -> Tensor:
 
 
 def then(_: Any, v: Tensor) -> Tensor:
-    """What was changed in place, where the return value of the call is not used."""
+    """The tensor changed in place, where the return value of the call is not used."""
     return v
 
 
@@ -607,7 +607,7 @@ DOUBLED: dict[str, dict[str, Pointwise]] = {
     },
 }
 
-# (what it is, the other spelling): the first of each name is the reference.
+# (name, spelling): the first of each name is the reference.
 COMBINATIONS: list[tuple[str, str, Pointwise]] = [
     ("glu", "F.glu(v, 1)", lambda v: F.glu(v, 1)),
     ("glu", "nn.GLU(1)", nn.GLU(1)),
@@ -813,7 +813,7 @@ def expected_of_linear() -> dict[str, Tensor]:
 
 
 def passages(model: nn.Module, inputs: Tensor, rules: str | Composite) -> dict[tuple[str, str], Tensor]:
-    """What the ledger says of each layer, by name and rule, of all its calls together."""
+    """The ledger's entries of each layer, by name and rule, over all its calls."""
     found: dict[tuple[str, str], Tensor] = {}
     for entry in LRPTranspose(model, rules).ledger(inputs, 1):
         amounts = torch.tensor([entry.entered, entry.left, entry.to_bias, entry.to_stabiliser], dtype=torch.float64)
@@ -1361,7 +1361,7 @@ GATES: list[tuple[str, Gated]] = [
 
 
 class GateNet(nn.Module):
-    """A signal and what says how much of it passes, from the same images."""
+    """A signal and its gate, from the same images."""
 
     def __init__(self, combine: Gated, held: bool) -> None:
         super().__init__()

@@ -76,11 +76,11 @@ def chain(model: nn.Module, name: str = "") -> list[str]:
 
 
 def place(entry: Entry, links: list[str]) -> float:
-    """The position in the chain of what an entry stands for."""
+    """The position in the chain of the value that an entry stands for."""
     layer = match[1] if (match := re.match("\\w+ in '(.*)'", entry.layer)) else entry.layer
     found = [index for index, link in enumerate(links) if f"{layer}.".startswith(f"{link}.")]
     if not found:
-        # Vision transformers add a class token and a position embedding to what their first layer returns.
+        # Vision transformers add a class token and a position embedding to the output of their first layer.
         assert layer in ("cat in the VisionTransformer", "encoder")
     return found[0] if found else 0.5
 

@@ -1,4 +1,4 @@
-"""What a type checker sees of the package in a user's program."""
+"""The package as a type checker sees it in a user's program."""
 
 import inspect
 import subprocess

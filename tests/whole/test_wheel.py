@@ -1,4 +1,4 @@
-"""What is installed: the content of wheel and source distribution, and the README's first example without any extra."""
+"""The installed package: content of wheel and source distribution, and the README's first example without extras."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from packaging.version import Version
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# What a bare installation lacks. A name without value in sys.modules cannot be imported.
+# Packages that a bare installation lacks. A name without value in sys.modules cannot be imported.
 OPTIONAL = "skimage sklearn scipy streamlit pandas zarr torchmetrics onnx onnxscript zennit timm transformers"
 WITHOUT_EXTRAS = f"""
 import socket, sys
@@ -48,7 +48,7 @@ def wheel(sources: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path) -> Path:
-    """A folder that holds what the wheel holds."""
+    """A folder with the content of the wheel."""
     folder = wheel.with_suffix("")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
@@ -69,7 +69,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def shown(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the README's first example finds, in a folder that is no checkout."""
+    """The result of the README's first example, in a folder that is no checkout."""
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert example is not None
     ran = subprocess.run(
@@ -141,7 +141,7 @@ def bounds(requirements: list[str]) -> dict[str, str]:
 
 
 def test_oldest_versions_are_the_lower_bounds() -> None:
-    """`.ci/oldest.txt`, with which the oldest supported versions are tested, pins just what `pyproject.toml` claims."""
+    """`.ci/oldest.txt`, for tests of the oldest supported versions, pins exactly the bounds in `pyproject.toml`."""
     extras = PROJECT["optional-dependencies"]
     installed = re.search(r"\[(.*)\]", extras["test"][0])
     assert installed is not None
