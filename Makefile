@@ -11,8 +11,9 @@ bench: MINUTES ?= 7
 bench-gpu: MINUTES ?= 15
 BENCH = MINUTES=$(MINUTES) $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds \
 	--timeout=1200
+TEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install app test lint docs bench bench-gpu report screenshots notebooks clean
+.PHONY: install app test test-all lint docs bench bench-gpu report screenshots notebooks clean
 
 install: $(VENV)/.installed
 app: $(VENV)/.app
@@ -20,7 +21,10 @@ app: $(VENV)/.app
 # Two processes, each with the files of tests it takes; `.venv/bin/python -m pytest` runs them one after the other. Sorted
 # by their number of tests, the long files of the browser would come last, and one process would wait for the other.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TEST)
+# The slow tests too, which `make test` leaves out since quicker ones cover most of them.
+test-all: install
+	$(TEST) -m ''
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

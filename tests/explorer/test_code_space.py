@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.browser import choose, settle, until
+from support.helpers import slow
 from support.simulator import opened, run, turn_to, widget
 from torch import nn
 
@@ -103,8 +104,11 @@ def test_spaces_of_a_network_that_normalises_its_input(space, tmp_path, monkeypa
     torch.testing.assert_close(result.images, outcome.result.images, atol=1e-4, rtol=0)
 
 
+NEURON = {"explain": "neuron", "layer": "features.conv5", "neuron": (3, 4, 4)}
+
+
 @pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
-@pytest.mark.parametrize("unit", [{"target": 8}, {"explain": "neuron", "layer": "features.conv5", "neuron": (3, 4, 4)}])
+@pytest.mark.parametrize("unit", [slow({"target": 8}), NEURON])
 def test_codes_of_coloured_pictures(unit, tmp_path, monkeypatch):
     subject = offered_networks.open_network("model-c")
     outcome = maximized(Settings(network="model-c", generator="dcgan-cifar10", runs=2, steps=4, **unit), subject)
@@ -420,7 +424,7 @@ def test_program_gives_the_sets_of_a_network_that_normalises_its_input(tmp_path,
         assert [name for name in file.files if name.endswith(".branches")]
 
 
-@pytest.mark.parametrize("figure", figure_questions.FIGURES)
+@pytest.mark.parametrize("figure", ["A", slow("B"), slow("C")])
 def test_program_gives_the_figure_on_screen(figure, digit_classifier, tmp_path, monkeypatch):
     settings = replace(DIGITS, runs=3, ascent=4, count=60, layer="body.conv2")
     settings = figure_questions.with_unit(settings, digit_classifier, figure_questions.layers_of(digit_classifier))
@@ -474,11 +478,11 @@ def downloaded(page, kind):
 
 
 @pytest.mark.timeout(1200)
-def test_maximisation_live(page, address, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_keeps_its_results(page, address):
     page.goto(
         f"{address}code-space?network=mnist-classifier&runs=64&explain=neuron&layer=body.conv3&neuron=7.3.3&steps=500"
     )
-    # No run starts unasked. The results of a stopped run stay. Few runs would end before the button is pressed.
+    # No run starts unasked. Few runs would end before the button is pressed.
     settle(page)
     assert page.get_by_role("button", name="Stop", exact=True).count() == 0
     page.get_by_role("button", name="Maximise with").click()
@@ -491,6 +495,10 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
         assert file["images"].shape == (64, 1, 28, 28)
         assert len(file["scores"]) < 500
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_maximisation_live(page, address, tmp_path, monkeypatch):
     page.goto(f"{address}code-space?network=mnist-classifier&generator=gan-mnist&target=3&runs=6")
     settle(page)
     page.get_by_role("button", name="Maximise with").click()
@@ -515,6 +523,7 @@ def test_maximisation_live(page, address, tmp_path, monkeypatch):
     assert "target=8" in page.url
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_invariance_live(page, address):
     page.goto(f"{address}invariance?network=mnist-classifier&generator=gan-mnist&runs=2&ascent=2&count=50")

@@ -176,6 +176,7 @@ def test_report_prints_what_it_shows(page, address, tmp_path):
     assert page.pdf(format="A4")[:5] == b"%PDF-"
 
 
+@pytest.mark.slow
 def test_benchmarks_page_measures_until_it_is_stopped(page, address):
     page.goto(f"{address}benchmarks?measured=mobilenet_v2")
     settle(page)

@@ -614,6 +614,7 @@ def test_pixels_reach_the_best_response_to_real_digits(layer: str, channels: int
     assert reached.float().mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_pixels_reach_the_best_response_to_real_photographs(real_data: Path) -> None:
     """All-CNN-C, normalised CIFAR-10."""
     network = models.load("all-cnn-c").network

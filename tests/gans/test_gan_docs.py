@@ -12,6 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "code-space-am.md"
 BLOCKS = re.findall(r"^<!-- not run: [^\n]*MNIST -->\n```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # half a minute where nothing else runs
 def test_the_examples_with_real_digits(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

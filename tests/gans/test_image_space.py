@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support.helpers import assert_unchanged, snapshot
+from support.helpers import assert_unchanged, slow, snapshot
 from support.tiny_autoencoder import decoder, encoder
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_0
@@ -320,7 +320,7 @@ def normalise(images: Tensor) -> Tensor:
 CROPS = Views(count=2, shift=0.0, scale=(0.75, 1.0), angle=0.0, noise=0.02, middle=0.05)
 
 
-@pytest.mark.parametrize(("space", "views"), [("fourier", LUCID), ("maco", CROPS)])
+@pytest.mark.parametrize(("space", "views"), [("fourier", LUCID), slow("maco", CROPS)])
 def test_an_imagenet_class_is_reached_and_seen_in_views_that_were_not_climbed(
     space: str, views: Views, squeezenet: nn.Module
 ) -> None:
@@ -365,6 +365,7 @@ def ranks_elsewhere(squeezenet: nn.Module, images: Tensor) -> list[int]:
     return [int((row > row[label]).sum()) for row, label in rows]
 
 
+@pytest.mark.slow
 def test_what_pixels_alone_reach_is_not_seen_elsewhere(squeezenet: nn.Module) -> None:
     pixel = PixelAM(squeezenet, (3, 128, 128), transform=normalise)
     noise = pixel.maximize([CASTLE, FLAMINGO], seeds=[3, 4], steps=24, least_steps=24)

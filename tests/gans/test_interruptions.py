@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.helpers import slow
 from support.processes import run
 
 from gan import train_classifier
@@ -59,7 +60,7 @@ def steps_in(file: Path) -> int:
 
 
 @ON_POSIX
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize("kind", [slow("gan"), "classifier"])
 def test_a_training_that_is_interrupted_and_killed_ends_with_the_same_files(kind: str, tmp_path: Path) -> None:
     assert train(kind, tmp_path / "unbroken").returncode == 0
     broken = tmp_path / "broken"

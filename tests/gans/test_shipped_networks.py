@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.helpers import slow
 
 from gan import CodeSpaceAM, load, load_classifier, scorecard
 from gan.data import read
@@ -16,7 +17,7 @@ TARGETS, SEEDS = [digit for digit in range(10) for _ in range(16)], [*range(16)]
 LEAST = {"gan-mnist": (0.95, 0.6), "dcgan-mnist": (0.97, 0.7)}
 
 
-@pytest.fixture(scope="module", params=LEAST)
+@pytest.fixture(scope="module", params=[slow("gan-mnist"), "dcgan-mnist"])
 def name(request: pytest.FixtureRequest) -> str:
     """The tests of a generator follow one another, so that its runs are made once."""
     generator: str = request.param

@@ -140,6 +140,7 @@ def test_a_value_that_is_not_finite_is_refused_at_once() -> None:
         PixelAM(thresholds(float("nan"), 0.1), (1, 4, 4), "2").maximize([0, 1], runs=2)
 
 
+@pytest.mark.slow
 def test_every_unit_that_answers_digits_starts(real_data: Path) -> None:
     """After the ReLU: most units are silent on most digits, and some on all 10,000."""
     classifier = load_classifier("mnist-classifier")

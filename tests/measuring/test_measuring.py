@@ -113,6 +113,7 @@ def test_a_map_that_is_another_one_is_noticed():
     assert cases.tolerance(replace(row, network="mobilenet_v2")) is None
 
 
+@pytest.mark.slow
 def test_memory_of_fresh_processes_grows_with_the_batch_and_errors_are_told(capfd):
     with FreshProcesses(small=True) as processes:
         one, many = (processes.peak(Row("resnet50", "lrp-epsilon", batch=batch)) for batch in (1, 128))

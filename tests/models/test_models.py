@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.helpers import slow
 from torch import nn
 
 from plugin import models
@@ -45,7 +46,7 @@ def real_test(real_data: Path) -> tuple[torch.Tensor, torch.Tensor]:
     return cifar10(real_data / "cifar10", train=False)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", ["all-cnn-c", slow("model-c")])
 def test_bundled_networks_are_as_accurate_as_they_say(name, real_test) -> None:
     model = models.load(name)
     images, labels = real_test
@@ -189,7 +190,7 @@ def test_folding_keeps_the_function(tiny_cifar) -> None:
         torch.testing.assert_close(fold_batch_norm(network)(images), network(images), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("batches", [1, 2, 3], ids=["within an epoch", "between two", "within the second"])
+@pytest.mark.parametrize("batches", [slow(1), slow(2), 3], ids=["within an epoch", "between two", "within the second"])
 def test_a_killed_run_ends_as_an_unbroken_one(tiny_cifar, batches, monkeypatch) -> None:
     recipe = Recipe("model-c", epochs=2, batch_size=5, seed=5, dropout=(0.1, 0.2))
     whole = train(recipe, tiny_cifar, tiny_cifar / "whole", device="cpu")

@@ -6,8 +6,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
+
+
+def slow(*values: object) -> Any:
+    """Parameters of a test that `make test-all` runs, and `make test` does not."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 class ActivationNet(nn.Module):

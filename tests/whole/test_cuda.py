@@ -70,7 +70,7 @@ def test_maps_are_those_of_the_cpu(name: str) -> None:
 
 
 def test_several_targets_layers_neurons_and_the_ledger() -> None:
-    model, batch = build("resnet18").double(), torch.cat([picture("resnet18").double()] * 2)
+    model, batch = build("shufflenet_v2_x0_5").double(), torch.cat([picture("shufflenet_v2_x0_5").double()] * 2)
     batch[1].neg_()
 
     def everything(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
@@ -80,8 +80,8 @@ def test_several_targets_layers_neurons_and_the_ledger() -> None:
             "targets": lrp.attribute_targets(batch, [3, 5]),
             "a list": lrp.attribute(batch, target=[1, 2]),
             "in parts": lrp.attribute(batch, target=torch.tensor([1, 2], device=batch.device), internal_batch_size=1),
-            "layer": LayerLRPTranspose(model, "layer2", rules="epsilon_gamma_box").attribute(batch, target=1),
-            "neuron": NeuronGuidedBackprop(model, model.get_submodule("layer2")).attribute(batch, (3, 2, 2)),
+            "layer": LayerLRPTranspose(model, "stage3", rules="epsilon_gamma_box").attribute(batch, target=1),
+            "neuron": NeuronGuidedBackprop(model, model.get_submodule("stage3")).attribute(batch, (3, 2, 2)),
             "ledger": torch.tensor([[entry.entered, entry.left] for entry in ledger]),
         }
 

@@ -32,6 +32,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 from support.browser import ROOT
+from support.helpers import slow
 
 import gan
 from plugin import datasets, errors, models, operations
@@ -80,6 +81,7 @@ TUTORIALS = DOCS / "tutorials"
 TUTORIALS_THAT_RUN = ("time-series", "tokens")
 # Their examples stand for what a user does first, and none of them warns.
 SILENT = {DOCS / "gan.md", DOCS / "code-space-am.md"}
+LONG = {DOCS / "code-space-am.md", DOCS / "methods" / "fourier-maximisation.md"}
 _BLOCK = re.compile(r"(?:^ *<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent> *)```python\n(?P<text>.*?)^ *```$", re.M | re.S)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.M | re.S)
@@ -158,7 +160,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
+@pytest.mark.parametrize("page", [slow(page) if page in LONG else page for page in PAGES if blocks(page)], ids=name)
 def test_blocks_run_as_they_are_pasted(page: Path, apart: None) -> None:
     if page in SILENT:
         warnings.simplefilter("error")

@@ -133,6 +133,7 @@ def test_a_training_ends_with_a_sentence_when_the_disk_is_full(tmp_path: Path) -
     assert said.startswith(f"error: {tmp_path / 'run' / 'training.pt'} cannot be written")
 
 
+@pytest.mark.slow
 def test_a_large_onnx_model_finds_its_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

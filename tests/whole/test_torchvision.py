@@ -12,7 +12,7 @@ import captum.attr
 import pytest
 import torch
 from support.families import FAMILIES, build, picture, without_biases
-from support.helpers import assert_unchanged, snapshot
+from support.helpers import assert_unchanged, slow, snapshot
 from torch import Tensor, nn
 
 from plugin.attr import Deconvolution, GuidedBackprop, LayerLRPTranspose, LRPTranspose
@@ -26,8 +26,11 @@ ATTENTION = {"vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"}
 ONLY_RELU = {"alexnet", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "resnet18", "resnext50_32x4d"}
 ONLY_RELU |= {"shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn", "wide_resnet50_2"}
 
+# Others have the same kinds of blocks, and take less time.
+LONG = {"inception_v3", "maxvit_t", "wide_resnet50_2"}
 
-@pytest.fixture(params=FAMILIES, scope="module")
+
+@pytest.fixture(params=[slow(name) if name in LONG else name for name in FAMILIES], scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     """The tests of a network follow one another, so that it is built once."""
     family: str = request.param
