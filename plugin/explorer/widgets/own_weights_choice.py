@@ -59,7 +59,7 @@ def _names(settings: Settings, side: str) -> None:
     most = class_name_files.MAX_BYTES
     names = Wanted(
         f"Names of the classes{OF[side]}", f"list of names{OF[side]}", class_name_files.EXTENSIONS, most, most,
-        "A text file with a name a line, or JSON: a list of names, or an object of numbers and names.",
+        "A text file with a name a line, a table of numbers and names, or JSON: a list of names, or an object of both.",
     )  # fmt: skip
     file_choice.draw(f"{side}class_names.{settings.network}", names, partial(_use_names, side))
     if settings.class_names:
