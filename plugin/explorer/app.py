@@ -8,7 +8,7 @@ the page has beside the network and the picture: its link holds no others.
 import pandas  # noqa: F401
 import streamlit as st
 
-from .widgets import callbacks, navigation
+from .widgets import browser_history, callbacks, navigation
 from .widgets.navigation import Page
 
 _DRAWN = ("view", "percentile")
@@ -103,6 +103,7 @@ def main() -> None:
     chosen = st.navigation(navigation.register(PAGES), position="top")
     st.set_page_config(page_title=f"{chosen.title} · Attribution explorer", layout="wide")
     callbacks.carry_out()
+    browser_history.keep_views_only()
     chosen.run()
     # Not before: this needs PyTorch, which the first page imports when its text is on the screen.
     from .widgets import map_badges

@@ -55,12 +55,13 @@ def test_own_checkpoint_and_photograph_survive_every_page_and_a_reload(page, add
     opened, strip = page.url, page.get_by_text("Open: network").inner_text()
     assert "mine.pt" in strip
     assert "koala.jpg" in strip
-    titles = [page.title()]
+    titles, seen = [page.title()], []
     # A setting that one page loses is missing on the next, and in the address at the end.
     for listed in (each for each in PAGES if each.path not in ("", "attribute")):
         turn_to(page, listed.title, listed.path)
         sync_api.expect(page.get_by_text("Open: network")).to_have_text(strip)
         titles.append(page.title())
+        seen.append(page.url)
     turn_to(page, "Attribute", "attribute")
     assert page.url == opened
     assert len({*titles}) == len(titles)
@@ -71,9 +72,10 @@ def test_own_checkpoint_and_photograph_survive_every_page_and_a_reload(page, add
     sync_api.expect(page.get_by_text("Open: network")).to_have_text(strip)
     assert page.url == opened
     assert page.get_by_text("This link needs").count() == 0
-    # Back over the titles that were clicked: each leaves an address without parameters, which is no view.
-    for _ in range(4):
+    # Each title that was clicked is one step back.
+    for view in seen[:-5:-1]:
         page.go_back()
+        page.wait_for_url(view)
         settle(page)
         sync_api.expect(page.get_by_text("Open: network")).to_have_text(strip, timeout=PATIENCE_MS)
 
