@@ -174,12 +174,15 @@ def test_complaints_are_found(window):
 
 @needs_chromium
 def test_phone_shows_a_map_at_once_and_a_swipe_on_it_scrolls(window, address):
-    context = new_window(window.browser, viewport={"width": PHONE, "height": 844}, has_touch=True, is_mobile=True)
+    screen = {"viewport": {"width": PHONE, "height": 844}, "has_touch": True, "is_mobile": True}
+    context = new_window(window.browser, user_agent="Android 15; Mobile Safari/537.36", **screen)
     with watched(context.new_page()) as page:
         page.goto(f"{address}attribute")
         drawn(page)
         box = page.locator("[class*='st-key-attribute-map'] .nsewdrag").first.bounding_box()
         assert box["y"] + box["height"] / 2 < 844
+        buttons = page.locator("[class*='st-key-attribute-map'] .modebar-btn").first.bounding_box()
+        assert buttons["y"] + buttons["height"] <= box["y"] + 1, "the buttons lie over the map"
         swipe(context.new_cdp_session(page), box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, upwards=150)
         page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollTop > 50")
     context.close()

@@ -5,10 +5,14 @@ from typing import Any
 import plotly.graph_objects as go
 from streamlit.elements.lib.streamlit_plotly_theme import GRAY_90  # the page puts its own colour in this one's place
 
-# Maps have files of ours, and can be zoomed.
+from ..server.connection import comes_from_a_phone
+
+# Maps have files of ours, and can be zoomed. Two clicks show all of a map again: "reset", since plotly's other ways to do
+# so squeeze one of several maps that are linked.
 MAP: dict[str, Any] = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["toImage", "autoScale2d", "select2d", "lasso2d"],
+    "doubleClick": "reset",
 }
 # Charts that are no maps have no file of ours: their one button saves them as PNG.
 SAVED: dict[str, Any] = {
@@ -20,8 +24,8 @@ SAVED: dict[str, Any] = {
 # Squares and bars are clicked, and have nothing to zoom.
 CLICKED: dict[str, Any] = {"displayModeBar": False}
 
-# In pixels: the button at the top right, and below it a line of the legend.
-_BUTTON_AND_LEGEND = 54
+# In pixels: the buttons at the top right; one of them, and below it a line of the legend.
+_BUTTONS, _BUTTON_AND_LEGEND = 32, 54
 
 
 def on_page(figure: go.Figure) -> go.Figure:
@@ -32,9 +36,17 @@ def on_page(figure: go.Figure) -> go.Figure:
     A legend above a chart has room below the button.
     """
     font = {"color": GRAY_90}
-    figure.update_layout(dragmode=False, font=font)
+    figure.update_layout(dragmode=False, font=font, hoverlabel_font=font)
     if figure.layout.legend.yanchor == "bottom":  # it stands above the chart
         figure.update_layout(margin={"t": _BUTTON_AND_LEGEND})
     for axis in (*figure.select_xaxes({"visible": None}), *figure.select_yaxes({"visible": None})):
         axis.update(tickfont=font, title_font=font)
     return figure
+
+
+def map_on_page(figure: go.Figure) -> go.Figure:
+    """The same for a map: on a phone, which always shows the buttons, they have room above it."""
+    if comes_from_a_phone():
+        margin, height = figure.layout.margin, figure.layout.height
+        figure.update_layout(height=height + _BUTTONS, margin={"t": margin.t + _BUTTONS})
+    return on_page(figure)

@@ -47,7 +47,7 @@ def map_column(
     if focus:
         figures.focused(figure, *focus)
     st.plotly_chart(
-        chart_options.on_page(figure),
+        chart_options.map_on_page(figure),
         key=key(f"map.{shown.name}"),
         config=chart_options.MAP,
         alt=rendering.alternative(shown.label, result, settings),

@@ -99,7 +99,7 @@ def _draw(settings: Settings, a: Shown, b: Shown) -> None:
         maps, [a.visible, b.visible], settings.opacity, settings.percentile, _HEIGHT, stacked=comes_from_a_phone()
     )
     st.plotly_chart(
-        chart_options.on_page(shown),
+        chart_options.map_on_page(shown),
         key=key("map.compare"),
         config=chart_options.MAP,
         alt=". ".join(
