@@ -151,5 +151,6 @@ def stops_of(colours: Sequence[str]) -> Array:
 
 def colour_bar_labels(limit: float, clipped: bool) -> list[str]:
     """Labels at -limit, 0 and limit; if values were clipped, those at the ends show that they stand for more."""
-    end = f"{limit:.2g}"
+    # Two digits, but no exponent up to 99,999.
+    end = f"{limit:.0f}" if 99.5 <= limit < 99_999.5 else f"{limit:.2g}"
     return [f"≤ -{end}", "0", f"≥ {end}"] if clipped else [f"-{end}", "0", end]

@@ -62,6 +62,8 @@ def test_signed_map_is_centred_and_keeps_raw_values():
     np.testing.assert_array_equal(trace.z, MAP)
     assert "%{z" in trace.hovertemplate
     assert trace.colorbar.ticktext[0].startswith("≤")
+    ends = [heatmap(figures.signed_map(MAP, limit=limit)).colorbar.ticktext[-1] for limit in (0.123, 99.7, 1234.5, 2e5)]
+    assert [end.removeprefix("≥ ") for end in ends] == ["0.12", "100", "1234", "2e+05"]
 
 
 def test_positive_is_red_and_negative_is_blue():

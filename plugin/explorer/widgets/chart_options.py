@@ -7,8 +7,8 @@ from streamlit.elements.lib.streamlit_plotly_theme import GRAY_90  # the page pu
 
 from ..server.connection import comes_from_a_phone
 
-# Maps have files of ours, and can be zoomed. Two clicks show all of a map again: "reset", since plotly's other ways to do
-# so squeeze one of several maps that are linked.
+# Maps have files of ours, and can be zoomed. Two clicks show all of a map again: "reset", since plotly's other ways to
+# do so squeeze one of several maps that are linked.
 MAP: dict[str, Any] = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["toImage", "autoScale2d", "select2d", "lasso2d"],
@@ -24,8 +24,8 @@ SAVED: dict[str, Any] = {
 # Squares and bars are clicked, and have nothing to zoom.
 CLICKED: dict[str, Any] = {"displayModeBar": False}
 
-# In pixels: the buttons at the top right; one of them, and below it a line of the legend.
-_BUTTONS, _BUTTON_AND_LEGEND = 32, 54
+# In pixels: the buttons at the top right; one of them, and below it a legend, which has two lines in a narrow column.
+_BUTTONS, _BUTTON_AND_LEGEND = 32, 73
 
 
 def on_page(figure: go.Figure) -> go.Figure:

@@ -146,16 +146,17 @@ def _network(settings: Settings, look: Look) -> list[Shown]:
         maps.append(Shown(replace(settings, opacity=1.0), asked, result, limit))
     maps = _with_notes(maps, look, settings)
     st.markdown(twin_networks.statement(maps[0].result if methods[0] == NO_IMAGE and maps else None, pooled))
-    _draw_maps(maps, settings.frame == "unit")
+    has_twin = not settings.checkpoint and subject.name in twin_networks.TWINS
+    _draw_maps(maps, settings.frame == "unit", has_twin)
     return maps
 
 
-def _draw_maps(maps: Sequence[Shown], zoomed: bool) -> None:
+def _draw_maps(maps: Sequence[Shown], zoomed: bool, has_twin: bool) -> None:
     focus = unit_pictures.box([shown.result.attribution for shown in maps]) if maps and zoomed else None
     for start in range(0, len(maps), _PER_ROW):
         for column, shown in zip(st.columns(_PER_ROW), maps[start : start + _PER_ROW], strict=False):
             with column:
-                map_column(shown, _MAP_HEIGHT, focus, several=True)
+                map_column(shown, _MAP_HEIGHT, focus, several=has_twin)
 
 
 def _with_notes(maps: Sequence[Shown], look: Look, settings: Settings) -> list[Shown]:
