@@ -13,7 +13,7 @@ if (!window.historyOfViews) {
   const {pushState, replaceState} = window.history
   // Whether the user did something after the last entry.
   let acted = navigator.userActivation?.hasBeenActive !== false
-  for (const kind of ['pointerdown', 'keydown', 'click', 'input', 'change']) {
+  for (const kind of ['pointerdown', 'keydown', 'click', 'input', 'change', 'drop', 'paste']) {
     window.addEventListener(kind, () => { acted = true }, true)
   }
   window.history.pushState = function (...entry) {
