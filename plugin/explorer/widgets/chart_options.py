@@ -37,8 +37,8 @@ def on_page(figure: go.Figure) -> go.Figure:
     """
     font = {"color": GRAY_90}
     figure.update_layout(dragmode=False, font=font, hoverlabel_font=font)
-    if figure.layout.legend.yanchor == "bottom":  # it stands above the chart
-        figure.update_layout(margin={"t": _BUTTON_AND_LEGEND})
+    if figure.layout.legend.yanchor == "bottom":  # it stands above the chart, of one trace there is none
+        figure.update_layout(margin={"t": _BUTTON_AND_LEGEND if len(figure.data) > 1 else _BUTTONS})
     for axis in (*figure.select_xaxes({"visible": None}), *figure.select_yaxes({"visible": None})):
         axis.update(tickfont=font, title_font=font)
     return figure
