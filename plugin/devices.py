@@ -60,8 +60,16 @@ def as_tensor(values: Any) -> Tensor:
 
 def _best() -> torch.device:
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        # A launcher may show each process only its own GPU (`srun --gpus-per-task=1`), which then has the number 0.
+        return torch.device("cuda", _local_rank() % torch.cuda.device_count())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _local_rank() -> int:
+    text = os.environ.get("LOCAL_RANK", "0")
+    if not text.isdecimal():
+        raise OptionError(f"LOCAL_RANK={text}: set it to the number of the process on its machine, from 0, or unset it")
+    return int(text)
 
 
 def _is_there(device: torch.device) -> bool:

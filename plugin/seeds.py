@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,26 +40,38 @@ def uniform(random: torch.Generator, *shape: int) -> Tensor:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """The global random generators begin at `seed`, and are as before afterwards.
+    """The global random generators begin at `seed`, and are as before afterwards; those of other devices are untouched.
 
     Args:
         seed: see `check_seed`.
         device: a device with a generator of its own, which is seeded besides the processor's.
     """
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(check_seed(seed))
+    place = torch.device("cpu") if device is None else device
+    before = global_states(place)
+    kinds = [torch.device("cpu"), place][: len(before)]
+    # `torch.manual_seed` would also seed the devices that nothing restores.
+    set_global_states([torch.Generator(kind).manual_seed(check_seed(seed)).get_state() for kind in kinds], place)
+    try:
         yield
+    finally:
+        set_global_states(before, place)
 
 
 def global_states(device: torch.device) -> list[Tensor]:
     """The states of the global random generators from which a computation on a device draws."""
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+    states, own = [torch.get_rng_state()], _own_generator(device)
+    return states if own is None else [*states, own.get_rng_state(device)]
 
 
 def set_global_states(states: Sequence[Tensor], device: torch.device) -> None:
     """Undo all draws since `global_states`, which may have been called for another device."""
     torch.set_rng_state(states[0])
-    if device.type == "cuda" and len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)
+    own = _own_generator(device)
+    if own is not None and len(states) > 1:
+        own.set_rng_state(states[1], device)
+
+
+def _own_generator(device: torch.device) -> Any:
+    """PyTorch's module for the generator of a device (`torch.cuda`, `torch.mps`, `torch.xpu` ...); None without one."""
+    module = None if device.type in ("cpu", "meta") else getattr(torch, device.type, None)
+    return module if hasattr(module, "get_rng_state") else None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from plugin.extras import require
-from plugin.seeds import normal, random_generator
+from plugin.seeds import normal, random_generator, seeded
 
 from ..classifiers import Classifier
 from ..data import ImageSet
@@ -74,9 +74,8 @@ def kernel_distance(first: Tensor, second: Tensor, seed: int = 0, subsets: int =
         subset_size: the number of features in each, at most N and M.
     """
     kid = require("torchmetrics.image.kid", extra="gan", purpose="the kernel distance")
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), seeded(seed):
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")  # about its use of memory
-        torch.manual_seed(seed)
         size = min(subset_size, len(first), len(second))
         metric = kid.KernelInceptionDistance(_Identity(first.shape[1]), subsets, size)
         metric.update(first.double(), real=True)

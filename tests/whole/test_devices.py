@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from plugin.attr import DeconvNet, GuidedBackprop, LRPTranspose, NeuronDeconvolution
 from plugin.devices import available, choose_device, on_device
 from plugin.errors import OptionError, OptionTypeError
+from plugin.seeds import seeded
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,7 @@ from plugin.errors import OptionError, OptionTypeError
     [
         (2, True, None, "cuda:0", ("cuda:0", "cuda:1", "mps", "cpu")),
         (2, False, "1", "cuda:1", ("cuda:0", "cuda:1", "cpu")),
+        (1, False, "3", "cuda:0", ("cuda:0", "cpu")),  # the launcher shows each process its own GPU only
         (0, True, None, "mps", ("mps", "cpu")),
         (0, False, "1", "cpu", ("cpu",)),
     ],
@@ -36,6 +38,31 @@ def test_the_best_device_there_is(
     for missing in {"cuda:0", "cuda:5", "mps"} - set(names):
         with pytest.raises(OptionError, match=f"device '{missing}' is not there: this PyTorch sees {names[0]}"):
             choose_device(missing)
+
+
+def test_a_rank_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "first")
+    with pytest.raises(OptionError, match="LOCAL_RANK=first: set it to the number of the process on its machine"):
+        choose_device()
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_generators_of_a_device_are_as_before(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, module, set_states = torch.Generator, getattr(torch, kind), []
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": made())
+    monkeypatch.setattr(module, "get_rng_state", lambda device: made().manual_seed(7).get_state())
+    monkeypatch.setattr(module, "set_rng_state", lambda state, device: set_states.append(state))
+    for name in ("cuda", "xpu"):  # which nothing would restore
+        monkeypatch.setattr(f"torch.{name}.manual_seed_all", lambda seed: pytest.fail("other devices are seeded"))
+    before = torch.get_rng_state()
+    with seeded(3, torch.device(kind)):
+        drawn = torch.rand(5)
+    assert torch.equal(drawn, torch.rand(5, generator=made().manual_seed(3)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(set_states) == 2
+    for seed, state in zip((3, 7), set_states, strict=True):
+        assert torch.equal(state, made().manual_seed(seed).get_state())
 
 
 def test_what_is_no_device() -> None:
