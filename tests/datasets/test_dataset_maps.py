@@ -1,9 +1,11 @@
 """Maps of whole folders: the content of a store, which is the same however often the run was killed."""
 
 import hashlib
+import re
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,19 +157,42 @@ def test_network_by_factory_with_a_checkpoint(folder, tmp_path):
         (["Tabby_cat/a.png", "x/truck/b.png"], [0, 2]),
         (["3/a.png", "0/b.png"], [3, 0]),
         (["n5/a", "n1/b", "n2/c", "n3/d", "n4/e"], [4, 0, 1, 2, 3]),
+        (["train/truck/1/a.png", "train/dog/1/b.png", "test/dog/c.png"], [2, 1, 1]),
     ],
-    ids=["names", "numbers", "order"],
+    ids=["names", "numbers", "order", "names above"],
 )
 def test_labels_come_from_folders(names, expected):
     assert labels_of(names, CLASSES, 5) == expected
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(["a.png"], "a.png lies in no class folder"), (["zebra/a.png"], "the folder zebra")]
+    ("names", "message"),
+    [
+        (["a.png"], "a.png lies in no class folder"),
+        (["zebra/a.png"], "the folder zebra"),
+        # By the order of the folders the bird would be class 0, and it is called like class 4.
+        ([f"{name}/a.png" for name in ("bird", "dog", "lorry", "ship", "tabby cat")], "the folder lorry"),
+    ],
 )
 def test_unknown_labels_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
         labels_of(names, CLASSES, 5)
+
+
+@pytest.mark.parametrize(
+    ("names", "outputs", "message"),
+    [
+        ([f"{number}/a.png" for number in range(12)], 12, "10 as 10. torchvision's ImageFolder .* 10 as 2"),
+        (["a/1/a.png", "b/1/b.png"], 5, "a/1/a.png and b/1/b.png are taken as class 1"),
+        ([f"{split}/{number:02}/a.png" for number in range(12) for split in ("train", "val")], 12, None),
+    ],
+)
+def test_numbers_that_may_mean_something_else_are_told(names, outputs, message):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        labels_of(names, (), outputs)
+    assert len(told) == (message is not None)
+    assert message is None or re.search(message, str(told[0].message))
 
 
 def test_labels_are_explained(folder, tmp_path):
