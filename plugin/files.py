@@ -14,6 +14,8 @@ from typing import IO, Any, cast
 
 # A process that writes a file writes to it at least once in so many seconds.
 _WRITTEN_WITHIN = 60.0
+# The errors of network file systems and of Windows, which cannot wait for the entries of a folder.
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -38,10 +40,10 @@ def replacing(path: str | Path, put: Callable[[Path, Path], None] = os.replace) 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        _synchronise(partial, os.O_RDWR)
+        to_disk(partial)
         put(partial, target)
-        with suppress(OSError):  # some file systems, and Windows, do not support this for folders
-            _synchronise(target.parent, os.O_RDONLY)
+        with suppress(OSError):  # the file has its name
+            to_disk(target.parent)
     except OSError as error:
         raise _unwritable(target, error) from error
     finally:
@@ -188,10 +190,22 @@ def _unwritable(target: Path, error: OSError) -> OSError:
     return found
 
 
-def _synchronise(path: Path, flags: int) -> None:
-    """Wait until a file or the entries of a folder are on the disk."""
-    descriptor = os.open(path, flags)
+def to_disk(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk, as far as the file system can tell.
+
+    Args:
+        path: the file or folder.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    is_folder = path.is_dir()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in _UNSUPPORTED:
+            raise

@@ -216,9 +216,10 @@ def _open_sink(out: str, keep: str) -> Sink:
             f"the summary {keep} is a folder of Parquet files with _summary.npz in it, and the output is named {out}: "
             "give a name that ends in .parquet, or has no ending"
         )
+    place = paths.behind_link(out)  # such as a folder on a larger disk
     if keep == "maps" and not out.rstrip("/").endswith(".parquet"):
-        return ZarrSink(out)
-    return ParquetSink(out, None if keep == "maps" else Summary(keep))
+        return ZarrSink(place)
+    return ParquetSink(place, None if keep == "maps" else Summary(keep))
 
 
 def _about(explain: Explain, source: Any) -> dict[str, Any]:

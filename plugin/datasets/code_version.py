@@ -1,7 +1,6 @@
 """A hash of the code that has a part in a map: the version of a package is the same for many states of its files."""
 
 import hashlib
-import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -16,14 +15,21 @@ _WITHOUT = ("explorer", "experiments", "figures", "measuring")
 _LIBRARIES = ("torch", "torchvision")
 
 
-def code_sha256(network: nn.Module) -> str:
+def code_sha256(network: nn.Module, model: str = "") -> str:
     """SHA-256, in hexadecimal, of the files of this package and of those that define a network's modules.
 
     Classes of PyTorch and torchvision are left out, and so are classes without a file.
+
+    Args:
+        network: the network; the classes that its classes inherit from count as well.
+        model: the name that the network has for `load_model`; the file of a factory counts.
     """
     digest = hashlib.sha256(_package_sha256().encode())
-    for path in sorted(set(_files_of(network))):
-        digest.update(path.read_bytes())
+    modules = {kind.__module__ for module in network.modules() for kind in type(module).__mro__}
+    factory, colon, _ = model.partition(":")
+    # The order of the contents is the same where another machine has the files in other folders.
+    for content in sorted(path.read_bytes() for path in set(_files_of({*modules, factory} if colon else modules))):
+        digest.update(content)
     return digest.hexdigest()
 
 
@@ -44,13 +50,12 @@ def _hash_of(folder: Path, paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _files_of(network: nn.Module) -> Iterator[Path]:
-    for kind in {type(module) for module in network.modules()}:
-        if kind.__module__.partition(".")[0] in _LIBRARIES or kind.__module__ not in sys.modules:
+def _files_of(modules: Iterable[str]) -> Iterator[Path]:
+    """The files of modules of other packages, by their full names."""
+    for name in modules:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name.partition(".")[0] in _LIBRARIES or file is None:  # built in, or an interactive session
             continue
-        try:
-            path = Path(inspect.getfile(kind)).resolve()
-        except (TypeError, OSError):  # built in, or defined in an interactive session
-            continue
+        path = Path(file).resolve()
         if path.is_file() and not path.is_relative_to(_PACKAGE):
             yield path

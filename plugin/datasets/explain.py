@@ -1,9 +1,10 @@
 """The computation of maps, and of everything that is stored with them, from the bytes of pictures."""
 
-import hashlib
 import inspect
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.metadata import version
@@ -25,7 +26,9 @@ from ..models import LoadedModel, Preprocessing, hugging_face, load
 from ..models.pictures import decode
 from ..observing import find_layer
 from ..rules.presets import epsilon_gamma_box
+from ..seeds import global_states
 from .code_version import code_sha256
+from .network_identity import MEASURED, fingerprint, noise, structure_sha256, weights_sha256
 
 # Packages on whose versions the numbers depend.
 _PACKAGES = ("captum-simplicity", "captum", "torch", "torchvision", "pillow")
@@ -73,15 +76,6 @@ def _call_factory(specification: str) -> nn.Module | LoadedModel:
             f"{specification} returned a {type(made).__name__}: it must return an nn.Module or LoadedModel"
         )
     return made
-
-
-def weights_sha256(network: nn.Module) -> str:
-    """SHA-256, in hexadecimal, of a network's state dict: names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def pixels_of(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8] | str:
@@ -140,8 +134,7 @@ class Explain:
         """
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}: choose among {', '.join(METHODS)}")
-        if not isinstance(target, int) and target not in ("predicted", "label"):
-            raise ValueError(f"unknown target {target!r}: choose 'predicted', 'label' or the number of an output")
+        target = _checked_target(target)
         if dtype not in ("float32", "float16"):
             raise ValueError(f"unknown dtype {dtype!r}: choose 'float32' or 'float16'")
         self.method, self.target, self.layer, self.dtype = METHODS[method], target, layer, dtype
@@ -157,7 +150,8 @@ class Explain:
         self.settings: dict[str, Any] = {
             "model": self.model.name,
             "weights_sha256": weights_sha256(self.model.network),
-            "code_sha256": code_sha256(self.model.network),
+            "structure_sha256": structure_sha256(self.model.network),
+            "code_sha256": code_sha256(self.model.network, model if isinstance(model, str) else ""),
             "method": method,
             "layer": layer or "",
             "target": target,
@@ -178,24 +172,29 @@ class Explain:
         return self.method.attribution_class(neuron=False)(self.model.network, *layer, **arguments)
 
     def _probe(self, method: str) -> None:
-        """One grey picture shows whether the method has an answer, before anything is written."""
+        """Two test pictures, a grey one and noise, show before anything is written whether the method has an answer.
+
+        The outputs for the second one are kept, to recognise the network.
+        """
         grey = self.model.preprocessing.pixels(Image.new("RGB", (64, 64), "grey"))
         try:
             if isinstance(self._attribution, LRPTranspose):  # names all operations without a rule, not only the first
                 self._attribution.check(self._inputs(grey[np.newaxis]).detach()).require()
             self._head = self._find_head(grey)
-            rows = self.explain_pixels(grey[np.newaxis], [0])
+            rows = self.explain_pixels(self.model.preprocessing.pixels(noise())[np.newaxis], [0])
         except Exception as error:  # any network may fail in a way of its own
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
             raise ValueError(f"{method} has no answer for {self.model.name}: {reason}") from error
         self.row_shapes = {name: rows[name].shape[1:] for name in ("map", "logits")}
+        self.settings[MEASURED] = [] if self._draws else fingerprint(rows["logits"])
 
     def _find_head(self, grey: NDArray[np.uint8]) -> str:
         """The kind of the network's outputs, one of `plugin.heads.HEADS`."""
-        before = torch.get_rng_state()
+        before = global_states(self.device)
         with torch.enable_grad():
             outputs = self.model.network(self._inputs(grey[np.newaxis]).clone())  # which the network may overwrite
-        if not torch.equal(before, torch.get_rng_state()):
+        self._draws = not all(map(torch.equal, before, global_states(self.device)))
+        if self._draws:
             warnings.warn(
                 f"{self.model.name} draws random numbers in its forward pass: its maps differ from run to run; look "
                 "for dropout that is always on",
@@ -353,6 +352,19 @@ class _Selection:
         if wrong is not None:
             raise ValueError(f"target {wrong} is out of range: the network has {outputs} outputs")
         return chosen
+
+
+def _checked_target(target: Any) -> str | int:
+    """
+    Raises:
+        ValueError: the target is neither "predicted" nor "label" nor a whole number, as of NumPy.
+    """
+    if isinstance(target, str) and target in ("predicted", "label"):
+        return target
+    if not isinstance(target, bool | Sequence):
+        with suppress(TypeError):
+            return operator.index(target)
+    raise ValueError(f"unknown target {target!r}: choose 'predicted', 'label' or the number of an output")
 
 
 def _as_json(preprocessing: Preprocessing) -> dict[str, Any]:

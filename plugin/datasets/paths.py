@@ -27,8 +27,17 @@ def is_url(path: str | Path) -> bool:
 
 
 def of_this_machine(path: str) -> str:
-    """A path as it is, a URL of a local file as a path: fsspec would write it neither as a whole nor durably."""
-    return next((path.removeprefix(start) for start in _LOCAL if path.startswith(start)), path)
+    """A path, a URL of a local file as a path: fsspec would write it neither as a whole nor durably.
+
+    `~` is the home folder, as in a shell.
+    """
+    found = next((path.removeprefix(start) for start in _LOCAL if path.startswith(start)), path)
+    return os.path.expanduser(found)
+
+
+def behind_link(path: str) -> str:
+    """The place that a link means, there or not; every other path as it is."""
+    return os.path.realpath(path) if not is_url(path) and os.path.islink(path.rstrip("/")) else path
 
 
 def file_system(url: str) -> tuple[Any, str]:

@@ -1,6 +1,7 @@
 """The share of this process in the work, by the variables that `torchrun` and job arrays set."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,10 +30,19 @@ def share_of_environment(variables: Mapping[str, str] | None = None) -> Share:
 
     Raises:
         ValueError: one is missing, is no whole number, or they contradict each other.
+
+    Warns:
+        UserWarning: both are missing, and `srun` has started several processes.
     """
     variables = os.environ if variables is None else variables
     given = {name: variables[name] for name in ("RANK", "WORLD_SIZE") if name in variables}
     if not given:
+        if variables.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+            warnings.warn(
+                f"srun has started {variables['SLURM_STEP_NUM_TASKS']} processes, and each does the whole work: to "
+                "share it, set RANK=$SLURM_PROCID, WORLD_SIZE=$SLURM_NTASKS and LOCAL_RANK=$SLURM_LOCALID in each",
+                stacklevel=4,
+            )
         return Share()
     if len(given) == 1:
         missing = "RANK" if "WORLD_SIZE" in given else "WORLD_SIZE"

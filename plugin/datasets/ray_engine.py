@@ -25,7 +25,7 @@ from . import paths
 from .explain import Explain
 from .labels import Labels
 from .local_engine import STEPS, DecodedPicture, ErrorLimit, Progress, Seconds, progress_bar, read_picture, rows_of
-from .records import Block, LookupSink, Sink, Source
+from .records import Block, LookupSink, Sink, Source, differences
 
 # Blocks of a wave. An actor loads the network once in a wave.
 _WAVE = 4096
@@ -189,7 +189,7 @@ class ExplainBlock:
             self.failure = _pickled(error)
 
     def _check(self, settings: Mapping[str, Any]) -> None:
-        if self.explain.settings != settings:
+        if differences(settings, self.explain.settings):
             raise ValueError(
                 f"the network, the code or the versions on {socket.gethostname()} are not those of the driver: install "
                 "the same on every node"

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 from .explain import Rows
+from .network_identity import MEASURED, is_rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +211,28 @@ class LookupSink(Protocol):
         """How many pictures of a block have no map; None if the block is not written."""
 
 
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings that differ, with both values, by dotted name; measured ones may differ by rounding."""
+    before, after = _flat(stored), _flat(now)
+    measured = before.pop(MEASURED, None), after.pop(MEASURED, None)
+    found = [
+        f"{name} was {before.get(name)!r} and is now {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    return found if is_rounded(*measured) else [*found, "the network's outputs for a test picture are others"]
+
+
 def refuse_other_settings(path: object, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with other settings than an output was begun with.
 
     Raises:
         ValueError: one differs; the message names it.
     """
-    before, after = _flat(stored), _flat(now)
-    differences = [
-        f"{name} was {before.get(name)!r} and is now {after.get(name)!r}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-    if differences:
+    found = differences(stored, now)
+    if found:
         raise ValueError(
-            f"{path} was begun with other settings: {'; '.join(differences)}. "
+            f"{path} was begun with other settings: {'; '.join(found)}. "
             "Go on with the same settings, or give another --out"
         )
 

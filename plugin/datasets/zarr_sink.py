@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
-from ..files import remove_left_over, write_json
+from ..files import remove_left_over, to_disk, write_json
 from . import paths
 from .explain import Rows
 from .records import (
@@ -243,7 +243,7 @@ class MapStore:
             if path.exists():  # zarr leaves out a chunk of nothing but fill values
                 array = Path(self.path, name)
                 for entry in (path, *(parent for parent in path.parents if parent.is_relative_to(array))):
-                    _to_disk(entry)
+                    to_disk(entry)
 
     def finish(self, started: float) -> None:
         """Mark the store as finished, and remove the files that killed processes were writing.
@@ -266,14 +266,6 @@ class MapStore:
         value = json.loads(description.read_text())
         value["attributes"]["finished"] = True
         write_json(description, value)  # zarr would not wait until it is on the disk
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -311,13 +303,13 @@ def _create_local(path: Path, plan: Plan, records: Sequence[Record]) -> bool:
     try:
         _create(partial, plan, records)
         for entry in (*partial.rglob("*"), partial):
-            _to_disk(entry)
+            to_disk(entry)
     except BaseException:  # as on a full disk
         shutil.rmtree(partial, ignore_errors=True)
         raise
     try:
         os.rename(partial, path)
-        _to_disk(path.parent)
+        to_disk(path.parent)
     except OSError:  # another process was faster
         shutil.rmtree(partial, ignore_errors=True)
         if not path.exists():

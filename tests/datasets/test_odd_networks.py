@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from plugin.datasets import attribute_dataset
 from plugin.datasets.explain import Explain, load_model
+from plugin.datasets.network_identity import weights_sha256
 from plugin.models import LoadedModel, Preprocessing
 
 
@@ -93,6 +94,30 @@ def test_a_picture_whose_output_is_no_number_leaves_the_others_of_its_batch_alon
 def test_a_network_that_draws_is_told() -> None:
     with pytest.warns(UserWarning, match="draws random numbers in its forward pass: its maps differ from run to run"):
         explain(small(lambda logits: F.dropout(logits, 0.5, training=True)))
+
+
+class WithState(nn.ReLU):
+    """A layer whose state is more than tensors."""
+
+    def __init__(self, state: Any) -> None:
+        super().__init__()
+        self.state = state
+
+    def get_extra_state(self) -> Any:
+        return self.state
+
+
+def test_weights_are_told_apart_whatever_a_state_dict_holds() -> None:
+    states = ({"a": 1}, {"a": 2}, [torch.ones(2)], [torch.eye(2).to_sparse()], [torch.zeros(0), "b"], object())
+    hashes = [weights_sha256(WithState(state)) for state in states]
+    assert len(set(hashes)) == len(states)
+    assert weights_sha256(WithState(object())) == hashes[-1]
+
+
+def test_a_target_may_be_a_number_of_another_library() -> None:
+    assert Explain(small(), "gradient", np.int64(3), device="cpu").settings["target"] == 3  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown target True"):
+        Explain(small(), "gradient", True, device="cpu")
 
 
 def test_a_layer_that_is_not_there_is_named() -> None:

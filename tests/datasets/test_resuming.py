@@ -2,14 +2,17 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 from time import time
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from support.picture_folders import BAD, arrays, content, draw, fill, network
+from torch import nn
 
 from plugin.__main__ import main
 from plugin.datasets import attribute_folder, code_version
@@ -69,6 +72,33 @@ def test_other_code_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest
         explain(folder, tmp_path / "maps")
 
 
+class Scaled(nn.Sequential):
+    """A network with an option that no state dict and no file holds."""
+
+    def __init__(self, scale: float, slope: float = 0.1) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(3, 4, 3), nn.LeakyReLU(slope), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.scale = scale
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.scale * super().forward(input)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [(Scaled(2), "outputs for a test picture are others"), (Scaled(1, 0.11), "structure_sha256 was")],
+)
+@pytest.mark.parametrize("out", ["maps.zarr", "maps.parquet"])
+def test_other_options_of_the_network_are_refused(
+    changed: nn.Module, message: str, out: str, folder: Path, tmp_path: Path
+) -> None:
+    options = {"batch_size": 12, "progress": False}
+    attribute_folder(Scaled(1), folder, tmp_path / out, "gradient", **options)
+    assert attribute_folder(Scaled(1.001), folder, tmp_path / out, "gradient", **options).found == 12
+    with pytest.raises(ValueError, match=message):
+        attribute_folder(changed, folder, tmp_path / out, "gradient", **options)
+
+
 def test_hash_of_the_code_counts_what_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_version, "_PACKAGE", tmp_path)
     hash_now = code_version._package_sha256.__wrapped__
@@ -89,9 +119,16 @@ def test_code_of_the_network_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(tmp_path)
     from own_network import Own  # type: ignore[import-not-found]
 
-    before = code_version.code_sha256(Own(2, 2))
+    class Derived(Own):  # type: ignore[misc]
+        pass
+
+    def hashes() -> list[str]:
+        factory = code_version.code_sha256(nn.Linear(2, 2), "own_network:make")
+        return [code_version.code_sha256(Own(2, 2)), code_version.code_sha256(Derived(2, 2)), factory]
+
+    before = hashes()
     (tmp_path / "own_network.py").write_text(source + "    # changed\n")
-    assert code_version.code_sha256(Own(2, 2)) != before
+    assert not set(before) & set(hashes())
 
 
 # Folders
@@ -179,6 +216,8 @@ def test_ranks_that_leave_or_repeat_pictures_are_refused(
 
 def test_shares_are_disjoint_and_whole() -> None:
     assert share_of_environment({}) == Share(0, 1)
+    with pytest.warns(UserWarning, match="srun has started 4 processes, and each does the whole work"):
+        assert share_of_environment({"SLURM_STEP_NUM_TASKS": "4"}) == Share(0, 1)
     shares = [share_of_environment({"RANK": str(rank), "WORLD_SIZE": "3"}) for rank in range(3)]
     assert sorted(block for share in shares for block in range(10) if share.has(block)) == list(range(10))
 
@@ -237,6 +276,29 @@ def test_rows_are_on_the_disk_before_they_are_marked(
         for before in (f"maps/c/{block}/0/0/0", f"maps/c/{block}", "maps/c", f"logits/c/{block}/0"):
             # A chunk of the values that stand there before, as of bad pictures only, is not written.
             assert before in synchronised[:mark] or not (tmp_path / "maps" / before).exists(), before
+
+
+def test_folders_that_cannot_be_synchronised_are_no_failure(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of some network file systems."""
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for out in ("maps.zarr", "maps.parquet"):
+        assert [explain(folder, tmp_path / out) for _ in range(2)] == [0, 12]
+
+
+@pytest.mark.parametrize("out", ["maps.zarr", "maps.parquet"])
+def test_output_behind_a_link(out: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / out).symlink_to(tmp_path / "scratch")
+    assert [explain(folder, tmp_path / out) for _ in range(2)] == [0, 12]
+    assert (tmp_path / "scratch").is_dir()
 
 
 # Full disks, and two runs at once

@@ -14,7 +14,7 @@ import torch
 from support.simulator import maps, opened, png, run, widget
 
 from plugin import models
-from plugin.datasets.explain import weights_sha256
+from plugin.datasets.network_identity import weights_sha256
 from plugin.explorer.choices.offered_methods import METHODS
 from plugin.explorer.choices.settings import Settings
 from plugin.explorer.inputs import offered_networks, offered_pictures

@@ -114,7 +114,7 @@ def _look(maps: Sequence[Shown], outputs: NDArray[np.float32]) -> dict[str, Any]
     shown = maps[0]
     asked, settings, model = shown.asked, shown.settings, shown.subject.model
     # Imported here, because it needs a heavy package.
-    from plugin.datasets.explain import weights_sha256
+    from plugin.datasets.network_identity import weights_sha256
 
     visible, given = model.visible(asked.picture.image), asked.picture.image
     facts = [
