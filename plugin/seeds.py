@@ -67,7 +67,8 @@ def set_global_states(states: Sequence[Tensor], device: torch.device) -> None:
     """Undo all draws since `global_states`, which may have been called for another device."""
     torch.set_rng_state(states[0])
     own = _own_generator(device)
-    if own is not None and len(states) > 1:
+    # Those of another kind of device have another length.
+    if own is not None and len(states) > 1 and len(states[1]) == len(own.get_rng_state(device)):
         own.set_rng_state(states[1], device)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from plugin.attr import DeconvNet, GuidedBackprop, LRPTranspose, NeuronDeconvolution
 from plugin.devices import available, choose_device, on_device
 from plugin.errors import OptionError, OptionTypeError
-from plugin.seeds import seeded
+from plugin.seeds import seeded, set_global_states
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,8 @@ def test_generators_of_a_device_are_as_before(kind: str, monkeypatch: pytest.Mon
     assert len(set_states) == 2
     for seed, state in zip((3, 7), set_states, strict=True):
         assert torch.equal(state, made().manual_seed(seed).get_state())
+    set_global_states([before, torch.zeros(16, dtype=torch.uint8)], torch.device(kind))
+    assert len(set_states) == 2, "the state of another kind of device is left out"
 
 
 def test_what_is_no_device() -> None:
