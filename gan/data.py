@@ -58,8 +58,8 @@ def read(data: str | Path, train: bool, folder: str | Path | None = None, size: 
 
     Args:
         data: one of `NAMES`, or a folder of pictures, which may hold class folders, and `train/` and `test/` (or
-            `val/`) above them. Without a folder for testing every tenth picture is for testing. Pictures are turned
-            upright; they are grey if all of them are, else RGB. Hidden files are left out.
+            `val/`) above them, in any case. Without a folder for testing every tenth picture is for testing. Pictures
+            are turned upright; they are grey if all of them are, else RGB. Hidden files are left out.
         train: True for the training split, False for the test split.
         folder: holds the files of a named data set; by default they are downloaded once to `CACHE`.
         size: resize the images to this many pixels per side.
@@ -71,7 +71,7 @@ def read(data: str | Path, train: bool, folder: str | Path | None = None, size: 
             classes, `folder` is given for data that need none, or `size` is below 1.
 
     Warns:
-        UserWarning: unreadable pictures of a folder are left out.
+        UserWarning: unreadable pictures of a folder are left out; or its classes may be others than its folders say.
     """
     if size is not None and size < 1:
         raise ValueError(f"size={size}: give the pixels of a side, at least 1")

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from plugin.models.pictures import decode
+from plugin.models.pictures import EXTENSIONS, TESTING, TRAINING, decode
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-# Names of the test split: the first one found is used, the others are ignored.
-_TEST = ("test", "val", "valid", "validation")
 _MAX_BYTES = 256 * 2**20
 _GREY = ("1", "L", "LA", "F")  # and modes that begin with I, of 16 and 32 bits
 _SHOWN = 3
@@ -29,8 +26,31 @@ class _Split(NamedTuple):
 
     def classes(self) -> tuple[str, ...]:
         """The class folders; none if there is only one, or if a picture lies beside them."""
-        found = tuple(sorted({_class(self.root, file) for file in self.files}))
-        return () if len(found) < 2 or "." in found else found
+        found = self._folders()
+        return () if len(found) < 2 or "." in found else tuple(found)
+
+    def _folders(self) -> list[str]:
+        """The folders that hold pictures; "." is the split itself."""
+        return sorted({_class(self.root, file) for file in self.files})
+
+    def warn(self) -> None:
+        """Warn where the classes may be others than the folders say."""
+        found = self._folders()
+        outer = {folder.partition("/")[0] for folder in found}
+        others = (path for path in _visible_folders(self.root) if path.name not in outer)
+        empty = next((path for path in others if not _pictures(path)), None)
+        told = ""
+        if "." in found and len(found) > 2:
+            loose = next(file for file in self.files if file.parent == self.root)
+            told = f"{loose} lies beside the class folders, so that no picture has a class: move it into one"
+        elif 1 < len(outer) < len(found):
+            nested = [folder for folder in found if "/" in folder]
+            told = f"{nested[0]} is a class of its own, as is each of the {len(found)} folders with pictures: put the "
+            told += "pictures of a class into one folder"
+        elif empty is not None and found != ["."]:
+            told = f"{empty} holds no picture ({', '.join(EXTENSIONS)}), and is no class"
+        if told:
+            warnings.warn(told, stacklevel=5)
 
 
 def read_folder(folder: Path, train: bool, size: int | None) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
@@ -48,15 +68,16 @@ def read_folder(folder: Path, train: bool, size: int | None) -> tuple[Tensor, Te
             that the training split lacks, or the two splits cannot be told apart.
 
     Warns:
-        UserWarning: unreadable files are left out.
+        UserWarning: unreadable files are left out; or the classes may be others than the folders say.
     """
     splits = _splits(folder)
     chosen, classes = splits[0 if train else 1], splits[0].classes()
     if not chosen.files:
-        why = f"expected files {', '.join(PICTURES)}"
+        why = f"expected files {', '.join(EXTENSIONS)}"
         if splits[0].files and splits[0].root == splits[1].root:
             why = "every tenth is for testing, so give ten or more, or a folder test/"
         raise FileNotFoundError(f"too few pictures in {chosen.root}: {why}")
+    splits[0].warn()
     if classes:
         _refuse_other_classes(splits[1], classes, splits[0].root)
     grey = all(_is_grey(file) for split in splits for file in split.files)
@@ -79,24 +100,30 @@ def _splits(folder: Path) -> tuple[_Split, _Split]:
     Raises:
         ValueError: there is a folder for testing and none for training, or folders of pictures beside the two.
     """
-    names = [name for name in _TEST if (folder / name).is_dir()]
-    if not (folder / "train").is_dir():
-        if names and _pictures(folder / names[0]):
+    train, test = _part(folder, TRAINING), _part(folder, TESTING)
+    if train is None:
+        if test is not None and _pictures(test):
             raise ValueError(
-                f"{folder} has {names[0]}/ and no train/: put the pictures to learn in train/, or rename the class "
-                f"{names[0]}"
+                f"{folder} has {test.name}/ and no train/: put the pictures to learn in train/, or rename the class "
+                f"{test.name}"
             )
         return _tenths(folder)
-    others = [path.name for path in _visible_folders(folder) if path.name not in ("train", *_TEST) and _pictures(path)]
-    if others:
+    beside = (path for path in _visible_folders(folder) if path != train and path.name.casefold() not in TESTING)
+    other = next((path.name for path in beside if _pictures(path)), None)
+    if other is not None:
         raise ValueError(
-            f"{folder} has train/, and pictures in {others[0]}/ beside it: put the classes in train/ and test/, or "
-            "rename the class train"
+            f"{folder} has {train.name}/, and pictures in {other}/ beside it: put the classes in {train.name}/ and "
+            f"test/, or rename the class {train.name}"
         )
-    if not names:
-        return _tenths(folder / "train")
-    train, test = (_Split(root, _pictures(root)) for root in (folder / "train", folder / names[0]))
-    return train, test
+    if test is None:
+        return _tenths(train)
+    return _Split(train, _pictures(train)), _Split(test, _pictures(test))
+
+
+def _part(folder: Path, names: Sequence[str]) -> Path | None:
+    """The folder of a split: the first of these names, in any case, that is there."""
+    found = {path.name.casefold(): path for path in reversed(_visible_folders(folder))}
+    return next((found[name] for name in names if name in found), None)
 
 
 def _tenths(root: Path) -> tuple[_Split, _Split]:
@@ -112,7 +139,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 def _pictures(root: Path) -> list[Path]:
     """The picture files below a folder, by their endings, without hidden ones such as macOS's `._a.png`."""
-    return sorted(path for path in _visible_files(root, frozenset()) if path.suffix.lower() in PICTURES)
+    return sorted(path for path in _visible_files(root, frozenset()) if path.suffix.lower()[1:] in EXTENSIONS)
 
 
 def _visible_files(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:

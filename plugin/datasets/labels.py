@@ -3,11 +3,8 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..models.pictures import EXTENSIONS
+from ..models.pictures import EXTENSIONS, TESTING, TRAINING
 from .records import Record
-
-# Folders of these names divide a data set into parts that have the same classes.
-_SPLITS = ("train", "test", "val", "valid", "validation")
 
 
 class Labels:
@@ -104,7 +101,7 @@ def _warn_of_numbers(
     if all(_plain(name) in by_name for name in folders):
         return
     for name, pictures in folders.items():
-        outer = [above for above in pictures if above.rpartition("/")[2] not in _SPLITS]
+        outer = [above for above in pictures if above.rpartition("/")[2].casefold() not in (*TRAINING, *TESTING)]
         if len(outer) > 1:
             warnings.warn(
                 f"{pictures[outer[0]]} and {pictures[outer[1]]} are taken as class {numbers[name]}, after their folder "

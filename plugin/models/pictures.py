@@ -11,6 +11,8 @@ MAX_ELONGATION = 20
 # Formats of photographs and of figures. Others that Pillow knows start programs (EPS) or have seen little fuzzing.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 EXTENSIONS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
+# Names of the folders that divide a data set into parts with the same classes, in any case.
+TRAINING, TESTING = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 
 
 def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:

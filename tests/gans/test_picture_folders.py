@@ -46,7 +46,8 @@ def test_class_folders_may_be_links_but_not_in_circles(tmp_path: Path) -> None:
     for name in ("ant", "cat"):
         (tmp_path / "some" / name).symlink_to(tmp_path / "all" / name)
     (tmp_path / "all" / "ant" / "above").symlink_to(tmp_path / "all")
-    found = read(tmp_path / "some", train=True)
+    with pytest.warns(UserWarning, match="ant/above/bee is a class of its own, as is each of the 4 folders"):
+        found = read(tmp_path / "some", train=True)
     assert (found.classes, len(found)) == (("ant", "ant/above/bee", "ant/above/cat", "cat"), 4)
     (tmp_path / "all" / "ant" / "above").unlink()
     (tmp_path / "all" / "ant" / "itself.png").symlink_to("itself.png")
@@ -55,17 +56,21 @@ def test_class_folders_may_be_links_but_not_in_circles(tmp_path: Path) -> None:
     assert (found.classes, len(found)) == (("ant", "cat"), 2)
 
 
-@pytest.mark.parametrize("test", ["test", "val", "validation"])
-def test_both_splits_have_the_classes_of_the_training(test: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "test"), ("train", "val"), ("train", "validation"), ("Training", "Testing")]
+)
+def test_both_splits_have_the_classes_of_the_training(train: str, test: str, tmp_path: Path) -> None:
     for value, name in enumerate(("ant", "bee", "cat")):
-        picture(tmp_path / "train" / name / "0.png", value)
+        picture(tmp_path / train / name / "0.png", value)
     picture(tmp_path / test / "cat" / "1.png", 7)
     found = [read(tmp_path, train) for train in (True, False)]
     assert [split.classes for split in found] == [("ant", "bee", "cat")] * 2
     assert [split.labels.tolist() for split in found if split.labels is not None] == [[0, 1, 2], [2]]
     assert [len(split) for split in found] == [3, 1], "the training holds none of the test's"
     picture(tmp_path / test / "dog" / "1.png")
-    with pytest.raises(ValueError, match=r"dog/1\.png is of a class that .*train has no pictures of \(ant, bee, cat"):
+    with pytest.raises(
+        ValueError, match=r"dog/1\.png is of a class that .*rain(ing)? has no pictures of \(ant, bee, cat"
+    ):
         read(tmp_path, train=False)
 
 
@@ -86,8 +91,18 @@ def test_splits_that_are_not_clear_are_refused(names: tuple[str, ...], tmp_path:
 def test_a_picture_beside_the_class_folders_is_no_class(tmp_path: Path) -> None:
     for name in ("a.png", "ant/0.png", "bee/0.png"):
         picture(tmp_path / name)
-    found = read(tmp_path, train=True)
+    with pytest.warns(UserWarning, match=r"a\.png lies beside the class folders, so that no picture has a class"):
+        found = read(tmp_path, train=True)
     assert (found.labels, found.classes) == (None, ())
+
+
+def test_a_class_without_pictures_is_told(tmp_path: Path) -> None:
+    for name in ("ant/0.png", "bee/0.pgm", "cat/0.heic"):  # the last one is of no format that is read
+        picture(tmp_path / "0.png")
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / "0.png").rename(tmp_path / name)
+    with pytest.warns(UserWarning, match=r"cat holds no picture \(png, jpg, .*, and is no class"):
+        assert read(tmp_path, train=True).classes == ("ant", "bee")
 
 
 def test_the_folder_where_one_is_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
