@@ -4,8 +4,7 @@ import argparse
 import sys
 from importlib import import_module
 
-import torch
-
+from plugin.devices import is_out_of_memory
 from plugin.errors import MissingExtraError
 from plugin.models import WeightsUnavailable
 
@@ -35,11 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except torch.OutOfMemoryError:
-        print("error: out of memory: give fewer runs or smaller batches, or --device cpu", file=sys.stderr)
-        return 2
     except (OSError, FloatingPointError, MissingExtraError, ValueError, WeightsUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("error: out of memory: give fewer runs or smaller batches, or --device cpu", file=sys.stderr)
         return 2
 
 

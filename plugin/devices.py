@@ -1,4 +1,4 @@
-"""The device to compute on, and the device of given networks and values."""
+"""The device to compute on, the device of given networks and values, and errors of a device without memory."""
 
 import copy
 import itertools
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import OptionError, OptionTypeError
+
+# Words of PyTorch's errors without a class of their own: on the processor, on Apple's GPUs, and in libraries of CUDA.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -56,6 +59,11 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
 def as_tensor(values: Any) -> Tensor:
     """A tensor as it is; an array or a sequence on the processor, whatever PyTorch's default device is."""
     return values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or this machine, has too little memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _best() -> torch.device:

@@ -45,11 +45,16 @@ def replacing(path: str | Path, put: Callable[[Path, Path], None] = os.replace) 
         with suppress(OSError):  # the file has its name
             to_disk(target.parent)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     finally:
         # If the folder itself could not be made, there is nothing to remove either.
         with suppress(OSError):
             partial.unlink()
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file of this name is being written by `replacing`, or was when its process was killed."""
+    return name.startswith(".") and ".partial" in name
 
 
 def require_writable(path: str | Path) -> None:
@@ -183,7 +188,7 @@ def remove_left_over(found: Iterable[Path], started: float = 0.0) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _unwritable(target: Path, error: OSError) -> OSError:
+def unwritable(target: str | Path, error: OSError) -> OSError:
     """The same error with a message for the owner of the file."""
     found = OSError(f"{target} cannot be written ({error.strerror or error}): any previous content is kept")
     found.errno = error.errno

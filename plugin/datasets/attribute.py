@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from ..extras import require
+from ..files import require_writable
 from ..models import LoadedModel
 from . import paths
 from .explain import Explain
@@ -210,6 +211,7 @@ def _open_sink(out: str, keep: str) -> Sink:
     """
     Raises:
         ValueError: there is no such summary, or its name says that it is something else.
+        OSError: the output cannot be made.
     """
     if keep != "maps" and out.rstrip("/").endswith(_NO_FOLDERS):
         raise ValueError(
@@ -217,6 +219,8 @@ def _open_sink(out: str, keep: str) -> Sink:
             "give a name that ends in .parquet, or has no ending"
         )
     place = paths.behind_link(out)  # such as a folder on a larger disk
+    if not paths.is_url(place) and not paths.exists(place):
+        require_writable(place)
     if keep == "maps" and not out.rstrip("/").endswith(".parquet"):
         return ZarrSink(place)
     return ParquetSink(place, None if keep == "maps" else Summary(keep))

@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from ..attr.methods import METHODS
+from ..devices import is_out_of_memory
 from ..models import WeightsUnavailable
 from .attribute import ENGINES, attribute_dataset
 from .ranks import share_of_environment
@@ -59,11 +58,13 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on with {options.out}", file=sys.stderr)
         return 130
-    except torch.OutOfMemoryError:
-        print(f"error: out of memory: lower --batch-size ({options.batch_size}) to go on", file=sys.stderr)
-        return 2
     except (ValueError, OSError, WeightsUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: out of memory: lower --batch-size ({options.batch_size}) to go on", file=sys.stderr)
         return 2
     print(_sentences(report))
     # Under torchrun an exit code would end the processes that do the rest; it fails itself if one of them does.

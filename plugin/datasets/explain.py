@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..attr import LRPTranspose
 from ..attr.methods import METHODS
-from ..devices import choose_device
+from ..devices import choose_device, is_out_of_memory
 from ..heads import LOGITS, find_head, probabilities
 from ..models import LoadedModel, Preprocessing, hugging_face, load
 from ..models.pictures import decode
@@ -62,9 +62,12 @@ def load_model(model: str | nn.Module | LoadedModel, checkpoint: str | Path | No
 
 def _call_factory(specification: str) -> nn.Module | LoadedModel:
     module, _, name = specification.partition(":")
+    if module.endswith(".py") or "/" in module:
+        stem = Path(module).stem
+        raise ValueError(f"{specification} names a file: give {stem}:{name}, in the folder that holds {stem}.py")
     try:
         factory = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"there is no {specification}: {error}") from error
     try:
         inspect.signature(factory).bind()
@@ -183,6 +186,8 @@ class Explain:
             self._head = self._find_head(grey)
             rows = self.explain_pixels(self.model.preprocessing.pixels(noise())[np.newaxis], [0])
         except Exception as error:  # any network may fail in a way of its own
+            if is_out_of_memory(error):
+                raise
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
             raise ValueError(f"{method} has no answer for {self.model.name}: {reason}") from error
         self.row_shapes = {name: rows[name].shape[1:] for name in ("map", "logits")}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
-from ..files import remove_left_over
+from ..files import is_partial, remove_left_over
 from . import paths
 from .explain import Rows
 from .records import (
@@ -67,7 +67,9 @@ class ParquetSink:
         """Begin or go on; returns the number of rows in a block."""
         path = paths.join(self.out, DESCRIPTION)
         if not paths.exists(path):
-            if paths.names_in(self.out) or (not paths.is_url(self.out) and Path(self.out).is_file()):
+            # Another process may be writing the description at this moment, or was killed over it.
+            others = [name for name in paths.names_in(self.out) if not is_partial(name)]
+            if others or (not paths.is_url(self.out) and Path(self.out).is_file()):
                 raise ValueError(f"{self.out} exists and holds no rows of this package: give another --out")
             about = {"format": FORMAT, "settings": settings, "block_rows": plan.block_rows, **plan.about}
             paths.create(path, json.dumps(about, indent=1).encode())

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
-from ..files import remove_left_over, to_disk, write_json
+from ..files import remove_left_over, to_disk, unwritable, write_json
 from . import paths
 from .explain import Rows
 from .records import (
@@ -210,7 +210,17 @@ class MapStore:
         refuse_other_content(self.path, source, *chosen)
 
     def write(self, start: int, rows: Mapping[str, NDArray[Any]]) -> None:
-        """Write a block from row `start` on: the rows of every column but "finished", which are marked as such."""
+        """Write a block from row `start` on: the rows of every column but "finished", which are marked as such.
+
+        Raises:
+            OSError: the disk is full or fails; blocks that were written before are kept.
+        """
+        try:
+            self._write_columns(start, rows)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def _write_columns(self, start: int, rows: Mapping[str, NDArray[Any]]) -> None:
         stop = start + len(rows["error"])
         for name in COLUMNS:
             if name == "finished":
@@ -304,7 +314,10 @@ def _create_local(path: Path, plan: Plan, records: Sequence[Record]) -> bool:
         _create(partial, plan, records)
         for entry in (*partial.rglob("*"), partial):
             to_disk(entry)
-    except BaseException:  # as on a full disk
+    except OSError as error:  # as on a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        raise unwritable(path, error) from error
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     try:

@@ -342,6 +342,7 @@ def test_other_files_are_refused(change: Callable[[Path], None], message, folder
         ({"layer": "conv2"}, "takes no layer"),
         ({"model": "no-such-network"}, "unknown network"),
         ({"model": "no_such_module:network"}, "there is no no_such_module:network"),
+        ({"model": "./nets/own.py:network"}, "names a file: give own:network, in the folder that holds own.py"),
         ({"model": f"{__name__}:not_a_network"}, "returned a int"),
     ],
 )
@@ -356,8 +357,13 @@ def test_what_is_no_store_is_left_alone(folder, tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "thesis.txt").write_text("precious")
     zarr.create_group(tmp_path / "other.zarr")
-    for out, message in (("results", "is no store of maps"), ("other.zarr", "a zarr store of something else")):
-        with pytest.raises(ValueError, match=message):
+    refused = (
+        ("results", "is no store of maps"),
+        ("other.zarr", "a zarr store of something else"),
+        ("results/thesis.txt/maps.zarr", "cannot be written .Not a directory.: give another name"),
+    )
+    for out, message in refused:
+        with pytest.raises((ValueError, OSError), match=message):
             attribute_folder(network(), folder, tmp_path / out, "gradient", progress=False)
     assert content(tmp_path / "results") == {"thesis.txt": b"precious"}
 
@@ -404,6 +410,16 @@ def test_factory_in_the_folder_where_the_command_is_given(folder, tmp_path, monk
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     command = ["attribute", "--model", "own_factory:make", "--data", str(folder), "--method", "gradient"]
     assert main([*command, "--out", "maps"]) == 0
+
+
+def test_too_little_memory_is_a_sentence(folder, tmp_path, monkeypatch, capsys):
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("plugin.datasets.explain.Explain._find_head", fail)
+    command = ["attribute", "--model", NETWORK, "--data", str(folder), "--method", "gradient"]
+    assert main([*command, "--out", str(tmp_path / "maps")]) == 2
+    assert "error: out of memory: lower --batch-size (32) to go on" in capsys.readouterr().err
 
 
 def test_command_line(folder, tmp_path, capsys):

@@ -62,6 +62,13 @@ def test_killed_runs_go_on(folder: Path, tmp_path: Path) -> None:
     assert explain(folder, out).found == 12
 
 
+def test_run_that_was_killed_over_its_first_file_goes_on(folder: Path, tmp_path: Path) -> None:
+    """Or that begins while another process writes this file."""
+    (tmp_path / "maps.parquet").mkdir()
+    (tmp_path / "maps.parquet" / "._attribution.0123456789ab.partial.json").write_bytes(b"{")
+    assert explain(folder, tmp_path / "maps.parquet").left == 0
+
+
 def test_ranks_share_the_blocks(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explain(folder, tmp_path / "alone.parquet")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -63,6 +63,7 @@ def test_networks_of_other_images_are_refused_in_the_words_of_the_command(
     [
         (WeightsUnavailable("the weights of alexnet cannot be downloaded"), "cannot be downloaded"),
         (torch.OutOfMemoryError(), "out of memory: give fewer runs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: give fewer runs"),
     ],
 )
 def test_what_only_the_work_shows_is_a_sentence(

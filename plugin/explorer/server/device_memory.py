@@ -13,9 +13,6 @@ import torch
 
 from plugin import devices
 
-# Words of PyTorch's errors without a class of their own: on the processor, on Apple's GPUs, and in libraries of CUDA.
-_WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-
 
 class OutOfDeviceMemory(ValueError):
     """The device has too little memory left. The message is one sentence."""
@@ -31,14 +28,10 @@ def guarded(device: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _tells_of_memory(error):
+        if not devices.is_out_of_memory(error):
             raise
         _free(error)
         raise OutOfDeviceMemory(_sentence(device)) from None
-
-
-def _tells_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _WORDS)
 
 
 def _free(error: BaseException | None) -> None:
