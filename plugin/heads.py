@@ -26,7 +26,7 @@ _LOGITS = (
     *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus"),
 )
 # Operations whose results are logits if all numbers that they join are logits.
-_JOINING = ("Add", "Sub", "Mul", "Div", "Sum", "Cat", "Amax", "Max")
+_JOINING = ("Add", "Sub", "Rsub", "Mul", "Div", "Sum", "Cat", "Amax", "Max")
 _MADE_BY = {"Sigmoid": SIGMOID, "Softmax": SOFTMAX, "LogSoftmax": LOG_SOFTMAX} | dict.fromkeys(_LOGITS, LOGITS)
 # The least probability, and the least distance of one from 1, whose logarithm is finite in float32.
 _LEAST, _LEAST_BELOW_ONE = 1e-30, 1e-7
@@ -38,6 +38,8 @@ def find_head(outputs: Tensor) -> str | None:
     None if they all lie in [0, 1] without being a softmax's, and may be logits or probabilities.
     """
     made_by = _made_by(outputs.grad_fn)
+    if made_by == SIGMOID and bool(((outputs < 0) | (outputs > 1)).any()):  # a difference from another number than 1
+        made_by = None
     if made_by is not None:  # one probability of a softmax is used as a sigmoid's is
         return SIGMOID if made_by == SOFTMAX and outputs.shape[1] == 1 else made_by
     values = outputs.detach().float()
@@ -105,6 +107,8 @@ def _passed_on(node: Node, operation: str, known: dict[Node, str | None]) -> str
     joined = [other for other, _ in node.next_functions if other is not None and other.next_functions]
     kinds = {_made_by(other, known) for other in joined}
     kind = kinds.pop() if len(kinds) == 1 else None
+    if operation in ("Rsub", "Cat") and kind in (SIGMOID, SOFTMAX):  # 1 - p, or the outputs of several heads
+        return SIGMOID
     if operation == "Mean" and kind is None:  # over positions, as networks without a linear layer end
         return LOGITS
     return kind if operation in _ARRANGING or kind == LOGITS else None

@@ -339,6 +339,13 @@ SPELLED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "summed": (lambda values: values.relu().unsqueeze(2).sum(2), "logits"),
     "clamped, then averaged": (lambda values: values.clamp(0, 6).unsqueeze(2).mean(2), "logits"),
     "of an ensemble": (lambda values: torch.stack([values.softmax(1), (2 * values).softmax(1)]).mean(0), "softmax"),
+    "the complement of sigmoids": (lambda values: 1 - values.sigmoid(), "sigmoid"),
+    "sigmoids of two heads": (lambda values: torch.cat([part.sigmoid() for part in values.split(2, 1)], 1), "sigmoid"),
+    "softmaxes of two heads": (
+        lambda values: torch.cat([part.softmax(1) for part in values.split(2, 1)], 1),
+        "sigmoid",
+    ),
+    "a sum with the complement": (lambda values: 5 - values.sigmoid(), "logits"),
     "averaged sigmoids": (lambda values: values.unsqueeze(2).expand(-1, -1, 3).sigmoid().mean(2), "sigmoid"),
 }
 
