@@ -15,6 +15,9 @@ from .targets import Unit
 if TYPE_CHECKING:
     from .maximizer import ActivationMaximizer
 
+# Names with which one means other files.
+_OTHER_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npz", ".npy", ".json")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -105,7 +108,13 @@ class Result:
 
         Raises:
             OSError: the file cannot be written.
+            ValueError: the name ends like a file of another format.
         """
+        if Path(path).suffix.lower() in _OTHER_FORMATS:
+            raise ValueError(
+                f"{path} ends in another format than that of results: give a name that ends in .pt; "
+                "gan.export.save_grid(result.images, path) writes a picture"
+            )
         return save_torch(self.to_dict(), path)
 
     @classmethod

@@ -78,6 +78,9 @@ def test_results_are_saved_as_plain_data(target: Any, tmp_path: Path) -> None:
     am = CodeSpaceAM(brighter_half(), lambda codes: stripes(codes), transform=lambda x: x * 1, code_size=3)
     seeds = {"seeds": [0, 1, 2]}
     result = am.maximize(target, **seeds, steps=5)
+    for name in ("runs.png", "runs.NPZ"):  # which would hold neither
+        with pytest.raises(ValueError, match="ends in another format than that of results: give a name that ends in"):
+            result.save(tmp_path / name)
     path = result.save(tmp_path / "deep" / "result.pt")
     names = set(torch.load(path, weights_only=True))
     assert names >= {"images", "codes", "scores", "targets"}
