@@ -1,10 +1,8 @@
 """The computation of maps, and of everything that is stored with them, from the bytes of pictures."""
 
 import inspect
-import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.metadata import version
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 
 from ..attr import LRPTranspose
 from ..attr.methods import METHODS
-from ..devices import choose_device, is_out_of_memory
+from ..devices import choose_device, is_out_of_memory, on_device
 from ..heads import LOGITS, find_head, probabilities
 from ..models import LoadedModel, Preprocessing, hugging_face, load
 from ..models.pictures import decode
@@ -29,6 +27,7 @@ from ..rules.presets import epsilon_gamma_box
 from ..seeds import global_states
 from .code_version import code_sha256
 from .network_identity import MEASURED, fingerprint, noise, structure_sha256, weights_sha256
+from .selection import Selection, checked_target
 
 # Packages on whose versions the numbers depend.
 _PACKAGES = ("captum-simplicity", "captum", "torch", "torchvision", "pillow")
@@ -124,7 +123,7 @@ class Explain:
     ) -> None:
         """
         Args:
-            model: the network, which is moved to the device, or its name; see `load_model`.
+            model: the network, or its name; see `load_model`. If it lies on another device, a copy is explained.
             method: a key of `METHODS`.
             target: the output to explain: "predicted", "label" (which comes with the pictures), or its number.
             checkpoint: weights to load instead of the model's own.
@@ -137,7 +136,7 @@ class Explain:
         """
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}: choose among {', '.join(METHODS)}")
-        target = _checked_target(target)
+        target = checked_target(target)
         if dtype not in ("float32", "float16"):
             raise ValueError(f"unknown dtype {dtype!r}: choose 'float32' or 'float16'")
         self.method, self.target, self.layer, self.dtype = METHODS[method], target, layer, dtype
@@ -145,8 +144,8 @@ class Explain:
             needs = "needs a layer: name one of the last convolutions" if layer is None else "takes no layer"
             raise ValueError(f"{method} {needs}")
         self.device = choose_device(device)  # before a network is downloaded
-        self.model = load_model(model, checkpoint)
-        self.model.network.to(self.device)
+        loaded = load_model(model, checkpoint)
+        self.model = replace(loaded, network=on_device(loaded.network, self.device))
         weights = (weight.dtype for weight in self.model.network.parameters() if weight.is_floating_point())
         self._type = next(weights, torch.float32)
         self._attribution = self._construct()
@@ -212,7 +211,14 @@ class Explain:
             )
         if not bool(outputs.isfinite().all()):
             raise ValueError("its outputs for a grey picture are NaN or infinite: check its weights")
-        return find_head(outputs) or LOGITS
+        head = find_head(outputs)
+        if head is None:
+            warnings.warn(
+                f"the outputs of {self.model.name} lie in [0, 1] and are taken as logits, so that `probability` is "
+                "their softmax: if they are probabilities, let the network end in torch.sigmoid or softmax",
+                stacklevel=5,
+            )
+        return head or LOGITS
 
     def _inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
         """The network's inputs for pixels `(n, H, W, C)`, in the number type of its weights."""
@@ -297,7 +303,7 @@ class Explain:
         """
         started = perf_counter()
         inputs = self._inputs(pixels)
-        selection = _Selection(self.target, labels)
+        selection = Selection(self.target, labels)
         maps = self._attribution.attribute(inputs, target=selection, **self.method.call)
         logits, target, maps = selection.logits.float(), selection.chosen, maps.to(getattr(torch, self.dtype))
         explained = maps.flatten(1).isfinite().all(1)
@@ -320,56 +326,6 @@ class Explain:
         self.seconds["forward"] += selection.finished - started
         self.seconds["backward"] += perf_counter() - selection.finished
         return rows
-
-
-class _Selection:
-    """Chooses the output to explain when the network has computed it, so that one forward pass is enough.
-
-    Attributes:
-        logits: the network's output `(N, classes)`.
-        chosen: the number of the chosen output of each example, `(N,)`.
-        finite: whether that output is a number, `(N,)`; others are left out, and the rest of the batch is explained.
-        finished: the end of the forward pass, by `perf_counter`.
-    """
-
-    def __init__(self, target: str | int, labels: Sequence[int] | None) -> None:
-        self.target, self.labels = target, labels
-
-    def __call__(self, output: Tensor) -> Tensor:
-        if output.ndim != 2:
-            raise ValueError(f"its output has the shape {tuple(output.shape)}, and must have (N, classes)")
-        self.logits = output.detach()
-        self.chosen = self._choose(self.logits)
-        if output.is_cuda:
-            torch.cuda.synchronize(output.device)
-        self.finished = perf_counter()
-        selected = output.gather(1, self.chosen.unsqueeze(1)).squeeze(1)
-        self.finite = selected.isfinite()
-        return selected.where(self.finite, 0)
-
-    def _choose(self, logits: Tensor) -> Tensor:
-        if self.target == "predicted":
-            return logits.argmax(1)
-        numbers = [self.target] * len(logits) if isinstance(self.target, int) else self.labels
-        chosen = torch.tensor(numbers, device=logits.device)
-        outputs = logits.shape[1]
-        wrong = next((number for number in chosen.tolist() if not 0 <= number < outputs), None)
-        if wrong is not None:
-            raise ValueError(f"target {wrong} is out of range: the network has {outputs} outputs")
-        return chosen
-
-
-def _checked_target(target: Any) -> str | int:
-    """
-    Raises:
-        ValueError: the target is neither "predicted" nor "label" nor a whole number, as of NumPy.
-    """
-    if isinstance(target, str) and target in ("predicted", "label"):
-        return target
-    if not isinstance(target, bool | Sequence):
-        with suppress(TypeError):
-            return operator.index(target)
-    raise ValueError(f"unknown target {target!r}: choose 'predicted', 'label' or the number of an output")
 
 
 def _as_json(preprocessing: Preprocessing) -> dict[str, Any]:

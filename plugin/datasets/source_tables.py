@@ -197,7 +197,8 @@ class HuggingFaceSource:
         library = require("datasets", extra="huggingface", purpose="a Hugging Face data set") if is_known else None
         if library is None or not isinstance(dataset, library.Dataset):
             raise ValueError(
-                f"a {type(dataset).__name__} is no source of pictures: pass a path, a URL or a datasets.Dataset"
+                f"a {type(dataset).__name__} is no source of pictures: pass a path, a URL, a datasets.Dataset, or an "
+                "object with the methods of plugin.datasets.Source; write many paths into a list (.txt)"
             )
         features = dataset.features
         columns = [name for name, feature in features.items() if isinstance(feature, library.Image)]

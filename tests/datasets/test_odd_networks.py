@@ -1,5 +1,6 @@
 """Networks of other number types, outputs and modes, and options that nothing would heed."""
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,11 @@ def test_a_picture_whose_output_is_no_number_leaves_the_others_of_its_batch_alon
             assert np.abs(alone["map"][0]).max() > 1e-4
 
 
+def test_outputs_in_doubt_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"the outputs of Small lie in \[0, 1\] and are taken as logits"):
+        explain(small(lambda logits: (logits * logits).clamp(0.1, 0.2)))
+
+
 def test_a_network_that_draws_is_told() -> None:
     with pytest.warns(UserWarning, match="draws random numbers in its forward pass: its maps differ from run to run"):
         explain(small(lambda logits: F.dropout(logits, 0.5, training=True)))
@@ -130,6 +136,20 @@ def test_a_factory_with_arguments_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("plugin.datasets.explain.import_module", modules.__getitem__)
     with pytest.raises(ValueError, match=r"mine:build is no function without arguments \(missing a required argument"):
         load_model("mine:build")
+
+
+def test_a_network_stays_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+
+    def copied(network: nn.Module, device: torch.device) -> nn.Module:
+        moved.append((network, device))
+        return copy.deepcopy(network)
+
+    monkeypatch.setattr("plugin.datasets.explain.on_device", copied)
+    network = small()
+    found = Explain(network, "gradient", device="cpu")
+    assert moved == [(network, torch.device("cpu"))]
+    assert found.model.network is not network
 
 
 def test_a_network_goes_on_in_its_mode(folder: Path, tmp_path: Path) -> None:
