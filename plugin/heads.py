@@ -18,15 +18,21 @@ PLURALS = {"logit": "logits", "probability": "probabilities", "log probability":
 # Operations that only arrange numbers, or average them: their results for probabilities are probabilities.
 _ARRANGING = (
     *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Permute", "T"),
-    *("Clone", "ToCopy", "Alias", "AsStrided", "Mean", "Stack"),
+    *("Clone", "ToCopy", "Alias", "AsStrided", "Mean", "Stack", "Transpose", "Expand", "Repeat", "Flip", "Roll"),
+    *("Index", "IndexSelect", "Unbind", "Split", "SplitWithSizes"),
 )
+# Operations that keep probabilities from 0 and 1.
+_CLAMPING = ("Clamp", "ClampMin", "ClampMax")
+# Operations whose results for probabilities are probabilities that need not sum to 1: 1 - p, the outputs of several
+# heads, the largest of several views.
+_SEPARATING = ("Rsub", "Cat", "Amax", "Max", "Maximum", "MaxPool2DWithIndices", "AdaptiveMaxPool2D")
 # Operations that make logits, wherever these lie: none of them keeps to [0, 1].
 _LOGITS = (
     *("Addmm", "Mm", "Bmm", "Baddbmm", "Linear", "Convolution", "NativeLayerNorm", "NativeBatchNorm"),
     *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus"),
 )
 # Operations whose results are logits if all numbers that they join are logits.
-_JOINING = ("Add", "Sub", "Rsub", "Mul", "Div", "Sum", "Cat", "Amax", "Max")
+_JOINING = ("Add", "Sub", "Mul", "Div", "Sum", "Cat", "Amax", "Max")
 _MADE_BY = {"Sigmoid": SIGMOID, "Softmax": SOFTMAX, "LogSoftmax": LOG_SOFTMAX} | dict.fromkeys(_LOGITS, LOGITS)
 # The least probability, and the least distance of one from 1, whose logarithm is finite in float32.
 _LEAST, _LEAST_BELOW_ONE = 1e-30, 1e-7
@@ -101,17 +107,17 @@ def _made_by(node: Node | None, known: dict[Node, str | None] | None = None) -> 
 
 def _passed_on(node: Node, operation: str, known: dict[Node, str | None]) -> str | None:
     """The head of the result of an operation that arranges or joins numbers; None if it is not known."""
-    if operation not in _ARRANGING and operation not in _JOINING:
+    if operation not in (*_ARRANGING, *_JOINING, *_CLAMPING, *_SEPARATING):
         return None
     # Numbers, parameters and the image itself are no outputs of anything.
     joined = [other for other, _ in node.next_functions if other is not None and other.next_functions]
     kinds = {_made_by(other, known) for other in joined}
     kind = kinds.pop() if len(kinds) == 1 else None
-    if operation in ("Rsub", "Cat") and kind in (SIGMOID, SOFTMAX):  # 1 - p, or the outputs of several heads
-        return SIGMOID
+    if kind in (SIGMOID, SOFTMAX) and operation in (*_CLAMPING, *_SEPARATING):
+        return kind if operation in _CLAMPING else SIGMOID
     if operation == "Mean" and kind is None:  # over positions, as networks without a linear layer end
         return LOGITS
-    return kind if operation in _ARRANGING or kind == LOGITS else None
+    return kind if operation in _ARRANGING or (operation in _JOINING and kind == LOGITS) else None
 
 
 def _is_one(sums: Tensor) -> bool:

@@ -345,6 +345,10 @@ SPELLED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         lambda values: torch.cat([part.softmax(1) for part in values.split(2, 1)], 1),
         "sigmoid",
     ),
+    "sigmoids kept from 0": (lambda values: values.sigmoid().clamp(1e-6, 1 - 1e-6), "sigmoid"),
+    "sigmoids in another order": (lambda values: values.sigmoid()[:, [1, 0, 3, 2]], "sigmoid"),
+    "the largest of two views": (lambda values: torch.stack([values, 2 * values]).sigmoid().amax(0), "sigmoid"),
+    "a softmax kept from 0": (lambda values: values.softmax(1).clamp(min=1e-6), "softmax"),
     "a sum with the complement": (lambda values: 5 - values.sigmoid(), "logits"),
     "averaged sigmoids": (lambda values: values.unsqueeze(2).expand(-1, -1, 3).sigmoid().mean(2), "sigmoid"),
 }
