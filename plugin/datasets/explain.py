@@ -153,7 +153,7 @@ class Explain:
             "model": self.model.name,
             "weights_sha256": weights_sha256(self.model.network),
             "structure_sha256": structure_sha256(self.model.network),
-            "code_sha256": code_sha256(self.model.network, model if isinstance(model, str) else ""),
+            "code_sha256": code_sha256(self.model.network, self.model.name),
             "method": method,
             "layer": layer or "",
             "target": target,
@@ -263,7 +263,7 @@ class Explain:
                 raise ValueError(
                     "target='label' needs the labels of the pictures: name the class of each, or choose 'predicted'"
                 )
-            unlabelled = "Its label is not known: it lies in no class folder."
+            unlabelled = "Its label is not known: the source names none, and it lies in no class folder."
             errors = [error or (unlabelled if label < 0 else "") for error, label in zip(errors, labels, strict=True)]
         rows = self.blank(len(pictures))
         rows["error"][:] = errors

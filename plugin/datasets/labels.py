@@ -1,10 +1,14 @@
 """The classes of pictures as numbers of a network's outputs, from their source or from the names of their folders."""
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..models.pictures import EXTENSIONS, TESTING, TRAINING
 from .records import Record
+
+# The number of a class, also as spreadsheets write it.
+_NUMBER = re.compile(r"\d+(\.0+)?", re.ASCII)
 
 
 class Labels:
@@ -126,8 +130,9 @@ def _numbers(names: Iterable[str], classes: Sequence[str], outputs: int, what: s
     in_order = {name: index for index, name in enumerate(distinct)}
     if all(_plain(name) in by_name for name in distinct):
         return {name: by_name[_plain(name)] for name in distinct}
-    if all(name.isdecimal() and int(name) < outputs for name in distinct):
-        return {name: int(name) for name in distinct}
+    numbers = {name: int(name.partition(".")[0]) for name in distinct if _NUMBER.fullmatch(name)}
+    if len(numbers) == len(distinct) and max(numbers.values()) < outputs:
+        return numbers
     # Where some folders have the names of classes, the order must say the same of them.
     contradicts = any(by_name.get(_plain(name), place) != place for name, place in in_order.items())
     if len(distinct) == outputs and what == "folder" and not contradicts:

@@ -249,6 +249,11 @@ def refuse_other_pictures(path: object, known: Sequence[Record], now: Sequence[R
         name = changed[0]
         what = "changed" if name in before and name in after else "new" if name in after else "gone"
         raise other_pictures(path, name, what, len(changed))
+    if len(known) != len(now):  # a name that a list holds twice
+        raise ValueError(
+            f"{path} was begun with other files: {len(known)} instead of {len(now)}, of the same names. Go on with the "
+            "same files, or give another --out"
+        )
     moved = next((b.id for a, b in zip(known, now, strict=True) if a.id != b.id), None)
     if moved is not None:
         raise other_pictures(path, moved, "in another place", 1)

@@ -58,6 +58,11 @@ class FolderSource(_Files):
         yield from found
 
     def _local(self) -> Iterator[Record]:
+        if Path(self.folder).is_file():
+            raise NotADirectoryError(
+                f"{self.folder} is no folder, nor a list (.txt, .csv, .tsv), .parquet or .tar: give the folder of the "
+                "pictures, or a list of them"
+            )
         if not Path(self.folder).is_dir():
             raise NotADirectoryError(f"{self.folder} is no folder")
         yield from _below(self.folder, "", frozenset(), self.enters)
@@ -172,10 +177,15 @@ class ListSource(_Files):
             if self.path.endswith(".txt"):
                 yield from ((line, "", "", "") for line in map(str.rstrip, file) if line)
                 return
-            reader = csv.reader(file, delimiter="\t" if self.path.endswith(".tsv") else ",")
-            columns = next(reader, [])
+            delimiter = "\t" if self.path.endswith(".tsv") else ","
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            columns = [name.strip().casefold() for name in next(reader, [])]
             if "path" not in columns:
-                raise ValueError(f"{self.path} has no column `path` in its first line")
+                found = printable(", ".join(columns)) or "none"
+                raise ValueError(
+                    f"{self.path} has no column `path` in its first line, but {found}: name the columns, and separate "
+                    "them by commas (.csv) or tabs (.tsv)"
+                )
             # An empty value behind the columns stands for those that the list does not have.
             chosen = itemgetter(*(columns.index(name) if name in columns else len(columns) for name in _COLUMNS))
             padding = [""] * (len(columns) + 1)

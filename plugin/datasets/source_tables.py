@@ -42,7 +42,8 @@ class ParquetSource:
                 rows = file.metadata.row_group(group).num_rows
                 found = file.read_row_group(group, [labels]).column(0).to_pylist() if labels else [None] * rows
                 for within, label in enumerate(found):
-                    yield Record(f"{name}#{row}", (path, column, group, within, stamp), -1, stamp, label)
+                    known = None if label != label else label  # NaN, as pandas writes where there is none
+                    yield Record(f"{name}#{row}", (path, column, group, within, stamp), -1, stamp, known)
                     row += 1
 
     def _columns(self, path: str, schema: Any) -> tuple[str, str]:

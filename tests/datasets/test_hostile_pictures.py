@@ -89,7 +89,7 @@ def test_picture_in_disguise_outside_the_class_folders_has_no_label(tmp_path: Pa
     draw(tmp_path / "pictures" / "2.png", 2)
     (tmp_path / "pictures" / "2.png").rename(tmp_path / "pictures" / "2.dat")
     report = explain(tmp_path / "pictures", tmp_path / "maps", "label")
-    assert report.skipped == {"2.dat": "Its label is not known: it lies in no class folder."}
+    assert report.skipped == {"2.dat": "Its label is not known: the source names none, and it lies in no class folder."}
 
 
 @pytest.mark.parametrize(("limit", "stops"), LIMITS)

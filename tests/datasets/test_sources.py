@@ -214,7 +214,8 @@ def test_url_that_nothing_speaks_is_refused(url: str, folder: Path, tmp_path: Pa
     [
         ("list.txt", "", "names no pictures"),
         ("list.txt", "gone.png\n", "the list names a file that is not there, and it is the first; a path counts from"),
-        ("list.csv", "file\na.png\n", "has no column `path`"),
+        ("list.csv", "file;label\na.png;cat\n", "has no column `path` in its first line, but file;label: name the"),
+        ("photo.png", "no folder", "is no folder, nor a list .*: give the folder of the pictures, or a list of them"),
         ("list.csv", "label,path\n\ncat\n", "names no path in line 3"),
         ("list.csv", "path,bytes\nlist.csv,12.0\n", "list.csv names '12.0' as the bytes of list.csv"),
         ("list.csv", "path\nlist.csv\n" + "x" * 200_000, "list.csv cannot be read in line 3: field larger"),
@@ -310,6 +311,27 @@ def test_other_things_are_no_sources(folder: Path, tmp_path: Path) -> None:
         explain(3, tmp_path / "maps")
     with pytest.raises(FileNotFoundError):
         explain(str(folder / "*.tar"), tmp_path / "maps")
+
+
+def test_labels_of_spreadsheets(folder: Path, tmp_path: Path) -> None:
+    """With spaces behind commas, names in capitals, numbers of classes as fractions, and some missing."""
+    files = sorted((folder / "cat").glob("00*.png"))[:3]
+    rows = [f"{file}, {label}" for file, label in zip(files, ("2.0", "", "0.0"), strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(["Path, Label", *rows]))
+    found = explain(str(tmp_path / "list.csv"), tmp_path / "maps", "label")
+    assert found["target"].tolist() == [2, -1, 0]
+    assert found["error"][1].startswith("Its label is not known: the source names none")
+    table = pyarrow.table({"image": [file.read_bytes() for file in files], "label": [2.0, float("nan"), 0.0]})
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "rows.parquet")
+    assert explain(str(tmp_path / "rows.parquet"), tmp_path / "rows", "label")["target"].tolist() == [2, -1, 0]
+
+
+def test_a_name_that_a_list_holds_twice(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{folder}/cat/001.png\n" * 2)
+    assert len(explain(str(tmp_path / "list.txt"), tmp_path / "maps")["file"]) == 2
+    (tmp_path / "list.txt").write_text(f"{folder}/cat/001.png\n")
+    with pytest.raises(ValueError, match="was begun with other files: 2 instead of 1, of the same names"):
+        explain(str(tmp_path / "list.txt"), tmp_path / "maps")
 
 
 def test_labels_are_asked_for_before_anything_is_written() -> None:
