@@ -47,7 +47,7 @@ every = Checkpoints.__init__
 Checkpoints.__init__ = lambda self, save, seconds=120, steps=None: every(self, save, seconds, 5)
 raise SystemExit(main([*command.split(), "--out", folder]))
 """
-WRITING = "plugin.files._synchronise"  # called for a file, and for its folder
+WRITING = "plugin.files.to_disk"  # called for a file, and for its folder
 
 
 def train(kind: str, folder: Path, number: int = 0, once: int = 0, place: str = "") -> "CompletedProcess[str]":
