@@ -123,6 +123,11 @@ class Ancestry:
     def _is_recent(self, link: Link) -> bool:
         return any(tensor is link.root for tensor in self._recent)
 
+    def takes_number(self, tensor: Tensor) -> bool:
+        """Whether a number that multiplies a tensor belongs to the activation that it is."""
+        tail = self._tail(tensor)
+        return tail is not None and (not tail.complete or self._is_recent(tail))
+
     def _before_activation(self, root: Tensor) -> Tensor:
         """The root of the activation that a tensor is a multiple of, if it is the latest; else the tensor."""
         tail, below = self._tail(root), root

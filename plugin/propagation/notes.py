@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Calls, each with the position of the result that is meant.
 Movements: TypeAlias = "tuple[tuple[Call, int], ...]"
+# Of a product: tensors and numbers.
+Factors: TypeAlias = "tuple[Tensor | float, ...]"
 
 
 class Note:
@@ -36,7 +38,7 @@ class Note:
         plain: computes the same by operations that have their own gradient, none of which counts as an activation.
             Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
-        exponential: it is computed from exponentials, not summed: divided by their sum, it is a softmax.
+        exponential: it is computed from exponentials: divided by their sum, it is a softmax.
         mean_of: it holds means of this tensor.
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
@@ -50,12 +52,13 @@ class Note:
         is_zero: it is a signal times the number 0, before the first layer.
         covered: the share that the carrier leads to the inputs, the rest goes to layers; None if that is all.
         folded: results of operations folded into the layer that computed it.
-        factors: the two signals of which it is the product, as far as no activation was read.
+        factors: the tensors that vary and the numbers of which it is the product, as far as no activation was read.
         scaled: the two factors of which it is the product, or a view of that, one of them a weight of the model.
         averaged: the call that computed it, for a mean of such a product.
         owner: for a constant: the module whose parameter it is made from.
         logits: the tensor that it is the log-softmax of.
-        log_total_of: it is the logarithm of the sum of the exponentials of this tensor.
+        shifted: the tensor that other values were subtracted from, and their shape, if it is another one.
+        log_totals: how many times the logarithm of a sum of exponentials was added to it: -1 for a log-softmax.
         softmax: it is the output of a softmax, possibly of one written by hand.
         mixture: weights mixed constants to it, so many for each set of weights; 0 for anything else. As a kernel or a
             matrix it is a weight; in any product, if a softmax mixed them.
@@ -86,12 +89,13 @@ class Note:
     is_zero: bool = False
     covered: Tensor | None = None
     folded: list[Tensor] | None = None
-    factors: tuple[Tensor, Tensor] | None = None
+    factors: Factors | None = None
     scaled: tuple[Tensor, Tensor] | None = None
     averaged: Call | None = None
     owner: nn.Module | None = None
     logits: Tensor | None = None
-    log_total_of: Tensor | None = None
+    shifted: tuple[Tensor, torch.Size] | None = None
+    log_totals: int = 0
     softmax: bool = False
     mixture: int = 0
     attended: Call | None = None
@@ -128,6 +132,6 @@ class Notes(TensorTable[Note]):
     def settle(self) -> None:
         """Drop the notes that only further computation needs: the forward pass is over."""
         for note in self.values():
-            note.link = note.moved_link = note.plain = note.moved = note.scaled = note.log_total_of = None
+            note.link = note.moved_link = note.plain = note.moved = note.scaled = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
-            note.mean_of = note.beside = note.factors = note.averaged = note.copy_of = None
+            note.mean_of = note.beside = note.factors = note.averaged = note.copy_of = note.shifted = None

@@ -76,7 +76,7 @@ class Pointwise(Joins):
             return None
         if row.kind is Kind.POINTWISE:
             note = self._notes.get(root)
-            if note is not None and (note.link is not None or note.statistic or note.logits is not None):
+            if note is not None and (note.link is not None or note.statistic or note.log_totals):
                 return None
             return self._canonical(root, chains.shape_of(step, root.ndim))
         return self._complete(row, root, step, row.weight)

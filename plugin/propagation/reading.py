@@ -21,9 +21,11 @@ from .calls import Call, exponent_of
 from .joining import is_of_one
 from .kinds import Kind
 from .letters import factors, is_squared, mixed_entries, summed
+from .log_totals import note_log_totals
 from .moving import note_moved
 from .noting import NotingMode, first_tensor
 from .pointwise import Reading
+from .regrouping import note_factors, regrouped
 from .tensors import map_tensors
 
 
@@ -105,11 +107,14 @@ class ReadingMode(NotingMode):
         return result
 
     def _note_statistic(self, call: Call, result: Any) -> None:
+        if _is_operand(result, call):
+            return
         notes = [self.note(signal) for signal in call.signals]
         squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and is_squared(call)
         if isinstance(result, Tensor) and notes and (squared or all(n.statistic or n.plain is not None for n in notes)):
             noted = self.noted(result)
             noted.statistic, noted.plain = True, partial(self.plainly, call)
+            noted.exponential = all(note.exponential for note in notes)
         elif call.operation is not None and call.operation.kind is Kind.CONTRACTION and len(notes) == 2:
             if isinstance(result, Tensor) and (mixed := mixed_entries(call, result)) is not None:
                 self.noted(result).mixed = mixed
@@ -118,36 +123,21 @@ class ReadingMode(NotingMode):
 
     def as_read(self, call: Call) -> Any:
         """A pointwise call, computed according to its reading."""
-        if len(call.signals) == 1 and call.name == "exp" and self.note(call.signals[0]).logits is not None:
+        if call.name == "exp" and len(call.signals) == 1 and self.note(call.signals[0]).log_totals == -1:
             return self.softmax_by_hand(call)
         reading = self.pointwise.read(call)
+        if reading.activation is None and not self.is_gradient and (product := regrouped(self, call)) is not None:
+            return product
         if reading.link is None:
             name = call.name
             if name in ("assignment", "index_put") and self.rectifies:
                 self.warn_of_assignment(call)
-            elif name == "mul" and self.rectifies and (regrouped := self._regrouped(call)) is not None:
-                return regrouped
             elif name == "mul" and any(map(self.pointwise.is_selected, call.given)):
                 self.check_masks(call)
             elif self.rectifies and not reading.statistic and (divisor := self.pointwise.divisor(call)) is not None:
                 with self.seeing():  # a gate such as x / (1 + exp(-g)): the reciprocal completes its activation
                     return call.argument("input") * divisor.reciprocal()
         return self._read(call, reading)
-
-    def _regrouped(self, call: Call) -> Any:
-        """`(a * v) * sigmoid(v)` as `a * (v * sigmoid(v))`, which has an activation; None for any other product."""
-        if len(call.given) != 2:
-            return None
-        for product, last in (call.given, call.given[::-1]):
-            factors = self.note(product).factors or ()
-            for factor, other in (factors, factors[::-1]) if factors else ():
-                given = [factor, last]
-                signals = [tensor for tensor in given if tensor.requires_grad]
-                inner = Call(call.operation, torch.mul, (factor, last), {}, signals, given)
-                if self.pointwise.read(inner).activation is not None:
-                    with self.seeing():
-                        return other * (factor * last)
-        return None
 
     def warn_of_assignment(self, call: Call) -> None:
         """Warn of a masked assignment: it may be an activation, which takes more calls than are read here."""
@@ -169,13 +159,16 @@ class ReadingMode(NotingMode):
             noted = self.noted(result)
             noted.plain = partial(self.plainly, call)
             if call.name == "logsumexp":
-                noted.log_total_of = call.signals[0]
+                noted.log_totals = 1
             else:
-                noted.logits = call.signals[0]
+                noted.log_totals, noted.logits = -1, call.signals[0]
 
     def _read(self, call: Call, reading: Reading) -> Any:
         if reading.statistic:
-            return self.of_statistic(call)
+            result = self.of_statistic(call)
+            if isinstance(result, Tensor):
+                note_log_totals(self, call, result)
+            return result
         activation = reading.activation
         if activation is None:
             result = self.plain(call.function, call.args, call.kwargs) if reading.identity else self.otherwise(call)
@@ -187,6 +180,9 @@ class ReadingMode(NotingMode):
         if isinstance(result, Tensor):
             self.note_link(reading, result)
             self._note_plain(call, result)
+            note_log_totals(self, call, result)
+            if activation is None and not self.is_gradient:
+                note_factors(self, call, result)
             if reading.link is None and not call.signals:
                 self.note_selected(result, call.given)
         elif call.name == "where":  # of a condition alone
@@ -201,14 +197,9 @@ class ReadingMode(NotingMode):
 
     def _note_plain(self, call: Call, result: Tensor) -> None:
         """Note the values of a result that count as no activation."""
-        if not result.requires_grad:
+        if not result.requires_grad or _is_operand(result, call):
             return
         count = len(call.signals)
-        if self.rectifies and count == len(call.given) == 2 and call.name == "mul":
-            self.noted(result).factors = call.signals[0], call.signals[1]
-        if count == 2 and self.note(call.signals[1]).log_total_of is call.signals[0] and call.name == "sub":
-            noted = self.noted(result)
-            noted.logits, noted.plain = call.signals[0], partial(self.plainly, call)
         if count == 1 and (mixed := self.note(call.signals[0]).mixed) is not None:
             if call.name in ("mul", "div"):
                 self.note_squares(call, mixed, result)
@@ -287,6 +278,11 @@ def _is_exponential(call: Call) -> bool:
 def is_share(mode: NotingMode, call: Call) -> bool:
     """Whether all operands are statistics or exponentials, so that a quotient of them is a share, as in a softmax."""
     return all(mode.note(signal).statistic or mode.note(signal).exponential for signal in call.signals)
+
+
+def _is_operand(result: Any, call: Call) -> bool:
+    """Whether a call did nothing, such as a cast to the type that its operand has."""
+    return any(result is signal for signal in call.signals)
 
 
 def _is_repeated(signals: Sequence[Tensor]) -> bool:

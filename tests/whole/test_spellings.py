@@ -624,10 +624,18 @@ COMBINATIONS: list[tuple[str, str, Pointwise]] = [
     ("swiglu", "a.mul(b).mul_(a.sigmoid())", gated(lambda a, b: a.mul(b).mul_(a.sigmoid()))),
     ("geglu", "F.gelu(a) * b", gated(lambda a, b: F.gelu(a) * b)),
     ("geglu", "0.5 a (1 + erf) * b", gated(lambda a, b: 0.5 * a * (1 + torch.erf(a / math.sqrt(2))) * b)),
+    ("geglu", "0.5 b a (1 + erf)", gated(lambda a, b: 0.5 * b * a * (1 + torch.erf(a / math.sqrt(2))))),
+    ("geglu", "b a 0.5 (1 + erf)", gated(lambda a, b: b * a * 0.5 * (1 + torch.erf(a / math.sqrt(2))))),
+    ("geglu", "(1 + erf) b a / 2", gated(lambda a, b: (1 + torch.erf(a / math.sqrt(2))) * b * a / 2)),
     ("geglu", "b * a * ndtr(a)", gated(lambda a, b: b * a * torch.special.ndtr(a))),
     ("reglu", "F.relu(a) * b", gated(lambda a, b: F.relu(a) * b)),
     ("reglu", "a * (a > 0) * b", gated(lambda a, b: a * (a > 0) * b)),
     ("reglu", "b * a * (a > 0)", gated(lambda a, b: b * a * (a > 0))),
+    ("reglu", "b * (a > 0) * a", gated(lambda a, b: b * (a > 0) * a)),
+    ("hardswish times b", "F.hardswish(a) * b", gated(lambda a, b: F.hardswish(a) * b)),
+    ("hardswish times b", "b a relu6(a + 3) / 6", gated(lambda a, b: b * a * F.relu6(a + 3) / 6)),
+    ("square times b", "a ** 2 * b", gated(lambda a, b: a**2 * b)),
+    ("square times b", "a * b * a", gated(lambda a, b: a * b * a)),
     ("crelu", "cat(relu(v), relu(-v))", lambda v: torch.cat([F.relu(v), F.relu(-v)], 1)),
     ("crelu", "cat(clamp, clamp)", lambda v: torch.cat([v.clamp(min=0), (-v).clamp(min=0)], 1)),
     ("crelu", "relu of cat(v, -v)", lambda v: F.relu(torch.cat([v, -v], 1))),
@@ -1312,6 +1320,11 @@ def detached_softmax(values: Tensor, dim: int) -> Tensor:
     return exponentials.div(exponentials.sum(dim=dim, keepdim=True))
 
 
+def log_softmax_by_hand(values: Tensor) -> Tensor:
+    shifted = values - values.amax(-1, keepdim=True)
+    return shifted - (shifted.exp().sum(-1, keepdim=True) + 1e-14).log()
+
+
 # How much of a signal `a` passes is said by a function of `z` (N, 4, 4, 4): all relevance goes to `a`.
 GATES: list[tuple[str, Gated]] = [
     ("sigmoid", lambda a, z: a * sigmoid(z)),
@@ -1364,6 +1377,8 @@ GATES: list[tuple[str, Gated]] = [
     ("a * exp / sum", lambda a, z: a * z.exp() / z.exp().sum(1, keepdim=True)),
     ("exp(z - max) / sum", lambda a, z: a * stable_softmax(z, 1)),
     ("exp(z - max.detach()) / sum", lambda a, z: a * detached_softmax(z, 1)),
+    ("normalize(g, p=1)", lambda a, z: a * F.normalize(sigmoid(z), p=1.0)),
+    ("layer_norm(g)", lambda a, z: a * F.layer_norm(sigmoid(z), (4,))),
     ("exp", lambda a, z: a * torch.exp(z)),
     ("exp(-z ** 2)", lambda a, z: a * torch.exp(-(z**2))),
     ("decay of a state of zeros", lambda a, z: torch.exp(z) * torch.zeros_like(a) + a * sigmoid(z)),
@@ -1878,6 +1893,11 @@ ATTENTIONS: list[tuple[str, Callable[..., Tensor]]] = [
     ("exp(s - max.detach()) / sum", attend(partial(detached_softmax, dim=-1))),
     ("exp(s - logsumexp)", attend(lambda s: (s - s.logsumexp(-1, keepdim=True)).exp())),
     ("exp of log_softmax", attend(lambda s: F.log_softmax(s, -1).exp())),
+    ("exp of a moved log_softmax", attend(lambda s: F.log_softmax(s, -1).mT.to(s).contiguous().exp().mT)),
+    ("exp(-logsumexp + s)", attend(lambda s: (-s.logsumexp(-1).unsqueeze(-1) + s).exp())),
+    ("exp of log_softmax by hand", attend(lambda s: log_softmax_by_hand(s).exp())),
+    ("exp / its length", attend(lambda s: F.normalize(s.exp(), p=1.0, dim=-1))),
+    ("exp / sum, cast to their own type", attend(lambda s: s.exp().to(s) / s.exp().sum(-1, keepdim=True).to(s))),
     ("exp @ v / sum", divided(lambda e, v: (e @ v) / e.sum(-1, keepdim=True))),
     ("exp @ v * (1 / sum)", divided(lambda e, v: (e @ v) * e.sum(-1, keepdim=True).reciprocal())),
     ("einsum of exp / sum", divided(lambda e, v: torch.einsum("nij,njd->nid", e, v) / e.sum(-1)[..., None])),

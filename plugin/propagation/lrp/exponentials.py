@@ -37,7 +37,7 @@ def by_total(mode: RelevancePropagation, call: Call) -> Any:
 
 def _is_exponential(mode: RelevancePropagation, tensor: Tensor) -> bool:
     note = mode.note(tensor)
-    return note.weight and note.plain is not None and not note.statistic
+    return note.exponential and not note.statistic
 
 
 def _is_total(call: Call, exponential: Tensor, total: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..calls import Call, first_by_position
 from ..kinds import POINTWISE_KINDS, Kind
 from ..moving import note_moved
+from ..tensors import tensors_in
 from . import attention, contractions, folding, linear, norms, products
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
     note = mode.note(source)
     if note.mixed is not None and len(call.signals) == 1:
         mode.note_squares(call, note.mixed, result)
+    if note.logits is not None and len(call.signals) == 1:
+        with mode.seeing():
+            logits = tensors_in(call.run_with({id(source): note.logits}))
+        for tensor, below in zip(tensors_in(result), logits, strict=True):
+            mode.noted(tensor).logits = below
     if (note.link is not None or note.moved_link is not None) and call.args and call.args[0] is source:
         note_moved(mode.notes, call.args, call.kwargs, call.function, result)
     if row is not None and row.pads:

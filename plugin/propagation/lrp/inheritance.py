@@ -30,7 +30,7 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
     of_layer = isinstance(result, Tensor) and (mode.note(result).produced or mode.note(result).moved)
     if row is None or (row.kind in layers and of_layer):
         return  # a sum or a deformable convolution that is a linear layer
-    weight, non_negative, softmax, carried, known = row.kind is not Kind.NORM, row.keeps_signs, True, False, False
+    weight, non_negative, softmax, carried, known = True, row.keeps_signs, True, False, False
     mixes, mixture = row.kind in _MIXING, 0
     for signal in call.signals:
         note = mode.note(signal)

@@ -74,9 +74,13 @@ def _instance_norm(mode: RelevancePropagation, call: Call) -> Tensor:
 
 
 def _normalize(mode: RelevancePropagation, call: Call) -> Tensor:
-    value, dim = call.argument("input"), call.argument("dim", 1)
-    length = value.detach().norm(call.argument("p", 2.0), dim, keepdim=True)
-    result: Tensor = value / length.clamp_min(call.argument("eps", 1e-12))
+    value, p, dim = call.argument("input"), call.argument("p", 2.0), call.argument("dim", 1)
+    least = call.argument("eps", 1e-12)
+    if not mode.note(value).weight:
+        result: Tensor = value / value.detach().norm(p, dim, keepdim=True).clamp_min(least)
+        return result
+    with mode.seeing():  # shares of weights are weights; of exponentials, a softmax
+        result = value / value.norm(p, dim, keepdim=True).clamp_min(least)
     return result
 
 

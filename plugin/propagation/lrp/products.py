@@ -10,6 +10,7 @@ number / signal         has no meaning, unless it is a part of an activation
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -125,7 +126,10 @@ def statistic(mode: RelevancePropagation, call: Call) -> Any:
     if call.name.startswith("var"):  # of degree 2, like a product of two factors
         halved = call.run_with({id(signal): weigh_signal(signal, 0.5) for signal in call.signals})
         result = halved if isinstance(result, Tensor) else type(result)((halved[0], result[1]))
+    notes = [mode.note(signal) for signal in call.signals]
     for tensor in tensors_in(result)[:1]:
         noted = mode.noted(tensor)
         noted.weight = noted.statistic = noted.non_negative = True
+        if all(note.plain is not None for note in notes):
+            noted.plain, noted.exponential = partial(mode.plainly, call), all(note.exponential for note in notes)
     return result
