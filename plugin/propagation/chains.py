@@ -190,6 +190,7 @@ class Shape:
         finite: it has no pole.
         rises_above: it is finite and nowhere falls from 0 on, such as log(1 + x).
         identity: it changes no number, such as a clamp at bounds far away.
+        keeps_positive: it changes no positive number, such as a clamp at one close to 0.
         affine: its graph is a line.
     """
 
@@ -202,6 +203,7 @@ class Shape:
     finite: bool = True
     rises_above: bool = False
     identity: bool = False
+    keeps_positive: bool = False
     affine: bool = False
 
 
@@ -262,6 +264,7 @@ def _look(x: Tensor, y: Tensor) -> Shape:
         finite=not bool(y[near].isinf().any()),
         rises_above=bool(y[x >= 0].isfinite().all()) and bool((y[x >= 0].diff() >= 0).all()),
         identity=torch.equal(x, y),
+        keeps_positive=torch.equal(x[x > 0], y[x > 0]),
         affine=torch.allclose(y, y[x == 0] + (y[x == 1] - y[x == 0]) * x, rtol=1e-9, atol=1e-9),
     )
 

@@ -139,7 +139,7 @@ def _moved(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ..
         mode.note_squares(mode.call_of(row, function, args, kwargs), note.mixed, result)
     if note.selected_by is not None:
         mode.note_selected(result, tensors_in(source))
-    if note.statistic or note.plain is not None or note.number is not None or note.places:
+    if note.statistic or note.total or note.plain is not None or note.number is not None or note.places:
         mode.move_statistic(mode.call_of(row, function, args, kwargs), note, result)
     return result
 

@@ -39,6 +39,7 @@ class Note:
             Squares and exponentials are computed so if they end up in a norm.
         statistic: it is a sum of squares, magnitudes or exponentials.
         exponential: it is computed from exponentials: divided by their sum, it is a softmax.
+        total: it is a sum of values that are not negative, and of numbers: as a divisor, it makes shares.
         mean_of: it holds means of this tensor.
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
@@ -76,6 +77,7 @@ class Note:
     plain: Callable[[], Tensor] | None = None
     statistic: bool = False
     exponential: bool = False
+    total: bool = False
     mean_of: Tensor | None = None
     mixed: Tensor | None = None
     produced: Produced | None = None

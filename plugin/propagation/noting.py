@@ -70,7 +70,7 @@ class NotingMode(FunctionalMode):
         for position, tensor in enumerate(tensors_in(result)):
             moved = self.noted(tensor)
             moved.statistic, moved.exponential = note.statistic, note.exponential
-            moved.log_totals = note.log_totals
+            moved.log_totals, moved.total = note.log_totals, note.total
             moved.number, moved.places = note.number, note.places
             if note.plain is not None:
                 moved.plain = partial(_moved_again, call, note.plain, position)

@@ -76,7 +76,7 @@ class Pointwise(Joins):
             return None
         if row.kind is Kind.POINTWISE:
             note = self._notes.get(root)
-            if note is not None and (note.link is not None or note.statistic or note.log_totals):
+            if note is not None and (note.link or note.statistic or note.total or note.log_totals):
                 return None
             return self._canonical(root, chains.shape_of(step, root.ndim))
         return self._complete(row, root, step, row.weight)
@@ -118,7 +118,7 @@ class Pointwise(Joins):
             return Reading(Link(root, step))
         if all(signal is root for signal in call.signals):
             shape = chains.shape_of(step, root.ndim)
-            if shape is not None and shape.identity:
+            if shape is not None and (shape.identity or (shape.keeps_positive and self._note(root).total)):
                 return Reading(Link(root, step, affine=True), identity=True)
         return self._activation(call, kind, operands, root, times)
 

@@ -27,6 +27,7 @@ from .noting import NotingMode, first_tensor
 from .pointwise import Reading
 from .regrouping import note_factors, regrouped
 from .tensors import map_tensors
+from .totals import note_total
 
 
 class ReadingMode(NotingMode):
@@ -48,6 +49,7 @@ class ReadingMode(NotingMode):
             self.check_masks(call)
         result = plain(call.function, call.args, call.kwargs)
         self._note_statistic(call, result)
+        note_total(self, call, result)
         if contracts and not call.signals:
             self.note_selected(result, call.given)
         return result
@@ -181,6 +183,7 @@ class ReadingMode(NotingMode):
             self.note_link(reading, result)
             self._note_plain(call, result)
             note_log_totals(self, call, result)
+            note_total(self, call, result)
             if activation is None and not self.is_gradient:
                 note_factors(self, call, result)
             if reading.link is None and not call.signals:

@@ -1388,6 +1388,9 @@ GATES: list[tuple[str, Gated]] = [
     ("var", lambda a, z: a * torch.var(z, (2, 3), keepdim=True)),
     ("norm", lambda a, z: a * z.norm(dim=1, keepdim=True)),
     ("a / norm", lambda a, z: a / torch.linalg.vector_norm(z, dim=1, keepdim=True)),
+    ("a / total", lambda a, z: a / (F.softplus(z).sum(1, keepdim=True) + 1e-3).clamp(min=1e-4)),
+    ("a * (1 / total)", lambda a, z: a * (1 / F.relu6(z + 3).mean((2, 3), keepdim=True))),
+    ("a / total of products", lambda a, z: a / torch.einsum("nchw,nchw->nhw", F.softplus(z), F.elu(z) + 1)[:, None]),
     ("rsqrt of a mean square", lambda a, z: a * z.square().mean((2, 3), keepdim=True).rsqrt()),
 ]
 
@@ -1497,7 +1500,7 @@ def test_a_divisor_that_was_moved_is_the_same_function(name, moved) -> None:
 
 def test_a_negative_power_is_a_reciprocal() -> None:
     def over(divide: Gated) -> nn.Module:
-        return GateNet(lambda a, z: divide(a, F.relu(z).sum(1, keepdim=True) + 0.1), held=False).eval()
+        return GateNet(lambda a, z: divide(a, z.sum(1, keepdim=True) + 0.1), held=False).eval()
 
     for divide in (torch.div, lambda a, d: a * d**-1, lambda a, d: a * d.pow(-2.0)):
         with pytest.raises(NoRuleError):
@@ -1516,6 +1519,10 @@ def test_the_product_of_n_signals_is_shared_by_them() -> None:
     torch.testing.assert_close(LRPTranspose(Product(), "lrp_0").attribute(values), expected)
 
 
+def share(values: Tensor) -> Tensor:
+    return values / (values.sum(1, keepdim=True) + 1e-14).clamp(min=1e-9)
+
+
 SAME_GATES: list[tuple[str, Gated, Gated]] = [
     ("1 / (1 + exp(-z))", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 / (1 + torch.exp(-z)))),
     ("0.5 (1 + tanh(z / 2))", lambda a, z: a * sigmoid(z), lambda a, z: 0.5 * (1 + torch.tanh(z / 2)) * a),
@@ -1526,6 +1533,7 @@ SAME_GATES: list[tuple[str, Gated, Gated]] = [
         lambda a, z: a * ((z + 3).clamp(0, 6) / 6),
     ),
     ("exp / sum", lambda a, z: a * z.softmax(1), lambda a, z: a * (z.exp() / z.exp().sum(1, keepdim=True))),
+    ("softplus / sum", lambda a, z: a * F.normalize(F.softplus(z), 1.0), lambda a, z: a * share(F.softplus(z))),
     ("1 - sigmoid(-z)", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 - sigmoid(-z))),
     ("1 - sigmoid(z)", lambda a, z: a * sigmoid(-z), lambda a, z: a * (1 - sigmoid(z))),
 ]
@@ -1559,6 +1567,11 @@ PRODUCTS: list[tuple[str, Gated, Gated]] = [
     ("F.linear", of_matrices, by_matrices(lambda m, k: F.linear(m, k.t()))),
     ("F.linear of tokens", of_matrices, by_matrices(lambda m, k: F.linear(m.view(2, 4, 16), k.t()))),
     ("einsum", of_matrices, by_matrices(lambda m, k: torch.einsum("ij,jk->ik", m, k))),
+    (
+        "einsum of three, one of them a gate",
+        by_matrices(lambda m, k: (m[:, :, None] * k).sum(1) * m[:, :1].sigmoid()),
+        by_matrices(lambda m, k: torch.einsum("ij,jk,i->ik", m, k, m[:, 0].sigmoid())),
+    ),
     ("torch.addmm", of_matrices, by_matrices(lambda m, k: torch.addmm(m.new_zeros(8, 4), m, k))),
     ("F.conv1d", of_matrices, by_matrices(lambda m, k: F.conv1d(m[..., None], k.t()[..., None])[..., 0])),
     ("F.conv2d", of_kernels, by_kernels(F.conv2d)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -28,10 +29,10 @@ def by_total(mode: RelevancePropagation, call: Call) -> Any:
         attended = mode.note(product).attended
         if attended is None or not mode.note(total).statistic:
             continue
-        (exponential,) = (signal for signal in attended.signals if _is_exponential(mode, signal))
-        if _is_total(attended, exponential, total):
-            with mode.seeing():
-                return attended.run_with({id(exponential): call.run_with({id(product): exponential})})
+        for exponential in filter(partial(_is_exponential, mode), attended.signals):
+            if _is_total(attended, exponential, total):
+                with mode.seeing():
+                    return attended.run_with({id(exponential): call.run_with({id(product): exponential})})
     return None
 
 

@@ -71,7 +71,7 @@ def _moved(mode: RelevancePropagation, call: Call) -> Any:
         mode.note_join(call, result)
     elif type(call.args[0] if call.args else None) in (list, tuple):
         mode.joined(call, result)
-    elif (note.statistic or note.plain is not None) and len(call.signals) == 1:
+    elif (note.statistic or note.total or note.plain is not None) and len(call.signals) == 1:
         mode.move_statistic(call, note, result)
     return result
 

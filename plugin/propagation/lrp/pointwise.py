@@ -30,6 +30,7 @@ def activation(mode: RelevancePropagation, operation: Activation, call: Call | N
     if reading.remedy and call is not None:
         result = mode.as_it_is(call)
         mode.refuse(result, call, reading.remedy)
+        products.note_share(mode, call, result)
         return result
     result = _activated(mode, operation)
     if operation.weight or operation.non_negative:

@@ -4,18 +4,21 @@ signal * constant       linear
 signal * weight         all relevance to the signal
 signal * signal         half to each
 signal / weight         the same as times its reciprocal; a statistic as a divisor is a weight
+signal / total          the same, for a sum of values that are not negative, of which each takes its share
 signal / activation     the same as times its reciprocal, if that is finite, such as 1 / (1 + |b|)
 number / signal         has no meaning, unless it is a part of an activation
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..calls import Call
+from ..calls import Call, exponent_of
 from ..kinds import Kind
 from ..letters import own_entries, sums_with
 from ..tensors import hooked, tensors_in
@@ -51,12 +54,8 @@ def product(mode: RelevancePropagation, call: Call) -> Any:
             note.mixture > 0 and ((note.softmax and not elementwise) or _is_kernel(call, signal, note.mixture))
             for signal, note in zip(call.signals, notes, strict=True)
         ]
-    if any(weights) and not all(weights):
-        swap = {
-            id(signal): signal.detach() for signal, is_weight in zip(call.signals, weights, strict=True) if is_weight
-        }
-        return call.run_with(swap)
-    return shared(call)
+    held = {} if all(weights) else {id(s): s for s, is_weight in zip(call.signals, weights, strict=True) if is_weight}
+    return shared(call, held)
 
 
 def _is_kernel(call: Call, mixture: Tensor, mixed: int) -> bool:
@@ -75,10 +74,12 @@ def is_nothing(mode: RelevancePropagation, call: Call) -> bool:
     return weights and any(isinstance(factor, (int, float)) and factor == 0 for factor in call.args)
 
 
-def shared(call: Call) -> Any:
-    """Each factor takes its share."""
-    count = len(call.signals)
-    return call.run_with({id(signal): weigh_signal(signal, 1 / count) for signal in call.signals})
+def shared(call: Call, held: Mapping[int, Tensor] = MappingProxyType({})) -> Any:
+    """Each factor takes its share, except those that are held constant."""
+    signals = [signal for signal in call.signals if id(signal) not in held]
+    share = 1 / len(signals)
+    swap = {id(signal): signal if share == 1 else weigh_signal(signal, share) for signal in signals}
+    return call.run_with(swap | {identity: weight.detach() for identity, weight in held.items()})
 
 
 def _scaled(mode: RelevancePropagation, call: Call) -> Any:
@@ -110,14 +111,22 @@ def quotient(mode: RelevancePropagation, call: Call) -> Any:
     if (attention := by_total(mode, call)) is not None:
         return attention
     note = mode.note(divisor)
-    if any(dividend is signal for signal in call.signals) and (note.weight or note.statistic):
+    if any(dividend is signal for signal in call.signals) and (note.weight or note.statistic or note.total):
         return call.run_with({id(divisor): divisor.detach()})
     if mode.pointwise.divisor(call) is not None:
         with mode.seeing():  # the reciprocal completes an activation, such as 1 / (1 + |b|)
             return dividend * divisor.reciprocal()
     result = call.run()
     mode.refuse(result, call, _DIVISOR)
+    note_share(mode, call, result)
     return result
+
+
+def note_share(mode: RelevancePropagation, call: Call, result: Tensor) -> None:
+    """Note that the reciprocal of a total, or of its root, is a weight: it scales each value to its share."""
+    divides = call.name in ("rdiv", "reciprocal", "rsqrt") or (exponent_of(call) or 0) < 0
+    if divides and all(mode.note(signal).total for signal in call.signals):
+        mode.noted(result).weight = True
 
 
 def statistic(mode: RelevancePropagation, call: Call) -> Any:
