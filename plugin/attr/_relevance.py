@@ -12,9 +12,9 @@ from ..captum_api import (
     additional_arguments,
     run_forward,
 )
-from ..errors import InputValueError, OptionError, OptionTypeError
+from ..errors import NO_DEPENDENCE, InputValueError, NoDependenceError, OptionError, OptionTypeError
 from ..inputs import Inputs, as_tuple
-from ..kernels.tracing import building_graph, known_any
+from ..kernels.tracing import known_any
 from ..observing import LayerCapture
 from ..propagation import backward
 from ..propagation.lrp import Check, Refusal, RelevancePropagation, WeightCache, rules_of
@@ -22,7 +22,7 @@ from ..propagation.tensors import tensors_in
 from ..rules.composite import Composite
 from ..rules.presets import preset
 from ..rules.terms import per_example
-from ._base import ModifiedGradientAttribution, check_model, make_leaves
+from ._base import ModifiedGradientAttribution, check_model, explaining, make_leaves
 from ._captum_rules import rules_on
 
 
@@ -104,6 +104,7 @@ class RelevanceAttribution(ModifiedGradientAttribution):
 
         Raises:
             InputTypeError, InputValueError, ModelOutputError: as in `attribute`.
+            NoDependenceError: no part of the output depends on the inputs.
 
         >>> import torch
         >>> from torch import nn
@@ -117,11 +118,13 @@ class RelevanceAttribution(ModifiedGradientAttribution):
         every operation has a rule
         """
         found: list[Refusal] = []
-        with building_graph():
+        with explaining(self.model, as_tuple(inputs), additional_forward_args):
             propagation = self._propagation(additional_forward_args)
 
             def note(output: Any) -> Tensor:
                 tensors = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
+                if not tensors:
+                    raise NoDependenceError(NO_DEPENDENCE)
                 for tensor in tensors:
                     found.extend(propagation.unruled(tensor))
                 return torch.zeros(0)

@@ -59,7 +59,7 @@ class Note:
         owner: for a constant: the module whose parameter it is made from.
         logits: the tensor that it is the log-softmax of.
         shifted: the tensor that other values were subtracted from, and their shape, if it is another one.
-        log_totals: how many times the logarithm of a sum of exponentials was added to it: -1 for a log-softmax.
+        log_totals: how many times the logarithm of a sum of exponentials was added to it: below 0 for a log-softmax.
         softmax: it is the output of a softmax, possibly of one written by hand.
         mixture: weights mixed constants to it, so many for each set of weights; 0 for anything else. As a kernel or a
             matrix it is a weight; in any product, if a softmax mixed them.

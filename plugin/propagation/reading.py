@@ -125,7 +125,7 @@ class ReadingMode(NotingMode):
 
     def as_read(self, call: Call) -> Any:
         """A pointwise call, computed according to its reading."""
-        if call.name == "exp" and len(call.signals) == 1 and self.note(call.signals[0]).log_totals == -1:
+        if call.name == "exp" and len(call.signals) == 1 and self.note(call.signals[0]).log_totals < 0:
             return self.softmax_by_hand(call)
         reading = self.pointwise.read(call)
         if reading.activation is None and not self.is_gradient and (product := regrouped(self, call)) is not None:

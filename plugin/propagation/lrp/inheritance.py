@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Operations that keep a mixture of constants one.
 _JOINING = frozenset({"cat", "concat", "concatenate", "stack"})
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
 _MIXING = frozenset({Kind.MOVEMENT, Kind.SUM, Kind.LINEAR, Kind.PRODUCT, Kind.QUOTIENT, Kind.DROPOUT})
 
 
@@ -60,6 +61,10 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
         if known:
             _inherit_layer(mode, call, result)
         _inherit_zeros(mode, call, result)
+    elif known and _is_neutral(mode, call, result):
+        noted, note = mode.noted(result), mode.note(call.signals[0])
+        noted.produced, noted.moved = note.produced, note.moved
+        noted.copy_of = None if note.produced is None else call.signals[0]
 
 
 def begin_at(mode: RelevancePropagation, value: Any) -> None:
@@ -136,6 +141,19 @@ def _keeps_signs(mode: RelevancePropagation, call: Call) -> bool:
         for number in numbers
         if row is None or row.kind is not Kind.LINEAR
     )
+
+
+def _is_neutral(mode: RelevancePropagation, call: Call, result: Any) -> bool:
+    """Whether a call adds or subtracts 0, or multiplies with or divides by 1, as `sum([x])` adds x to 0."""
+    neutral = _NEUTRAL.get(call.name)
+    if neutral is None or len(call.args) != 2 or call.kwargs or result is call.signals[0]:
+        return False
+    first, second = call.args
+    swapped = first is not call.signals[0]
+    other = first if swapped else second
+    number = mode.note(other).number if isinstance(other, Tensor) else other
+    alike = result.dtype == call.signals[0].dtype and result.shape == call.signals[0].shape
+    return alike and number == neutral and not (swapped and call.name in ("sub", "div"))
 
 
 def _keeps_places(call: Call) -> bool:

@@ -80,7 +80,9 @@ def _normalize(mode: RelevancePropagation, call: Call) -> Tensor:
         result: Tensor = value / value.detach().norm(p, dim, keepdim=True).clamp_min(least)
         return result
     with mode.seeing():  # shares of weights are weights; of exponentials, a softmax
-        result = value / value.norm(p, dim, keepdim=True).clamp_min(least)
+        sums = p == 1 and mode.note(value).non_negative
+        length = value.sum(dim, keepdim=True) if sums else value.norm(p, dim, keepdim=True)
+        result = value / length.clamp_min(least)
     return result
 
 

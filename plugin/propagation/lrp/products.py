@@ -111,6 +111,8 @@ def quotient(mode: RelevancePropagation, call: Call) -> Any:
     if (attention := by_total(mode, call)) is not None:
         return attention
     note = mode.note(divisor)
+    if note.softmax and not note.statistic and isinstance(dividend, Tensor) and mode.note(dividend).softmax:
+        return mode.as_it_is(call)  # shares of a softmax are a softmax, of which less than all was chosen
     if any(dividend is signal for signal in call.signals) and (note.weight or note.statistic or note.total):
         return call.run_with({id(divisor): divisor.detach()})
     if mode.pointwise.divisor(call) is not None:
