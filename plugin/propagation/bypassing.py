@@ -41,11 +41,17 @@ def is_differentiated(tensors: Iterable[Tensor]) -> bool:
     interpreter = torch._C._functorch.peek_interpreter_stack()
     if interpreter is None or interpreter.key() not in _DIFFERENTIATING:
         return False
-    nodes = [_unwrapped(tensor).grad_fn for tensor in tensors]
-    return any(node is not None and not is_of_parameters(node) for node in nodes)
+    return any(map(is_signal, tensors))
 
 
-def _unwrapped(tensor: Tensor) -> Tensor:
+def is_signal(tensor: Tensor) -> bool:
+    """Whether a tensor, or the one that a transform has wrapped, depends on anything but parameters."""
+    node = unwrapped(tensor).grad_fn
+    return node is not None and not is_of_parameters(node)
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """The tensor that transforms of `torch.func` have wrapped; any other tensor itself."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
@@ -63,6 +69,12 @@ def hooked_source(alias: Tensor) -> Tensor | None:
             return cast(Tensor, frame.f_locals["tensors"][alias.output_nr])
         frame = frame.f_back
     return None
+
+
+def is_users_function(node_type: Any) -> bool:
+    """Whether nodes of a type belong to a `torch.autograd.Function` that is neither this package's nor PyTorch's."""
+    function = getattr(node_type, "_forward_cls", None)
+    return function is not None and function.__module__.split(".")[0] not in ("plugin", "torch")
 
 
 def is_of_function(tensor: Tensor) -> bool:

@@ -140,7 +140,7 @@ class FunctionalMode(Memory, TorchFunctionMode):
         if bypassing.is_transformed():
             if bypassing.is_differentiated(tensors_in((args, kwargs))):
                 self._refuse_gradient()
-            return function(*self._cells.resolved(args), **self._cells.resolved(kwargs or {}))
+            return self._transformed(function, self._cells.resolved(args), self._cells.resolved(kwargs or {}))
         if saving_hooks(True) is not None and is_checkpointed():
             # The function would run again in the backward pass, where the mode is off: its tensors are kept instead.
             with torch.autograd.graph.saved_tensors_hooks(unchanged, unchanged):
@@ -155,6 +155,10 @@ class FunctionalMode(Memory, TorchFunctionMode):
             "rules would change: explain the values that it is the gradient of, or compute it outside the model and "
             "pass it as an additional argument"
         )
+
+    def _transformed(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call under a transform of `torch.func`, on its own tensors."""
+        return function(*args, **kwargs)
 
     def _answer(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         resolved = self._cells.resolved(args)

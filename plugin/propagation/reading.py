@@ -232,6 +232,8 @@ class ReadingMode(NotingMode):
             self._note_statistic(call, result)
             return result
         result = self.plainly(call)
+        if call.name == "sqrt" and not self.is_gradient:
+            _flatten_at_zero(result)
         if all(note.statistic or note.plain is not None for note in notes):
             self.noted(result).statistic = True
         return result
@@ -281,6 +283,15 @@ def _is_exponential(call: Call) -> bool:
 def is_share(mode: NotingMode, call: Call) -> bool:
     """Whether all operands are statistics or exponentials, so that a quotient of them is a share, as in a softmax."""
     return all(mode.note(signal).statistic or mode.note(signal).exponential for signal in call.signals)
+
+
+def _flatten_at_zero(root: Tensor) -> None:
+    """Let the root of a sum of squares have the gradient 0 at 0, as other norms have: its own is infinite."""
+    if root.grad_fn is not None:
+        zero = root.detach() == 0
+        root.grad_fn.register_hook(
+            lambda below, _: tuple(None if one is None else one.masked_fill(zero, 0.0) for one in below)
+        )
 
 
 def _is_operand(result: Any, call: Call) -> bool:

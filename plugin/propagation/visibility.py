@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from ..errors import ModelError, NoRuleError, UnseenOperationError
 from ..observing import describe
 from .backward import NOT_REENTRANT, REENTRANT
-from .bypassing import Overwritten, is_earlier, is_of_parameters, nodes_from, reads_overwritten
+from .bypassing import (
+    Overwritten,
+    is_earlier,
+    is_of_parameters,
+    is_users_function,
+    nodes_from,
+    reads_overwritten,
+)
 from .kinds import RULED_KINDS, Kind
 from .operations import OPERATIONS, registered_modules
 from .tensors import tensors_in
@@ -35,7 +42,7 @@ RULED_NODES = frozenset(
 
 # The part of a network that is computed once more in the backward pass.
 _CHECKPOINT = "CheckpointFunction"
-_UNSEEN = (
+UNSEEN = (
     "write it with torch.nn.functional, instead of in a scripted or compiled function, a torch.autograd.Function or "
     "torch.func.vmap; describe the operation or its module with plugin.operations.register; or pass "
     'unknown="gradient" to use its gradient instead'
@@ -166,7 +173,7 @@ class Graph:
             name = node.name()
             if name == f"{_CHECKPOINT}Backward":
                 continue  # the backward pass tells of it
-            if not _is_users_function(type(node)):
+            if not is_users_function(type(node)):
                 raise UnseenOperationError(
                     f"the model computes an activation ({name}) where it cannot be seen: in a scripted or compiled "
                     "function, in torch.func.vmap, or inside a fused operation such as a recurrent layer; write it "
@@ -217,7 +224,7 @@ class Graph:
             if name == _CHECKPOINT:
                 found[Refusal(REENTRANT, "", NOT_REENTRANT)] = None
             elif node not in handled:
-                found[Refusal(name, "", _UNSEEN)] = None
+                found[Refusal(name, "", UNSEEN)] = None
         return list(found)
 
     def check_all_ruled(self, refusals: Mapping[Any, Refusal], handled: Collection[Any]) -> None:
@@ -246,15 +253,9 @@ def _is_suspect(node_type: Any, name: str, kinds: frozenset[str]) -> bool:
         _kind(name) in kinds
         or "torch::jit" in name
         or name == f"{_CHECKPOINT}Backward"
-        or (_is_users_function(node_type))
+        or (is_users_function(node_type))
     )
 
 
 def _kind(name: str) -> str:
     return name.rstrip("0123456789")
-
-
-def _is_users_function(node_type: Any) -> bool:
-    """Whether nodes of a type belong to a `torch.autograd.Function` that is neither this package's nor PyTorch's."""
-    function = getattr(node_type, "_forward_cls", None)
-    return function is not None and function.__module__.split(".")[0] not in ("plugin", "torch")

@@ -215,6 +215,17 @@ def test_an_ensemble_under_vmap_is_refused_with_the_remedy(method) -> None:
         method(seeded(Ensemble)).attribute(torch.randn(2, 6, dtype=torch.float64), 1)
 
 
+class GramMatrix(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.func.vmap(lambda v: v @ v.T)(values.unflatten(1, (2, 3))).flatten(1)
+
+
+def test_lrp_refuses_a_product_of_signals_under_vmap() -> None:
+    with pytest.raises(AttributionError, match=r"matmul.*torch\.func\.vmap"):
+        LRPTranspose(GramMatrix()).attribute(torch.randn(2, 6), 1)
+    assert LRPTranspose(GramMatrix(), unknown="gradient").attribute(torch.randn(2, 6), 1).any()
+
+
 @pytest.mark.parametrize("method", [Deconvolution, GuidedBackprop, LRPTranspose])
 @pytest.mark.parametrize("overwrites", [False, True])
 def test_operations_of_another_thread_are_refused(overwrites, method) -> None:
@@ -301,6 +312,7 @@ def scripted_sign(values: Tensor) -> Tensor:
 BINARY: dict[str, Callable[[Tensor], Tensor]] = {
     "function": Sign.apply,
     "scaled function": lambda weight: Sign.apply(weight * 2) * 1.0,
+    "multiple of a function": lambda weight: Sign.apply(weight) * weight.abs().sign(),
     "vmap": lambda weight: torch.func.vmap(torch.sign)(weight),
     "script": scripted_sign,
     "gradient": lambda weight: torch.func.grad(lambda w: (w * w.sign()).sum())(weight),

@@ -1877,6 +1877,19 @@ def test_norms_of_activations(name) -> None:
     assert_same_maps(METHODS, NormNet(lambda v, s: normalise(activation(v))).eval(), IMAGES, expected)
 
 
+def test_the_root_of_squares_that_are_all_0_passes_no_signal() -> None:
+    """As in F.normalize; its own slope is infinite, and the map was NaN."""
+
+    class Normalised(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            values = F.relu(values)
+            return values / (values.pow(2).sum(1, keepdim=True).sqrt() + 1e-10)
+
+    values = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])
+    for method in (Deconvolution, GuidedBackprop):
+        assert method(Normalised()).attribute(values, 1).isfinite().all()
+
+
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 

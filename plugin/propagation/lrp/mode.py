@@ -26,7 +26,7 @@ from ...observing import Observer, running_module
 from ...rules.composite import Composite
 from ...rules.terms import Rule
 from ..activation import Activation
-from ..bypassing import is_of_parameters
+from ..bypassing import is_of_parameters, is_users_function
 from ..calls import Call, with_tensors
 from ..kinds import POINTWISE_KINDS, Kind, Operation
 from ..noting import first_tensor
@@ -152,6 +152,8 @@ class RelevancePropagation(RefusingMode):
                 # Parameters and tensors computed earlier do not depend on the input; any other tensor that requires
                 # grad does.
                 constant = self.note(tensor).carrier is None if tensor.is_leaf else self.is_earlier(tensor)
+                # Such as a weight that a torch.autograd.Function has binarised.
+                constant = constant or (is_users_function(type(tensor.grad_fn)) and self._is_constant(tensor))
                 (parameters if constant else signals).append(tensor)
         if len(signals) > 1 and kind not in _SUMMING:
             computed = [signal for signal in signals if self._is_constant(signal)]

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from ...observing import describe, running_module
+from ..bypassing import is_signal, unwrapped
 from ..calls import Call
+from ..kinds import RULED_KINDS, Kind
 from ..mode import Propagation
+from ..operations import operation_of
 from ..tensors import tensors_in
-from ..visibility import RULED_NODES, Graph, Refusal, nodes_of_call
+from ..visibility import RULED_NODES, UNSEEN, Graph, Refusal, nodes_of_call
 
 _NO_RULE = (
     "express it in operations that have one, describe it with plugin.operations.register, or pass "
     'unknown="gradient" to use its gradient instead'
 )
+
+
+# Operations whose gradient is no rule of LRP, and those of which it is none if several signals take part.
+_OF_ONE = frozenset(
+    {*RULED_KINDS, Kind.POINTWISE, Kind.CONTRACTION, Kind.BILINEAR, Kind.QUOTIENT, Kind.FACTORS, Kind.STATISTIC,
+     Kind.SOFTMAX, Kind.LOG_SOFTMAX, Kind.COMPOSITE, Kind.UNRULED}
+)  # fmt: skip
+_OF_SEVERAL = frozenset({Kind.PRODUCT})
 
 
 class RefusingMode(Propagation):
@@ -61,6 +73,16 @@ class RefusingMode(Propagation):
                     layer = describe(self.model, running_module(self.model))
                     refusal = Refusal(call.name, layer, f"{own}, or {_NO_RULE}" if own else _NO_RULE)
                 self.refusals[tensor.grad_fn] = refusal
+
+    def _transformed(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call under a transform of `torch.func`, where no rule applies: refused if its gradient is no rule."""
+        result, row = super()._transformed(function, args, kwargs), operation_of(function)
+        if self.unknown == "raise" and row is not None and row.kind in _OF_SEVERAL | _OF_ONE:
+            signals = sum(map(is_signal, tensors_in((args, kwargs))))
+            if signals > (row.kind in _OF_SEVERAL):
+                for tensor in filter(is_signal, tensors_in(result)):
+                    self.refusals[unwrapped(tensor).grad_fn] = Refusal(row.name, "", UNSEEN)
+        return result
 
     def by_autograd(self, call: Call, result: Any) -> Any:
         """The result of a call whose own vector-Jacobian product is the rule, in nodes that else are linear layers'."""
