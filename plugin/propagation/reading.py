@@ -255,6 +255,9 @@ class ReadingMode(NotingMode):
                 f"{describe(self.model, running_module(self.model))} computes {call.name} of complex numbers, which "
                 "have no sign that an activation could pass by: write it with their real and imaginary parts"
             )
+        if not self.is_gradient and kind is Kind.ACTIVATION and len(call.signals) > 1:
+            place = describe(self.model, running_module(self.model))
+            raise UnseenOperationError(f"{place} computes {call.name} with {OF_SEVERAL}")
         result = self.plain(call.function, call.args, call.kwargs)
         if call.name == "abs" and call.given[0].is_complex():
             self.noted(result).statistic = True  # a length, as is the root of a sum of squares
@@ -262,6 +265,8 @@ class ReadingMode(NotingMode):
         return map_tensors(Tensor.detach, result) if steps else result
 
 
+# Of PReLU, the activation with a parameter that may be a signal.
+OF_SEVERAL = "a slope that is computed from the input: write it as F.relu(x) - slope * F.relu(-x)"
 # Of complex numbers, they lead to lengths and products.
 _LENGTHS = frozenset({"abs", "square", "pow", "reciprocal", "sqrt", "rsqrt"})
 _is_complex = Tensor.is_complex

@@ -323,6 +323,10 @@ def test_a_subclass_that_implements_nothing_is_refused() -> None:
     assert_refused(Between(lambda v: F.relu(v.as_subclass(Mute))), "relu, which Mute does not implement", METHODS)
 
 
+def test_a_slope_that_is_computed_is_refused_with_the_remedy() -> None:
+    assert_refused(Between(lambda v: F.prelu(v, v.sigmoid().mean(0))), r"prelu.*slope \* F\.relu\(-x\)", METHODS)
+
+
 FORMS: dict[str, tuple[Callable[[], Tensor], str]] = {
     "sparse": (lambda: INPUTS.to_sparse(), "layout torch.sparse_coo.*to_dense"),
     "nested": (lambda: torch.nested.nested_tensor(list(INPUTS)), "nested tensor.*padded"),

@@ -14,7 +14,7 @@ from ..calls import Call
 from ..kinds import Kind
 from ..noting import first_tensor
 from ..pointwise import Reading
-from ..reading import is_share
+from ..reading import OF_SEVERAL, is_share
 from ..tensors import map_tensors
 from . import folding, linear, products
 from .activations import ActivationLayer
@@ -74,6 +74,10 @@ def otherwise(mode: RelevancePropagation, call: Call) -> Any:
         return mode.as_it_is(call) if folded is None else folded
     if kind is Kind.PRODUCT:
         return products.product(mode, call)
+    if kind is Kind.ACTIVATION and len(call.signals) > 1:
+        result = mode.as_it_is(call)
+        mode.refuse(result, call, f"it has {OF_SEVERAL}")
+        return result
     return products.quotient(mode, call) if kind is Kind.QUOTIENT else mode.unknown_operation(call)
 
 
