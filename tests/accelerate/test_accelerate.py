@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.helpers import assert_close, assert_unchanged, error_between, snapshot
+from support.helpers import assert_close, assert_unchanged, error_between, slow, snapshot
 from support.recorded import ATTRIBUTIONS, images, network
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
@@ -310,7 +310,7 @@ def test_arguments_that_do_not_fit(guided: accelerate.CompiledAttribution) -> No
         guided.attribute(images(0) / 0, 0)
 
 
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", [slow(name) if name == "guided" else name for name in EXPORTED])
 def test_onnx_gives_the_same_map(name: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     attribution = ATTRIBUTIONS[name](network())

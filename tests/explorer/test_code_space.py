@@ -178,6 +178,7 @@ def test_judgement_has_both_baselines(digit_classifier):
     assert judgement.same_data or "MNIST" in judgements.caption(judgement)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* did not reach stop_at")
 def test_pictures_of_cifar10_are_judged_where_real_ones_are(monkeypatch, real_data):
     subject = offered_networks.open_network("all-cnn-c")

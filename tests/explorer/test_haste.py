@@ -146,6 +146,7 @@ def test_files_and_choices_stay_when_the_page_is_asked_for_meanwhile(
     opened(page, "network all-cnn-c, picture koala.png")
 
 
+@pytest.mark.slow
 def test_link_is_followed_while_the_page_is_drawn_again(page: Any, served: tuple[str, Gates]) -> None:
     address, gates = served
     page.goto(f"{address}deconvnet?network=mnist-classifier&image=digit-3&layer=body.relu2&neuron=5.3.3")

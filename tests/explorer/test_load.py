@@ -80,6 +80,7 @@ def test_file_stays_until_it_is_fetched_while_others_draw_their_pages(served):
     other.close()
 
 
+@pytest.mark.slow
 def test_page_that_is_closed_while_images_come_about_ends_the_work(served):
     address, process = served
     others = ticks(process)
