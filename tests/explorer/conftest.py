@@ -46,9 +46,10 @@ def checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture
 def no_paths_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No folder is named, and no path is known from another test."""
+    """No folder is named, and no path or prediction is known from another test."""
     monkeypatch.setattr(own_paths, "_folders", [])
     monkeypatch.setattr(open_folders, "_paths", type(open_folders._paths)())
+    monkeypatch.setattr(open_folders, "_predictions", type(open_folders._predictions)())
 
 
 @pytest.fixture(scope="module")

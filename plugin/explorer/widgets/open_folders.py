@@ -36,6 +36,9 @@ _SHOWN, _TYPED, _FILES = key("folders.shown"), key("folder_path"), key("folder_f
 _MOST_PATHS = 64
 # The folders of all sessions, by owner and digest.
 _paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
+# The latest predictions of all sessions, by owner and name: a reload is a new session. Each holds its network.
+_predictions: OrderedDict[tuple[str, str], FolderPredictions] = OrderedDict()
+_MOST_PREDICTIONS = 2
 _lock = threading.Lock()
 
 
@@ -104,16 +107,29 @@ def _collection(settings: Settings, subject: Subject) -> PictureCollection | Non
 
 
 def predictions_of(settings: Settings, subject: Subject) -> FolderPredictions | None:
-    """This session's predictions for the pictures; those for others are dropped. None after a message with the
-    reason."""
+    """The predictions for the pictures, which a reload keeps; this session drops those for others. None after a message
+    with the reason."""
     collection = _collection(settings, subject)
     if collection is None:
         return None
     name = f"{collection.state}.{subject.identity}.{subject.device}"
     kept: tuple[str, FolderPredictions] | None = st.session_state.get(_PREDICTIONS)
     if kept is None or kept[0] != name:
-        kept = st.session_state[_PREDICTIONS] = name, FolderPredictions(subject, collection)
+        kept = st.session_state[_PREDICTIONS] = name, _shared_predictions(name, subject, collection)
     return kept[1]
+
+
+def _shared_predictions(name: str, subject: Subject, collection: PictureCollection) -> FolderPredictions:
+    """The predictions of this name that another session of the owner has made, or new ones."""
+    made, owner = FolderPredictions(subject, collection), owner_of_files()
+    if owner is None:
+        return made
+    with _lock:
+        made = _predictions.setdefault((owner, name), made)
+        _predictions.move_to_end((owner, name))
+        while len(_predictions) > _MOST_PREDICTIONS:
+            _predictions.popitem(last=False)
+    return made
 
 
 def with_picture(settings: Settings, predictions: FolderPredictions, row: int) -> Settings | None:
