@@ -86,14 +86,13 @@ def _of_table(lines: list[str]) -> list[str]:
 def _in_order(pairs: list[tuple[str, str] | None]) -> list[str]:
     """The names of pairs of a number and a name, by their numbers.
 
-    None unless the numbers count from 0 or from 1 on, and all names differ: those of "breed 1", "breed 2" do not.
+    Empty unless the numbers count from 0 or from 1 on, and all names differ: those of "breed 1", "breed 2" do not.
     """
     given = [pair for pair in pairs if pair and pair[0].strip().isdecimal() and pair[1].strip()]
     numbered = {int(number): name for number, name in given}
-    counts = len(given) == len(pairs) and sorted(numbered) in (list(range(len(pairs))), list(range(1, len(pairs) + 1)))
-    return (
-        [numbered[number] for number in sorted(numbered)] if counts and len({*numbered.values()}) == len(pairs) else []
-    )
+    counts = sorted(numbered) in (list(range(len(pairs))), list(range(1, len(pairs) + 1)))
+    differ = len({*numbered.values()}) == len(pairs) == len(given)
+    return [numbered[number] for number in sorted(numbered)] if counts and differ else []
 
 
 def _of_json(content: Any) -> tuple[str, ...]:

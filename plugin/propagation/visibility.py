@@ -250,10 +250,7 @@ def nodes_of_call(result: Any, signals: Collection[Tensor]) -> Iterator[Any]:
 def _is_suspect(node_type: Any, name: str, kinds: frozenset[str]) -> bool:
     # Hundreds of nodes of a graph are of a few types, each of which is examined once.
     return (
-        _kind(name) in kinds
-        or "torch::jit" in name
-        or name == f"{_CHECKPOINT}Backward"
-        or (is_users_function(node_type))
+        _kind(name) in kinds or "torch::jit" in name or name == f"{_CHECKPOINT}Backward" or is_users_function(node_type)
     )
 
 

@@ -121,15 +121,16 @@ def predictions_of(settings: Settings, subject: Subject) -> FolderPredictions | 
 
 def _shared_predictions(name: str, subject: Subject, collection: PictureCollection) -> FolderPredictions:
     """The predictions of this name that another session of the owner has made, or new ones."""
-    made, owner = FolderPredictions(subject, collection), owner_of_files()
+    owner = owner_of_files()
     if owner is None:
-        return made
+        return FolderPredictions(subject, collection)
     with _lock:
-        made = _predictions.setdefault((owner, name), made)
+        if (owner, name) not in _predictions:
+            _predictions[owner, name] = FolderPredictions(subject, collection)
         _predictions.move_to_end((owner, name))
         while len(_predictions) > _MOST_PREDICTIONS:
             _predictions.popitem(last=False)
-    return made
+        return _predictions[owner, name]
 
 
 def with_picture(settings: Settings, predictions: FolderPredictions, row: int) -> Settings | None:
