@@ -17,7 +17,6 @@ class Activation:
         name: PyTorch's name, such as "relu" or "gelu"; "" for a chain that has no name in PyTorch.
         input: x, of any shape.
         function: computes y out of place.
-        shape: the shape of the function, if it was examined.
         non_decreasing: whether the derivative is nowhere negative.
         non_negative: whether y has no negative entry.
         weight: whether y is the proportion of a signal that passes, such as the output of a sigmoid.

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 from ..kernels.tracing import untraced
 from .calls import Call
-from .chains import Constant, Link, Slot, Step, same, shape_of
+from .chains import Constant, Link, Slot, Step, same
 from .convolution import per_dimension
 from .moving import Movement
 from .notes import Note
+from .shapes import shape_of
 from .tensors import tensors_in
 
 # The position of the dimension among the arguments of a reduction whose result does not depend on the order.

@@ -13,6 +13,7 @@ from .chains import ROOT, Constant, Link, Slot, Step
 from .joining import Joined, Surrounded, Together, stack
 from .kinds import Kind
 from .moving import Movement
+from .shapes import shape_of
 
 
 class Joins(Ancestry):
@@ -57,5 +58,5 @@ class Joins(Ancestry):
         """Whether zeros stand beside values that are not negative: they change no maximum."""
         note = self._note(joined.root)
         link = note.link if note.moved_link is None else note.moved_link.link
-        shape = None if link is None else chains.shape_of(link.step, joined.root.ndim)
+        shape = None if link is None else shape_of(link.step, joined.root.ndim)
         return joined.parts == (ROOT, 0.0) and shape is not None and shape.non_negative

@@ -44,6 +44,7 @@ class Note:
         mixed: it is made of products of a tensor with itself: 0 where an entry is a sum of squares, not 0 elsewhere.
         produced: the linear layer that computed it.
         copy_of: the layer's result that it has the values of, unchanged.
+        multiple: it is a multiple of this layer's result, by this number, or tensor of one number.
         moved: for a moved result of a layer, or of several: that result, and the movements.
         together: the call of `cat` or `stack` that put it together from results of layers, possibly moved.
         padded: the tensor that zeros were put around, and how many, as in `F.pad`.
@@ -82,6 +83,7 @@ class Note:
     mixed: Tensor | None = None
     produced: Produced | None = None
     copy_of: Tensor | None = None
+    multiple: tuple[Tensor, Tensor | float] | None = None
     moved: tuple[Tensor, Movements] | None = None
     together: Call | None = None
     padded: tuple[Tensor, tuple[int, ...]] | None = None
@@ -136,4 +138,6 @@ class Notes(TensorTable[Note]):
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
-            note.mean_of = note.beside = note.factors = note.averaged = note.copy_of = note.shifted = None
+            note.mean_of = note.beside = note.factors = note.averaged = note.copy_of = note.shifted = note.multiple = (
+                None
+            )

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from . import chains
 from .activation import Activation
 from .calls import Call, exponent_of
-from .chains import ROOT, Link, Shape, Slot, Step
+from .chains import ROOT, Link, Slot, Step
 from .joining import FirstOf, Joined
 from .joins import Joins
 from .kinds import Kind, Operation
 from .notes import Note, Notes
 from .operations import operation_of
+from .shapes import Shape, shape_of
 from .steps import CANONICAL, call_step, canonical_step
 
 # f(a x) = a f(x) for positive a.
@@ -78,7 +79,7 @@ class Pointwise(Joins):
             note = self._notes.get(root)
             if note is not None and (note.link or note.statistic or note.total or note.log_totals):
                 return None
-            return self._canonical(root, chains.shape_of(step, root.ndim))
+            return self._canonical(root, shape_of(step, root.ndim))
         return self._complete(row, root, step, row.weight)
 
     def _canonical(self, begin: Tensor, shape: Shape | None) -> Reading | None:
@@ -117,7 +118,7 @@ class Pointwise(Joins):
         if kind is Kind.STEP or not call.signals:
             return Reading(Link(root, step))
         if all(signal is root for signal in call.signals):
-            shape = chains.shape_of(step, root.ndim)
+            shape = shape_of(step, root.ndim)
             if shape is not None and (shape.identity or (shape.keeps_positive and self._note(root).total)):
                 return Reading(Link(root, step, affine=True), identity=True)
         return self._activation(call, kind, operands, root, times)
@@ -147,6 +148,16 @@ class Pointwise(Joins):
         self._notes.add(value).link = Link(joined.root, joined.stacked(combined), join=joined.link.join)
         whole = Call(call.operation, FirstOf(function), args, kwargs, call.signals, call.given)
         return self._activation(whole, Kind.POINTWISE, [value], joined.root, 1)
+
+    def exponent(self, call: Call, activation: Activation) -> tuple[Tensor, float, float] | None:
+        """v, a and c of a function that equals exp(a v + c), such as `pow(2, v)` or `expm1(v) + 1`; else None.
+
+        None for PyTorch's own exponentials and for functions of these, which are known as such.
+        """
+        if activation.name or is_exponential(call) or any(self._note(signal).exponential for signal in call.signals):
+            return None
+        shape = shape_of(activation.function, activation.input.ndim)
+        return None if shape is None or shape.exponent is None else (activation.input, *shape.exponent)
 
     def divisor(self, call: Call) -> Tensor | None:
         """The divisor of a quotient if it is another function of a tensor than a multiple; else None."""
@@ -219,8 +230,8 @@ class Pointwise(Joins):
         """
         if tail is None or not tail.complete or kind not in (Kind.PRODUCT, Kind.QUOTIENT):
             return False
-        shape = chains.shape_of(tail.step, operand.ndim)
-        factor = chains.shape_of(self._whole(call, [operand], operand), operand.ndim)
+        shape = shape_of(tail.step, operand.ndim)
+        factor = shape_of(self._whole(call, [operand], operand), operand.ndim)
         return shape is not None and shape.name in _HOMOGENEOUS and factor is not None and not factor.falls
 
     def _activation(self, call: Call, kind: Kind, operands: Sequence[Tensor], root: Tensor, times: int) -> Reading:
@@ -232,7 +243,7 @@ class Pointwise(Joins):
             near = self._before_activation(root)
         begin, nearest = near, self._whole(call, operands, near)
         if len(operands) == 1:
-            canonical = self._canonical(near, chains.shape_of(nearest, near.ndim))
+            canonical = self._canonical(near, shape_of(nearest, near.ndim))
             if canonical is not None:
                 return canonical
             begin = chains.beginning(near, self._link)
@@ -245,7 +256,7 @@ class Pointwise(Joins):
         if shape is not None and shape.falls and self._turns:
             # As relu(-x) is ReLU of -x, any falling function is a rising function of -x.
             begin, step = -begin, Step(chains.same, (Slot((step, _NEGATIVE)),), {})
-            shape = chains.shape_of(step, begin.ndim)
+            shape = shape_of(step, begin.ndim)
         return Reading(link, _by_hand(begin, step, shape), remedy=remedy)
 
     def _upright(
@@ -253,7 +264,7 @@ class Pointwise(Joins):
     ) -> tuple[Tensor, Step, Shape | None]:
         """The whole function and its root; for a falling function, such as relu(-x) by hand, the root is -x."""
         step = self._whole(call, operands, begin)
-        shape = chains.shape_of(step, begin.ndim)
+        shape = shape_of(step, begin.ndim)
         if shape is None or not shape.falls or begin is root:
             return begin, step, shape
         for later in reversed([link.root for link in chains.links_to(root, begin, self._link)[:-1]] + [root]):
@@ -261,7 +272,7 @@ class Pointwise(Joins):
                 break
             if all(self._follows(operand, later) for operand in operands):
                 other = self._whole(call, operands, later)
-                other_shape = chains.shape_of(other, later.ndim)
+                other_shape = shape_of(other, later.ndim)
                 if other_shape is not None and not other_shape.falls:
                     return later, other, other_shape
         return begin, step, shape
@@ -288,6 +299,12 @@ class Pointwise(Joins):
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
+
+
+def is_exponential(call: Call) -> bool:
+    """Whether a call is one of PyTorch's exponentials."""
+    row = call.operation
+    return row is not None and row.even and row.weight
 
 
 def _is_of_model(tensor: Tensor) -> bool:

@@ -24,7 +24,7 @@ from .letters import factors, is_squared, mixed_entries, summed
 from .log_totals import note_log_totals
 from .moving import note_moved
 from .noting import NotingMode, first_tensor
-from .pointwise import Reading
+from .pointwise import Reading, is_exponential
 from .regrouping import note_factors, regrouped
 from .tensors import map_tensors
 from .totals import note_total
@@ -125,9 +125,17 @@ class ReadingMode(NotingMode):
 
     def as_read(self, call: Call) -> Any:
         """A pointwise call, computed according to its reading."""
-        if call.name == "exp" and len(call.signals) == 1 and self.note(call.signals[0]).log_totals < 0:
-            return self.softmax_by_hand(call)
+        if call.name == "exp" and len(call.signals) == 1:
+            note = self.note(call.signals[0])
+            if note.log_totals < 0 and not note.statistic:
+                return self.softmax_by_hand(call)
         reading = self.pointwise.read(call)
+        if reading.activation is not None and not self.is_gradient:
+            exponent = self.pointwise.exponent(call, reading.activation)
+            if exponent is not None:
+                with self.seeing():
+                    value, rate, shift = exponent
+                    return (value * rate + shift).exp()
         if reading.activation is None and not self.is_gradient and (product := regrouped(self, call)) is not None:
             return product
         if reading.link is None:
@@ -161,7 +169,7 @@ class ReadingMode(NotingMode):
             noted = self.noted(result)
             noted.plain = partial(self.plainly, call)
             if call.name == "logsumexp":
-                noted.log_totals = 1
+                noted.log_totals, noted.statistic = 1, True
             else:
                 noted.log_totals, noted.logits = -1, call.signals[0]
 
@@ -212,7 +220,7 @@ class ReadingMode(NotingMode):
         if _is_even(call) or (notes and all(note.plain is not None for note in notes)):
             noted = self.noted(result)
             noted.plain = partial(self.plainly, call)
-            noted.exponential = _is_exponential(call) or any(note.exponential for note in notes)
+            noted.exponential = is_exponential(call) or any(note.exponential for note in notes)
             adds = call.name == "add" and count > 1 and not call.kwargs
             if adds and self.note(result).link is None:
                 self.noted(result).statistic = True  # a sum of squares of several tensors
@@ -278,11 +286,6 @@ def _is_even(call: Call) -> bool:
     if row is None or (call.signals and call.signals[0].is_complex()):
         return False
     return row.even or exponent_of(call) == 2 or (row.kind is Kind.PRODUCT and _is_repeated(call.signals))
-
-
-def _is_exponential(call: Call) -> bool:
-    row = call.operation
-    return row is not None and row.even and row.weight
 
 
 def is_share(mode: NotingMode, call: Call) -> bool:

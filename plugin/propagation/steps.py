@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import chains
 from .chains import ROOT, Step
 from .operations import operation_of
+from .shapes import keep
 from .tensors import PLAIN
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -33,7 +33,7 @@ def call_step(function: Callable[..., Any], rest: tuple[Any, ...], kwargs: dict[
         # Tensors among them are equal only to themselves.
         if any(type(entry) not in PLAIN for entry in (*rest, *kwargs.values())):
             return None
-        step = chains.keep(_steps, key, Step(function, (ROOT, *rest), dict(kwargs)))
+        step = keep(_steps, key, Step(function, (ROOT, *rest), dict(kwargs)))
     return step
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from . import chains
 from .calls import Call
 from .kinds import Kind
+from .shapes import shape_of
 
 if TYPE_CHECKING:
     from .reading import ReadingMode
@@ -41,7 +41,7 @@ def is_non_negative(mode: ReadingMode, tensor: Tensor) -> bool:
     if note.non_negative or note.total:
         return True
     link = note.link if note.moved_link is None else note.moved_link.link
-    shape = None if link is None or link.join is not None else chains.shape_of(link.step, tensor.ndim)
+    shape = None if link is None or link.join is not None else shape_of(link.step, tensor.ndim)
     return shape is not None and shape.non_negative
 
 

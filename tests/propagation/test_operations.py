@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from plugin.attr import GuidedBackprop, LRPTranspose
 from plugin.errors import NoRuleError
 from plugin.operations import as_markdown
-from plugin.propagation import chains, steps
+from plugin.propagation import shapes, steps
 from plugin.propagation.operations import OPERATIONS, operation_of
 
 ROOT = Path(__file__).parents[2]
@@ -145,10 +145,10 @@ def test_numbers_that_differ_at_every_call_are_not_kept_for_ever() -> None:
     for call in range(20):
         net.bound = 0.5 + call / 1000
         GuidedBackprop(net).attribute(torch.randn(2, 4), 1)
-    assert len(chains._shapes) <= chains._MANY
-    assert len(steps._steps) <= chains._MANY
+    assert len(shapes._shapes) <= shapes._MANY
+    assert len(steps._steps) <= shapes._MANY
     table: dict[int, int] = {}
-    for number in range(3 * chains._MANY):
-        chains.keep(table, number, number)
-    assert len(table) <= chains._MANY
-    assert table[3 * chains._MANY - 1] == 3 * chains._MANY - 1
+    for number in range(3 * shapes._MANY):
+        shapes.keep(table, number, number)
+    assert len(table) <= shapes._MANY
+    assert table[3 * shapes._MANY - 1] == 3 * shapes._MANY - 1

@@ -1092,6 +1092,11 @@ BATCH_NORMS: list[tuple[str, Normalised]] = [
     ("identity between", lambda v, n: n(nn.Identity()(v))),
     ("sum([v]) between", lambda v, n: n(sum([v]))),
     ("v * 1 - 0 between", lambda v, n: n(v * 1 - 0.0)),
+    ("v ** 1 between", lambda v, n: n(v**1)),
+    ("nan_to_num between", lambda v, n: n(torch.nan_to_num(v))),
+    ("-(-v) between", lambda v, n: n(-(-v))),
+    ("2 * v / 2 between", lambda v, n: n(2 * v / 2)),
+    ("-3 * v / c by hand", lambda v, n: by_scale(-3 * v / torch.tensor(-3.0, dtype=v.dtype), n)),
     ("dropout in eval between", lambda v, n: n(F.dropout(v, 0.5, False))),
     ("clone between", lambda v, n: n(v.clone())),
     ("contiguous between", lambda v, n: n(v.contiguous())),
@@ -1521,8 +1526,8 @@ def test_the_product_of_n_signals_is_shared_by_them() -> None:
     torch.testing.assert_close(LRPTranspose(Product(), "lrp_0").attribute(values), expected)
 
 
-def share(values: Tensor) -> Tensor:
-    return values / (values.sum(1, keepdim=True) + 1e-14).clamp(min=1e-9)
+def share(values: Tensor, dim: int = 1) -> Tensor:
+    return values / (values.sum(dim, keepdim=True) + 1e-14).clamp(min=1e-9)
 
 
 SAME_GATES: list[tuple[str, Gated, Gated]] = [
@@ -1536,6 +1541,9 @@ SAME_GATES: list[tuple[str, Gated, Gated]] = [
     ),
     ("exp / sum", lambda a, z: a * z.softmax(1), lambda a, z: a * (z.exp() / z.exp().sum(1, keepdim=True))),
     ("softplus / sum", lambda a, z: a * F.normalize(F.softplus(z), 1.0), lambda a, z: a * share(F.softplus(z))),
+    ("pow(e, z)", lambda a, z: a * torch.exp(z), lambda a, z: a * torch.pow(math.e, z)),
+    ("expm1(z) + 1", lambda a, z: a * torch.exp(z), lambda a, z: a * (torch.expm1(z) + 1)),
+    ("odds of a sigmoid", lambda a, z: a * torch.exp(z), lambda a, z: a * (sigmoid(z) / (1 - sigmoid(z)))),
     ("1 - sigmoid(-z)", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 - sigmoid(-z))),
     ("1 - sigmoid(z)", lambda a, z: a * sigmoid(-z), lambda a, z: a * (1 - sigmoid(z))),
 ]
@@ -1924,6 +1932,11 @@ ATTENTIONS: list[tuple[str, Callable[..., Tensor]]] = [
     ("exp of a moved log_softmax", attend(lambda s: F.log_softmax(s, -1).mT.to(s).contiguous().exp().mT)),
     ("exp(-logsumexp + s)", attend(lambda s: (-s.logsumexp(-1).unsqueeze(-1) + s).exp())),
     ("exp of log_softmax by hand", attend(lambda s: log_softmax_by_hand(s).exp())),
+    ("pow(e, s) / sum", attend(lambda s: F.normalize(torch.pow(math.e, s), p=1.0, dim=-1))),
+    ("(expm1(s) + 1) / sum", attend(lambda s: F.normalize(torch.expm1(s) + 1, p=1.0, dim=-1))),
+    ("odds of a sigmoid / sum", attend(lambda s: share(torch.sigmoid(s) / torch.sigmoid(-s), -1))),
+    ("exp / exp(logsumexp)", attend(lambda s: s.exp() / s.logsumexp(-1, keepdim=True).exp())),
+    ("exp * exp(-logsumexp)", attend(lambda s: s.exp() * (-s.logsumexp(-1, keepdim=True)).exp())),
     ("exp / its length", attend(lambda s: F.normalize(s.exp(), p=1.0, dim=-1))),
     ("exp / sum, cast to their own type", attend(lambda s: s.exp().to(s) / s.exp().sum(-1, keepdim=True).to(s))),
     ("exp of log_softmax, twice", attend(lambda s: F.log_softmax(F.log_softmax(s, -1), -1).exp())),

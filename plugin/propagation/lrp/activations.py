@@ -9,7 +9,8 @@ from torch import Tensor
 from ...kernels.pointwise import ratio
 from ...kernels.tracing import untraced
 from ..activation import Activation
-from ..chains import Step, keep
+from ..chains import Step
+from ..shapes import keep
 from ..whole import run_module
 
 _slopes: dict[Any, float] = {}

@@ -22,6 +22,7 @@ from ..noting import first_tensor
 from ..operations import operation_of
 from ..tensors import tensors_in
 from .linear import Produced, carry_unchanged, fold, is_signal, linear_layer, note_folded
+from .multiples import settled
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def batch_norm(mode: RelevancePropagation, call: Call) -> Any:
     """y * s + t: folded into the layer that produced its input, else a linear layer of its own (epsilon)."""
     given = call.bound()
-    input = given["input"]
+    input = settled(mode, given["input"])
     weight, bias, mean, variance = map(given.get, ("weight", "bias", "running_mean", "running_var"))
     row, training, eps = call.operation, given.get("training", False), given.get("eps", 1e-5)
     running_mean, running_var = mean, variance
@@ -160,6 +161,11 @@ def _folding(mode: RelevancePropagation, call: Call) -> Callable[[], Tensor] | N
     note = mode.note(value)
     if note.produced is not None:
         return _into_layer(mode, call, value, constant, note.produced)
+    if note.multiple is not None:
+        produced = mode.note(note.multiple[0]).produced
+        if produced is None or _into_layer(mode, call, value, constant, produced) is None:
+            return None
+        return _instead(mode, call, settled(mode, value), constant)
     if (note.moved is None and note.together is None) or constant.ndim == 0 or not constant.is_floating_point():
         return None
     before = value if note.moved is None else note.moved[0]

@@ -11,6 +11,7 @@ from ..calls import Call, first_by_position
 from ..kinds import Kind
 from ..moving import Movement
 from ..notes import NOTHING
+from ..shapes import shape_of
 from ..tensors import tensors_in
 from .carriers import carry_on
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 # Operations that keep a mixture of constants one.
 _JOINING = frozenset({"cat", "concat", "concatenate", "stack"})
-_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
+# Operations that multiply by a number, and how many operands they have.
+_OPERANDS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1}
 _MIXING = frozenset({Kind.MOVEMENT, Kind.SUM, Kind.LINEAR, Kind.PRODUCT, Kind.QUOTIENT, Kind.DROPOUT})
 
 
@@ -61,10 +63,8 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
         if known:
             _inherit_layer(mode, call, result)
         _inherit_zeros(mode, call, result)
-    elif known and _is_neutral(mode, call, result):
-        noted, note = mode.noted(result), mode.note(call.signals[0])
-        noted.produced, noted.moved = note.produced, note.moved
-        noted.copy_of = None if note.produced is None else call.signals[0]
+    elif known:
+        _note_multiple(mode, call, result)
 
 
 def begin_at(mode: RelevancePropagation, value: Any) -> None:
@@ -143,17 +143,56 @@ def _keeps_signs(mode: RelevancePropagation, call: Call) -> bool:
     )
 
 
-def _is_neutral(mode: RelevancePropagation, call: Call, result: Any) -> bool:
-    """Whether a call adds or subtracts 0, or multiplies with or divides by 1, as `sum([x])` adds x to 0."""
-    neutral = _NEUTRAL.get(call.name)
-    if neutral is None or len(call.args) != 2 or call.kwargs or result is call.signals[0]:
+def _note_multiple(mode: RelevancePropagation, call: Call, result: Any) -> None:
+    """Note the layer before a multiplication with a number; adding 0 multiplies by 1, as `sum([x])` does."""
+    signal, note = call.signals[0], mode.note(call.signals[0])
+    if len(call.signals) > 1 or not isinstance(result, Tensor):
+        return
+    factor = 1.0 if _is_unchanged(mode, signal, result) else _factor(mode, call)
+    if factor is None or result is signal or result.dtype != signal.dtype or result.shape != signal.shape:
+        return
+    if isinstance(factor, float) and factor == 1:
+        noted = mode.noted(result)
+        noted.produced, noted.moved, noted.multiple = note.produced, note.moved, note.multiple
+        noted.copy_of = None if note.produced is None else signal
+    elif note.multiple is not None or note.produced is not None:
+        source, earlier = note.multiple or (signal, 1.0)
+        mode.noted(result).multiple = source, earlier * factor
+
+
+def _is_unchanged(mode: RelevancePropagation, signal: Tensor, result: Tensor) -> bool:
+    """Whether a pointwise function changes no number, such as a clamp at bounds far away."""
+    link = mode.note(result).link
+    if link is None or not link.affine or link.root is not signal:
         return False
+    shape = shape_of(link.step, signal.ndim)
+    return shape is not None and shape.identity
+
+
+def _factor(mode: RelevancePropagation, call: Call) -> float | Tensor | None:
+    """The number, or tensor of one number, that a call multiplies its signal by; None if it does something else."""
+    if len(call.args) != _OPERANDS.get(call.name) or call.kwargs:
+        return None
+    if call.name == "neg":
+        return -1.0
     first, second = call.args
     swapped = first is not call.signals[0]
-    other = first if swapped else second
-    number = mode.note(other).number if isinstance(other, Tensor) else other
-    alike = result.dtype == call.signals[0].dtype and result.shape == call.signals[0].shape
-    return alike and number == neutral and not (swapped and call.name in ("sub", "div"))
+    number = _number(mode, first if swapped else second)
+    if call.name in ("add", "sub"):
+        adds_nothing = isinstance(number, float) and number == 0
+        return 1.0 if adds_nothing and not (swapped and call.name == "sub") else None
+    if number is None or (isinstance(number, float) and number == 0) or (swapped and call.name == "div"):
+        return None
+    return number if call.name == "mul" else 1 / number
+
+
+def _number(mode: RelevancePropagation, operand: Any) -> float | Tensor | None:
+    if not isinstance(operand, Tensor):
+        return float(operand) if isinstance(operand, (int, float)) else None
+    number = mode.note(operand).number
+    if number is not None:
+        return float(number)
+    return operand.detach().flatten() if operand.numel() == 1 and operand.is_floating_point() else None
 
 
 def _keeps_places(call: Call) -> bool:
