@@ -173,7 +173,7 @@ def _elementwise(
         result = mode.plain(function, args, kwargs)
         return map_tensors(lambda t: t.detach() if t.requires_grad and t.grad_fn is not None else t, result)
     if len(call.given) == 1 and row.name in ("max", "min"):
-        return mode.reduced(call, mode.plain)
+        return mode.reduced(call, partial(mode.plain, function, args, kwargs))
     return mode.as_read(call)
 
 
@@ -184,14 +184,19 @@ def _reduction(mode: Propagation, row: Operation, function: Any, args: tuple[Any
     call = mode.call_of(row, function, args, kwargs)
     if row.name in _WRITING:
         mode.warn_of_assignment(call)
-    return mode.reduced(call, mode.plain)
+    return mode.reduced(call, partial(mode.weighed, call))
+
+
+def _norm(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return mode.weighed(mode.call_of(row, function, args, kwargs))
 
 
 def _statistic(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    result = mode.chosen(mode.call_of(row, function, args, kwargs))
+    call = mode.call_of(row, function, args, kwargs)
+    result = mode.chosen(call)
     if result is not None:
         return result
-    result = mode.plain(function, args, kwargs)
+    result = mode.weighed(call)
     for tensor in tensors_in(result)[:1]:  # the first result of var_mean
         mode.noted(tensor).statistic = True
     return result
@@ -221,6 +226,7 @@ HANDLERS: Mapping[Kind, Callable[..., Any]] = {
     Kind.LINEAR: _reduction,
     Kind.SELECTION: _reduction,
     Kind.CONTRACTION: _reduction,
+    Kind.NORM: _norm,
     Kind.STATISTIC: _statistic,
     Kind.LOG_SOFTMAX: _logarithm,
     Kind.FACTORS: _factors,

@@ -22,6 +22,7 @@ from .operations import is_foreign, is_operator, module_operation, operation_of,
 from .pointwise import Reading
 from .reading import ReadingMode
 from .registering import OWN_GRADIENT
+from .shapes import shape_of
 from .tensors import map_tensors, tensors_in
 from .visibility import ACTIVATION_NODES, Graph
 from .whole import Opaque, run_module
@@ -130,8 +131,8 @@ class Propagation(ReadingMode):
             return self._by_row(row, run_module, (module, *args), kwargs)
 
     def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
-        """An activation by its rule; a function without a meaning by itself, such as 1 / x, by its gradient."""
-        if reading.remedy and call is not None:
+        """An activation by its rule; a function with a pole, such as 1 / x, by its gradient."""
+        if reading.remedy and call is not None and not _is_finite(activation):
             return self.otherwise(call)
         result = self.rules[Activation](activation)
         self.handled.add(result.grad_fn)
@@ -167,3 +168,8 @@ class Propagation(ReadingMode):
             for name, value in kwargs.items()
         }
         return tuple(own), copies
+
+
+def _is_finite(activation: Activation) -> bool:
+    shape = shape_of(activation.function, activation.input.ndim)
+    return shape is not None and shape.finite

@@ -159,6 +159,14 @@ class Pointwise(Joins):
         shape = shape_of(activation.function, activation.input.ndim)
         return None if shape is None or shape.exponent is None else (activation.input, *shape.exponent)
 
+    def is_exponential(self, tensor: Tensor) -> bool:
+        """Whether a tensor is an exponential, and no other function of one, such as 1 + exp(v)."""
+        note = self._note(tensor)
+        if not note.exponential or note.statistic:
+            return False
+        shape = None if note.link is None else shape_of(note.link.step, tensor.ndim)
+        return shape is None or shape.exponent is not None
+
     def divisor(self, call: Call) -> Tensor | None:
         """The divisor of a quotient if it is another function of a tensor than a multiple; else None."""
         other = None if call.name != "div" or call.kwargs.get("rounding_mode") else call.argument("other")
@@ -290,12 +298,14 @@ class Pointwise(Joins):
             return ""  # a logarithm of energies
         if shape is not None and not shape.finite:
             return own or _POLE
+        if shape is not None and shape.exponent is not None:
+            return own or _EXPONENTIAL
         inner = self._link(operands[0]) if len(operands) == 1 else None
         if own or _divides(call, operands):
             # A function computed from it is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
             joined = inner is not None and inner.join is not None
             return "" if joined or self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
-        return inner.remedy if inner is not None and kind in _LINEAR else ""
+        return inner.remedy if inner is not None and kind in _LINEAR and shape is None else ""
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})
@@ -332,6 +342,7 @@ def _fits(small: torch.Size, large: torch.Size) -> bool:
 
 
 _POLE = getattr(operation_of(torch.reciprocal), "remedy", "")
+_EXPONENTIAL = getattr(operation_of(torch.exp), "remedy", "")
 
 
 def _numbers(call: Call) -> Sequence[Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import UnseenOperationError
 from ..observing import describe, running_module
 from .activation import Activation
-from .calls import Call, exponent_of
+from .calls import Call, exponent_of, with_tensors
 from .joining import is_of_one
 from .kinds import Kind
 from .letters import factors, is_squared, mixed_entries, summed
@@ -33,8 +33,8 @@ from .totals import note_total
 class ReadingMode(NotingMode):
     """Computes pointwise calls and reductions according to their reading; arguments as for `FunctionalMode`."""
 
-    def reduced(self, call: Call, plain: Callable[..., Any]) -> Any:
-        """A call of an operation that sums or chooses, done by `plain`."""
+    def reduced(self, call: Call, compute: Callable[[], Any]) -> Any:
+        """A call of an operation that sums or chooses; `compute` computes it if no reading does."""
         result = self.chosen(call)
         if result is not None:
             return result
@@ -47,7 +47,7 @@ class ReadingMode(NotingMode):
                     return total
         if contracts and self.rectifies:
             self.check_masks(call)
-        result = plain(call.function, call.args, call.kwargs)
+        result = compute()
         self._note_statistic(call, result)
         note_total(self, call, result)
         if contracts and not call.signals:
@@ -159,6 +159,16 @@ class ReadingMode(NotingMode):
                 stacklevel=2,
             )
 
+    def weighed(self, call: Call) -> Any:
+        """The result of a call; an exponential that is a factor counts as a weight, and as no activation."""
+        swap = {}
+        if call.operation is not None and (call.operation.kind in _MULTIPLYING or call.name == "normalize"):
+            for signal in call.signals:
+                plain = self.note(signal).plain
+                if plain is not None and self.pointwise.is_exponential(signal):
+                    swap[id(signal)] = plain()
+        return self.plain(call.function, *with_tensors(call.args, call.kwargs, swap))
+
     def softmax_by_hand(self, call: Call) -> Tensor:
         """The result of exponentials that sum to 1."""
         return self.plainly(call)
@@ -266,13 +276,14 @@ class ReadingMode(NotingMode):
         if not self.is_gradient and kind is Kind.ACTIVATION and len(call.signals) > 1:
             place = describe(self.model, running_module(self.model))
             raise UnseenOperationError(f"{place} computes {call.name} with {OF_SEVERAL}")
-        result = self.plain(call.function, call.args, call.kwargs)
+        result = self.weighed(call) if len(call.signals) > 1 else self.plain(call.function, call.args, call.kwargs)
         if call.name == "abs" and call.given[0].is_complex():
             self.noted(result).statistic = True  # a length, as is the root of a sum of squares
         steps = kind is Kind.STEP and not call.given[0].is_complex()
         return map_tensors(Tensor.detach, result) if steps else result
 
 
+_MULTIPLYING = frozenset({Kind.PRODUCT, Kind.QUOTIENT, Kind.CONTRACTION, Kind.STATISTIC})
 # Of PReLU, the activation with a parameter that may be a signal.
 OF_SEVERAL = "a slope that is computed from the input: write it as F.relu(x) - slope * F.relu(-x)"
 # Of complex numbers, they lead to lengths and products.

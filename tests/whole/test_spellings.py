@@ -141,6 +141,7 @@ REFERENCES: dict[str, Pointwise] = {
     "v - floor(v)": lambda v: v - v.floor(),
     "v - trunc(v)": lambda v: v - torch.trunc(v),
     "square": torch.square,
+    "expm1": torch.expm1,
 }
 
 
@@ -377,6 +378,9 @@ ACTIVATIONS: list[tuple[str, str, Pointwise]] = [
     ("softsign", "v / (1 + |v|)", lambda v: v / (1 + v.abs())),
     ("softsign", "v.div(torch.abs(v).add(1))", lambda v: v.div(torch.abs(v).add(1))),
     ("softsign", "v * (1 + |v|).reciprocal()", lambda v: v * (1 + v.abs()).reciprocal()),
+    ("expm1", "exp(v) - 1", lambda v: torch.exp(v) - 1),
+    ("expm1", "-1 + e ** v", lambda v: -1 + math.e**v),
+    ("expm1", "(exp(v / 2) + 1) * (exp(v / 2) - 1)", lambda v: (torch.exp(v / 2) + 1) * (torch.exp(v / 2) - 1)),
     ("tanh", "nn.Tanh()", nn.Tanh()),
     ("tanh", "v.tanh_()", lambda v: v.tanh_()),
     ("tanh", "aten.tanh.default", aten.tanh.default),
@@ -528,10 +532,31 @@ def test_the_references_follow_their_definition(reference) -> None:
     values = values.detach()
     guided, signal = weights.clamp(min=0) * slope.clamp(min=0), weights.clamp(min=0)
     relevance = [part * weights * function(values) / values for part in inputs]
-    if reference not in ("abs", "square"):  # of these it is settled that they are activations of LRP
-        torch.testing.assert_close(GuidedBackprop(network).attribute(inputs), (guided, guided))
-        torch.testing.assert_close(Deconvolution(network).attribute(inputs), (signal, signal))
+    torch.testing.assert_close(GuidedBackprop(network).attribute(inputs), (guided, guided))
+    torch.testing.assert_close(Deconvolution(network).attribute(inputs), (signal, signal))
     torch.testing.assert_close(LRPTranspose(network, "lrp_0").attribute(inputs), tuple(relevance))
+
+
+EXPONENTIALS: dict[str, Pointwise] = {
+    "exp": torch.exp,
+    "e ** v": lambda v: math.e**v,
+    "pow(e, v)": lambda v: torch.pow(math.e, v),
+    "exp2": lambda v: torch.exp2(v / math.log(2)),
+    "expm1(v) + 1": lambda v: torch.expm1(v) + 1,
+    "exp(v / 2) ** 2": lambda v: torch.exp(v / 2) ** 2,
+}
+
+
+@pytest.mark.parametrize("name", EXPONENTIALS)
+def test_an_exponential_is_an_activation_for_the_deconvnet_family(name) -> None:
+    """Where it is no factor; LRP refuses it."""
+    weights, values = numbers(1, 4, 3, 3, seed=1), numbers(1, 4, 3, 3)
+    network = Readout(EXPONENTIALS[name], weights).eval()
+    inputs, signal = (values, zero(values)), weights.clamp(min=0)
+    torch.testing.assert_close(GuidedBackprop(network).attribute(inputs), (signal * values.exp(),) * 2)
+    torch.testing.assert_close(Deconvolution(network).attribute(inputs), (signal, signal))
+    with pytest.raises(NoRuleError, match="before the exponential"):
+        LRPTranspose(network).attribute(inputs)
 
 
 class OfTwo(nn.Module):
@@ -1094,7 +1119,7 @@ BATCH_NORMS: list[tuple[str, Normalised]] = [
     ("v * 1 - 0 between", lambda v, n: n(v * 1 - 0.0)),
     ("v ** 1 between", lambda v, n: n(v**1)),
     ("nan_to_num between", lambda v, n: n(torch.nan_to_num(v))),
-    ("-(-v) between", lambda v, n: n(-(-v))),
+    ("v.neg().neg() between", lambda v, n: n(v.neg().neg())),
     ("2 * v / 2 between", lambda v, n: n(2 * v / 2)),
     ("-3 * v / c by hand", lambda v, n: by_scale(-3 * v / torch.tensor(-3.0, dtype=v.dtype), n)),
     ("dropout in eval between", lambda v, n: n(F.dropout(v, 0.5, False))),
@@ -1554,6 +1579,31 @@ def test_the_same_gate_has_the_same_map(row) -> None:
     name, reference, rewriting = row
     expected = maps(METHODS, GateNet(reference, held=False).eval(), IMAGES)
     assert_same_maps(METHODS, GateNet(rewriting, held=False).eval(), IMAGES, expected, tolerance(name))
+
+
+# Sums with weights, by a softmax and by exponentials.
+WEIGHED: dict[str, tuple[Gated, Gated]] = {
+    "sum of products": (
+        lambda a, z: a * z.softmax(1),
+        lambda a, z: (z.exp() * a) / z.exp().sum(1, keepdim=True),
+    ),
+    "mean with weights": (
+        lambda a, z: (a * z.flatten(2).softmax(2).view_as(z)).sum((2, 3), keepdim=True),
+        lambda a, z: (a * z.exp()).sum((2, 3), keepdim=True) / z.exp().sum((2, 3), keepdim=True),
+    ),
+    "einsum with weights": (
+        lambda a, z: (a * z.flatten(2).softmax(2).view_as(z)).sum((2, 3), keepdim=True),
+        lambda a, z: (torch.einsum("ncij,ncij->nc", a, z.exp()) / torch.einsum("ncij->nc", z.exp()))[..., None, None],
+    ),
+    "its length": (lambda a, z: a * z.softmax(1), lambda a, z: a * (z.exp() / z.exp().norm(1, 1, keepdim=True))),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_an_exponential_that_is_a_factor_is_a_weight(name) -> None:
+    reference, by_hand = WEIGHED[name]
+    expected = maps(METHODS, GateNet(reference, held=False).eval(), IMAGES)
+    assert_same_maps(METHODS, GateNet(by_hand, held=False).eval(), IMAGES, expected)
 
 
 # -- products of two signals -------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -92,7 +93,7 @@ def _reduced(mode: RelevancePropagation, call: Call) -> Any:
     ):
         return mode.unknown_operation(call)
     layer = contractions.summed_product(mode, call)
-    return mode.reduced(call, lambda *_: mode.as_it_is(call)) if layer is None else layer
+    return mode.reduced(call, partial(mode.as_it_is, call)) if layer is None else layer
 
 
 def _unless_chosen(handler: Handler) -> Handler:
@@ -106,7 +107,7 @@ def _unless_chosen(handler: Handler) -> Handler:
 
 
 def _contracted(mode: RelevancePropagation, call: Call) -> Any:
-    return mode.reduced(call, lambda *_: contractions.contraction(mode, call))
+    return mode.reduced(call, partial(contractions.contraction, mode, call))
 
 
 def _sampled(mode: RelevancePropagation, call: Call) -> Any:
