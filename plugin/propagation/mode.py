@@ -19,7 +19,7 @@ from .calls import Call
 from .handlers import HANDLERS
 from .kinds import Kind, Operation
 from .operations import is_foreign, is_operator, module_operation, operation_of, registered_modules
-from .pointwise import Reading
+from .pointwise import Reading, is_exponential
 from .reading import ReadingMode
 from .registering import OWN_GRADIENT
 from .shapes import shape_of
@@ -132,7 +132,7 @@ class Propagation(ReadingMode):
 
     def activation(self, activation: Activation, call: Call | None, reading: Reading) -> Any:
         """An activation by its rule; a function with a pole, such as 1 / x, by its gradient."""
-        if reading.remedy and call is not None and not _is_finite(activation):
+        if reading.remedy and call is not None and not _is_exponential(activation, call):
             return self.otherwise(call)
         result = self.rules[Activation](activation)
         self.handled.add(result.grad_fn)
@@ -170,6 +170,6 @@ class Propagation(ReadingMode):
         return tuple(own), copies
 
 
-def _is_finite(activation: Activation) -> bool:
+def _is_exponential(activation: Activation, call: Call) -> bool:
     shape = shape_of(activation.function, activation.input.ndim)
-    return shape is not None and shape.finite
+    return is_exponential(call) if shape is None else shape.exponential is not None

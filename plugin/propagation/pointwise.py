@@ -160,12 +160,13 @@ class Pointwise(Joins):
         return None if shape is None or shape.exponent is None else (activation.input, *shape.exponent)
 
     def is_exponential(self, tensor: Tensor) -> bool:
-        """Whether a tensor is an exponential, and no other function of one, such as 1 + exp(v)."""
+        """Whether a tensor is an exponential, possibly with a number added, and no other function of one."""
         note = self._note(tensor)
         if not note.exponential or note.statistic:
             return False
         shape = None if note.link is None else shape_of(note.link.step, tensor.ndim)
-        return shape is None or shape.exponent is not None
+        found = None if shape is None else shape.exponential
+        return shape is None or (found is not None and found.offset >= 0 and found.sign > 0)
 
     def divisor(self, call: Call) -> Tensor | None:
         """The divisor of a quotient if it is another function of a tensor than a multiple; else None."""
@@ -259,6 +260,8 @@ class Pointwise(Joins):
         canonical = self._canonical(begin, shape)
         if canonical is not None:
             return canonical
+        if shape is not None and shape.affine and all(self._tail(operand) is None for operand in operands):
+            return Reading(Link(begin, step, affine=True))  # such as exp(x - x)
         remedy = self._remedy(call, kind, operands, shape, self._note(begin))
         link = Link(near, nearest, remedy=remedy)
         if shape is not None and shape.falls and self._turns:
@@ -305,7 +308,9 @@ class Pointwise(Joins):
             # A function computed from it is an activation: log(1 + exp(x)), 1 / (1 + exp(-x)).
             joined = inner is not None and inner.join is not None
             return "" if joined or self._tail(operands[0]) is not None or len(operands) > 1 else own or _POLE
-        return inner.remedy if inner is not None and kind in _LINEAR and shape is None else ""
+        if shape is not None and shape.exponential is not None:
+            return ""  # exp(x) - 1
+        return inner.remedy if inner is not None and kind in _LINEAR else ""
 
 
 _NEGATIVE = Step(torch.neg, (ROOT,), {})

@@ -115,7 +115,8 @@ class ReadingMode(NotingMode):
         squared = call.operation is not None and call.operation.kind is Kind.CONTRACTION and is_squared(call)
         if isinstance(result, Tensor) and notes and (squared or all(n.statistic or n.plain is not None for n in notes)):
             noted = self.noted(result)
-            noted.statistic, noted.plain = True, partial(self.plainly, call)
+            noted.plain = partial(self.plainly, call)
+            noted.statistic = squared or all(n.statistic or n.log_totals >= 0 for n in notes)
             noted.exponential = all(note.exponential for note in notes)
         elif call.operation is not None and call.operation.kind is Kind.CONTRACTION and len(notes) == 2:
             if isinstance(result, Tensor) and (mixed := mixed_entries(call, result)) is not None:
@@ -170,8 +171,11 @@ class ReadingMode(NotingMode):
         return self.plain(call.function, *with_tensors(call.args, call.kwargs, swap))
 
     def softmax_by_hand(self, call: Call) -> Tensor:
-        """The result of exponentials that sum to 1."""
-        return self.plainly(call)
+        """The result of exponentials that sum to 1, or of an exponential that scales such a sum."""
+        result = self.plainly(call)
+        noted = self.noted(result)
+        noted.plain, noted.exponential = partial(self.plainly, call), True
+        return result
 
     def note_logarithm(self, call: Call, result: Tensor) -> None:
         """Note a log-softmax, or the logarithm of a softmax's denominator: its exponential is not an activation."""

@@ -1,13 +1,22 @@
 """The shape of a function of numbers: a function written by hand is compared by its values with the known ones."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..kernels.tracing import untraced
 from .chains import Step
+
+
+class Exponential(NamedTuple):
+    """The function sign * exp(rate * x + shift) + offset."""
+
+    rate: float
+    shift: float
+    offset: float
+    sign: int
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Shape:
         identity: it changes no number, such as a clamp at bounds far away.
         keeps_positive: it changes no positive number, such as a clamp at one close to 0.
         affine: its graph is a line.
-        exponent: a and c if it is exp(a x + c), and no constant.
+        exponential: the exponential that it is.
     """
 
     name: str = ""
@@ -40,7 +49,13 @@ class Shape:
     identity: bool = False
     keeps_positive: bool = False
     affine: bool = False
-    exponent: tuple[float, float] | None = None
+    exponential: Exponential | None = None
+
+    @property
+    def exponent(self) -> tuple[float, float] | None:
+        """Rate and shift of an exponential to which no number is added."""
+        found = self.exponential
+        return None if found is None or found.offset or found.sign < 0 else (found.rate, found.shift)
 
 
 _FAR = 1e4
@@ -102,7 +117,7 @@ def _look(x: Tensor, y: Tensor) -> Shape:
         identity=torch.equal(x, y),
         keeps_positive=torch.equal(x[x > 0], y[x > 0]),
         affine=_is_line(x, y),
-        exponent=_exponent(x, y),
+        exponential=_exponential(x, y),
     )
 
 
@@ -110,10 +125,14 @@ def _is_line(x: Tensor, y: Tensor) -> bool:
     return torch.allclose(y, y[x == 0] + (y[x == 1] - y[x == 0]) * x, rtol=1e-9, atol=1e-9)
 
 
-def _exponent(x: Tensor, y: Tensor) -> tuple[float, float] | None:
+def _exponential(x: Tensor, y: Tensor) -> Exponential | None:
     near = x.abs() < 8  # farther away exponentials overflow, and small ones are lost beside other numbers
-    if not bool((y[near] > 0).all()) or not _is_line(x[near], log := y[near].log()):
-        return None
-    shift = float(log[x[near] == 0])
-    rate = float(log[x[near] == 1]) - shift
-    return (rate, shift) if abs(rate) > 1e-9 else None  # else it is a constant, but for rounding
+    for offset in (0.0, float(y[0]), float(y[-1])):
+        for sign in (1, -1):
+            log = (sign * (y[near] - offset)).log()
+            if bool(log.isfinite().all()) and _is_line(x[near], log):
+                shift = float(log[x[near] == 0])
+                rate = float(log[x[near] == 1]) - shift
+                if abs(rate) > 1e-9:  # else it is a constant, but for rounding
+                    return Exponential(rate, shift, offset, sign)
+    return None

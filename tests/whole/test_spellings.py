@@ -1555,6 +1555,10 @@ def share(values: Tensor, dim: int = 1) -> Tensor:
     return values / (values.sum(dim, keepdim=True) + 1e-14).clamp(min=1e-9)
 
 
+def total(values: Tensor) -> Tensor:
+    return (F.elu(values) + 1).sum(1, keepdim=True)
+
+
 SAME_GATES: list[tuple[str, Gated, Gated]] = [
     ("1 / (1 + exp(-z))", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 / (1 + torch.exp(-z)))),
     ("0.5 (1 + tanh(z / 2))", lambda a, z: a * sigmoid(z), lambda a, z: 0.5 * (1 + torch.tanh(z / 2)) * a),
@@ -1569,6 +1573,8 @@ SAME_GATES: list[tuple[str, Gated, Gated]] = [
     ("pow(e, z)", lambda a, z: a * torch.exp(z), lambda a, z: a * torch.pow(math.e, z)),
     ("expm1(z) + 1", lambda a, z: a * torch.exp(z), lambda a, z: a * (torch.expm1(z) + 1)),
     ("odds of a sigmoid", lambda a, z: a * torch.exp(z), lambda a, z: a * (sigmoid(z) / (1 - sigmoid(z)))),
+    ("1 / (total + tiny)", lambda a, z: a / (total(z) + 1e-6), lambda a, z: a * (1 / (total(z) + 1e-6))),
+    ("exp + tiny", lambda a, z: a * torch.exp(z), lambda a, z: a * (torch.exp(z) + 1e-14)),
     ("1 - sigmoid(-z)", lambda a, z: a * sigmoid(z), lambda a, z: a * (1 - sigmoid(-z))),
     ("1 - sigmoid(z)", lambda a, z: a * sigmoid(-z), lambda a, z: a * (1 - sigmoid(z))),
 ]
@@ -1989,6 +1995,7 @@ ATTENTIONS: list[tuple[str, Callable[..., Tensor]]] = [
     ("exp * exp(-logsumexp)", attend(lambda s: s.exp() * (-s.logsumexp(-1, keepdim=True)).exp())),
     ("exp / its length", attend(lambda s: F.normalize(s.exp(), p=1.0, dim=-1))),
     ("exp / sum, cast to their own type", attend(lambda s: s.exp().to(s) / s.exp().sum(-1, keepdim=True).to(s))),
+    ("exp of log_softmax by hand, twice", attend(lambda s: log_softmax_by_hand(log_softmax_by_hand(s)).exp())),
     ("exp of log_softmax, twice", attend(lambda s: F.log_softmax(F.log_softmax(s, -1), -1).exp())),
     ("exp @ v / sum", divided(lambda e, v: (e @ v) / e.sum(-1, keepdim=True))),
     ("exp @ v * (1 / sum)", divided(lambda e, v: (e @ v) * e.sum(-1, keepdim=True).reciprocal())),

@@ -122,5 +122,6 @@ def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
             mode.watch = None
         absorption.watch_result(result)
     noted = mode.noted(result)
-    noted.weight = noted.softmax = noted.non_negative = True
+    noted.weight = noted.softmax = noted.non_negative = noted.exponential = True
+    noted.plain = partial(mode.plainly, call)
     return result
