@@ -188,6 +188,9 @@ def _reduction(mode: Propagation, row: Operation, function: Any, args: tuple[Any
 
 
 def _norm(mode: Propagation, row: Operation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`F.normalize` divides by a sum, as a softmax does; other norms keep their gradient."""
+    if row.name != "normalize" or not len(mode.notes):
+        return mode.plain(function, args, kwargs)
     return mode.weighed(mode.call_of(row, function, args, kwargs))
 
 

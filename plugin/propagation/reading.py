@@ -163,12 +163,13 @@ class ReadingMode(NotingMode):
     def weighed(self, call: Call) -> Any:
         """The result of a call; an exponential that is a factor counts as a weight, and as no activation."""
         swap = {}
-        if call.operation is not None and (call.operation.kind in _MULTIPLYING or call.name == "normalize"):
+        if call.operation is not None and call.operation.kind in _WEIGHING:
             for signal in call.signals:
-                plain = self.note(signal).plain
-                if plain is not None and self.pointwise.is_exponential(signal):
-                    swap[id(signal)] = plain()
-        return self.plain(call.function, *with_tensors(call.args, call.kwargs, swap))
+                note = self.note(signal)
+                if note.exponential and note.plain is not None and self.pointwise.is_exponential(signal):
+                    swap[id(signal)] = note.plain()
+        args, kwargs = with_tensors(call.args, call.kwargs, swap) if swap else (call.args, call.kwargs)
+        return self.plain(call.function, args, kwargs)
 
     def softmax_by_hand(self, call: Call) -> Tensor:
         """The result of exponentials that sum to 1, or of an exponential that scales such a sum."""
@@ -287,7 +288,8 @@ class ReadingMode(NotingMode):
         return map_tensors(Tensor.detach, result) if steps else result
 
 
-_MULTIPLYING = frozenset({Kind.PRODUCT, Kind.QUOTIENT, Kind.CONTRACTION, Kind.STATISTIC})
+# In these, exponentials are weights.
+_WEIGHING = frozenset({Kind.PRODUCT, Kind.QUOTIENT, Kind.CONTRACTION, Kind.STATISTIC, Kind.NORM})
 # Of PReLU, the activation with a parameter that may be a signal.
 OF_SEVERAL = "a slope that is computed from the input: write it as F.relu(x) - slope * F.relu(-x)"
 # Of complex numbers, they lead to lengths and products.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # Operations that keep a mixture of constants one.
 _JOINING = frozenset({"cat", "concat", "concatenate", "stack"})
-# Operations that multiply by a number, and how many operands they have.
+# Operations that may multiply by a number, and how many operands those that do have.
+_MULTIPLYING = frozenset({Kind.SUM, Kind.PRODUCT, Kind.QUOTIENT, Kind.POINTWISE})
 _OPERANDS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1}
 _MIXING = frozenset({Kind.MOVEMENT, Kind.SUM, Kind.LINEAR, Kind.PRODUCT, Kind.QUOTIENT, Kind.DROPOUT})
 
@@ -63,7 +64,7 @@ def inherit(mode: RelevancePropagation, call: Call, result: Any) -> None:
         if known:
             _inherit_layer(mode, call, result)
         _inherit_zeros(mode, call, result)
-    elif known:
+    elif known and row.kind in _MULTIPLYING:
         _note_multiple(mode, call, result)
 
 
