@@ -244,9 +244,10 @@ class ReadingMode(NotingMode):
         """The result of a call on statistics: a statistic; a signal divided by a statistic stays a signal."""
         row = call.operation
         several = row is not None and row.kind in (Kind.PRODUCT, Kind.QUOTIENT) and len(call.signals) > 1
-        if several and is_share(self, call):
-            return self.softmax_by_hand(call)
         notes = [self.note(signal) for signal in call.signals]
+        scaled = row is not None and row.kind is Kind.PRODUCT and all(note.statistic for note in notes)
+        if several and is_share(self, call) and not scaled:
+            return self.softmax_by_hand(call)
         if several and any(note.plain is not None and not note.statistic for note in notes):
             return self.otherwise(call)  # a square or a magnitude is divided: it is an activation, also in the divisor
         by_number = row is not None and row.kind is Kind.QUOTIENT and row.name == "div" and len(notes) == 1
