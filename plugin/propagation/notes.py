@@ -138,6 +138,5 @@ class Notes(TensorTable[Note]):
         for note in self.values():
             note.link = note.moved_link = note.plain = note.moved = note.scaled = None
             note.attended = note.selected_by = note.mixed = note.padded = note.together = None
-            note.mean_of = note.beside = note.factors = note.averaged = note.copy_of = note.shifted = note.multiple = (
-                None
-            )
+            note.mean_of = note.beside = note.factors = note.averaged = None
+            note.copy_of = note.multiple = note.shifted = None
