@@ -1141,6 +1141,8 @@ MOVED_BATCH_NORMS: list[tuple[str, Callable[[Tensor, nn.Linear, nn.BatchNorm1d],
     ("W @ x", lambda v, m, n: n(m.weight @ v + m.bias[:, None])),
     ("tensordot", lambda v, m, n: n((torch.tensordot(v, m.weight, ([1], [1])) + m.bias).permute(0, 2, 1))),
     ("transposed, by hand", lambda v, m, n: by_scale(m(v.mT).mT, n)),
+    ("a multiple, transposed", lambda v, m, n: n((2 * m(v.mT) / 2).mT)),
+    ("a negative one, transposed, by hand", lambda v, m, n: by_scale((-m(v.mT).clone() / -1).mT, n)),
     ("cropped", lambda v, m, n: n(F.conv1d(F.pad(v, (0, 2)), m.weight[..., None], m.bias)[..., :-2])),
     (
         "cropped, by hand",

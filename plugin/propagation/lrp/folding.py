@@ -22,7 +22,7 @@ from ..noting import first_tensor
 from ..operations import operation_of
 from ..tensors import tensors_in
 from .linear import Produced, carry_unchanged, fold, is_signal, linear_layer, note_folded
-from .multiples import settled
+from .multiples import folded_into_multiple, settled
 
 if TYPE_CHECKING:
     from .mode import RelevancePropagation
@@ -162,14 +162,12 @@ def _folding(mode: RelevancePropagation, call: Call) -> Callable[[], Tensor] | N
     if note.produced is not None:
         return _into_layer(mode, call, value, constant, note.produced)
     if note.multiple is not None:
-        produced = mode.note(note.multiple[0]).produced
-        if produced is None or _into_layer(mode, call, value, constant, produced) is None:
-            return None
-        return _instead(mode, call, settled(mode, value), constant)
+        return folded_into_multiple(mode, value, lambda own: _instead(mode, call, own, constant))
     if (note.moved is None and note.together is None) or constant.ndim == 0 or not constant.is_floating_point():
         return None
     before = value if note.moved is None else note.moved[0]
-    produced = mode.note(before).produced
+    multiple = mode.note(before).multiple
+    produced = mode.note(before if multiple is None else multiple[0]).produced
     size = before.numel() if produced is None else produced.record.linear.channels(before)
     once = _once(mode, constant, size)
     if once.numel() > size or torch.broadcast_shapes(value.shape, once.shape) != value.shape:
@@ -191,6 +189,8 @@ def _into_layers(
         linear = note.produced.record.linear
         own = _moved_back(constant, entries, linear, linear.channels(value))
         return None if own is None else _instead(mode, call, value, linear.per_channel(own, value.ndim))
+    if note.multiple is not None:
+        return folded_into_multiple(mode, value, lambda own: _into_layers(mode, call, constant, own, entries))
     if note.moved is not None:
         return _into_moved(mode, call, constant, value, entries, *note.moved)
     if note.together is None or constant.numel() == 1:  # a number that meets several layers is no bias of each

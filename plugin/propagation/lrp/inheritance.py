@@ -93,7 +93,7 @@ def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
         if all(part.produced or part.moved or part.together for part in notes):
             mode.noted(result).together = call
         return
-    moved = note.moved or ((signal, ()) if note.produced or note.together else None)
+    moved = note.moved or ((signal, ()) if note.produced or note.together or note.multiple else None)
     if moved is None or result is signal or any(other is not signal for other in call.signals):
         return
     moves = call.operation is not None and call.operation.kind is Kind.MOVEMENT
@@ -103,6 +103,8 @@ def _inherit_layer(mode: RelevancePropagation, call: Call, result: Any) -> None:
         noted = mode.noted(tensor)
         if note.produced is not None and tensor.shape == signal.shape and _keeps_places(call):
             noted.produced, noted.copy_of = note.produced, signal
+        elif note.multiple is not None and tensor.shape == signal.shape and _keeps_places(call):
+            noted.multiple = note.multiple
         elif moves:
             noted.moved = (moved[0], (*moved[1], (call, position)))
 

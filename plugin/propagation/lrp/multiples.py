@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,3 +37,24 @@ def settled(mode: RelevancePropagation, value: Tensor) -> Tensor:
     result = fold(mode, source, lambda output: output * factor, produced, record)
     note_folded(mode, value, result)
     return result
+
+
+def folded_into_multiple(
+    mode: RelevancePropagation, value: Tensor, into: Callable[[Tensor], Callable[[], Tensor] | None]
+) -> Callable[[], Tensor] | None:
+    """Computes an operation inside the layer of which a value is a multiple; None if it is no part of it.
+
+    Args:
+        mode: the propagation.
+        value: the multiple.
+        into: the same for a result of a layer.
+    """
+    multiple = mode.note(value).multiple
+    if multiple is None or into(multiple[0]) is None:
+        return None
+
+    def run() -> Tensor:
+        folding = into(settled(mode, value))
+        return value if folding is None else folding()
+
+    return run
