@@ -175,7 +175,7 @@ class ReadingMode(NotingMode):
         """The result of exponentials that sum to 1, or of an exponential that scales such a sum."""
         result = self.plainly(call)
         noted = self.noted(result)
-        noted.plain, noted.exponential = partial(self.plainly, call), True
+        noted.plain, noted.exponential = lambda: result, True  # the call would keep the exponentials alive
         return result
 
     def note_logarithm(self, call: Call, result: Tensor) -> None:

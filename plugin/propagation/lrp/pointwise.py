@@ -123,5 +123,6 @@ def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
         absorption.watch_result(result)
     noted = mode.noted(result)
     noted.weight = noted.softmax = noted.non_negative = noted.exponential = True
-    noted.plain = partial(mode.plainly, call)
+    # Read once more, it is no part of the account; else the call would keep the exponentials alive.
+    noted.plain = partial(mode.plainly, call) if mode.account else lambda: result
     return result
