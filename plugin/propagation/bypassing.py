@@ -146,5 +146,18 @@ def nodes_from(node: Any, before: Collection[Any] = ()) -> Iterator[Any]:
                 found.append(source)
 
 
+def nodes_since(node: Any, began: int) -> list[Any]:
+    """A node of autograd's and those that it follows from, as far as they were made on this thread since `began` was
+    the next number."""
+    found = [] if node is None or node._sequence_nr() < began else [node]
+    met = {*found}
+    for one in found:  # the list grows meanwhile
+        for source, _ in one.next_functions:
+            if source is not None and source not in met and source._sequence_nr() >= began:
+                met.add(source)
+                found.append(source)
+    return found
+
+
 def _ancestors(node: Any) -> Iterator[Any]:
     return islice(nodes_from(node), 1, None)

@@ -1995,6 +1995,7 @@ ATTENTIONS: list[tuple[str, Callable[..., Tensor]]] = [
     ("odds of a sigmoid / sum", attend(lambda s: share(torch.sigmoid(s) / torch.sigmoid(-s), -1))),
     ("exp / exp(logsumexp)", attend(lambda s: s.exp() / s.logsumexp(-1, keepdim=True).exp())),
     ("exp * exp(-logsumexp)", attend(lambda s: s.exp() * (-s.logsumexp(-1, keepdim=True)).exp())),
+    ("exp / (exp @ ones)", attend(lambda s: s.exp() / (s.exp() @ torch.ones(5, 1, dtype=s.dtype)))),
     ("exp / its length", attend(lambda s: F.normalize(s.exp(), p=1.0, dim=-1))),
     ("exp / sum, cast to their own type", attend(lambda s: s.exp().to(s) / s.exp().sum(-1, keepdim=True).to(s))),
     ("exp of log_softmax by hand, twice", attend(lambda s: log_softmax_by_hand(log_softmax_by_hand(s)).exp())),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...observing import describe, running_module
 from ..activation import Activation
+from ..bypassing import next_number, nodes_since
 from ..calls import Call
 from ..kinds import Kind
 from ..noting import first_tensor
@@ -112,6 +113,7 @@ def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
     """A weight: its gradient, or held constant, like a softmax."""
     if mode.composite.softmax == "constant":
         return mode.plainly(call).detach()
+    began = next_number()
     if not mode.account:
         result = mode.plainly(call)
     else:
@@ -121,6 +123,7 @@ def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
         finally:
             mode.watch = None
         absorption.watch_result(result)
+    mode.handled.update(nodes_since(result.grad_fn, began))  # such as those of exp(s) @ ones
     noted = mode.noted(result)
     noted.weight = noted.softmax = noted.non_negative = noted.exponential = True
     # Read once more, it is no part of the account; else the call would keep the exponentials alive.
