@@ -134,29 +134,17 @@ def _leaf(node: Any) -> Tensor | None:
     return getattr(node, "variable", None)
 
 
-def nodes_from(node: Any, before: Collection[Any] = ()) -> Iterator[Any]:
-    """A node of autograd's and those that it follows from, each once, down to those `before`; None has no nodes."""
+def nodes_from(node: Any, before: Collection[Any] = (), began: int = 0) -> Iterator[Any]:
+    """A node of autograd's and those that it follows from, each once, down to those `before`, and to those that were
+    made on this thread before the number `began`; None has no nodes."""
     found = [] if node is None or node in before else [node]
     met = {*found, *before}
     for one in found:  # the list grows meanwhile
         yield one
         for source, _ in one.next_functions:
-            if source is not None and source not in met:
+            if source is not None and source not in met and (not began or source._sequence_nr() >= began):
                 met.add(source)
                 found.append(source)
-
-
-def nodes_since(node: Any, began: int) -> list[Any]:
-    """A node of autograd's and those that it follows from, as far as they were made on this thread since `began` was
-    the next number."""
-    found = [] if node is None or node._sequence_nr() < began else [node]
-    met = {*found}
-    for one in found:  # the list grows meanwhile
-        for source, _ in one.next_functions:
-            if source is not None and source not in met and source._sequence_nr() >= began:
-                met.add(source)
-                found.append(source)
-    return found
 
 
 def _ancestors(node: Any) -> Iterator[Any]:

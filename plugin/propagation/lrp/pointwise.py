@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...observing import describe, running_module
 from ..activation import Activation
-from ..bypassing import next_number, nodes_since
+from ..bypassing import next_number, nodes_from
 from ..calls import Call
 from ..kinds import Kind
 from ..noting import first_tensor
@@ -123,7 +123,7 @@ def softmax_by_hand(mode: RelevancePropagation, call: Call) -> Tensor:
         finally:
             mode.watch = None
         absorption.watch_result(result)
-    mode.handled.update(nodes_since(result.grad_fn, began))  # such as those of exp(s) @ ones
+    mode.handled.update(nodes_from(result.grad_fn, began=began))  # such as those of exp(s) @ ones
     noted = mode.noted(result)
     noted.weight = noted.softmax = noted.non_negative = noted.exponential = True
     # Read once more, it is no part of the account; else the call would keep the exponentials alive.
