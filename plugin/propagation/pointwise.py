@@ -159,8 +159,8 @@ class Pointwise(Joins):
         shape = shape_of(activation.function, activation.input.ndim)
         return None if shape is None or shape.exponent is None else (activation.input, *shape.exponent)
 
-    def is_exponential(self, tensor: Tensor) -> bool:
-        """Whether a tensor is an exponential, possibly with a number added, and no other function of one."""
+    def weighs(self, tensor: Tensor) -> bool:
+        """Whether a factor is an exponential, possibly with a number added, and no other function of one."""
         note = self._note(tensor)
         if not note.exponential or note.statistic:
             return False

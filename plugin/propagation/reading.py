@@ -134,8 +134,8 @@ class ReadingMode(NotingMode):
         if reading.activation is not None and not self.is_gradient:
             exponent = self.pointwise.exponent(call, reading.activation)
             if exponent is not None:
+                value, rate, shift = exponent
                 with self.seeing():
-                    value, rate, shift = exponent
                     return (value * rate + shift).exp()
         if reading.activation is None and not self.is_gradient and (product := regrouped(self, call)) is not None:
             return product
@@ -163,10 +163,11 @@ class ReadingMode(NotingMode):
     def weighed(self, call: Call) -> Any:
         """The result of a call; an exponential that is a factor counts as a weight, and as no activation."""
         swap = {}
-        if call.operation is not None and call.operation.kind in _WEIGHING:
+        kind = None if call.operation is None else call.operation.kind
+        if kind in _DIVIDING or (kind in _MULTIPLYING and len(call.signals) > 1):
             for signal in call.signals:
                 note = self.note(signal)
-                if note.exponential and note.plain is not None and self.pointwise.is_exponential(signal):
+                if note.exponential and note.plain is not None and self.pointwise.weighs(signal):
                     swap[id(signal)] = note.plain()
         args, kwargs = with_tensors(call.args, call.kwargs, swap) if swap else (call.args, call.kwargs)
         return self.plain(call.function, args, kwargs)
@@ -282,15 +283,16 @@ class ReadingMode(NotingMode):
         if not self.is_gradient and kind is Kind.ACTIVATION and len(call.signals) > 1:
             place = describe(self.model, running_module(self.model))
             raise UnseenOperationError(f"{place} computes {call.name} with {OF_SEVERAL}")
-        result = self.weighed(call) if len(call.signals) > 1 else self.plain(call.function, call.args, call.kwargs)
+        result = self.weighed(call)
         if call.name == "abs" and call.given[0].is_complex():
             self.noted(result).statistic = True  # a length, as is the root of a sum of squares
         steps = kind is Kind.STEP and not call.given[0].is_complex()
         return map_tensors(Tensor.detach, result) if steps else result
 
 
-# In these, exponentials are weights.
-_WEIGHING = frozenset({Kind.PRODUCT, Kind.QUOTIENT, Kind.CONTRACTION, Kind.STATISTIC, Kind.NORM})
+# In these, exponentials are weights: of other signals, or of each other.
+_MULTIPLYING = frozenset({Kind.PRODUCT, Kind.QUOTIENT, Kind.CONTRACTION})
+_DIVIDING = frozenset({Kind.STATISTIC, Kind.NORM})
 # Of PReLU, the activation with a parameter that may be a signal.
 OF_SEVERAL = "a slope that is computed from the input: write it as F.relu(x) - slope * F.relu(-x)"
 # Of complex numbers, they lead to lengths and products.

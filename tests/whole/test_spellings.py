@@ -1589,6 +1589,7 @@ def test_the_same_gate_has_the_same_map(row) -> None:
     assert_same_maps(METHODS, GateNet(rewriting, held=False).eval(), IMAGES, expected, tolerance(name))
 
 
+MEMORY = numbers(16, 16, seed=4)
 # Sums with weights, by a softmax and by exponentials.
 WEIGHED: dict[str, tuple[Gated, Gated]] = {
     "sum of products": (
@@ -1612,6 +1613,43 @@ def test_an_exponential_that_is_a_factor_is_a_weight(name) -> None:
     reference, by_hand = WEIGHED[name]
     expected = maps(METHODS, GateNet(reference, held=False).eval(), IMAGES)
     assert_same_maps(METHODS, GateNet(by_hand, held=False).eval(), IMAGES, expected)
+
+
+def test_an_exponential_that_weighs_constants_is_a_weight() -> None:
+    """Other rules of LRP than LRP-0 depend on the product with constants, which comes before the division here."""
+    methods = RELU_METHODS | {"lrp_0": LRP_METHODS["lrp_0"]}
+
+    def by_softmax(a: Tensor, z: Tensor) -> Tensor:
+        return a + (z.flatten(2).softmax(2) @ MEMORY).view_as(z)
+
+    def by_hand(a: Tensor, z: Tensor) -> Tensor:
+        weights = z.flatten(2).exp()
+        return a + (weights @ MEMORY / weights.sum(2, keepdim=True)).view_as(z)
+
+    expected = maps(methods, GateNet(by_softmax, held=False).eval(), IMAGES)
+    assert_same_maps(methods, GateNet(by_hand, held=False).eval(), IMAGES, expected)
+
+
+# A linear layer of an activation, in all spellings, makes no weight of it.
+PROJECTED: dict[str, Gated] = {
+    "matmul": lambda v, w: v @ w,
+    "einsum": lambda v, w: torch.einsum("nchi,io->ncho", v, w),
+    "(v * w).sum": lambda v, w: (v[..., None] * w).sum(-2),
+}
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+def test_an_exponential_before_a_linear_layer_is_an_activation(method, name) -> None:
+    matrix, weights, inputs = numbers(3, 3, seed=4), numbers(1, 4, 3, 3, seed=1), numbers(2, 4, 3, 3)
+
+    def maps(project: Gated) -> Tensor:
+        network = Readout(lambda v: F.relu(project(torch.exp(v), matrix) - 1), weights)
+        first, _ = method(network).attribute((inputs, zero(inputs)))
+        result: Tensor = first
+        return result
+
+    torch.testing.assert_close(maps(PROJECTED[name]), maps(lambda v, w: F.linear(v, w.mT)))
 
 
 # -- products of two signals -------------------------------------------------------------------------------------------
